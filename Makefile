@@ -1,0 +1,39 @@
+# Every target makes .venv and installs what constraints.txt pins first, and only where that is not already done.
+# ARGS goes to the command: make quickstart ARGS='seed=1', make test ARGS='tests/test_packaging.py -x'.
+
+PYTHON ?= $(shell for p in python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: quickstart test lint format bench clean
+
+quickstart: $(STAMP)
+	$(BIN)/kws train recipe=quickstart $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find kws tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The build tools come first, so that kws and the one dependency without a wheel are built with pinned ones too.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/pip || test -n "$(PYTHON)" || { echo "kws needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -c constraints.txt setuptools hatchling editables
+	$(BIN)/pip install -c constraints.txt --no-build-isolation -e '.[speech,dev]'
+	@touch $@

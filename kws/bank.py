@@ -1,0 +1,57 @@
+"""Clips resident on the device: a batch of windows is one gather."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Bank:
+    """Packed int16 sound, cut into any windows.
+
+    Args:
+        pcm: all clips one after another, int16 [total].
+        starts, lengths: where each clip lies, samples.
+        longest_n: the longest window that will be asked for, samples.
+        device: where the sound lives.
+    """
+
+    def __init__(
+        self,
+        pcm: np.ndarray,
+        starts: Sequence[int],
+        lengths: Sequence[int],
+        longest_n: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        padded = np.zeros(len(pcm) + 2 * longest_n, np.int16)  # a window may hang over either end
+        padded[longest_n : longest_n + len(pcm)] = pcm
+        self.pcm = torch.from_numpy(padded).to(device)
+        self.starts = torch.tensor(list(starts), dtype=torch.long) + longest_n
+        self.lengths = torch.tensor(list(lengths), dtype=torch.long)
+        self.device = torch.device(device)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @classmethod
+    def of(cls, clips: Sequence[np.ndarray], longest_n: int, device: torch.device | str = "cpu") -> "Bank":
+        """A bank of separate int16 clips."""
+        lengths = [len(c) for c in clips]
+        starts = np.concatenate([[0], np.cumsum(lengths)])[:-1].astype(int).tolist() if clips else []
+        pcm = np.concatenate(clips) if clips else np.zeros(0, np.int16)
+        return cls(pcm, starts, lengths, longest_n, device)
+
+    def window(self, index: Tensor, offset: Tensor, n: int) -> Tensor:
+        """`n` samples of each clip from `offset` (may be negative or run past the end: silence there), in [-1, 1].
+
+        Shape: index, offset int64 [B], on the CPU; returns float32 [B, n] on the device.
+        """
+        begin = -offset
+        end = self.lengths[index] - offset
+        place = (self.starts[index] + offset).clamp(0, len(self.pcm) - n)
+        rows = self.pcm.unfold(0, n, 1)[place.to(self.device)]
+        t = torch.arange(n, device=self.device)
+        inside = (t >= begin.to(self.device)[:, None]) & (t < end.to(self.device)[:, None])
+        return rows.masked_fill(~inside, 0).float() / 32768.0

@@ -1,0 +1,202 @@
+"""What a batch is made of: keywords in context, fresh negatives, replayed hard negatives; then fresh augmentation for all.
+
+Everything is drawn here, in the training loop, from generators named by the step: a batch depends on the seed, the step
+and what the buffer held, never on workers or on the past.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kws import augment
+from kws.bank import Bank
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How clips are varied; see conf/augment for what each does."""
+
+    speed: float  # play between 1 - speed and 1 + speed times as fast
+    speed_p: float  # share of clips whose speed is changed
+    noise_p: float  # share of clips with background noise
+    snr_db: tuple[float, float]
+    level_db: tuple[float, float]  # loudest 32 ms of the clip, dBFS
+    context_p: float  # share of keywords set into other speech
+    own_context_p: float  # share of keywords that keep the sound around them
+    context_db: tuple[float, float]  # level of that other speech against the keyword
+    colour_db: float
+    time_masks: int
+    time_mask_n: int  # frames
+    mel_masks: int
+    mel_mask_n: int  # bands
+
+
+@dataclass(frozen=True)
+class Keywords:
+    """Where each keyword lies in its recording: clip index, label column, first and last sample."""
+
+    index: Tensor
+    column: Tensor
+    start: Tensor
+    end: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One drawn batch. Shape: pcm [B, T], target [B, K], start and end [B] in samples."""
+
+    pcm: Tensor
+    target: Tensor
+    start: Tensor
+    end: Tensor
+
+
+class Drawer:
+    """Draws batches from the clips of training.
+
+    Args:
+        bank: every clip of training.
+        keywords: the positives in it.
+        speech: indexes of clips drawn as fresh negatives; drawn in proportion to their length.
+        noise: indexes of background noise, mixed beneath everything and also negatives of their own.
+        n_columns: number of keywords, K.
+        clip_n: samples a clip, T.
+        end_n: earliest and latest place of a keyword's end, samples before the end of the clip.
+        noise_share: share of fresh negatives that are noise alone.
+        augmentation: how clips are varied.
+    """
+
+    RAMP_N = 800  # 50 ms at 16 kHz, between a keyword and its context
+
+    def __init__(
+        self,
+        bank: Bank,
+        keywords: Keywords,
+        speech: Sequence[int],
+        noise: Sequence[int],
+        n_columns: int,
+        clip_n: int,
+        end_n: tuple[int, int],
+        noise_share: float,
+        augmentation: Augmentation,
+    ) -> None:
+        self.bank, self.keywords, self.n_columns = bank, keywords, n_columns
+        self.clip_n, self.end_n, self.noise_share, self.augmentation = clip_n, end_n, noise_share, augmentation
+        self.speech, self.noise = torch.tensor(list(speech)), torch.tensor(list(noise))
+        # A clip shorter than a window still yields one window.
+        self.weight = bank.lengths[self.speech].clamp_min(clip_n).double().cumsum(0) if len(speech) else torch.zeros(0)
+
+    def draw(
+        self, n_positive: int, n_fresh: int, replay: Bank | None, replayed: Tensor, rng: torch.Generator
+    ) -> Batch:
+        """One batch: `n_positive` keywords, `n_fresh` fresh negatives and the clips `replayed` of the bank `replay`.
+
+        Shape: replayed int64 [R]; the batch has n_positive + n_fresh + R rows, in this order.
+        """
+        positive, target, start, end = self._positives(n_positive, rng)
+        parts = [positive, self._fresh(n_fresh, rng)]
+        if replay is not None and len(replayed):
+            shift = torch.randint(-1600, 1601, (len(replayed),), generator=rng)
+            parts.append(replay.window(replayed, shift, self.clip_n))
+        pcm = self._augment(torch.cat(parts), rng)
+        n_negative = len(pcm) - n_positive
+        device = pcm.device
+        return Batch(
+            pcm,
+            torch.cat([target, torch.zeros(n_negative, self.n_columns)]).to(device),
+            torch.cat([start, torch.zeros(n_negative)]).to(device),
+            torch.cat([end, torch.zeros(n_negative)]).to(device),
+        )
+
+    def _speeds(self, n: int, rng: torch.Generator) -> Tensor:
+        a = self.augmentation
+        changed = torch.rand(n, generator=rng) < a.speed_p
+        return torch.where(changed, 1 + a.speed * (2 * torch.rand(n, generator=rng) - 1), torch.ones(n))
+
+    def _window(self, index: Tensor, offset: Tensor, speed: Tensor) -> Tensor:
+        """Windows played at their speeds; those at speed 1 stay untouched."""
+        out = self.bank.window(index, offset, self.clip_n)
+        changed = (speed != 1).nonzero().flatten()
+        if len(changed):
+            raw_n = math.ceil(self.clip_n * (1 + self.augmentation.speed)) + 2
+            raw = self.bank.window(index[changed], offset[changed], raw_n)
+            where = changed.to(out.device)
+            out[where] = augment.change_speed(raw, speed[changed].to(out.device), self.clip_n)
+        return out
+
+    def _speech_windows(self, n: int, rng: torch.Generator) -> Tensor:
+        total = float(self.weight[-1])
+        place = torch.searchsorted(self.weight, torch.rand(n, generator=rng, dtype=torch.double) * total, right=True)
+        index = self.speech[place.clamp_max(len(self.speech) - 1)]
+        speed = self._speeds(n, rng)
+        # Windows hang over a clip's ends by up to half their length, so that its first and last words end anywhere.
+        room = self.bank.lengths[index] - self.clip_n * speed
+        over = self.clip_n / 2
+        low, high = torch.minimum(room, torch.full_like(room, -over)), torch.maximum(room, torch.zeros(n)) + over
+        offset = low + (high - low) * torch.rand(n, generator=rng)
+        return self._window(index, offset.long(), speed)
+
+    def _noise_windows(self, n: int, rng: torch.Generator) -> Tensor:
+        index = self.noise[torch.randint(len(self.noise), (n,), generator=rng)]
+        room = (self.bank.lengths[index] - self.clip_n).clamp_min(0)
+        return self.bank.window(index, (torch.rand(n, generator=rng) * (room + 1)).long(), self.clip_n)
+
+    def _fresh(self, n: int, rng: torch.Generator) -> Tensor:
+        if not len(self.noise):
+            return self._speech_windows(n, rng)
+        n_noise = int(n * self.noise_share + torch.rand(1, generator=rng).item())
+        return torch.cat([self._speech_windows(n - n_noise, rng), self._noise_windows(n_noise, rng)])
+
+    def _positives(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        a, k = self.augmentation, self.keywords
+        # Each keyword as often as the next, whatever its number of recordings.
+        column = torch.randint(self.n_columns, (n,), generator=rng)
+        pick = torch.zeros(n, dtype=torch.long)
+        for c in range(self.n_columns):
+            mine = (k.column == c).nonzero().flatten()
+            chosen = column == c
+            pick[chosen] = mine[torch.randint(len(mine), (int(chosen.sum()),), generator=rng)]
+        speed = self._speeds(n, rng)
+        late, early = self.end_n
+        end = self.clip_n - late - (early - late) * torch.rand(n, generator=rng)
+        offset = (k.end[pick] - end * speed).long()
+        start = end - (k.end[pick] - k.start[pick]) / speed
+        clip = self._window(k.index[pick], offset, speed)
+
+        kind = torch.rand(n, generator=rng)
+        spoken = (kind < a.context_p) & (len(self.speech) > 0)
+        own = (kind >= a.context_p) & (kind < a.context_p + a.own_context_p)
+        around = clip * own.to(clip.device)[:, None]
+        if spoken.any():
+            where = spoken.nonzero().flatten().to(clip.device)
+            other = self._speech_windows(int(spoken.sum()), rng)
+            gain_db = uniform(len(other), a.context_db, rng).to(clip.device)
+            level = augment.loudest(clip[where]) / augment.loudest(other) * 10 ** (gain_db / 20)
+            around[where] = other * level[:, None]
+        clip = augment.crossfade(clip, around, start.to(clip.device), end.to(clip.device), self.RAMP_N)
+        target = torch.nn.functional.one_hot(column, self.n_columns).float()
+        return clip, target, start, end
+
+    def _augment(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        a, n = self.augmentation, len(x)
+        if len(self.noise):
+            snr_db = uniform(n, a.snr_db, rng)
+            snr_db[torch.rand(n, generator=rng) >= a.noise_p] = math.inf
+            x = augment.mix(x, self._noise_windows(n, rng), snr_db.to(x.device))
+        return augment.set_level(x, uniform(n, a.level_db, rng).to(x.device))
+
+    def vary_features(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Colour and mask log-mel frames. Shape: x [B, M, N]; returns the same."""
+        a = self.augmentation
+        x = augment.recolour(x, a.colour_db, rng) if a.colour_db else x
+        x = augment.mask(x, 2, a.time_mask_n, a.time_masks, rng)
+        return augment.mask(x, 1, a.mel_mask_n, a.mel_masks, rng)
+
+
+def uniform(n: int, bounds: tuple[float, float], rng: torch.Generator) -> Tensor:
+    """`n` draws between two bounds. Shape: returns [n]."""
+    low, high = bounds
+    return low + (high - low) * torch.rand(n, generator=rng)

@@ -1,0 +1,218 @@
+"""From settings to objects: the last place that knows the configuration."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from kws import config as c
+from kws.audio import keyword_bounds, to_float
+from kws.bank import Bank
+from kws.batch import Augmentation, Drawer, Keywords
+from kws.checkpoint import Recipe
+from kws.console import Console
+from kws.errors import KwsError, LeakError
+from kws.evaluation import Levels
+from kws.manifest import Layout, Part, Recording, Split, read
+from kws.seeding import seed_of
+from kws.selection import Selection
+from kws.store import Store, pack
+from kws.replay.rounds import Search
+from kws.trainer import Plan
+
+
+def device(name: str) -> torch.device:
+    """The device of that name; `auto` is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError):
+        raise KwsError(f"device={name}: not here; allowed is auto, cpu, or a device that torch finds") from None
+    return chosen
+
+
+def threads(count: int) -> None:
+    """Use so many CPU threads, 0 for as many as there are cores."""
+    torch.set_num_threads(count or os.cpu_count() or 1)
+
+
+def recordings(data: c.DataConfig) -> list[Recording]:
+    """The recordings of `data.root`."""
+    assert data.root is not None
+    file = Path(data.manifest) if data.manifest else None
+    if file is not None and file.is_file():
+        file = file.resolve()  # else it is looked for in the root
+    return read(Path(data.root), file, Layout(data.layout.value), Split(data.split.value), data.part_column)
+
+
+def store(data: c.DataConfig, console: Console, found: Sequence[Recording]) -> Store:
+    """Their sound, decoded once; says what does not decode."""
+    with console.progress("Reading recordings", len(found)) as tick:
+        packed = pack(found, Path(data.cache), data.sample_rate, data.max_bad_share, lambda done, _: tick(done))
+        tick(len(found))
+    for bad in packed.bad:
+        console.warn(f"{bad.name}: not read: {bad.reason}")
+    if packed.bad:
+        console.warn(f"{len(packed.bad)} of {len(found)} recordings do not decode and are left out")
+    if packed.duplicates:
+        console.warn(
+            f"{len(packed.duplicates)} train recordings are left out, the same sound is in validation or test: "
+            f"{', '.join(packed.duplicates[:3])}"
+        )
+    return packed
+
+
+def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
+    """The net and its front end."""
+    row_s = s.features.hop_s * s.model.stride
+    built = Recipe(
+        labels=labels,
+        sample_rate=s.data.sample_rate,
+        n_mels=s.features.n_mels,
+        window_s=s.features.window_s,
+        hop_s=s.features.hop_s,
+        low_hz=s.features.low_hz,
+        channels=s.model.channels,
+        kernel=s.model.kernel,
+        dilations=list(s.model.dilations),
+        stride=s.model.stride,
+        smooth_n=max(1, round(s.model.smooth_s / row_s)),
+        clip_n=samples(s.batch.clip_s, row_s, s.data.sample_rate),
+    )
+    reach_s = built.net().receptive_field * s.features.hop_s + s.features.window_s + s.model.smooth_s
+    if reach_s > s.batch.clip_s - s.mining.post_s:
+        raise KwsError(
+            f"batch.clip_s={s.batch.clip_s}: allowed is at least {reach_s + s.mining.post_s:.2f}, what the model hears "
+            f"({reach_s:.2f} s) and mining.post_s, so that a mined clip holds all its score depends on"
+        )
+    return built
+
+
+def samples(seconds: float, row_s: float, sample_rate: int) -> int:
+    """The nearest number of samples that is a whole number of rows."""
+    return round(seconds / row_s) * round(row_s * sample_rate)
+
+
+def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
+    """The numbers of the training loop."""
+    row_s, o = s.features.hop_s * s.model.stride, s.optim
+    rounds = s.mining.rounds
+    span = s.mining.last_at - s.mining.first_at
+    at = [s.mining.first_at + span * i / max(1, rounds - 1) for i in range(rounds)]
+    return Plan(
+        seed=s.seed,
+        steps=o.steps,
+        batch_size=s.batch.size,
+        positive_share=s.batch.positive_share,
+        lr=o.lr,
+        warmup=o.warmup,
+        weight_decay=o.weight_decay,
+        ema=o.ema,
+        negative_weight=o.negative_weight,
+        early_n=round(o.early_s / row_s),
+        late_n=round(o.late_s / row_s),
+        smooth_n=smooth_n,
+        save_every=o.save_every,
+        share=s.replay.share,
+        schedule=s.replay.schedule.value,
+        ramp_steps=s.replay.ramp_steps,
+        alpha=s.replay.alpha,
+        mining_steps=tuple(round(a * o.steps) for a in at),
+    )
+
+
+def augmentation(s: c.TrainConfig) -> Augmentation:
+    """How clips are varied."""
+    a = s.augment
+    return Augmentation(
+        speed=a.speed,
+        speed_p=a.speed_p,
+        noise_p=a.noise_p,
+        snr_db=pair(a.snr_db),
+        level_db=pair(a.level_db),
+        context_p=a.context_p,
+        own_context_p=a.own_context_p,
+        context_db=pair(a.context_db),
+        colour_db=a.colour_db,
+        time_masks=a.time_masks,
+        time_mask_n=round(a.time_mask_s / s.features.hop_s),
+        mel_masks=a.mel_masks,
+        mel_mask_n=a.mel_mask_n,
+    )
+
+
+def drawer(s: c.TrainConfig, packed: Store, chosen: Selection, clip_n: int, where: torch.device) -> Drawer:
+    """The batches: train recordings only, without the pool."""
+    positives = [(i, k) for k, indexes in enumerate(chosen.positives[Part.TRAIN]) for i in indexes]
+    used = [i for i, _ in positives] + chosen.speech[Part.TRAIN] + chosen.noise[Part.TRAIN]
+    for i in used:
+        recording = packed.entries[i].recording
+        if recording.part is not Part.TRAIN:
+            raise LeakError(f"{recording.name}: a {recording.part} recording among those of training")
+    place = {entry: n for n, entry in enumerate(used)}
+    bank = Bank.of([packed.audio(i) for i in used], 2 * clip_n, where)
+    longest_s = s.batch.max_keyword_s
+    bounds = [keyword_bounds(to_float(packed.audio(i)), packed.sample_rate, longest_s) for i, _ in positives]
+    keywords = Keywords(
+        index=torch.tensor([place[i] for i, _ in positives]),
+        column=torch.tensor([k for _, k in positives]),
+        start=torch.tensor([a for a, _ in bounds]),
+        end=torch.tensor([b for _, b in bounds]),
+    )
+    late_s, early_s = s.batch.end_s
+    return Drawer(
+        bank,
+        keywords,
+        [place[i] for i in chosen.speech[Part.TRAIN]],
+        [place[i] for i in chosen.noise[Part.TRAIN]],
+        len(chosen.keywords),
+        clip_n,
+        (round(late_s * packed.sample_rate), round(early_s * packed.sample_rate)),
+        s.batch.noise_share,
+        augmentation(s),
+    )
+
+
+def search(s: c.TrainConfig, clip_n: int) -> Search:
+    """How the pool is mined."""
+    m = s.mining
+    return Search(
+        seed=s.seed,
+        passes=m.passes,
+        snr_db=pair(m.snr_db),
+        noise_db=pair(m.noise_db),
+        gap_s=s.stream.negative_gap_s,
+        per_hour=m.per_hour,
+        min_score=m.min_score,
+        max_per_recording=m.max_per_recording,
+        clip_n=clip_n,
+        post_n=samples(m.post_s, s.features.hop_s * s.model.stride, s.data.sample_rate),
+    )
+
+
+def spoken_corpus(s: c.TrainConfig, words: list[str], console: Console) -> Path:
+    """A corpus spoken by espeak-ng in place of recordings, under the cache; returns its folder."""
+    from kws.confuse.corpus import speak_corpus
+
+    k = s.data.speak
+    name = f"spoken-{seed_of(s.seed, *words, k.positives, k.confusables, k.sentences, k.noises):016x}"
+    root = Path(s.data.cache) / name
+    with console.progress("Speaking a corpus", 1) as tick:
+        manifest = speak_corpus(
+            root, words, s.seed, k.positives, k.confusables, k.sentences, k.noises, lambda n, all_: tick(n, total=all_)
+        )
+    return manifest.parent
+
+
+def levels(stream: c.StreamConfig) -> Levels:
+    """How streams are made."""
+    return Levels(pair(stream.snr_db), pair(stream.noise_db), stream.gap_s, stream.negative_gap_s)
+
+
+def pair(values: Sequence[float]) -> tuple[float, float]:
+    """[low, high], checked by the schema."""
+    low, high = values
+    return low, high

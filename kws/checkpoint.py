@@ -1,0 +1,130 @@
+"""Checkpoints: plain tensors and numbers, written whole or not at all, read with weights_only=True."""
+
+import hashlib
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kws.detector import Detector
+from kws.errors import KwsError
+from kws.features import LogMel
+from kws.models import DSTCN
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What it takes to build the net again: plain numbers."""
+
+    labels: list[str]
+    sample_rate: int
+    n_mels: int
+    window_s: float
+    hop_s: float
+    low_hz: float
+    channels: int
+    kernel: int
+    dilations: list[int]
+    stride: int
+    smooth_n: int
+    clip_n: int  # samples a training clip
+
+    def front_end(self) -> LogMel:
+        return LogMel(self.sample_rate, self.n_mels, self.window_s, self.hop_s, self.low_hz)
+
+    def net(self) -> DSTCN:
+        return DSTCN(self.n_mels, len(self.labels), self.channels, self.kernel, self.dilations, self.stride)
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Save atomically: a crash leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Load a file that `write` made; only tensors and plain values are ever built from it.
+
+    Raises:
+        KwsError: it is missing, damaged, or no checkpoint of this program.
+    """
+    if not path.is_file():
+        raise KwsError(f"{path}: no such file; a checkpoint (model.pt) is wanted")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise KwsError(f"{path}: no checkpoint that can be read ({first_line(error)})") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise KwsError(f"{path}: no kws checkpoint of format {FORMAT}")
+    return content
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """16 hex digits that name these weights."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def write_model(
+    path: Path, recipe: Recipe, state: Mapping[str, Tensor], thresholds: list[float], facts: Mapping[str, Any]
+) -> None:
+    """Write what `read_model` reads: the net, its thresholds, and facts about the run (JSON text and plain values)."""
+    weights = {k: v.detach().cpu() for k, v in state.items()}
+    content = {"format": FORMAT, "recipe": asdict(recipe), "model": weights, "thresholds": thresholds}
+    write(path, content | {"hash": weights_hash(weights), "facts": dict(facts)})
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint, ready to use."""
+
+    recipe: Recipe
+    detector: Detector
+    hash: str
+    facts: dict[str, Any]
+
+
+def read_model(path: Path) -> Model:
+    """A detector from a checkpoint.
+
+    Raises:
+        KwsError: no checkpoint with a model in it.
+    """
+    content = read(path)
+    if not {"recipe", "model", "thresholds", "hash", "facts"} <= set(content):
+        raise KwsError(f"{path}: a checkpoint without a finished model; give the model.pt of a run")
+    try:
+        recipe = Recipe(**content["recipe"])
+        net = recipe.net()
+        net.load_state_dict(content["model"])
+    except (TypeError, RuntimeError) as error:
+        raise KwsError(f"{path}: its net cannot be built ({first_line(error)})") from None
+    detector = Detector(recipe.front_end(), net, recipe.labels, content["thresholds"], recipe.smooth_n)
+    return Model(recipe, detector, content["hash"], content["facts"])

@@ -1,0 +1,132 @@
+"""The `kws` command: one verb, one Hydra app each; what a person got wrong is one line and exit code 2."""
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kws import __version__, config
+from kws.errors import KwsError
+
+VERBS = {
+    "train": "train a detector from recordings, mining and replaying what confuses it",
+    "mine": "stream recordings through a checkpoint and keep its false triggers in a buffer",
+    "evaluate": "misses at fixed false alarms per hour, for a checkpoint or an exported file",
+    "export": "write a checkpoint as a TorchScript file that needs torch alone",
+}
+
+
+def usage() -> str:
+    """What `kws` alone prints."""
+    verbs = "\n".join(f"  {name:<10}{what}" for name, what in VERBS.items())
+    return (
+        f"kws {__version__}: keyword spotting with hard-negative replay\n\nkws VERB [key=value ...]\n\n{verbs}\n\n"
+        "kws VERB --help shows its settings; kws train recipe=quickstart needs no data."
+    )
+
+
+def main() -> None:
+    """Run the verb that the command line names."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if words[0] in ("-V", "--version"):
+        print(__version__)
+        return
+    if words[0] not in VERBS:
+        near = get_close_matches(words[0], VERBS, 1)
+        guess = f" (did you mean {near[0]}?)" if near else ""
+        fail(f"{words[0]}: no such verb{guess}; allowed are {', '.join(VERBS)}")
+    sys.argv = [f"kws {words[0]}", *words[1:]]
+    importlib.import_module(f"kws.{words[0]}").main()
+
+
+def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
+    """A Hydra app around `run` whose errors are one line."""
+
+    def entry() -> None:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we say them in one line
+        try:
+            config.register()
+            app = hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name=name)(run)
+            app()
+        except KwsError as error:
+            fail(str(error))
+        except (HydraException, OmegaConfBaseException) as error:
+            fail(explain(error, config.SCHEMAS[name]))
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            sys.exit(130)
+
+    return entry
+
+
+def fail(message: str) -> None:
+    """Say it in one line and leave with code 2."""
+    print(f"kws: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def explain(error: Exception, schema: type) -> str:
+    """One line for what Hydra or OmegaConf refused: the key, the value and what was allowed."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    texts = [str(e) for e in chain]
+    text = "\n".join(texts)
+    if found := re.search(r"Key '([^']*)' (?:is )?not in|Key '([^']*)' not found", text):
+        full = re.search(r"full_key: (\S+)", text)
+        return unknown(full.group(1) if full else found.group(1) or found.group(2), schema)
+    if found := re.search(r"Invalid value '(.*?)', expected one of \[(.*?)\]", text):
+        return f"{key_of(text, texts[0])}={found.group(1)}: allowed is one of {found.group(2)}"
+    if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?could not be converted to (\w+)", text):
+        kind = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
+        return f"{key_of(text, texts[0])}={found.group(1)}: allowed is {kind.get(found.group(2), found.group(2))}"
+    if found := re.search(r"Could not find '([^']*)'", text):
+        options = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)+)", text)
+        listed = f"; allowed are {', '.join(options.group(1).split())}" if options else ""
+        group, _, option = found.group(1).rpartition("/")
+        return f"{group}={option}: no such option{listed}" if group else f"{option}: no such configuration"
+    return texts[0] or type(error).__name__
+
+
+def key_of(text: str, first: str) -> str:
+    """The key an error is about."""
+    found = re.search(r"full_key: (\S+)", text) or re.search(r"Error merging override ([^=\s]+)", first)
+    return found.group(1) if found else "?"
+
+
+def unknown(key: str, schema: type) -> str:
+    """No such key: its nearest neighbours, and all that stand beside it."""
+    allowed = [k for k, _ in schema_leaves(schema)]
+    parent = key.rpartition(".")[0]
+    beside = sorted({k.split(".")[len(parent.split("."))] for k in allowed if k.startswith(parent + ".")}) if parent else []
+    near = get_close_matches(key, allowed, 1, 0.7)
+    guess = f" (did you mean {near[0]}?)" if near else ""
+    top = sorted({k.split(".")[0] for k in allowed})
+    where = f"under {parent}: {', '.join(beside)}" if beside else f"{', '.join(top)}"
+    return f"{key}: no such setting{guess}; allowed are {where}"
+
+
+def schema_leaves(schema: type) -> list[tuple[str, object]]:
+    """Every dotted key of a schema."""
+    found: list[tuple[str, object]] = []
+
+    def walk(node: DictConfig, prefix: str) -> None:
+        for name in node:
+            kind = OmegaConf.get_type(node, str(name))
+            if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__"):
+                walk(OmegaConf.structured(kind), f"{prefix}{name}.")
+            else:
+                found.append((f"{prefix}{name}", kind))
+
+    walk(OmegaConf.structured(schema), "")
+    return found

@@ -1,0 +1,55 @@
+"""What a person sees in the terminal: progress with time left, warnings, tables."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Console:
+    """Speaks on standard output; warnings go to standard error. Names of recordings are shown as they are."""
+
+    def __init__(self) -> None:
+        self.out = RichConsole(highlight=False)
+        self.err = RichConsole(stderr=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.out.print(escape(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """One line that asks for attention."""
+        self.err.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table; the first column is text, the rest stand right."""
+        made = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        for i, name in enumerate(header):
+            made.add_column(escape(name), justify="left" if i == 0 else "right")
+        for row in rows:
+            made.add_row(*map(escape, row))
+        self.out.print(made)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+        """A bar with the time left; yields `tick(done, note, total)`."""
+        columns = (
+            TextColumn("{task.description:<22}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.out) as bar:
+            task = bar.add_task(escape(what), total=total, note="")
+
+            def tick(done: int, note: str = "", total: int | None = None) -> None:
+                bar.update(task, completed=done, note=escape(note), total=total)
+
+            yield tick

@@ -1,0 +1,48 @@
+"""Training curves as CSV: one row a step, readable by anything."""
+
+import csv
+import dataclasses
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kws.audio import replacing
+from kws.trainer import Step
+
+
+class Curves:
+    """Appends to `path`; rows of steps that a resumed run does again are dropped first.
+
+    Args:
+        path: the CSV file.
+        step: the step at which training goes on.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.names = [f.name for f in dataclasses.fields(Step)]
+        done = []
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                done = [row for row in csv.DictReader(file) if whole(row, self.names) and int(row["step"]) < step]
+        with replacing(path) as target:
+            lines = [",".join(self.names), *(",".join(row[n] for n in self.names) for row in done)]
+            target.write(("\n".join(lines) + "\n").encode())
+        self.file = path.open("a", newline="", encoding="utf-8")
+        self.writer = csv.writer(self.file)
+
+    def add(self, step: Step) -> None:
+        """One more step."""
+        self.writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in dataclasses.astuple(step))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()
+
+
+def whole(row: dict[str, str], names: list[str]) -> bool:
+    """Is this a row that was written to its end? A kill may have cut the last."""
+    return all(row.get(n) for n in names) and row["step"].isdigit()

@@ -1,0 +1,92 @@
+"""The detector: front end, model and smoothing as one stream machine; a checkpoint and an exported file are both this."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from kws.features import LogMel
+from kws.models import DSTCN
+
+
+class Detector(nn.Module):
+    """Turns PCM, in chunks of any size, into smoothed keyword scores; holds the state of one stream.
+
+    Args:
+        features: front end.
+        model: causal model; it is copied, its batch norms are folded into the convolutions.
+        labels: keywords, one score column each.
+        thresholds: one a keyword, in [0, 1].
+        smooth_n: rows in the moving average over the scores (Chen et al., 2014), at least 1.
+    """
+
+    labels: list[str]
+    thresholds: list[float]
+    cache: list[Tensor]
+
+    def __init__(
+        self,
+        features: LogMel,
+        model: DSTCN,
+        labels: Sequence[str],
+        thresholds: Sequence[float],
+        smooth_n: int,
+    ) -> None:
+        super().__init__()
+        self.features = copy.deepcopy(features).eval()
+        self.model = folded(model)
+        self.labels = list(labels)
+        self.thresholds = [float(t) for t in thresholds]
+        self.sample_rate = features.sample_rate
+        self.smooth_n = smooth_n
+        self.context_n = features.context_n
+        self.block_n = features.hop_n * model.stride  # samples a row
+        self.frame_s = self.block_n / features.sample_rate
+        self.cache_shapes = [(int(c), int(n)) for c, n in model.cache_shapes]
+        # A row depends on this many samples up to its end: what a clip must hold for its score to be reproducible.
+        self.reach_n = model.receptive_field * features.hop_n + self.context_n + (smooth_n - 1) * self.block_n
+        self.tail = torch.zeros(0)
+        self.recent = torch.zeros(0)
+        self.cache = []
+        self.reset()
+
+    @torch.jit.export
+    def reset(self) -> None:
+        """Back to silence, as freshly loaded."""
+        device = self.features.window.device
+        self.tail = torch.zeros(self.context_n, device=device)
+        self.recent = torch.zeros(self.smooth_n - 1, len(self.labels), device=device)
+        cache: list[Tensor] = []
+        for shape in self.cache_shapes:
+            cache.append(torch.zeros(1, shape[0], shape[1], device=device))
+        self.cache = cache
+
+    def forward(self, pcm: Tensor) -> Tensor:
+        """The rows that this chunk completes.
+
+        Shape: pcm float32 [n] in [-1, 1], n from 0 up; returns float32 [rows, K] in [0, 1].
+        """
+        with torch.no_grad():
+            heard = torch.cat([self.tail, pcm.to(self.tail.device)])
+            rows_n = (heard.shape[0] - self.context_n) // self.block_n
+            if rows_n == 0:
+                self.tail = heard
+                return torch.zeros(0, len(self.labels), device=heard.device)
+            used = rows_n * self.block_n
+            x = self.features(heard[: self.context_n + used].unsqueeze(0))
+            logits, self.cache = self.model(x, self.cache)
+            self.tail = heard[used:]
+            scores = torch.cat([self.recent, torch.sigmoid(logits[0].t())])
+            self.recent = scores[scores.shape[0] - (self.smooth_n - 1) :]
+            return scores.unfold(0, self.smooth_n, 1).mean(-1)
+
+
+def folded(model: DSTCN) -> DSTCN:
+    """A copy in evaluation mode whose batch norms are part of the convolutions before them: fewer ops, same scores."""
+    model = copy.deepcopy(model).eval()
+    model.stem, model.norm = fuse_conv_bn_eval(model.stem, model.norm), nn.Identity()  # type: ignore[assignment]
+    for block in model.blocks:
+        block.pointwise, block.norm = fuse_conv_bn_eval(block.pointwise, block.norm), nn.Identity()
+    return model

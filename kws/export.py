@@ -1,0 +1,41 @@
+"""kws export: a checkpoint as a TorchScript file."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from kws import checkpoint
+from kws.cli import verb
+from kws.config import ExportConfig, settings
+from kws.console import Console
+from kws.errors import KwsError
+from kws.exporting import export
+
+
+def run(cfg: DictConfig) -> None:
+    """Export the checkpoint `model` to the file `out`."""
+    s = settings(cfg, ExportConfig)
+    out = Path(s.out)
+    if out.exists() and not s.force:
+        raise KwsError(f"out={out}: there is such a file already; force=true overwrites it")
+    model = checkpoint.read_model(Path(s.model))
+    if s.thresholds is not None:
+        model.detector.thresholds = thresholds(s.thresholds, len(model.recipe.labels))
+    export(model.detector, out, model.facts | {"checkpoint": model.hash})
+    pairs = zip(model.detector.labels, model.detector.thresholds, strict=True)
+    Console().say(f"{out}: " + ", ".join(f"{k} at {t:.4f}" for k, t in pairs))
+
+
+def thresholds(value: object, count: int) -> list[float]:
+    """The thresholds a person gives: one number a keyword, each in [0, 1]."""
+    numbers = value if isinstance(value, list) else [value]
+    good = [float(n) for n in numbers if isinstance(n, int | float) and 0 <= n <= 1]
+    if len(good) != count or len(numbers) != count:
+        raise KwsError(f"thresholds={value}: allowed is {count} number(s) from 0 to 1, one a keyword")
+    return good
+
+
+main = verb("export", run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""kws mine: the false triggers of any recordings, through a checkpoint, into a replay buffer."""
+
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from kws import build, checkpoint, stream
+from kws.audio import EXTENSIONS, content_hash, load, to_int16
+from kws.cli import verb
+from kws.config import MineConfig, paths, settings
+from kws.console import Console
+from kws.detect import Track
+from kws.errors import KwsError
+from kws.manifest import Part, says
+from kws.replay.buffer import Buffer, Found, Kind, Source
+from kws.replay.mine import mining_threshold, triggers
+
+
+def run(cfg: DictConfig) -> None:
+    """Stream `streams` through the checkpoint `model` and keep the false triggers in `buffer`."""
+    s = settings(cfg, MineConfig)
+    console = Console()
+    build.threads(s.threads)
+    model = checkpoint.read_model(Path(s.model))
+    files = sound_files(paths(s.streams, "streams"))
+    rate = model.recipe.sample_rate
+    listed = {r.path: r for r in build.recordings(s.data)} if s.data.root else {}
+    with Buffer(Path(s.buffer), s.capacity, rate) as buffer:
+        found, heard_h = [], 0.0
+        with console.progress("Listening", len(files)) as tick:
+            for number, file in enumerate(files):
+                pcm = to_int16(load(file, rate))
+                known = listed.get(file.resolve())
+                # A recording that no manifest lists is given for training by who mines it; the buffer still refuses
+                # one whose sound it knows as held out.
+                source = Source(content_hash(pcm), known.name if known else str(file), known.part if known else Part.TRAIN)
+                buffer.admit([source])
+                text = known.text if known else ""
+                if any(says(text, k) for k in model.recipe.labels):
+                    raise KwsError(f"{source.name}: its transcript holds the keyword; such a trigger is no false one")
+                found += false_triggers(s, model, pcm, source, text)
+                heard_h += len(pcm) / rate / 3600
+                tick(number + 1, f"{len(found)} found")
+        added = buffer.add(found)
+        console.say(
+            f"{len(found)} false triggers in {heard_h:.2f} h, {len(added.new)} new, {added.known} known already, "
+            f"{len(added.evicted)} evicted; {len(buffer)} clips in {s.buffer}"
+        )
+
+
+def false_triggers(s: MineConfig, model: checkpoint.Model, pcm: np.ndarray, source: Source, text: str) -> list[Found]:
+    """What one recording (int16 [T]) sets off."""
+    detector, rate, clip_n = model.detector, model.recipe.sample_rate, model.recipe.clip_n
+    row_n = detector.block_n
+    post_n = min(round(s.post_s * rate), clip_n - detector.reach_n) // row_n * row_n
+    # Silence before the recording, so that a clip cut near its beginning scores as it did.
+    padded = np.concatenate([np.zeros(clip_n, np.int16), pcm])
+    scores = stream.scores(detector, padded, rate)
+    found = []
+    for column, keyword in enumerate(detector.labels):
+        mine = np.ascontiguousarray(scores[:, column])
+        times = (np.arange(len(mine)) + 1) * row_n / rate
+        track = Track(times, mine, len(padded) / rate)
+        limit = mining_threshold(track, s.per_hour, s.min_score) if s.threshold is None else s.threshold
+        for t in triggers(padded, mine, limit, clip_n, post_n, row_n, lambda _: 0, s.max_per_recording):
+            found.append(
+                Found(
+                    pcm=t.pcm,
+                    kind=Kind.FALSE_TRIGGER,
+                    keyword=keyword,
+                    source=source,
+                    offset_s=(t.start - clip_n) / rate,
+                    score=t.score,
+                    checkpoint=model.hash,
+                    run="kws mine",
+                    round=0,
+                    text=text,
+                )
+            )
+    return found
+
+
+def sound_files(places: list[Path]) -> list[Path]:
+    """The recordings at these places, folders searched through; raises KwsError for a place that holds none."""
+    files = []
+    for place in places:
+        inside = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.suffix.lower() in EXTENSIONS)
+        if not inside:
+            raise KwsError(f"streams={place}: no recording there; allowed is a sound file or a folder of them")
+        files += inside
+    return files
+
+
+main = verb("mine", run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""A clip of the replay buffer: as it is found, and as it is kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.errors import KwsError
+from kws.manifest import Part
+
+
+class Kind(StrEnum):
+    """How a clip came into the buffer."""
+
+    FALSE_TRIGGER = "false_trigger"
+    CONFUSABLE = "confusable"
+    USER = "user"
+
+
+class State(StrEnum):
+    """Whether a clip may be drawn."""
+
+    ACTIVE = "active"
+    EVICTED = "evicted"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A recording: hash of its content, its name as people know it (never used as a path), its part."""
+
+    hash: str
+    name: str
+    part: Part
+
+    def __post_init__(self) -> None:
+        if not self.hash:
+            raise KwsError(f"{self.name!r}: a recording without a content hash cannot be guarded against leaks")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """A clip that wants into the buffer.
+
+    Args:
+        pcm: its sound, at the buffer's sample rate.
+        kind: how it was found.
+        keyword: what it triggered.
+        source: the recording it was cut from.
+        offset_s: where it begins there, in seconds; negative where it begins earlier.
+        score: of the keyword when it was found, 0 to 1.
+        checkpoint: hash of the weights that found it; empty for none.
+        run: the run that found it.
+        round: of mining in that run, at least 0.
+        text: what is said, where it is known.
+        mixed_with: recordings mixed in, such as the noise.
+        mix: how, such as {"snr_db": 10}.
+
+    Shape: pcm int16 [T], T at least 1.
+    """
+
+    pcm: NDArray[np.int16]
+    kind: Kind
+    keyword: str
+    source: Source
+    offset_s: float
+    score: float
+    checkpoint: str
+    run: str
+    round: int
+    text: str = ""
+    mixed_with: tuple[Source, ...] = ()
+    mix: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A clip of the buffer as the index knows it; the fields of `Found` are those of who found it first.
+
+    Args:
+        score_now: the last score a later checkpoint gave it; None where none has.
+        priority: how much it asks to be drawn, at least 0.
+        last_loss: its loss when last drawn; None before.
+        added_at: UTC, ISO 8601.
+        evicted_run, evicted_round: who evicted it; None while it is active.
+    """
+
+    hash: str
+    n_samples: int
+    kind: Kind
+    keyword: str
+    source: Source
+    offset_s: float
+    text: str
+    mixed_with: tuple[Source, ...]
+    mix: dict[str, float]
+    run: str
+    round: int
+    checkpoint: str
+    score: float
+    score_now: float | None
+    priority: float
+    last_loss: float | None
+    times_drawn: int
+    added_at: str
+    state: State
+    evicted_run: str | None
+    evicted_round: int | None

@@ -1,0 +1,118 @@
+"""Mining rounds inside a run: the pool of train recordings, streamed under new noise and levels, into the buffer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from torch import Tensor
+
+from kws import stream
+from kws.compose import Stream, compose
+from kws.detect import Track
+from kws.replay.buffer import Found, Kind, Source
+from kws.replay.mine import mining_threshold, triggers
+from kws.seeding import numpy_generator
+from kws.store import Entry, Store
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the pool is streamed and what counts as a trigger; see conf/mining."""
+
+    seed: int
+    passes: int
+    snr_db: tuple[float, float]
+    noise_db: tuple[float, float]
+    gap_s: float
+    per_hour: float
+    min_score: float
+    max_per_recording: int
+    clip_n: int
+    post_n: int
+
+
+def source(entry: Entry) -> Source:
+    """Where a clip came from, as the buffer wants to know it."""
+    return Source(entry.hash, entry.recording.name, entry.recording.part)
+
+
+def mine_pool(
+    detector: Callable[[Tensor], Tensor],
+    checkpoint: str,
+    store: Store,
+    pool: Sequence[int],
+    noise: Sequence[int],
+    search: Search,
+    run: str,
+    round_: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Found]:
+    """False triggers of the detector on the pool, ready for the buffer.
+
+    Args:
+        detector: as training stands now.
+        checkpoint: hash of its weights.
+        store: the sound.
+        pool, noise: entries to stream and to lay beneath; all of the train part.
+        search: how.
+        run, round_: for the record, and the round also for the draws: each hears other noise.
+        progress: called after each pass with how many are done.
+    """
+    found = []
+    row_n = round(detector.frame_s * store.sample_rate)  # type: ignore[attr-defined]
+    for number in range(search.passes):
+        rng = numpy_generator(search.seed, "mining", round_, number)
+        order = [pool[i] for i in rng.permutation(len(pool))]
+        clips, beds = [store.audio(i) for i in order], [store.audio(i) for i in noise]
+        made = compose(
+            clips, beds, rng, search.gap_s, search.snr_db, search.noise_db,
+            lead_s=search.clip_n / store.sample_rate, sample_rate=store.sample_rate,
+        )  # fmt: skip
+        starts = np.array([piece.start for piece in made.pieces])
+        under = beds_at(made, beds)
+        scores = stream.scores(detector, made.pcm, store.sample_rate)
+        seconds = (np.arange(len(scores)) + 1) * row_n / store.sample_rate
+        for column, keyword in enumerate(detector.labels):  # type: ignore[attr-defined]
+            track = Track(seconds, np.ascontiguousarray(scores[:, column]), len(made.pcm) / store.sample_rate)
+            for t in triggers(
+                made.pcm,
+                track.scores,
+                mining_threshold(track, search.per_hour, search.min_score),
+                search.clip_n,
+                search.post_n,
+                row_n,
+                lambda sample: int(np.searchsorted(starts, sample, side="right")) - 1,
+                search.max_per_recording,
+            ):
+                piece = made.pieces[t.source]
+                entry = store.entries[order[piece.index]]
+                found.append(
+                    Found(
+                        pcm=t.pcm,
+                        kind=Kind.FALSE_TRIGGER,
+                        keyword=keyword,
+                        source=source(entry),
+                        offset_s=(t.start - piece.start) / store.sample_rate,
+                        score=t.score,
+                        checkpoint=checkpoint,
+                        run=run,
+                        round=round_,
+                        text=entry.recording.text,
+                        mixed_with=tuple(source(store.entries[noise[i]]) for i in under(t.start, t.start + search.clip_n)),
+                        mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
+                    )
+                )
+        progress(number + 1)
+    return found
+
+
+def beds_at(made: Stream, beds: Sequence[np.ndarray]) -> Callable[[int, int], list[int]]:
+    """A function from a span of samples to the noise recordings that lie beneath it."""
+    ends = list(accumulate(len(beds[i]) for i in made.noises))
+
+    def under(start: int, end: int) -> list[int]:
+        first, last = np.searchsorted(ends, [start, end - 1], side="right")
+        return sorted(set(made.noises[int(first) : int(last) + 1]))
+
+    return under

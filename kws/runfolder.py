@@ -1,0 +1,49 @@
+"""A run's folder belongs to one configuration: the same command goes on with it, another is refused."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kws.audio import replacing
+from kws.errors import KwsError
+
+FREE = ("out", "device", "threads", "data.cache")  # may differ when a run goes on; they do not change what is learned
+
+
+def claim(out: Path, config: str) -> str:
+    """Take `out` for the run of this configuration, new or to go on with; returns the run's id.
+
+    Args:
+        out: the run folder, made if it is not there.
+        config: the resolved configuration, YAML.
+
+    Raises:
+        KwsError: another configuration began there; the message names the first key that differs.
+    """
+    mine = flat(yaml.safe_load(config))
+    file = out / "config.yaml"
+    if file.is_file():
+        theirs = flat(yaml.safe_load(file.read_text(encoding="utf-8")))
+        for key in sorted(mine.keys() | theirs.keys()):
+            if mine.get(key) != theirs.get(key):
+                raise KwsError(
+                    f"out={out}: a run with {key}={theirs.get(key)} began there, this one has {key}={mine.get(key)}; "
+                    "give another out, or the same settings to go on with it"
+                )
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as target:
+            target.write(config.encode())
+    return hashlib.sha256(f"{out.resolve()}\n{sorted(mine.items())}".encode()).hexdigest()[:12]
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and their values, lists whole, without those that may differ."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return {key: value for key, value in found.items() if key not in FREE}

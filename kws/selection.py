@@ -1,0 +1,74 @@
+"""Which recordings play which role: keywords, negatives, noise, and the pool that is only mined."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kws.errors import KwsError
+from kws.manifest import Part, Recording, says
+from kws.seeding import seed_of
+from kws.store import Entry
+
+
+@dataclass
+class Selection:
+    """Indexes into the store's entries, by part."""
+
+    keywords: list[str]
+    positives: dict[Part, list[list[int]]] = field(default_factory=dict)  # one list a keyword
+    speech: dict[Part, list[int]] = field(default_factory=dict)  # negatives; without the pool
+    noise: dict[Part, list[int]] = field(default_factory=dict)
+    pool: list[int] = field(default_factory=list)  # train negatives that are mined, never drawn fresh
+    spoken: list[str] = field(default_factory=list)  # negatives left out: their transcript holds a keyword
+
+
+def same_word(label: str, keyword: str) -> bool:
+    """Is the label this keyword? Case and the underscore for a space do not matter."""
+    return label.replace("_", " ").casefold() == keyword.replace("_", " ").casefold()
+
+
+def in_pool(recording: Recording, share: float) -> bool:
+    """Is this train recording only mined? Decided by the speaker where known, else the recording's name."""
+    return seed_of(0, "pool", recording.speaker or recording.name) % 10000 < share * 10000
+
+
+def select(entries: Sequence[Entry], keywords: Sequence[str], noise_label: str, pool_share: float) -> Selection:
+    """Give each recording its role.
+
+    Args:
+        entries: of the store.
+        keywords: labels that are positives, in the order of the score columns.
+        noise_label: label of background noise.
+        pool_share: share of the train negatives that is only mined, 0 to 0.9.
+
+    Raises:
+        KwsError: a keyword has no recording in the train or validation part, or there are no negatives to train on.
+    """
+    chosen = Selection(list(keywords))
+    for part in Part:
+        chosen.positives[part] = [[] for _ in keywords]
+        chosen.speech[part], chosen.noise[part] = [], []
+    for index, entry in enumerate(entries):
+        recording = entry.recording
+        part = recording.part
+        column = next((i for i, k in enumerate(keywords) if same_word(recording.label, k)), -1)
+        if column >= 0:
+            chosen.positives[part][column].append(index)
+        elif recording.label == noise_label:
+            chosen.noise[part].append(index)
+        elif any(says(recording.text, k) for k in keywords):
+            chosen.spoken.append(recording.name)
+        elif part is Part.TRAIN and in_pool(recording, pool_share):
+            chosen.pool.append(index)
+        else:
+            chosen.speech[part].append(index)
+    labels = sorted({e.recording.label for e in entries})
+    for column, keyword in enumerate(keywords):
+        for part in (Part.TRAIN, Part.VALIDATION):
+            if not chosen.positives[part][column]:
+                raise KwsError(
+                    f"keyword={keyword}: no recording of it in the {part} part; labels there are {', '.join(labels)}"
+                )
+    for part in (Part.TRAIN, Part.VALIDATION):
+        if not chosen.speech[part]:
+            raise KwsError(f"data.root: no negative recording in the {part} part; labels are {', '.join(labels)}")
+    return chosen

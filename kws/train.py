@@ -1,0 +1,202 @@
+"""kws train: recordings in, a calibrated and exported detector out, mining and replaying hard negatives on the way."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from kws import __version__, build, checkpoint, results
+from kws.checkpoint import Recipe
+from kws.cli import verb
+from kws.config import TrainConfig, keywords, settings
+from kws.console import Console
+from kws.curves import Curves
+from kws.detect import calibrate
+from kws.detector import Detector
+from kws.errors import KwsError
+from kws.evaluation import evaluate_part
+from kws.exporting import export
+from kws.manifest import Part
+from kws.replay.buffer import Buffer
+from kws.replay.rounds import mine_pool, source
+from kws.replay.snapshot import Snapshot
+from kws.results import Outcome, judge
+from kws.runfolder import claim
+from kws.seeding import seed_of
+from kws.selection import Selection, select
+from kws.store import Store
+from kws.trainer import Plan, Step, Trainer
+
+
+@dataclass
+class Run:
+    """What all arms of a run share."""
+
+    s: TrainConfig
+    id: str
+    out: Path
+    recipe: Recipe
+    plan: Plan
+    store: Store
+    chosen: Selection
+    buffer: Buffer
+    console: Console
+    device: torch.device
+
+
+def run(cfg: DictConfig) -> None:
+    """Train, or go on where a killed run stopped, in the folder `out`."""
+    begun = time.monotonic()
+    s = settings(cfg, TrainConfig)
+    words, console = keywords(s.keyword), Console()
+    build.threads(s.threads)
+    device, recipe = build.device(s.device), build.recipe(s, words)
+    out = Path(HydraConfig.get().runtime.output_dir)
+    id_ = claim(out, OmegaConf.to_yaml(cfg, resolve=True))
+    if not s.data.root:
+        s.data = replace(s.data, root=str(build.spoken_corpus(s, words, console)))
+    store = build.store(s.data, console, build.recordings(s.data))
+    chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
+    describe(console, store, chosen)
+    console.say(f"run folder: {out} (a killed run goes on with the same command and out={out})")
+
+    folder = Path(s.replay.buffer) if s.replay.buffer else out / "buffer"
+    with Buffer(folder, s.replay.capacity, store.sample_rate) as buffer:
+        buffer.hold_out(source(e) for e in store.entries if e.recording.part is not Part.TRAIN)
+        r = Run(s, id_, out, recipe, build.plan(s, recipe.smooth_n), store, chosen, buffer, console, device)
+        both = s.compare_without_replay and bool(r.plan.mining_steps)
+        trained = [("with replay" if both else "", out, train_arm(r, "Training", out))]
+        if both:
+            alone = replace(r, plan=replace(r.plan, share=0.0, mining_steps=()))
+            place = out / "without_replay"
+            fork(r, place)
+            trained.insert(0, ("without replay", place, train_arm(alone, "Without replay", place)))
+        buffer.purge()
+        clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
+    outcomes = [o for arm, place, weights in trained for o in finish(r, arm, weights, place)]
+    title = f"{', '.join(words)}: test part" if outcomes else f"{', '.join(words)}: no test recordings"
+    results.show(console, title, outcomes)
+    results.write_json(out / "results.json", {"seed": s.seed, "outcomes": results.as_json(outcomes)})
+    results.write_page(out / "report.html", title, {"run": out.name, "seed": str(s.seed)}, outcomes)
+    console.say(f"detector  {out / 'detector.pt'}")
+    console.say(f"report    {out / 'report.html'}")
+    console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
+    console.say(f"time      {time.monotonic() - begun:.0f} s")
+
+
+def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
+    """Train one arm in its folder, from its state file where there is one; returns the averaged weights."""
+    torch.manual_seed(seed_of(r.s.seed, "weights"))
+    net, front_end = r.recipe.net().to(r.device), r.recipe.front_end().to(r.device)
+    drawer = build.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, r.device)
+    state_file = folder / "state.pt"
+    state = checkpoint.read(state_file) if state_file.is_file() else None
+    if state is not None and r.plan.mining_steps:
+        r.buffer.rollback(r.id, state["rounds"])
+    replay = Snapshot(r.buffer, r.recipe.clip_n, r.device, None if state is None else state["replay"])
+    trainer = Trainer(net, front_end, drawer, replay, r.plan, lambda t, n: mine(r, t, n), state_file)
+    if state is not None:
+        trainer.load(state, replay)
+    with r.console.progress(title, r.plan.steps) as tick, Curves(folder / "metrics.csv", trainer.step) as curves:
+
+        def tell(step: Step) -> None:
+            curves.add(step)
+            tick(step.step + 1, f"loss {step.loss:.3f}, {step.replayed} replayed of {step.buffer}")
+
+        trainer.run(tell)
+    if r.plan.mining_steps:
+        trainer.replay.write_back(r.buffer)
+    return trainer.average
+
+
+def mine(r: Run, trainer: Trainer, number: int) -> Snapshot:
+    """One mining round: the pool through the model as it stands, its false triggers into the buffer."""
+    if number == 1:
+        shutil.copy(trainer.state_file, r.out / "fork.pt")
+    weights = {k: v.cpu() for k, v in trainer.average.items()}
+    # Kept, so that a mined clip can be scored again by the very model that mined it.
+    file = r.out / "checkpoints" / f"round-{number}.pt"
+    checkpoint.write_model(file, r.recipe, weights, [0.5] * len(r.recipe.labels), {"round": number})
+    model = checkpoint.read_model(file)
+    with r.console.progress(f"Mining, round {number}", r.s.mining.passes) as tick:
+        found = mine_pool(
+            model.detector,
+            model.hash,
+            r.store,
+            r.chosen.pool,
+            r.chosen.noise[Part.TRAIN],
+            build.search(r.s, r.recipe.clip_n),
+            r.id,
+            number,
+            tick,
+        )
+    trainer.replay.write_back(r.buffer)
+    added = r.buffer.add(found)
+    r.console.say(f"{len(found)} false triggers, {len(added.new)} new in the buffer, {len(added.evicted)} evicted")
+    return Snapshot(r.buffer, r.recipe.clip_n, r.device)
+
+
+def fork(r: Run, folder: Path) -> None:
+    """Begin the arm without replay where the other one stood before its first mining round."""
+    if not (folder / "state.pt").is_file():
+        state = checkpoint.read(r.out / "fork.pt")
+        nothing = {"hashes": [], "priority": torch.zeros(0, dtype=torch.float64), "drawn": torch.zeros(0).long()}
+        checkpoint.write(folder / "state.pt", state | {"replay": nothing})
+
+
+def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) -> list[Outcome]:
+    """Calibrate on validation, write checkpoint and export, and count on the test part."""
+    state = {k: v.cpu() for k, v in weights.items()}
+    net = r.recipe.net()
+    net.load_state_dict(state)
+    detector = Detector(r.recipe.front_end(), net, r.recipe.labels, [0.5] * len(r.recipe.labels), r.recipe.smooth_n)
+    levels, passes, t = build.levels(r.s.stream), r.s.threshold.passes, r.s.stream.refractory_s
+    with r.console.progress(f"Calibrating{arm and ', '}{arm}", len(r.recipe.labels) + passes) as tick:
+        heard = evaluate_part(detector, r.store, r.chosen, Part.VALIDATION, levels, passes, r.s.stream.chunk_s, tick)
+        calibrations = {
+            k: calibrate(h.negative, h.positive, h.spans, r.s.threshold.at_fa_per_hour, t) for k, h in heard.items()
+        }
+    detector.thresholds = [min(1.0, calibrations[k].threshold) for k in r.recipe.labels]
+    facts = {
+        "version": __version__,
+        "arm": arm,
+        "config": (r.out / "config.yaml").read_text(encoding="utf-8"),
+        "data": hashlib.sha256("".join(e.hash for e in r.store.entries).encode()).hexdigest(),
+        "calibration": {k: asdict(c) for k, c in calibrations.items()},
+    }
+    checkpoint.write_model(folder / "model.pt", r.recipe, state, detector.thresholds, facts)
+    export(detector, folder / "detector.pt", facts | {"checkpoint": checkpoint.weights_hash(state)})
+    if not r.chosen.speech[Part.TEST]:
+        return []
+    with r.console.progress(f"Testing{arm and ', '}{arm}", len(r.recipe.labels) + 1) as tick:
+        heard = evaluate_part(detector, r.store, r.chosen, Part.TEST, levels, 1, r.s.stream.chunk_s, tick)
+        return judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
+
+
+def describe(console: Console, store: Store, chosen: Selection) -> None:
+    """Say what there is to learn from."""
+
+    def hours(indexes: Iterable[int]) -> float:
+        return sum(store.entries[i].n_samples for i in indexes) / store.sample_rate / 3600
+
+    table = []
+    for part in Part:
+        positives = ", ".join(f"{len(p)}" for p in chosen.positives[part])
+        speech, noise, pool = chosen.speech[part], chosen.noise[part], chosen.pool if part is Part.TRAIN else []
+        cells = [f"{len(x)} ({hours(x):.2f} h)" if x else "-" for x in (speech, pool, noise)]
+        table.append((str(part), positives, *cells))
+    console.table(", ".join(chosen.keywords), ("part", "keywords", "negatives", "only mined", "noise"), table)
+    if chosen.spoken:
+        console.warn(f"{len(chosen.spoken)} negatives are left out: their transcript holds a keyword")
+
+
+main = verb("train", run)
+
+if __name__ == "__main__":
+    main()

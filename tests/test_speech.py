@@ -1,0 +1,127 @@
+import hashlib
+import subprocess
+import sys
+
+import librosa
+import numpy as np
+import pytest
+
+from kws.confuse import speech
+from kws.confuse.speech import Voice, accents, phonemes, speak, variants, voices
+from kws.errors import KwsError
+
+pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
+VOICE = Voice("en-us+f2")
+
+
+def digest(sound):
+    return hashlib.sha256(sound.tobytes()).hexdigest()
+
+
+def test_voices_are_the_known_ones():
+    assert len(variants()) == 104
+    assert {"en", "en-us", "en-gb-scotland", "en-029"} < set(accents())
+    assert len(voices()) == len(set(voices())) == 104 * len(accents())
+    assert voices() == sorted(voices())
+
+
+def test_no_variant_is_silent_and_none_is_another_by_a_second_name():
+    sounds = {name: speak("hello", Voice(f"en+{name}"), speech.NATIVE_RATE) for name in variants()}
+    assert min(np.sqrt(np.mean(sound**2)) for sound in sounds.values()) > 0.005
+    assert len({digest(sound) for sound in sounds.values()}) == len(sounds)
+
+
+def test_accents_differ_in_sound():
+    sounds = [speak("water dance bottle", Voice(f"{name}+f2")) for name in accents()]
+    assert len({digest(sound) for sound in sounds}) == len(sounds)
+
+
+def test_sound_is_float32_at_the_rate_asked_for():
+    low, native = speak("hello computer", VOICE), speak("hello computer", VOICE, speech.NATIVE_RATE)
+    assert low.dtype == native.dtype == np.float32
+    assert 0.1 < np.abs(low).max() <= 1
+    assert low.size / 16000 == pytest.approx(native.size / speech.NATIVE_RATE, abs=1e-4)
+
+
+# m3 flutters, croak is rough, whisper and klatt4 breathe by random numbers: all of it is state of the library
+@pytest.mark.parametrize("variant", ["f2", "m3", "whisper", "klatt4", "croak", "robosoft4"])
+def test_an_utterance_does_not_depend_on_those_before(variant):
+    voice = Voice(f"en-us+{variant}", 160, 60)
+    first = speak("hello computer", voice)
+    speak("seventeen other things were said in between", Voice("en+m7", 120, 20))
+    assert np.array_equal(speak("hello computer", voice), first)
+
+
+def test_another_process_says_the_same_samples():
+    code = (
+        "import hashlib; from kws.confuse.speech import Voice, speak;"
+        "print(hashlib.sha256(speak('hello computer', Voice('en-us+f2')).tobytes()).hexdigest())"
+    )
+    speak("something else first", Voice("en+m1"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == digest(speak("hello computer", VOICE))
+
+
+def test_a_faster_rate_is_shorter_speech():
+    text = "seven yellow windows over the water"
+    lengths = [speak(text, Voice("en-us+m3", rate)).size for rate in (100, 150, 200, 300)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert 1.6 < lengths[0] / lengths[2] < 2.4
+
+
+def median_f0_hz(voice):
+    sound = speak("aah", voice)
+    vowel = sound[len(sound) // 4 : len(sound) // 2]
+    return float(np.median(librosa.yin(vowel, fmin=60, fmax=500, sr=16000)))
+
+
+def test_a_higher_pitch_raises_the_fundamental():
+    low, own, high = (median_f0_hz(Voice("en-us+f2", 100, pitch)) for pitch in (20, 50, 80))
+    assert low * 1.1 < own < high / 1.1
+    assert 80 < low < high < 400
+
+
+def test_a_woman_speaks_higher_than_a_man():
+    assert median_f0_hz(Voice("en-us+f2", 100)) > 1.3 * median_f0_hz(Voice("en-us+m3", 100))
+
+
+def test_markup_commands_and_phoneme_input_are_not_obeyed():
+    plain = speak("hello there", VOICE)
+    # obeyed, ctrl-A 50 S would halve the speed, and the break would be 3 s of silence
+    assert speak("\x01hello there", VOICE).size == pytest.approx(plain.size, rel=0.2)
+    assert speak('hello <break time="9s"/> there', VOICE).size < 9 * 16000
+    assert not np.array_equal(speak("[[h@l'oU]]", VOICE), speak("hello", VOICE))
+    assert phonemes(["[[k'at]]"]) != phonemes(["cat"])
+
+
+def test_phonemes_tell_homophones_from_other_words():
+    knight, night, day, late = phonemes(["knight", "night", "day", "late"])
+    assert knight == night == "nˈaɪt"
+    assert len({night, day, late}) == 3
+    potter, pottah = phonemes(["potter", "pottah"], "en")
+    assert potter.startswith("pˈɒt")
+    assert pottah.startswith("pˈɒt")
+    assert phonemes(["one, two. three"])[0].split()[-1] == "θɹˈiː", "every clause is read"
+
+
+def test_bad_input_names_itself():
+    with pytest.raises(KwsError, match=r"'en-us\+nobody'"):
+        speak("hello", Voice("en-us+nobody"))
+    with pytest.raises(KwsError, match=r"'\.\./\.\./etc'"):
+        speak("hello", Voice("../../etc"))
+    for nothing in ("", "  ", "...", "\x01\x02"):
+        with pytest.raises(KwsError, match="no letter or digit"):
+            speak(nothing, VOICE)
+    with pytest.raises(KwsError, match=r"rate_wpm: 20 is not in \[80, 450\]"):
+        Voice("en-us+f2", rate_wpm=20)
+    with pytest.raises(KwsError, match="pitch: 100"):
+        Voice("en-us+f2", pitch=100)
+    with pytest.raises(KwsError, match="'klingon'"):
+        phonemes(["hello"], "klingon")
+
+
+def test_a_missing_extra_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    speech._installation.cache_clear()
+    with pytest.raises(KwsError, match=r"pip install 'kws\[speech\]'"):
+        speak("hello", VOICE)

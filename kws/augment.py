@@ -50,7 +50,7 @@ def change_speed(x: Tensor, factor: Tensor, out_n: int) -> Tensor:
 
 
 def crossfade(inside: Tensor, outside: Tensor, start: Tensor, end: Tensor, ramp_n: int) -> Tensor:
-    """`inside` between `start` and `end` (samples), `outside` elsewhere, with linear ramps of `ramp_n` beyond the edges.
+    """`inside` from `start` to `end` (samples), `outside` elsewhere, with linear ramps of `ramp_n` beyond the edges.
 
     Shape: inside, outside [B, T]; start, end [B]; returns [B, T].
     """

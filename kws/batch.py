@@ -1,4 +1,4 @@
-"""What a batch is made of: keywords in context, fresh negatives, replayed hard negatives; then fresh augmentation for all.
+"""What a batch is made of: keywords in context, fresh negatives, replayed ones; then fresh augmentation for all.
 
 Everything is drawn here, in the training loop, from generators named by the step: a batch depends on the seed, the step
 and what the buffer held, never on workers or on the past.
@@ -84,14 +84,17 @@ class Drawer:
         augmentation: Augmentation,
     ) -> None:
         self.bank, self.keywords, self.n_columns = bank, keywords, n_columns
-        self.clip_n, self.end_n, self.noise_share, self.augmentation = clip_n, end_n, noise_share, augmentation
+        self.clip_n, self.end_n, self.noise_share, self.augmentation = (
+            clip_n,
+            end_n,
+            noise_share,
+            augmentation,
+        )
         self.speech, self.noise = torch.tensor(list(speech)), torch.tensor(list(noise))
         # A clip shorter than a window still yields one window.
         self.weight = bank.lengths[self.speech].clamp_min(clip_n).double().cumsum(0) if len(speech) else torch.zeros(0)
 
-    def draw(
-        self, n_positive: int, n_fresh: int, replay: Bank | None, replayed: Tensor, rng: torch.Generator
-    ) -> Batch:
+    def draw(self, n_positive: int, n_fresh: int, replay: Bank | None, replayed: Tensor, rng: torch.Generator) -> Batch:
         """One batch: `n_positive` keywords, `n_fresh` fresh negatives and the clips `replayed` of the bank `replay`.
 
         Shape: replayed int64 [R]; the batch has n_positive + n_fresh + R rows, in this order.
@@ -135,7 +138,10 @@ class Drawer:
         # Windows hang over a clip's ends by up to half their length, so that its first and last words end anywhere.
         room = self.bank.lengths[index] - self.clip_n * speed
         over = self.clip_n / 2
-        low, high = torch.minimum(room, torch.full_like(room, -over)), torch.maximum(room, torch.zeros(n)) + over
+        low, high = (
+            torch.minimum(room, torch.full_like(room, -over)),
+            torch.maximum(room, torch.zeros(n)) + over,
+        )
         offset = low + (high - low) * torch.rand(n, generator=rng)
         return self._window(index, offset.long(), speed)
 

@@ -15,10 +15,10 @@ from kws.console import Console
 from kws.errors import KwsError, LeakError
 from kws.evaluation import Levels
 from kws.manifest import Layout, Part, Recording, Split, read
+from kws.replay.rounds import Search
 from kws.seeding import seed_of
 from kws.selection import Selection
 from kws.store import Store, pack
-from kws.replay.rounds import Search
 from kws.trainer import Plan
 
 
@@ -202,7 +202,14 @@ def spoken_corpus(s: c.TrainConfig, words: list[str], console: Console) -> Path:
     root = Path(s.data.cache) / name
     with console.progress("Speaking a corpus", 1) as tick:
         manifest = speak_corpus(
-            root, words, s.seed, k.positives, k.confusables, k.sentences, k.noises, lambda n, all_: tick(n, total=all_)
+            root,
+            words,
+            s.seed,
+            k.positives,
+            k.confusables,
+            k.sentences,
+            k.noises,
+            lambda n, all_: tick(n, total=all_),
         )
     return manifest.parent
 

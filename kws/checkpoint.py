@@ -1,10 +1,6 @@
 """Checkpoints: plain tensors and numbers, written whole or not at all, read with weights_only=True."""
 
 import hashlib
-import os
-import pickle
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kws.audio import replacing
 from kws.detector import Detector
 from kws.errors import KwsError
 from kws.features import LogMel
@@ -48,16 +45,8 @@ class Recipe:
 def write(path: Path, content: Mapping[str, Any]) -> None:
     """Save atomically: a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        torch.save(dict(content), file)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -70,7 +59,7 @@ def read(path: Path) -> dict[str, Any]:
         raise KwsError(f"{path}: no such file; a checkpoint (model.pt) is wanted")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except Exception as error:  # what a damaged file makes an unpickler raise is not a closed list
         raise KwsError(f"{path}: no checkpoint that can be read ({first_line(error)})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise KwsError(f"{path}: no kws checkpoint of format {FORMAT}")

@@ -5,11 +5,13 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from difflib import get_close_matches
+from typing import get_type_hints
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from kws import __version__, config
@@ -56,17 +58,33 @@ def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we say them in one line
         try:
             config.register()
-            app = hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name=name)(run)
-            app()
+            app = hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name=name)
+            app(told(run))()
         except KwsError as error:
             fail(str(error))
         except (HydraException, OmegaConfBaseException) as error:
             fail(explain(error, config.SCHEMAS[name]))
+        except ValueError as error:
+            if "Config group override" not in str(error):  # Hydra's word for recipe=3
+                raise
+            fail(f"{error}; allowed is the name of one of its options")
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(130)
 
     return entry
+
+
+def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """`run`, which leaves at once on bad input: Hydra would print lines of its own around the error."""
+
+    def task(cfg: DictConfig) -> None:
+        try:
+            run(cfg)
+        except KwsError as error:
+            fail(str(error))
+
+    return task
 
 
 def fail(message: str) -> None:
@@ -85,11 +103,15 @@ def explain(error: Exception, schema: type) -> str:
     if found := re.search(r"Key '([^']*)' (?:is )?not in|Key '([^']*)' not found", text):
         full = re.search(r"full_key: (\S+)", text)
         return unknown(full.group(1) if full else found.group(1) or found.group(2), schema)
+    if found := re.search(r"Could not override '([^']*)'\\?.? No match in the defaults list", text):
+        return unknown(found.group(1), schema)
     if found := re.search(r"Invalid value '(.*?)', expected one of \[(.*?)\]", text):
         return f"{key_of(text, texts[0])}={found.group(1)}: allowed is one of {found.group(2)}"
     if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?could not be converted to (\w+)", text):
         kind = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
         return f"{key_of(text, texts[0])}={found.group(1)}: allowed is {kind.get(found.group(2), found.group(2))}"
+    if found := re.search(r"Error merging override ([^=\s]+)=(.*)", texts[0]):
+        return f"{found.group(1)}={found.group(2)}: a value of another kind is wanted, see --cfg job for its default"
     if found := re.search(r"Could not find '([^']*)'", text):
         options = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)+)", text)
         listed = f"; allowed are {', '.join(options.group(1).split())}" if options else ""
@@ -106,9 +128,9 @@ def key_of(text: str, first: str) -> str:
 
 def unknown(key: str, schema: type) -> str:
     """No such key: its nearest neighbours, and all that stand beside it."""
-    allowed = [k for k, _ in schema_leaves(schema)]
+    allowed = schema_keys(schema)
     parent = key.rpartition(".")[0]
-    beside = sorted({k.split(".")[len(parent.split("."))] for k in allowed if k.startswith(parent + ".")}) if parent else []
+    beside = sorted({k[len(parent) + 1 :].split(".")[0] for k in allowed if parent and k.startswith(parent + ".")})
     near = get_close_matches(key, allowed, 1, 0.7)
     guess = f" (did you mean {near[0]}?)" if near else ""
     top = sorted({k.split(".")[0] for k in allowed})
@@ -116,17 +138,10 @@ def unknown(key: str, schema: type) -> str:
     return f"{key}: no such setting{guess}; allowed are {where}"
 
 
-def schema_leaves(schema: type) -> list[tuple[str, object]]:
+def schema_keys(schema: type, prefix: str = "") -> list[str]:
     """Every dotted key of a schema."""
-    found: list[tuple[str, object]] = []
-
-    def walk(node: DictConfig, prefix: str) -> None:
-        for name in node:
-            kind = OmegaConf.get_type(node, str(name))
-            if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__"):
-                walk(OmegaConf.structured(kind), f"{prefix}{name}.")
-            else:
-                found.append((f"{prefix}{name}", kind))
-
-    walk(OmegaConf.structured(schema), "")
+    found = []
+    for name, kind in get_type_hints(schema).items():
+        nested = isinstance(kind, type) and is_dataclass(kind)
+        found += schema_keys(kind, f"{prefix}{name}.") if nested else [prefix + name]
     return found

@@ -127,15 +127,11 @@ def compose(
         ("noise_db", noise_db, -math.inf < noise_db[0] <= noise_db[1] <= 0),
     ):
         if not allowed:
-            raise KwsError(
-                f"{key}={value}: a finite range from low to high, seconds 0 or more, noise at most 0 dB"
-            )
+            raise KwsError(f"{key}={value}: a finite range from low to high, seconds 0 or more, noise at most 0 dB")
     for kind, recordings in (("speech", speech), ("noise", noise)):
         for i, x in enumerate(recordings):
             if x.dtype != np.int16 or x.ndim != 1 or not len(x):
-                raise KwsError(
-                    f"{kind} recording {i} is {x.dtype} {list(x.shape)}, int16 [T], T > 0 expected"
-                )
+                raise KwsError(f"{kind} recording {i} is {x.dtype} {list(x.shape)}, int16 [T], T > 0 expected")
     window = round(_WINDOW_S * sample_rate)
     bed = _Bed(noise, rng, noise_db, window)
     gap_n, at = round(gap_s * sample_rate), round(lead_s * sample_rate)

@@ -188,11 +188,11 @@ class TrainConfig:
 
 @dataclass
 class MineConfig:
-    model: str
+    checkpoint: str
     buffer: str
     streams: Any
     data: DataConfig
-    threshold: float | None
+    at_score: float | None
     per_hour: float
     min_score: float
     max_per_recording: int
@@ -203,7 +203,7 @@ class MineConfig:
 
 @dataclass
 class EvaluateConfig:
-    model: str
+    detector: str
     keyword: Any
     positive: str | None
     events: str | None
@@ -220,7 +220,7 @@ class EvaluateConfig:
 
 @dataclass
 class ExportConfig:
-    model: str
+    checkpoint: str
     out: str
     thresholds: Any
     force: bool
@@ -288,7 +288,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "mining.min_score": (0, 1),
     "mining.max_per_recording": (1, 10**6),
     "mining.post_s": (0, 2),
-    "threshold": (0, 1),
+    "at_score": (0, 1),
     "threshold.at_fa_per_hour": (0, 1000),
     "threshold.passes": (1, 100),
     "stream.snr_db": (-20, 60),
@@ -304,7 +304,14 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "capacity": (1, 10**7),
 }
 
-PAIRS = ("augment.snr_db", "augment.level_db", "augment.context_db", "batch.end_s", "mining.snr_db", "mining.noise_db")
+PAIRS: tuple[str, ...] = (
+    "augment.snr_db",
+    "augment.level_db",
+    "augment.context_db",
+    "batch.end_s",
+    "mining.snr_db",
+    "mining.noise_db",
+)
 PAIRS += ("stream.snr_db", "stream.noise_db")  # [low, high]
 
 Settings = TypeVar("Settings", TrainConfig, MineConfig, EvaluateConfig, ExportConfig)
@@ -321,6 +328,7 @@ def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
         raise KwsError(f"{missing[0]}=... must be given; {hint(missing[0])}")
     plain = OmegaConf.to_object(cfg)
     assert isinstance(plain, schema)
+    refuse_extra(plain)
     check(plain)
     return plain
 
@@ -329,11 +337,22 @@ def hint(key: str) -> str:
     """What a person would write for a key that must be given."""
     return {
         "keyword": "one word or a list, such as keyword=computer or keyword=[alexa,computer]",
-        "model": "a checkpoint (model.pt) or an exported detector (detector.pt)",
+        "checkpoint": "the model.pt of a run, such as checkpoint=runs/mine/model.pt",
+        "detector": "a checkpoint (model.pt) or an exported detector (detector.pt)",
         "buffer": "the folder of a replay buffer, such as buffer=runs/mine/buffer",
         "streams": "a recording, a folder or a list of them, such as streams=[radio.flac,kitchen/]",
         "out": "where to write, such as out=detector.pt",
     }.get(key, "it has no default")
+
+
+def refuse_extra(config: Any, prefix: str = "") -> None:
+    """A key that was added with +key=value reaches nothing: say so; raises KwsError."""
+    known = {item.name for item in dataclasses.fields(config)}
+    for name, value in vars(config).items():
+        if name not in known:
+            raise KwsError(f"{prefix}{name}: no such setting; allowed are {', '.join(sorted(known))}")
+        if dataclasses.is_dataclass(value):
+            refuse_extra(value, f"{prefix}{name}.")
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -347,7 +366,7 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check(config: Any) -> None:
-    """Hold every number to its range and the combinations to their rules; raises KwsError naming key, value, allowed."""
+    """Hold every number to its range and combinations to their rules; raises KwsError naming key, value, allowed."""
     for key, value in leaves(config):
         low, high = RANGES.get(key, (None, None))
         numbers = value if isinstance(value, list) else [value]

@@ -37,9 +37,7 @@ class Track:
 
     def __post_init__(self) -> None:
         if self.times.ndim != 1 or self.times.shape != self.scores.shape:
-            raise KwsError(
-                f"a track's times {self.times.shape} and scores {self.scores.shape} must both be [N]"
-            )
+            raise KwsError(f"a track's times {self.times.shape} and scores {self.scores.shape} must both be [N]")
         if not len(self.times):
             raise KwsError("a track has no row: the stream is shorter than the detector's window")
         if not 0 < self.duration_s < math.inf:

@@ -1,4 +1,4 @@
-"""The detector: front end, model and smoothing as one stream machine; a checkpoint and an exported file are both this."""
+"""The detector: front end, model and smoothing as one stream machine; checkpoint and exported file are both this."""
 
 import copy
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kws.features import LogMel
-from kws.models import DSTCN
+from kws.models.ds_tcn import DSTCN, Block
 
 
 class Detector(nn.Module):
@@ -88,5 +88,6 @@ def folded(model: DSTCN) -> DSTCN:
     model = copy.deepcopy(model).eval()
     model.stem, model.norm = fuse_conv_bn_eval(model.stem, model.norm), nn.Identity()  # type: ignore[assignment]
     for block in model.blocks:
-        block.pointwise, block.norm = fuse_conv_bn_eval(block.pointwise, block.norm), nn.Identity()
+        assert isinstance(block, Block)
+        block.pointwise, block.norm = fuse_conv_bn_eval(block.pointwise, block.norm), nn.Identity()  # type: ignore[assignment]
     return model

@@ -21,15 +21,15 @@ from kws.selection import select
 
 
 def run(cfg: DictConfig) -> None:
-    """Evaluate `model` on given streams, or on the test part of `data.root` after calibrating on its validation part."""
+    """Evaluate `detector` on given streams, or on the test part of `data.root`, calibrated on its validation part."""
     s = settings(cfg, EvaluateConfig)
     console = Console()
     build.threads(s.threads)
-    detector = open_detector(Path(s.model))
+    detector = open_detector(Path(s.detector))
     words = keywords(s.keyword) if s.keyword is not None else list(detector.labels)
     for word in words:
         if word not in detector.labels:
-            raise KwsError(f"keyword={word}: {s.model} does not know it; allowed are {', '.join(detector.labels)}")
+            raise KwsError(f"keyword={word}: {s.detector} does not know it; allowed are {', '.join(detector.labels)}")
     limits = dict(zip(detector.labels, detector.thresholds, strict=True))
     given = [key for key in ("positive", "events", "negative") if getattr(s, key) is not None]
     if given and len(given) < 3:
@@ -46,12 +46,12 @@ def run(cfg: DictConfig) -> None:
     else:
         raise KwsError("positive, events and negative, or data.root, must be given: what to evaluate on")
     outcomes = results.judge(heard, limits, s.stream.refractory_s, "", calibrations)
-    results.show(console, f"{Path(s.model).name} {title}", outcomes)
+    results.show(console, f"{Path(s.detector).name} {title}", outcomes)
     if s.out:
-        results.write_json(Path(s.out), {"model": s.model, "outcomes": results.as_json(outcomes)})
+        results.write_json(Path(s.out), {"model": s.detector, "outcomes": results.as_json(outcomes)})
         console.say(f"figures   {s.out}")
     if s.report:
-        results.write_page(Path(s.report), f"{Path(s.model).name} {title}", {"model": s.model}, outcomes)
+        results.write_page(Path(s.report), f"{Path(s.detector).name} {title}", {"model": s.detector}, outcomes)
         console.say(f"report    {s.report}")
 
 
@@ -59,7 +59,8 @@ def on_streams(s: EvaluateConfig, detector: Any, words: list[str], console: Cons
     """The one keyword of the positive stream, and the negative streams one after another."""
     if len(words) != 1:
         raise KwsError(f"keyword={words}: a positive stream holds one keyword; allowed is one of them")
-    assert s.positive is not None and s.events is not None
+    assert s.positive is not None
+    assert s.events is not None
     spans = load_events(Path(s.events))
     files = [Path(s.positive), *paths(s.negative, "negative")]
     tracks = []

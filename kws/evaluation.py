@@ -78,7 +78,13 @@ def evaluate_part(
         rng = numpy_generator(0, "stream", part, "negative", number)
         clips = shuffled([store.audio(i) for i in chosen.speech[part]], rng)
         made = compose(
-            clips, noise, rng, levels.negative_gap_s, levels.snr_db, levels.noise_db, sample_rate=store.sample_rate
+            clips,
+            noise,
+            rng,
+            levels.negative_gap_s,
+            levels.snr_db,
+            levels.noise_db,
+            sample_rate=store.sample_rate,
         )
         for keyword, found in stream.track(detector, made.pcm, store.sample_rate, chunk_s).items():
             negatives[keyword].append(found)

@@ -13,12 +13,12 @@ from kws.exporting import export
 
 
 def run(cfg: DictConfig) -> None:
-    """Export the checkpoint `model` to the file `out`."""
+    """Export `checkpoint` to the file `out`."""
     s = settings(cfg, ExportConfig)
     out = Path(s.out)
     if out.exists() and not s.force:
         raise KwsError(f"out={out}: there is such a file already; force=true overwrites it")
-    model = checkpoint.read_model(Path(s.model))
+    model = checkpoint.read_model(Path(s.checkpoint))
     if s.thresholds is not None:
         model.detector.thresholds = thresholds(s.thresholds, len(model.recipe.labels))
     export(model.detector, out, model.facts | {"checkpoint": model.hash})

@@ -56,7 +56,7 @@ def verify(detector: Detector, path: Path) -> None:
     exported = load_exported(path)
     detector.reset()
     want = detector(pcm)
-    got = torch.cat([exported(piece) for piece in pcm.split(1280)])
+    got = torch.cat([exported(piece) for piece in torch.split(pcm, 1280)])
     detector.reset()
     worst = float((want - got).abs().max()) if want.shape == got.shape else float("inf")
     if worst > 1e-5:

@@ -42,9 +42,15 @@ class LogMel(nn.Module):
         self.context_n = self.window_n - self.hop_n  # samples of the past that the first new frame needs
         self.fft_n = 1 << (self.window_n - 1).bit_length()
         banks = torchaudio.functional.melscale_fbanks(
-            self.fft_n // 2 + 1, low_hz, 0.95 * sample_rate / 2, n_mels, sample_rate, norm=None, mel_scale="htk"
+            self.fft_n // 2 + 1,
+            low_hz,
+            0.95 * sample_rate / 2,
+            n_mels,
+            sample_rate,
+            norm=None,
+            mel_scale="htk",
         )
-        self.shift, self.scale = SHIFT, SCALE
+        self.shift, self.scale, self.floor = SHIFT, SCALE, FLOOR
         self.window: Tensor
         self.banks: Tensor
         self.register_buffer("window", torch.hann_window(self.window_n), persistent=False)
@@ -58,5 +64,5 @@ class LogMel(nn.Module):
         frames = pcm.unfold(-1, self.window_n, self.hop_n) * self.window
         spectrum = torch.view_as_real(torch.fft.rfft(frames, self.fft_n))
         power = spectrum.square().sum(-1)
-        mels = torch.log(power @ self.banks + FLOOR)
+        mels = torch.log(power @ self.banks + self.floor)
         return (mels.transpose(1, 2) + self.shift) / self.scale

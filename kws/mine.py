@@ -18,11 +18,11 @@ from kws.replay.mine import mining_threshold, triggers
 
 
 def run(cfg: DictConfig) -> None:
-    """Stream `streams` through the checkpoint `model` and keep the false triggers in `buffer`."""
+    """Stream `streams` through `checkpoint` and keep the false triggers in `buffer`."""
     s = settings(cfg, MineConfig)
     console = Console()
     build.threads(s.threads)
-    model = checkpoint.read_model(Path(s.model))
+    model = checkpoint.read_model(Path(s.checkpoint))
     files = sound_files(paths(s.streams, "streams"))
     rate = model.recipe.sample_rate
     listed = {r.path: r for r in build.recordings(s.data)} if s.data.root else {}
@@ -34,7 +34,9 @@ def run(cfg: DictConfig) -> None:
                 known = listed.get(file.resolve())
                 # A recording that no manifest lists is given for training by who mines it; the buffer still refuses
                 # one whose sound it knows as held out.
-                source = Source(content_hash(pcm), known.name if known else str(file), known.part if known else Part.TRAIN)
+                source = Source(
+                    content_hash(pcm), known.name if known else str(file), known.part if known else Part.TRAIN
+                )
                 buffer.admit([source])
                 text = known.text if known else ""
                 if any(says(text, k) for k in model.recipe.labels):
@@ -62,7 +64,7 @@ def false_triggers(s: MineConfig, model: checkpoint.Model, pcm: np.ndarray, sour
         mine = np.ascontiguousarray(scores[:, column])
         times = (np.arange(len(mine)) + 1) * row_n / rate
         track = Track(times, mine, len(padded) / rate)
-        limit = mining_threshold(track, s.per_hour, s.min_score) if s.threshold is None else s.threshold
+        limit = mining_threshold(track, s.per_hour, s.min_score) if s.at_score is None else s.at_score
         for t in triggers(padded, mine, limit, clip_n, post_n, row_n, lambda _: 0, s.max_per_recording):
             found.append(
                 Found(

@@ -127,8 +127,7 @@ def write_report(
         body.append(f'<h2>{alt}</h2><img alt="{alt}" src="data:image/png;base64,{image}"><ul>')
         # The names stand here, not in the picture: its font lacks most scripts and it reads $ as mathematics.
         body += [
-            f'<li><span style="background:{_colour(i)}"></span>{escape(c.name)}</li>'
-            for i, c in enumerate(curves)
+            f'<li><span style="background:{_colour(i)}"></span>{escape(c.name)}</li>' for i, c in enumerate(curves)
         ]
         body.append("</ul>")
     body += [_table(t) for t in tables]
@@ -159,9 +158,7 @@ def plot(curves: Sequence[Curve]) -> bytes:
     axes = figure.subplots()
     for i, arm in enumerate(curves):
         points = sorted(arm.points, key=lambda p: -p.threshold)
-        axes.step(
-            [_x(p) for p in points], [100 * p.miss_rate for p in points], where="post", color=_colour(i)
-        )
+        axes.step([_x(p) for p in points], [100 * p.miss_rate for p in points], where="post", color=_colour(i))
         for p in (p for p in points if p.wanted_fa_per_hour is not None):
             x, y = _x(p), 100 * p.miss_rate
             axes.plot(x, y, "o", color=_colour(i))

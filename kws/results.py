@@ -2,13 +2,12 @@
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kws.audio import replacing
 from kws.console import Console
 from kws.detect import Calibration, OperatingPoint, at_threshold, operating_points
 from kws.evaluation import Heard
@@ -102,11 +101,8 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all; what is not finite becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(finite(content), file, indent=1, ensure_ascii=False)
-        file.write("\n")
-    os.replace(name, path)
+    with replacing(path) as file:
+        file.write((json.dumps(finite(content), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def finite(value: Any) -> Any:

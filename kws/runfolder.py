@@ -4,12 +4,17 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from kws.audio import replacing
 from kws.errors import KwsError
 
-FREE = ("out", "device", "threads", "data.cache")  # may differ when a run goes on; they do not change what is learned
+FREE = (
+    "out",
+    "device",
+    "threads",
+    "data.cache",
+)  # may differ when a run goes on; they do not change what is learned
 
 
 def claim(out: Path, config: str) -> str:
@@ -22,10 +27,10 @@ def claim(out: Path, config: str) -> str:
     Raises:
         KwsError: another configuration began there; the message names the first key that differs.
     """
-    mine = flat(yaml.safe_load(config))
+    mine = flat(OmegaConf.to_container(OmegaConf.create(config)))
     file = out / "config.yaml"
     if file.is_file():
-        theirs = flat(yaml.safe_load(file.read_text(encoding="utf-8")))
+        theirs = flat(OmegaConf.to_container(OmegaConf.load(file)))
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
                 raise KwsError(

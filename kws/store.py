@@ -129,9 +129,7 @@ def _cached(pcm_path: Path, index_path: Path, n_recordings: int) -> list[_Decode
     return decoded if whole else None
 
 
-def _decode_all(
-    recordings: Sequence[Recording], sample_rate: int
-) -> Iterator[tuple[_Decoded, NDArray[np.int16]]]:
+def _decode_all(recordings: Sequence[Recording], sample_rate: int) -> Iterator[tuple[_Decoded, NDArray[np.int16]]]:
     """Decode in threads, in order, a few files ahead of the reader, so that memory stays small."""
     n_threads = os.cpu_count() or 2
     waiting: deque[Future[tuple[_Decoded, NDArray[np.int16]]]] = deque()

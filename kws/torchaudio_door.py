@@ -46,17 +46,13 @@ def load() -> ModuleType:
     except BaseException:
         _forget()
         raise
-    _LOG.warning(
-        "torchaudio runs without its native part, built for another CUDA version than torch (%s)", mismatch
-    )
+    _LOG.warning("torchaudio runs without its native part, built for another CUDA version than torch (%s)", mismatch)
     return module
 
 
 def _import() -> ModuleType:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # what torchaudio deprecates of its own is no news to who trains a model
+        warnings.simplefilter("ignore")  # what torchaudio deprecates of its own is no news to who trains a model
         return importlib.import_module("torchaudio")
 
 
@@ -83,9 +79,7 @@ def _without_native_part() -> ModuleType:
         return function
 
     stub = ModuleType(_NATIVE)
-    vars(stub).update(
-        _IS_TORCHAUDIO_EXT_AVAILABLE=False, _IS_ALIGN_AVAILABLE=False, fail_if_no_align=fail_if_no_align
-    )
+    vars(stub).update(_IS_TORCHAUDIO_EXT_AVAILABLE=False, _IS_ALIGN_AVAILABLE=False, fail_if_no_align=fail_if_no_align)
     return stub
 
 

@@ -19,7 +19,6 @@ from kws.console import Console
 from kws.curves import Curves
 from kws.detect import calibrate
 from kws.detector import Detector
-from kws.errors import KwsError
 from kws.evaluation import evaluate_part
 from kws.exporting import export
 from kws.manifest import Part
@@ -58,11 +57,11 @@ def run(cfg: DictConfig) -> None:
     build.threads(s.threads)
     device, recipe = build.device(s.device), build.recipe(s, words)
     out = Path(HydraConfig.get().runtime.output_dir)
-    id_ = claim(out, OmegaConf.to_yaml(cfg, resolve=True))
     if not s.data.root:
         s.data = replace(s.data, root=str(build.spoken_corpus(s, words, console)))
     store = build.store(s.data, console, build.recordings(s.data))
     chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
+    id_ = claim(out, OmegaConf.to_yaml(cfg, resolve=True))
     describe(console, store, chosen)
     console.say(f"run folder: {out} (a killed run goes on with the same command and out={out})")
 
@@ -103,7 +102,10 @@ def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
     trainer = Trainer(net, front_end, drawer, replay, r.plan, lambda t, n: mine(r, t, n), state_file)
     if state is not None:
         trainer.load(state, replay)
-    with r.console.progress(title, r.plan.steps) as tick, Curves(folder / "metrics.csv", trainer.step) as curves:
+    with (
+        r.console.progress(title, r.plan.steps) as tick,
+        Curves(folder / "metrics.csv", trainer.step) as curves,
+    ):
 
         def tell(step: Step) -> None:
             curves.add(step)
@@ -146,7 +148,11 @@ def fork(r: Run, folder: Path) -> None:
     """Begin the arm without replay where the other one stood before its first mining round."""
     if not (folder / "state.pt").is_file():
         state = checkpoint.read(r.out / "fork.pt")
-        nothing = {"hashes": [], "priority": torch.zeros(0, dtype=torch.float64), "drawn": torch.zeros(0).long()}
+        nothing = {
+            "hashes": [],
+            "priority": torch.zeros(0, dtype=torch.float64),
+            "drawn": torch.zeros(0).long(),
+        }
         checkpoint.write(folder / "state.pt", state | {"replay": nothing})
 
 
@@ -188,7 +194,11 @@ def describe(console: Console, store: Store, chosen: Selection) -> None:
     table = []
     for part in Part:
         positives = ", ".join(f"{len(p)}" for p in chosen.positives[part])
-        speech, noise, pool = chosen.speech[part], chosen.noise[part], chosen.pool if part is Part.TRAIN else []
+        speech, noise, pool = (
+            chosen.speech[part],
+            chosen.noise[part],
+            chosen.pool if part is Part.TRAIN else [],
+        )
         cells = [f"{len(x)} ({hours(x):.2f} h)" if x else "-" for x in (speech, pool, noise)]
         table.append((str(part), positives, *cells))
     console.table(", ".join(chosen.keywords), ("part", "keywords", "negatives", "only mined", "noise"), table)

@@ -66,6 +66,7 @@ class DSTCN(nn.Module):
         self.norm = nn.BatchNorm1d(channels)
         self.blocks = nn.ModuleList([Block(channels, kernel, d) for d in dilations])
         self.head = nn.Conv1d(channels, n_keywords, 1)
+        assert self.head.bias is not None
         nn.init.constant_(self.head.bias, -2.0)  # keywords are rare: start out doubting
         self.cache_shapes = [(n_mels, self.past_n)] + [(channels, (kernel - 1) * d) for d in dilations]
         self.receptive_field = self.past_n + stride * (1 + (kernel - 1) * sum(dilations))

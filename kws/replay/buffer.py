@@ -1,14 +1,8 @@
-"""The replay buffer on disk: FLAC files named by their content, and one index of where each came from and became of it."""
+"""The replay buffer on disk: hard clips, where each came from, and how much it asks to be drawn."""
 
-import json
 import math
-import os
-import re
-import time
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict
@@ -16,21 +10,25 @@ from typing import Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio import content_hash, load, save_flac, to_int16
+from kws.audio import content_hash
 from kws.errors import KwsError, LeakError
 from kws.manifest import Part
-from kws.replay.clip import Found, Kind, Row, Source, State
-from kws.replay.index import as_row, connect, read, writing
+from kws.replay import files
+from kws.replay.clip import Found, Kind, Row, Source, State, check_found
+from kws.replay.index import Index
 
 __all__ = ["Added", "Buffer", "Found", "Kind", "Row", "Source", "State", "Stats"]
-
-_HASH = re.compile(r"[0-9a-f]{64}")
-_FILE = re.compile(r"([0-9a-f]{64})\.flac(\..+\.tmp)?")  # a clip, or its draft
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of a batch: clips that came in (again), how many were there already, clips put out for them."""
+    """What became of a batch.
+
+    Args:
+        new: clips that are in now and were not, also where they came back or had to go again at once.
+        known: how many others there were, in the buffer already or twice in the batch.
+        evicted: clips that are out now.
+    """
 
     new: list[str]
     known: int
@@ -49,8 +47,8 @@ class Stats(TypedDict):
 class Buffer:
     """Clips to replay, on disk: `clips/<hash[:2]>/<hash>.flac` and `index.sqlite`.
 
-    A file is whole on disk before its row is seen, so a process killed at any moment leaves a good buffer. Processes
-    may share it: one writes at a time, the others wait for up to a minute; readers never wait.
+    A file is whole on disk before its row is seen, so a process killed at any moment leaves a good buffer.
+    Processes may share it: one writes at a time, others wait for up to a minute; readers never wait.
 
     Args:
         folder: where it lies; made where it is not there.
@@ -65,16 +63,16 @@ class Buffer:
         if capacity < 1:
             raise KwsError(f"replay.capacity={capacity}: at least 1 expected")
         self.folder, self.capacity, self.sample_rate = folder, capacity, sample_rate
-        self._clips, self._index = folder / "clips", folder / "index.sqlite"
+        self._clips = folder / "clips"
         try:
             self._clips.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise KwsError(f"{folder}: cannot hold a replay buffer ({error.strerror})") from error
-        self._db = connect(self._index, sample_rate)
+        self._index = Index(folder / "index.sqlite", sample_rate)
 
     def close(self) -> None:
         """Let go of the index; what was added is on disk already."""
-        self._db.close()
+        self._index.close()
 
     def __enter__(self) -> Self:
         return self
@@ -85,21 +83,15 @@ class Buffer:
         self.close()
 
     def __len__(self) -> int:
-        return int(self._read("SELECT count(*) FROM clips WHERE state = ?", State.ACTIVE)[0][0])
+        return int(self._index.read("SELECT count(*) FROM clips WHERE state = ?", State.ACTIVE)[0][0])
 
     def rows(self, state: str | None = State.ACTIVE) -> list[Row]:
         """The clips in this state, in the order they came in; None: in any."""
-        return [as_row(r) for r in self._read("SELECT * FROM clips WHERE state = ?1 OR ?1 IS NULL ORDER BY id", state)]
+        return self._index.rows(state)
 
     def path(self, clip: str) -> Path:
-        """Where the file of a clip lies.
-
-        Raises:
-            KwsError: `clip` is no hash: nothing else becomes a path.
-        """
-        if not _HASH.fullmatch(clip):
-            raise KwsError(f"clip {clip!r}: 64 hexadecimal digits expected")
-        return self._clips / clip[:2] / f"{clip}.flac"
+        """Where the file of a clip lies."""
+        return files.path_of(self._clips, clip)
 
     def audio(self, clip: str) -> NDArray[np.int16]:
         """The sound of a clip, checked against its hash.
@@ -109,10 +101,7 @@ class Buffer:
         Raises:
             KwsError: its file is missing or damaged.
         """
-        pcm = to_int16(load(self.path(clip), self.sample_rate))
-        if content_hash(pcm) != clip:
-            raise KwsError(f"{self.path(clip)}: damaged, its sound is not the one that it is named by")
-        return pcm
+        return files.read(self._clips, clip, self.sample_rate)
 
     def hold_out(self, recordings: Iterable[Source]) -> None:
         """Bar validation and test recordings for good, whatever name or part they come under later.
@@ -121,20 +110,20 @@ class Buffer:
             LeakError: a clip of the buffer, active or not, comes from one of them; none is registered then.
             KwsError: one of them is a train recording.
         """
-        lines = [(one.hash, _plain(one.name), Part(one.part).value) for one in recordings]
-        for _, name, part in lines:
-            if part == Part.TRAIN:
-                raise KwsError(f"{name!r}: a train recording is not held out")
-        with self._writing():
-            self._db.executemany("INSERT OR IGNORE INTO held_out VALUES (?, ?, ?)", lines)
-            if leaks := self._leaks():
+        held = list(recordings)
+        for one in held:
+            if one.part == Part.TRAIN:
+                raise KwsError(f"{one.name!r}: a train recording is not held out")
+        with self._index.writing():
+            self._index.hold_out(held)
+            if leaks := self._index.leaks():
                 raise LeakError(leaks[0])
 
     def add(self, found: Sequence[Found]) -> Added:
         """Take in the clips of one round, all or none; new ones get the top priority (Schaul et al., 2016).
 
-        Over capacity the lowest priorities go, the oldest first among equals; of the batch itself only what exceeds
-        the capacity alone, the lowest scores first. An evicted clip that is found again is active again, and new.
+        Over capacity the lowest priorities go, the oldest first among equals; of the batch itself only what
+        exceeds the capacity alone, the lowest scores first. An evicted clip that is found again is new again.
 
         Args:
             found: clips of one run and round.
@@ -145,29 +134,23 @@ class Buffer:
             OSError: the disk is full or fails.
         """
         for one in found:
-            _check(one)
+            check_found(one)
         if not found:
             return Added([], 0, [])
         if len({(one.run, one.round) for one in found}) > 1:
             raise KwsError("replay: the clips of a batch must be of one run and round")
         hashes = [content_hash(one.pcm) for one in found]
-        with self._writing():
-            self._refuse_held_out(found)
-            states = {r["hash"]: r["state"] for r in self._read("SELECT hash, state FROM clips")}
+        with self._index.writing():
+            self._index.refuse_held_out(found)
+            states, top = self._index.states(), self._index.top_priority()
             fresh: dict[str, Found] = {}
             for clip, one in zip(hashes, found, strict=True):
                 if states.get(clip) != State.ACTIVE:
                     fresh.setdefault(clip, one)
-            self._save(fresh)
-            (top,) = self._read("SELECT max(priority) FROM clips WHERE state = ?", State.ACTIVE)[0]
+            files.save(self._clips, {clip: one.pcm for clip, one in fresh.items()}, self.sample_rate)
             for clip, one in zip(hashes, found, strict=True):
-                before = self._admit(clip, one, 1.0 if top is None else top) if fresh.get(clip) is one else None
-                self._remember(clip, one.run, one.round, "found", before)
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO origins VALUES (?, ?, ?)",
-                    [(clip, s.hash, _plain(s.name)) for s in (one.source, *one.mixed_with)],
-                )
-            evicted = self._evict_surplus(found[0].run, found[0].round, set(fresh))
+                self._index.find(clip, one, top if fresh.get(clip) is one else None)
+            evicted = self._index.evict_surplus(self.capacity, found[0].run, found[0].round, fresh)
         return Added(list(fresh), len(found) - len(fresh), evicted)
 
     def update(
@@ -193,64 +176,55 @@ class Buffer:
             How many of the clips are there.
         """
         given = {"priority": priority, "last_loss": last_loss, "score_now": score_now}
-        columns = {name: [float(v) for v in values] for name, values in given.items() if values is not None}
-        for name, counts in (("times_drawn", times_drawn), ("drawn", drawn)):
-            if counts is not None:
-                columns[name] = [int(v) for v in counts]
+        counts = {"times_drawn": times_drawn, "drawn": drawn}
+        columns: dict[str, list[float]] = {k: [float(v) for v in x] for k, x in given.items() if x is not None}
+        columns |= {k: [int(v) for v in x] for k, x in counts.items() if x is not None}
         for name, values in columns.items():
             if len(values) != len(hashes):
                 raise KwsError(f"{name}: {len(values)} values for {len(hashes)} clips")
-            if not all(math.isfinite(v) and (v >= 0 or name in {"last_loss", "score_now"}) for v in values):
-                raise KwsError(f"{name}: finite values expected, and of priorities and counts none below 0")
-        if "drawn" in columns and "times_drawn" in columns:
+            signed = name in {"last_loss", "score_now"}
+            for clip, value in zip(hashes, values, strict=True):
+                if not math.isfinite(value) or (value < 0 and not signed):
+                    allowed = "finite" if signed else "finite and at least 0"
+                    raise KwsError(f"{name}={value} for clip {clip}: {allowed} expected")
+        if len(columns.keys() & counts.keys()) > 1:
             raise KwsError("times_drawn, drawn: only one of the two expected")
         if not columns:
             return 0
-        terms = ["times_drawn = times_drawn + ?" if name == "drawn" else f"{name} = ?" for name in columns]
-        with self._writing():
-            sql = f"UPDATE clips SET {', '.join(terms)} WHERE hash = ?"
-            return self._db.executemany(sql, list(zip(*columns.values(), hashes, strict=True))).rowcount
+        with self._index.writing():
+            return self._index.update(columns, hashes)
 
     def rollback(self, run: str, round: int) -> int:
-        """Undo what a run added and evicted in the rounds after `round`, before it goes on from its checkpoint.
+        """Undo what a run added and evicted in the rounds after `round`, before it goes on from a checkpoint.
 
-        What another run has found as well stays, and what another run evicted stays evicted. An eviction is final
-        once `purge` has taken the file. What `update` wrote is not undone: the run writes its checkpoint's values.
+        What another run found too stays, and what another run evicted stays evicted. An eviction is final
+        once `purge` took the file. `update` is not undone: the run writes its checkpoint's values again.
 
         Returns:
             How many clips were removed, came back, or were evicted again.
         """
-        changed = 0
-        with self._writing():
-            later = "SELECT DISTINCT hash FROM history WHERE run = ? AND round > ? ORDER BY id"
-            for (clip,) in self._read(later, run, round):
-                changed += self._undo(clip, run, round)
-            changed += len(self._evict_surplus(run, round, set()))  # another run may have taken the places
-        return changed
+        with self._index.writing():
+            changed = self._index.undo(run, round, lambda clip: self.path(clip).exists())
+            # Another run may have taken the places of what comes back.
+            return changed + len(self._index.evict_surplus(self.capacity, run, round))
 
     def purge(self, min_age_s: float = 3600) -> int:
-        """Delete the files of evicted clips, and files without a row or unfinished that are older than `min_age_s`.
+        """Delete the files of evicted clips, and unfinished or unknown ones; their rows stay, as provenance.
+
+        Args:
+            min_age_s: an unfinished or unknown file is left alone until it is so old, in seconds.
 
         Returns:
             How many files were deleted.
         """
-        n, now = 0, time.time()
-        with self._writing():
-            states = {r["hash"]: r["state"] for r in self._read("SELECT hash, state FROM clips")}
-            for path in sorted(self._clips.glob("*/*")):
-                if not (name := _FILE.fullmatch(path.name)):
-                    continue  # not ours
-                clip, draft = name.groups()
-                evicted = not draft and states.get(clip) == State.EVICTED
-                orphan = draft or clip not in states
-                if evicted or (orphan and now - path.stat().st_mtime >= min_age_s):
-                    path.unlink()
-                    n += 1
-        return n
+        with self._index.writing():  # nobody brings an evicted clip back meanwhile
+            states = self._index.states()
+            evicted = {clip for clip, state in states.items() if state == State.EVICTED}
+            return files.purge(self._clips, states.keys(), evicted, min_age_s)
 
     def check(self) -> list[str]:
-        """What is wrong, a line each: files missing or damaged, clips of held-out recordings. Reads every file."""
-        problems = self._leaks()
+        """What is wrong, a line each: files missing or damaged, clips of held-out recordings."""
+        problems = self._index.leaks()
         for row in self.rows(None):
             try:
                 if row.state == State.EVICTED and not self.path(row.hash).exists():
@@ -263,15 +237,16 @@ class Buffer:
 
     def stats(self) -> Stats:
         """The active clips in figures."""
-        ((clips, n),) = self._read("SELECT count(*), total(n_samples) FROM clips WHERE state = ?", State.ACTIVE)
+        total = "SELECT count(*), total(n_samples) FROM clips WHERE state = ?"
         kinds = "SELECT kind, count(*) FROM clips WHERE state = ? GROUP BY kind ORDER BY kind"
         sources = (
             "SELECT min(recording_name), count(*) AS n FROM clips WHERE state = ?"
             " GROUP BY recording ORDER BY n DESC, recording LIMIT 10"
         )
+        ((clips, n_samples),) = self._index.read(total, State.ACTIVE)
         return Stats(
             clips=clips,
-            hours=n / self.sample_rate / 3600,
-            by_kind={kind: k for kind, k in self._read(kinds, State.ACTIVE)},
-            by_source=[(name, k) for name, k in self._read(sources, State.ACTIVE)],
+            hours=n_samples / self.sample_rate / 3600,
+            by_kind={str(kind): int(n) for kind, n in self._index.read(kinds, State.ACTIVE)},
+            by_source=[(str(name), int(n)) for name, n in self._index.read(sources, State.ACTIVE)],
         )

@@ -1,9 +1,12 @@
 """A clip of the replay buffer: as it is found, and as it is kept."""
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,3 +111,64 @@ class Row:
     state: State
     evicted_run: str | None
     evicted_round: int | None
+
+
+def as_row(columns: dict[str, Any]) -> Row:
+    """A line of the table `clips` as a record."""
+    values = dict(columns)
+    del values["id"]
+    mixed = json.loads(values.pop("mixed_with"))
+    return Row(
+        kind=Kind(values.pop("kind")),
+        source=Source(values.pop("recording"), values.pop("recording_name"), Part.TRAIN),
+        mixed_with=tuple(Source(m["hash"], m["name"], Part.TRAIN) for m in mixed),
+        mix=json.loads(values.pop("mix")),
+        state=State(values.pop("state")),
+        **values,
+    )
+
+
+def plain(text: str) -> str:
+    """Text that UTF-8 can hold: a file name may have bytes that it cannot."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_columns(clip: str, found: Found, priority: float, added_at: str) -> dict[str, object]:
+    """A new clip as a line of the table `clips`; `as_row` gives it back."""
+    return {
+        "hash": clip,
+        "n_samples": len(found.pcm),
+        "kind": Kind(found.kind).value,
+        "keyword": plain(found.keyword),
+        "recording": found.source.hash,
+        "recording_name": plain(found.source.name),
+        "offset_s": float(found.offset_s),
+        "text": plain(found.text),
+        "mixed_with": json.dumps([{"hash": s.hash, "name": plain(s.name)} for s in found.mixed_with]),
+        "mix": json.dumps({plain(k): float(v) for k, v in found.mix.items()}),
+        "run": found.run,
+        "round": int(found.round),
+        "checkpoint": found.checkpoint,
+        "score": float(found.score),
+        "priority": float(priority),
+        "added_at": added_at,
+        "state": State.ACTIVE.value,
+    }
+
+
+def check_found(found: Found) -> None:
+    """Refuse what is no clip.
+
+    Raises:
+        KwsError: sound that is not int16 [T] with T at least 1, a number that is not finite, a round below 0.
+    """
+    where = f"clip of {found.source.name!r} at {found.offset_s} s"
+    pcm = found.pcm
+    if pcm.dtype != np.int16 or pcm.ndim != 1 or len(pcm) == 0:
+        raise KwsError(f"{where}: int16 [T] with T >= 1 expected, not {pcm.dtype} {list(pcm.shape)}")
+    numbers = {"offset_s": found.offset_s, "score": found.score, **found.mix}
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise KwsError(f"{where}: {name}={value}, a finite number expected")
+    if found.round < 0:
+        raise KwsError(f"{where}: round={found.round}, at least 0 expected")

@@ -1,162 +1,140 @@
-"""The index of a replay buffer: the SQLite file that keeps what is known of each clip."""
+"""What a replay buffer knows of each clip: where it came from, if it is active, and which run made it so."""
 
-import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from kws.errors import KwsError
+from kws.errors import LeakError
 from kws.manifest import Part
-from kws.replay.clip import Kind, Row, Source, State
-
-BUSY_S = 60.0  # how long a writer waits for another one: a mining round's files are written under the lock
-VERSION = 1
-_APPLICATION = 0x6B777362  # "kwsb", in the file's header: another program's database is never written to
-
-_SCHEMA = """
-CREATE TABLE settings (sample_rate INTEGER NOT NULL);
-CREATE TABLE clips (
-    id INTEGER PRIMARY KEY,  -- order of insertion
-    hash TEXT NOT NULL UNIQUE,  -- of the samples; names the file
-    n_samples INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    keyword TEXT NOT NULL,
-    recording TEXT NOT NULL,  -- hash of the recording it was cut from
-    recording_name TEXT NOT NULL,
-    offset_s REAL NOT NULL,
-    text TEXT NOT NULL,
-    mixed_with TEXT NOT NULL,  -- JSON [{"hash", "name"}]
-    mix TEXT NOT NULL,  -- JSON {"snr_db": ...}
-    run TEXT NOT NULL,
-    round INTEGER NOT NULL,
-    checkpoint TEXT NOT NULL,
-    score REAL NOT NULL,
-    score_now REAL,
-    priority REAL NOT NULL,
-    last_loss REAL,
-    times_drawn INTEGER NOT NULL DEFAULT 0,
-    added_at TEXT NOT NULL,
-    state TEXT NOT NULL,
-    evicted_run TEXT,
-    evicted_round INTEGER
-);
--- Every recording that a clip was ever found in: the same sound may lie in two of them.
-CREATE TABLE origins (
-    hash TEXT NOT NULL REFERENCES clips (hash) ON DELETE CASCADE,
-    recording TEXT NOT NULL,
-    name TEXT NOT NULL,
-    PRIMARY KEY (hash, recording)
-);
-CREATE TABLE held_out (recording TEXT PRIMARY KEY, name TEXT NOT NULL, part TEXT NOT NULL);
--- A clip is active where its last event is 'found', evicted where it is 'evicted': a rollback takes events away.
-CREATE TABLE history (
-    id INTEGER PRIMARY KEY,
-    hash TEXT NOT NULL REFERENCES clips (hash) ON DELETE CASCADE,
-    run TEXT NOT NULL,
-    round INTEGER NOT NULL,
-    event TEXT NOT NULL,
-    priority REAL  -- what the clip had before, where the event changed it
-);
-CREATE INDEX history_of ON history (hash);
-CREATE INDEX origins_in ON origins (recording);
-"""
+from kws.replay.clip import Found, Row, Source, State, as_columns, as_row, plain
+from kws.replay.schema import connect, one_line_errors, writing
 
 
-def as_row(columns: Mapping[str, Any]) -> Row:
-    """A line of the table `clips` as a record."""
-    values = dict(columns)
-    del values["id"]
-    mixed = json.loads(values.pop("mixed_with"))
-    return Row(
-        kind=Kind(values.pop("kind")),
-        source=Source(values.pop("recording"), values.pop("recording_name"), Part.TRAIN),
-        mixed_with=tuple(Source(m["hash"], m["name"], Part.TRAIN) for m in mixed),
-        mix=json.loads(values.pop("mix")),
-        state=State(values.pop("state")),
-        **values,
-    )
-
-
-def connect(file: Path, sample_rate: int) -> sqlite3.Connection:
-    """Open an index, or make one where there is none.
+class Index:
+    """The index file of a replay buffer; what changes it is called within `writing()`.
 
     Args:
-        file: the index; its folder exists.
-        sample_rate: Hz of the clips; an index keeps the rate that it was made with.
+        file: where it lies; made where it is not there.
+        sample_rate: Hz of the clips.
 
     Raises:
-        KwsError: not an index of this version, of another sample rate, or locked for more than a minute.
+        KwsError: not an index of this version and rate.
     """
-    with _as_kws_error(file):
-        db = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None)
-        try:
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA foreign_keys = ON")
-            if _is_blank(db):
-                db.execute("PRAGMA journal_mode = WAL")  # readers see whole rounds while a writer is at work
-                with writing(db, file):
-                    if _is_blank(db):  # else another process was faster
-                        _create(db, sample_rate)
-            db.execute("PRAGMA synchronous = FULL")
-            _check(db, file, sample_rate)
-        except BaseException:
-            db.close()
-            raise
-        return db
 
+    def __init__(self, file: Path, sample_rate: int) -> None:
+        self._file, self._db = file, connect(file, sample_rate)
 
-@contextmanager
-def writing(db: sqlite3.Connection, file: Path) -> Iterator[None]:
-    """One transaction, with the writer's lock from its start: all of it happens, or nothing."""
-    with _as_kws_error(file):
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
 
+    def writing(self) -> AbstractContextManager[None]:
+        """One transaction, all or nothing; other writers wait."""
+        return writing(self._db, self._file)
 
-def read(db: sqlite3.Connection, file: Path, sql: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
-    """All lines of a query, as they stood at one moment."""
-    with _as_kws_error(file):
-        return db.execute(sql, values).fetchall()
+    def read(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """All lines of a query, as they stood at one moment."""
+        with one_line_errors(self._file):
+            return self._db.execute(sql, values).fetchall()
 
+    def rows(self, state: str | None) -> list[Row]:
+        """The clips in this state, or all, in the order they came in."""
+        sql = "SELECT * FROM clips WHERE state = ?1 OR ?1 IS NULL ORDER BY id"
+        return [as_row(dict(line)) for line in self.read(sql, state)]
 
-@contextmanager
-def _as_kws_error(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise KwsError(f"{file}: the index cannot be used ({error})") from error
+    def states(self) -> dict[str, State]:
+        """The state of every clip."""
+        return {clip: State(state) for clip, state in self.read("SELECT hash, state FROM clips")}
 
+    def top_priority(self) -> float:
+        """The highest priority of an active clip, 1 where there is none."""
+        ((top,),) = self.read("SELECT max(priority) FROM clips WHERE state = ?", State.ACTIVE)
+        return 1.0 if top is None else float(top)
 
-def _pragma(db: sqlite3.Connection, name: str) -> int:
-    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+    def hold_out(self, recordings: Iterable[Source]) -> None:
+        """Register recordings that nothing may come from."""
+        lines = [(one.hash, plain(one.name), Part(one.part).value) for one in recordings]
+        self._db.executemany("INSERT OR IGNORE INTO held_out VALUES (?, ?, ?)", lines)
 
+    def leaks(self) -> list[str]:
+        """Each clip that comes from a held-out recording, a line each."""
+        sql = "SELECT h.name, h.part, o.hash FROM origins o JOIN held_out h USING (recording) ORDER BY o.rowid"
+        return [f"{n!r}: a {part} recording, but clip {clip} comes from it" for n, part, clip in self.read(sql)]
 
-def _is_blank(db: sqlite3.Connection) -> bool:
-    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    return not (tables or _pragma(db, "user_version") or _pragma(db, "application_id"))
+    def refuse_held_out(self, found: Sequence[Found]) -> None:
+        """Raise LeakError where a clip comes from, or is mixed with, what is not for training."""
+        for one in dict.fromkeys(s for f in found for s in (f.source, *f.mixed_with)):
+            if one.part != Part.TRAIN:
+                raise LeakError(f"{one.name!r}: a {one.part} recording may not enter the replay buffer")
+            for name, part in self.read("SELECT name, part FROM held_out WHERE recording = ?", one.hash):
+                raise LeakError(f"{one.name!r}: held out as the {part} recording {name!r}, may not enter the buffer")
 
+    def find(self, clip: str, found: Found, priority: float | None) -> None:
+        """A clip was found: it comes in, or back, at `priority`; None: it is there already."""
+        before = None
+        if priority is not None:
+            columns = as_columns(clip, found, priority, datetime.now(UTC).isoformat(timespec="seconds"))
+            for (old,) in self.read("SELECT priority FROM clips WHERE hash = ?", clip):
+                before = old
+                self._db.execute("UPDATE clips SET priority = ? WHERE hash = ?", (priority, clip))
+                self._place(clip, None)
+            if before is None:
+                marks = ", ".join(f":{name}" for name in columns)
+                self._db.execute(f"INSERT INTO clips ({', '.join(columns)}) VALUES ({marks})", columns)
+        self._remember(clip, found.run, found.round, "found", before)
+        origins = [(clip, s.hash, plain(s.name)) for s in (found.source, *found.mixed_with)]
+        self._db.executemany("INSERT OR IGNORE INTO origins VALUES (?, ?, ?)", origins)
 
-def _create(db: sqlite3.Connection, sample_rate: int) -> None:
-    for statement in _SCHEMA.split(";"):  # executescript() would commit first
-        db.execute(statement)
-    db.execute("INSERT INTO settings (sample_rate) VALUES (?)", (sample_rate,))
-    db.execute(f"PRAGMA application_id = {_APPLICATION}")
-    db.execute(f"PRAGMA user_version = {VERSION}")
+    def evict_surplus(self, capacity: int, run: str, round_: int, fresh: Iterable[str] = ()) -> list[str]:
+        """Evict what exceeds capacity: lowest priority, then oldest; `fresh` ones last, by lowest score."""
+        clips = self.read("SELECT hash, priority, score FROM clips WHERE state = ? ORDER BY id", State.ACTIVE)
+        new = set(fresh)
+        clips.sort(key=lambda c: (c["hash"] in new, c["priority"], c["score"] if c["hash"] in new else 0))
+        evicted = [c["hash"] for c in clips[: max(0, len(clips) - capacity)]]
+        for clip in evicted:
+            self._place(clip, (run, round_))
+            self._remember(clip, run, round_, "evicted", None)
+        return evicted
 
+    def update(self, columns: Mapping[str, Sequence[float]], hashes: Sequence[str]) -> int:
+        """Set columns of clips, `drawn` adds to `times_drawn`; returns how many of the clips are there."""
+        terms = ["times_drawn = times_drawn + ?" if name == "drawn" else f"{name} = ?" for name in columns]
+        sql = f"UPDATE clips SET {', '.join(terms)} WHERE hash = ?"
+        return self._db.executemany(sql, list(zip(*columns.values(), hashes, strict=True))).rowcount
 
-def _check(db: sqlite3.Connection, file: Path, sample_rate: int) -> None:
-    if _pragma(db, "application_id") != _APPLICATION:
-        raise KwsError(f"{file}: not the index of a replay buffer")
-    if (version := _pragma(db, "user_version")) != VERSION:
-        raise KwsError(f"{file}: schema version {version}, this program knows {VERSION}")
-    (rate,) = db.execute("SELECT sample_rate FROM settings").fetchone()
-    if rate != sample_rate:
-        raise KwsError(f"{file}: clips of {rate} Hz, not of sample_rate={sample_rate}")
+    def undo(self, run: str, round_: int, has_file: Callable[[str], bool]) -> int:
+        """Take away what a run did in the rounds after `round_`; returns how many clips changed for it."""
+        sql = "SELECT DISTINCT hash FROM history WHERE run = ? AND round > ? ORDER BY hash"
+        touched = self.read(sql, run, round_)
+        return sum(self._undo_clip(clip, run, round_, has_file) for (clip,) in touched)
+
+    def _undo_clip(self, clip: str, run: str, round_: int, has_file: Callable[[str], bool]) -> bool:
+        events = self.read("SELECT * FROM history WHERE hash = ? ORDER BY id", clip)
+        gone = [e for e in events if e["run"] == run and e["round"] > round_]
+        kept = [e for e in events if e["run"] != run or e["round"] <= round_]
+        if not any(e["event"] == "found" for e in kept):
+            # Its history and origins go with it.
+            self._db.execute("DELETE FROM clips WHERE hash = ?", (clip,))
+            return True
+        ((state,),) = self.read("SELECT state FROM clips WHERE hash = ?", clip)
+        back = State.ACTIVE if kept[-1]["event"] == "found" else State.EVICTED
+        if back == State.ACTIVE and state == State.EVICTED and not has_file(clip):
+            return False  # purged: it stays evicted, and its history as it is
+        before = [e["priority"] for e in gone if e["priority"] is not None]
+        if before:
+            self._db.execute("UPDATE clips SET priority = ? WHERE hash = ?", (before[0], clip))
+        self._place(clip, None if back == State.ACTIVE else (kept[-1]["run"], kept[-1]["round"]))
+        self._db.executemany("DELETE FROM history WHERE id = ?", [(e["id"],) for e in gone])
+        return bool(back.value != state)
+
+    def _place(self, clip: str, evicted_by: tuple[str, int] | None) -> None:
+        """Make a clip active, or evicted by a run and round."""
+        state, (run, round_) = (State.EVICTED, evicted_by) if evicted_by else (State.ACTIVE, (None, None))
+        sql = "UPDATE clips SET state = ?, evicted_run = ?, evicted_round = ? WHERE hash = ?"
+        self._db.execute(sql, (state, run, round_, clip))
+
+    def _remember(self, clip: str, run: str, round_: int, event: str, before: float | None) -> None:
+        sql = "INSERT INTO history (hash, run, round, event, priority) VALUES (?, ?, ?, ?, ?)"
+        self._db.execute(sql, (clip, run, round_, event, before))

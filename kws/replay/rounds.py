@@ -69,7 +69,6 @@ def mine_pool(
             clips, beds, rng, search.gap_s, search.snr_db, search.noise_db,
             lead_s=search.clip_n / store.sample_rate, sample_rate=store.sample_rate,
         )  # fmt: skip
-        starts = np.array([piece.start for piece in made.pieces])
         under = beds_at(made, beds)
         scores = stream.scores(detector, made.pcm, store.sample_rate)
         seconds = (np.arange(len(scores)) + 1) * row_n / store.sample_rate
@@ -82,7 +81,7 @@ def mine_pool(
                 search.clip_n,
                 search.post_n,
                 row_n,
-                lambda sample: int(np.searchsorted(starts, sample, side="right")) - 1,
+                piece_at(made),
                 search.max_per_recording,
             ):
                 piece = made.pieces[t.source]
@@ -99,12 +98,20 @@ def mine_pool(
                         run=run,
                         round=round_,
                         text=entry.recording.text,
-                        mixed_with=tuple(source(store.entries[noise[i]]) for i in under(t.start, t.start + search.clip_n)),
+                        mixed_with=tuple(
+                            source(store.entries[noise[i]]) for i in under(t.start, t.start + search.clip_n)
+                        ),
                         mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
                     )
                 )
         progress(number + 1)
     return found
+
+
+def piece_at(made: Stream) -> Callable[[int], int]:
+    """A function from a sample to the last piece that has begun there, -1 before the first."""
+    starts = np.array([piece.start for piece in made.pieces])
+    return lambda sample: int(np.searchsorted(starts, sample, side="right")) - 1
 
 
 def beds_at(made: Stream, beds: Sequence[np.ndarray]) -> Callable[[int, int], list[int]]:

@@ -1,0 +1,152 @@
+"""The SQLite file behind a replay buffer: its tables, opening and making it, one transaction."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kws.errors import KwsError
+
+BUSY_S = 60.0  # how long a writer waits for another one: a mining round's files are written under the lock
+VERSION = 1
+_APPLICATION = 0x6B777362  # "kwsb", in the file's header: another program's database is never written to
+
+_SCHEMA = """
+CREATE TABLE settings (sample_rate INTEGER NOT NULL);
+CREATE TABLE clips (
+    id INTEGER PRIMARY KEY,  -- order of insertion
+    hash TEXT NOT NULL UNIQUE,  -- of the samples; names the file
+    n_samples INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    keyword TEXT NOT NULL,
+    recording TEXT NOT NULL,  -- hash of the recording it was cut from
+    recording_name TEXT NOT NULL,
+    offset_s REAL NOT NULL,
+    text TEXT NOT NULL,
+    mixed_with TEXT NOT NULL,  -- JSON [{"hash", "name"}]
+    mix TEXT NOT NULL,  -- JSON {"snr_db": ...}
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    checkpoint TEXT NOT NULL,
+    score REAL NOT NULL,
+    score_now REAL,
+    priority REAL NOT NULL,
+    last_loss REAL,
+    times_drawn INTEGER NOT NULL DEFAULT 0,
+    added_at TEXT NOT NULL,
+    state TEXT NOT NULL,
+    evicted_run TEXT,
+    evicted_round INTEGER
+);
+-- Every recording that a clip was ever found in: the same sound may lie in two of them.
+CREATE TABLE origins (
+    hash TEXT NOT NULL REFERENCES clips (hash) ON DELETE CASCADE,
+    recording TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (hash, recording)
+);
+CREATE TABLE held_out (recording TEXT PRIMARY KEY, name TEXT NOT NULL, part TEXT NOT NULL);
+-- A clip is active where its last event is 'found', evicted where it is 'evicted': a rollback removes events.
+CREATE TABLE history (
+    id INTEGER PRIMARY KEY,
+    hash TEXT NOT NULL REFERENCES clips (hash) ON DELETE CASCADE,
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    priority REAL  -- what the clip had before, where the event changed it
+);
+CREATE INDEX history_of ON history (hash);
+CREATE INDEX origins_in ON origins (recording);
+"""
+
+
+def connect(file: Path, sample_rate: int) -> sqlite3.Connection:
+    """Open an index, or make one where there is none.
+
+    Args:
+        file: the index; its folder exists.
+        sample_rate: Hz of the clips; an index keeps the rate that it was made with.
+
+    Raises:
+        KwsError: not an index of this version, of another sample rate, or locked for more than a minute.
+    """
+    with one_line_errors(file):
+        db = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA foreign_keys = ON")
+            if _is_blank(db):
+                _share(db)
+                with writing(db, file):
+                    if _is_blank(db):  # else another process was faster
+                        _create(db, sample_rate)
+            db.execute("PRAGMA synchronous = FULL")
+            _check(db, file, sample_rate)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+@contextmanager
+def writing(db: sqlite3.Connection, file: Path) -> Iterator[None]:
+    """One transaction, with the writer's lock from its start: all of it happens, or nothing."""
+    with one_line_errors(file):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def one_line_errors(file: Path) -> Iterator[None]:
+    """What SQLite complains about, as a KwsError that names the file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise KwsError(f"{file}: the index cannot be used ({error})") from error
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _is_blank(db: sqlite3.Connection) -> bool:
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return not (tables or _pragma(db, "user_version") or _pragma(db, "application_id"))
+
+
+def _share(db: sqlite3.Connection) -> None:
+    """Write-ahead log: readers see whole rounds while a writer is at work."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:  # for this switch SQLite does not wait for others itself
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _create(db: sqlite3.Connection, sample_rate: int) -> None:
+    for statement in _SCHEMA.split(";\n"):  # executescript() would commit first
+        db.execute(statement)
+    db.execute("INSERT INTO settings (sample_rate) VALUES (?)", (sample_rate,))
+    db.execute(f"PRAGMA application_id = {_APPLICATION}")
+    db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _check(db: sqlite3.Connection, file: Path, sample_rate: int) -> None:
+    if _pragma(db, "application_id") != _APPLICATION:
+        raise KwsError(f"{file}: not the index of a replay buffer")
+    if (version := _pragma(db, "user_version")) != VERSION:
+        raise KwsError(f"{file}: schema version {version}, this program knows {VERSION}")
+    (rate,) = db.execute("SELECT sample_rate FROM settings").fetchone()
+    if rate != sample_rate:
+        raise KwsError(f"{file}: clips of {rate} Hz, not of sample_rate={sample_rate}")

@@ -1,6 +1,5 @@
 """From settings to objects: the last place that knows the configuration."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,8 +34,9 @@ def device(name: str) -> torch.device:
 
 
 def threads(count: int) -> None:
-    """Use so many CPU threads, 0 for as many as there are cores."""
-    torch.set_num_threads(count or os.cpu_count() or 1)
+    """Use so many CPU threads; 0 leaves torch its own choice: OMP_NUM_THREADS, else the cores."""
+    if count:
+        torch.set_num_threads(count)
 
 
 def recordings(data: c.DataConfig) -> list[Recording]:

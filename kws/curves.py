@@ -27,7 +27,7 @@ class Curves:
         with replacing(path) as target:
             lines = [",".join(self.names), *(",".join(row[n] for n in self.names) for row in done)]
             target.write(("\n".join(lines) + "\n").encode())
-        self.file = path.open("a", newline="", encoding="utf-8")
+        self.file = path.open("a", newline="", encoding="utf-8", buffering=1)  # a kill loses no more than a line
         self.writer = csv.writer(self.file)
 
     def add(self, step: Step) -> None:

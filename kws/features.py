@@ -62,7 +62,7 @@ class LogMel(nn.Module):
         Shape: pcm [B, T], T at least one window; returns [B, M, N], N = (T - window) // hop + 1.
         """
         frames = pcm.unfold(-1, self.window_n, self.hop_n) * self.window
-        spectrum = torch.view_as_real(torch.fft.rfft(frames, self.fft_n))
-        power = spectrum.square().sum(-1)
+        spectrum = torch.fft.rfft(frames, self.fft_n)
+        power = torch.real(spectrum).square() + torch.imag(spectrum).square()
         mels = torch.log(power @ self.banks + self.floor)
         return (mels.transpose(1, 2) + self.shift) / self.scale

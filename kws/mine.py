@@ -12,7 +12,7 @@ from kws.config import MineConfig, paths, settings
 from kws.console import Console
 from kws.detect import Track
 from kws.errors import KwsError
-from kws.manifest import Part, says
+from kws.manifest import Part, Recording, says
 from kws.replay.buffer import Buffer, Found, Kind, Source
 from kws.replay.mine import mining_threshold, triggers
 
@@ -27,28 +27,35 @@ def run(cfg: DictConfig) -> None:
     rate = model.recipe.sample_rate
     listed = {r.path: r for r in build.recordings(s.data)} if s.data.root else {}
     with Buffer(Path(s.buffer), s.capacity, rate) as buffer:
-        found, heard_h = [], 0.0
+        # All are known to be train recordings before the first is mined: nothing is added beside an error.
+        known = {}
+        for file in files:
+            known[file] = identify(file, listed.get(file.resolve()), rate)
+            buffer.admit([known[file][0]])
+            if any(says(known[file][1], k) for k in model.recipe.labels):
+                raise KwsError(f"{known[file][0].name}: its transcript holds the keyword, so a trigger is no false one")
+        heard_h, count, new = 0.0, 0, 0
         with console.progress("Listening", len(files)) as tick:
-            for number, file in enumerate(files):
+            for number, (file, (source, text)) in enumerate(known.items()):
                 pcm = to_int16(load(file, rate))
-                known = listed.get(file.resolve())
-                # A recording that no manifest lists is given for training by who mines it; the buffer still refuses
-                # one whose sound it knows as held out.
-                source = Source(
-                    content_hash(pcm), known.name if known else str(file), known.part if known else Part.TRAIN
-                )
-                buffer.admit([source])
-                text = known.text if known else ""
-                if any(says(text, k) for k in model.recipe.labels):
-                    raise KwsError(f"{source.name}: its transcript holds the keyword; such a trigger is no false one")
-                found += false_triggers(s, model, pcm, source, text)
+                found = false_triggers(s, model, pcm, source, text)
+                new += len(buffer.add(found).new)
+                count += len(found)
                 heard_h += len(pcm) / rate / 3600
-                tick(number + 1, f"{len(found)} found")
-        added = buffer.add(found)
-        console.say(
-            f"{len(found)} false triggers in {heard_h:.2f} h, {len(added.new)} new, {added.known} known already, "
-            f"{len(added.evicted)} evicted; {len(buffer)} clips in {s.buffer}"
-        )
+                tick(number + 1, f"{count} found")
+        console.say(f"{count} false triggers in {heard_h:.2f} h, {new} of them new; {len(buffer)} clips in {s.buffer}")
+
+
+def identify(file: Path, recording: Recording | None, rate: int) -> tuple[Source, str]:
+    """A recording as the buffer wants to know it, and its transcript.
+
+    What no manifest lists is given for training by who mines it. The buffer still refuses sound that it knows as held
+    out, under whatever name.
+    """
+    hash_ = content_hash(to_int16(load(file, rate)))
+    if recording is None:
+        return Source(hash_, str(file), Part.TRAIN), ""
+    return Source(hash_, recording.name, recording.part), recording.text
 
 
 def false_triggers(s: MineConfig, model: checkpoint.Model, pcm: np.ndarray, source: Source, text: str) -> list[Found]:

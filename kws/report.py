@@ -59,12 +59,12 @@ def points_table(arms: Mapping[str, Sequence[OperatingPoint]], title: str = "Ope
         arms: name of each arm -> its points.
         title: heading of the table.
     """
-    header = ("", "wanted", "misses [95 %]", "false alarms [95 %]", "threshold")
+    header = ("", "at most", "misses [95 %]", "false alarms [95 %]", "threshold")
     return Table(title, header, [(name, *_cells(p)) for name, points in arms.items() for p in points])
 
 
 def _cells(p: OperatingPoint) -> tuple[str, str, str, str]:
-    wanted = "as given" if p.wanted_fa_per_hour is None else f"{p.wanted_fa_per_hour:g}/h"
+    wanted = "as set" if p.wanted_fa_per_hour is None else f"{p.wanted_fa_per_hour:g}/h"
     missed = f"{p.misses}/{p.events} = {p.miss_rate:.1%}".replace("%", " %")
     alarms = f"{p.false_alarms} in {p.hours:.2f} h = {rate_text(p.fa_per_hour)}/h"
     return (

@@ -11,19 +11,20 @@ from kws.audio import replacing
 from kws.console import Console
 from kws.detect import Calibration, OperatingPoint, at_threshold, operating_points
 from kws.evaluation import Heard
-from kws.report import Curve, Table, write_report
+from kws.report import Curve, Table, curve, points_table, write_report
 
 RATES = (0.0, 0.1, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One keyword of one detector: the operating points of a sweep, and the one at its own threshold."""
+    """One keyword of one detector: the operating points of a sweep, the one at its own threshold, the whole curve."""
 
     arm: str  # such as "with replay"; empty where there is one alone
     keyword: str
     points: list[OperatingPoint]
     own: OperatingPoint
+    curve: list[OperatingPoint]
     calibration: Calibration | None = None
 
     @property
@@ -46,39 +47,22 @@ def judge(
             keyword,
             operating_points(h.positive, h.spans, h.negative, RATES, refractory_s),
             at_threshold(h.positive, h.spans, h.negative, thresholds[keyword], refractory_s),
+            curve(h.positive, h.spans, h.negative, refractory_s=refractory_s),
             (calibrations or {}).get(keyword),
         )
         for keyword, h in heard.items()
     ]
 
 
-def misses_text(p: OperatingPoint) -> str:
-    """Misses with their count and 95 % interval."""
-    return f"{100 * p.miss_rate:.1f} % [{100 * p.miss_low:.1f}, {100 * p.miss_high:.1f}]  {p.misses}/{p.events}"
-
-
-def alarms_text(p: OperatingPoint) -> str:
-    """False alarms an hour with their count, hours and 95 % interval."""
-    return f"{p.fa_per_hour:.2f}/h [{p.fa_low:.2f}, {p.fa_high:.2f}]  {p.false_alarms} in {p.hours:.2f} h"
-
-
-HEADER = ("", "threshold", "misses [95 %]", "false alarms [95 %]")
-
-
-def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str, str, str]]:
-    """Rows of a table: each keyword at fixed rates, then at its own threshold."""
-    made = []
-    for o in outcomes:
-        for p in o.points:
-            wanted = f"{o.name}: at most {p.wanted_fa_per_hour:g} FA/h"
-            made.append((wanted, f"{p.threshold:.4f}", misses_text(p), alarms_text(p)))
-        made.append((f"{o.name}: as calibrated", f"{o.own.threshold:.4f}", misses_text(o.own), alarms_text(o.own)))
-    return made
+def table(outcomes: Sequence[Outcome], title: str) -> Table:
+    """Misses and false alarms of each, at fixed rates and as its own threshold has it."""
+    return points_table({o.name: [*o.points, o.own] for o in outcomes}, title)
 
 
 def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
     """The table in the terminal, and what the calibration could not know."""
-    console.table(title, HEADER, rows(outcomes))
+    made = table(outcomes, title)
+    console.table(made.title, made.header, made.rows)
     for o in outcomes:
         if o.calibration is not None:
             console.say(f"{o.name}: threshold {o.calibration.threshold:.4f} from validation: {o.calibration.note}")
@@ -116,5 +100,5 @@ def finite(value: Any) -> Any:
 
 def write_page(path: Path, title: str, facts: Mapping[str, str], outcomes: Sequence[Outcome]) -> None:
     """The report as one HTML page."""
-    table = Table("Misses and false alarms", list(HEADER), [list(r) for r in rows(outcomes)])
-    write_report(path, title, facts, [table], [Curve(o.name, o.points) for o in outcomes])
+    curves = [Curve(o.name, [*o.curve, *o.points]) for o in outcomes]
+    write_report(path, title, facts, [table(outcomes, "Operating points")], curves)

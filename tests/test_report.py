@@ -60,7 +60,7 @@ def test_figures_read_as_counted() -> None:
     table = points_table({"a": [point(6, 1)], "b": [point(0, 0, wanted=None)]})
     assert table.rows == [
         ("a", "1/h", "6/64 = 9.4 % [4.4, 19.0]", "1 in 0.72 h = 1.4/h [0.04, 7.7]", "0.7500"),
-        ("b", "as given", "0/64 = 0.0 % [0.0, 5.7]", "0 in 0.72 h = 0.00/h [0.00, 5.1]", "0.7500"),
+        ("b", "as set", "0/64 = 0.0 % [0.0, 5.7]", "0 in 0.72 h = 0.00/h [0.00, 5.1]", "0.7500"),
     ]
     assert len(table.header) == len(table.rows[0])
 

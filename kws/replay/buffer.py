@@ -1,6 +1,7 @@
 """The replay buffer on disk: hard clips, where each came from, and how much it asks to be drawn."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,10 @@ class Buffer:
             if leaks := self._index.leaks():
                 raise LeakError(leaks[0])
 
+    def admit(self, sources: Iterable[Source]) -> None:
+        """Raise LeakError, as `add` would, where one of these recordings is not for training; adds nothing."""
+        self._index.refuse_held_out(sources)
+
     def add(self, found: Sequence[Found]) -> Added:
         """Take in the clips of one round, all or none; new ones get the top priority (Schaul et al., 2016).
 
@@ -141,7 +146,7 @@ class Buffer:
             raise KwsError("replay: the clips of a batch must be of one run and round")
         hashes = [content_hash(one.pcm) for one in found]
         with self._index.writing():
-            self._index.refuse_held_out(found)
+            self._index.refuse_held_out(s for one in found for s in (one.source, *one.mixed_with))
             states, top = self._index.states(), self._index.top_priority()
             fresh: dict[str, Found] = {}
             for clip, one in zip(hashes, found, strict=True):
@@ -150,7 +155,7 @@ class Buffer:
             files.save(self._clips, {clip: one.pcm for clip, one in fresh.items()}, self.sample_rate)
             for clip, one in zip(hashes, found, strict=True):
                 self._index.find(clip, one, top if fresh.get(clip) is one else None)
-            evicted = self._index.evict_surplus(self.capacity, found[0].run, found[0].round, fresh)
+            evicted = self._index.evict_surplus(self.capacity, found[0].run, int(found[0].round), fresh)
         return Added(list(fresh), len(found) - len(fresh), evicted)
 
     def update(
@@ -237,16 +242,10 @@ class Buffer:
 
     def stats(self) -> Stats:
         """The active clips in figures."""
-        total = "SELECT count(*), total(n_samples) FROM clips WHERE state = ?"
-        kinds = "SELECT kind, count(*) FROM clips WHERE state = ? GROUP BY kind ORDER BY kind"
-        sources = (
-            "SELECT min(recording_name), count(*) AS n FROM clips WHERE state = ?"
-            " GROUP BY recording ORDER BY n DESC, recording LIMIT 10"
-        )
-        ((clips, n_samples),) = self._index.read(total, State.ACTIVE)
+        rows = self.rows()
         return Stats(
-            clips=clips,
-            hours=n_samples / self.sample_rate / 3600,
-            by_kind={str(kind): int(n) for kind, n in self._index.read(kinds, State.ACTIVE)},
-            by_source=[(str(name), int(n)) for name, n in self._index.read(sources, State.ACTIVE)],
+            clips=len(rows),
+            hours=sum(row.n_samples for row in rows) / self.sample_rate / 3600,
+            by_kind=dict(Counter(row.kind.value for row in rows)),
+            by_source=Counter(row.source.name for row in rows).most_common(10),
         )

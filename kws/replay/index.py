@@ -63,9 +63,9 @@ class Index:
         sql = "SELECT h.name, h.part, o.hash FROM origins o JOIN held_out h USING (recording) ORDER BY o.rowid"
         return [f"{n!r}: a {part} recording, but clip {clip} comes from it" for n, part, clip in self.read(sql)]
 
-    def refuse_held_out(self, found: Sequence[Found]) -> None:
-        """Raise LeakError where a clip comes from, or is mixed with, what is not for training."""
-        for one in dict.fromkeys(s for f in found for s in (f.source, *f.mixed_with)):
+    def refuse_held_out(self, sources: Iterable[Source]) -> None:
+        """Raise LeakError where one of them is not for training."""
+        for one in dict.fromkeys(sources):
             if one.part != Part.TRAIN:
                 raise LeakError(f"{one.name!r}: a {one.part} recording may not enter the replay buffer")
             for name, part in self.read("SELECT name, part FROM held_out WHERE recording = ?", one.hash):
@@ -83,7 +83,7 @@ class Index:
             if before is None:
                 marks = ", ".join(f":{name}" for name in columns)
                 self._db.execute(f"INSERT INTO clips ({', '.join(columns)}) VALUES ({marks})", columns)
-        self._remember(clip, found.run, found.round, "found", before)
+        self._remember(clip, found.run, int(found.round), "found", before)
         origins = [(clip, s.hash, plain(s.name)) for s in (found.source, *found.mixed_with)]
         self._db.executemany("INSERT OR IGNORE INTO origins VALUES (?, ?, ?)", origins)
 

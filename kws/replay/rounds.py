@@ -84,7 +84,9 @@ def mine_pool(
                 piece_at(made),
                 search.max_per_recording,
             ):
-                piece = made.pieces[t.source]
+                piece, end = made.pieces[t.source], t.start + search.clip_n
+                heard = {order[p.index] for p in made.pieces if p.start < end and p.start + p.n_samples > t.start}
+                heard |= {noise[i] for i in under(t.start, end)}
                 entry = store.entries[order[piece.index]]
                 found.append(
                     Found(
@@ -98,9 +100,8 @@ def mine_pool(
                         run=run,
                         round=round_,
                         text=entry.recording.text,
-                        mixed_with=tuple(
-                            source(store.entries[noise[i]]) for i in under(t.start, t.start + search.clip_n)
-                        ),
+                        # The guard must know every recording that can be heard in the clip.
+                        mixed_with=tuple(source(store.entries[i]) for i in sorted(heard - {order[piece.index]})),
                         mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
                     )
                 )

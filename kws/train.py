@@ -168,7 +168,7 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
         calibrations = {
             k: calibrate(h.negative, h.positive, h.spans, r.s.threshold.at_fa_per_hour, t) for k, h in heard.items()
         }
-    detector.thresholds = [min(1.0, calibrations[k].threshold) for k in r.recipe.labels]
+    detector.thresholds = [calibrations[k].threshold for k in r.recipe.labels]
     facts = {
         "version": __version__,
         "arm": arm,

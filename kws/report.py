@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -55,16 +56,23 @@ class Curve:
 def points_table(arms: Mapping[str, Sequence[OperatingPoint]], title: str = "Operating points") -> Table:
     """The operating points of each arm for people: counts first, then rate and 95 % interval.
 
+    Wanted rates that end at the same threshold, as they do where hours are few, share a row.
+
     Args:
         arms: name of each arm -> its points.
         title: heading of the table.
     """
     header = ("", "at most", "misses [95 %]", "false alarms [95 %]", "threshold")
-    return Table(title, header, [(name, *_cells(p)) for name, points in arms.items() for p in points])
+    rows = []
+    for name, points in arms.items():
+        for _, same in groupby(points, key=lambda p: (p.wanted_fa_per_hour is None, p.threshold)):
+            rows.append((name, *_cells(list(same))))
+    return Table(title, header, rows)
 
 
-def _cells(p: OperatingPoint) -> tuple[str, str, str, str]:
-    wanted = "as set" if p.wanted_fa_per_hour is None else f"{p.wanted_fa_per_hour:g}/h"
+def _cells(same: Sequence[OperatingPoint]) -> tuple[str, str, str, str]:
+    p, rates = same[0], [q.wanted_fa_per_hour for q in same]
+    wanted = "as set" if p.wanted_fa_per_hour is None else ", ".join(f"{rate:g}" for rate in rates) + "/h"
     missed = f"{p.misses}/{p.events} = {p.miss_rate:.1%}".replace("%", " %")
     alarms = f"{p.false_alarms} in {p.hours:.2f} h = {rate_text(p.fa_per_hour)}/h"
     return (

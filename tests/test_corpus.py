@@ -108,9 +108,10 @@ def test_homophones_of_a_keyword_are_no_negatives():
 
 def test_confusables_are_near_the_keyword():
     texts = corpus._confusables(["computer"], ["commuter", "banana", "compute"], 0, 300)
-    assert {"commuter", "comp", "uter", "compcomp", "compute"} <= set(texts)
-    assert "computer" not in texts
-    assert sum(corpus._distance("computer", text) == 1 for text in texts) > 200
+    assert {"comp", "uter", "compcomp", "computber"} <= set(texts)
+    # one phone away, or none: nobody could tell them apart
+    assert not {"computer", "komputer", "commuter", "compute"} & set(texts)
+    assert sum(corpus._distance("computer", text) == 1 for text in texts) > 150
 
 
 def test_edit_distance_is_the_known_one():

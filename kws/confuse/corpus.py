@@ -195,14 +195,19 @@ def _sentences(keywords: Sequence[str], vocabulary: Sequence[str], seed: int, n:
 
 
 def _confusables(keywords: Sequence[str], vocabulary: Sequence[str], seed: int, n: int) -> list[str]:
-    """Texts spelled like the keywords, each in turn: its pieces, the nearest words, edits of one letter."""
+    """Texts that sound somewhat like the keywords: pieces, the nearest words, edits of one letter.
+
+    At least a third of the keyword's phones differ: what nobody can tell from it by ear teaches and tells nothing.
+    """
     pools = []
     for keyword in keywords:
         rng = numpy_generator(seed, "corpus", "confusables", keyword)
-        nearest = sorted(vocabulary, key=lambda word: (_distance(keyword, word), word))[:20]
+        nearest = sorted(vocabulary, key=lambda word: (_distance(keyword, word), word))[:40]
         near = [*_pieces(keyword), *nearest, *map(str, rng.permutation(_edits(keyword)))]
         sayable = [text for text in dict.fromkeys(near) if _letters(text)]
-        pools.append(itertools.cycle(_not_saying(keywords, sayable)))
+        sound, *sounds = (_letters(phones) for phones in phonemes([keyword, *sayable]))
+        apart = [t for t, phones in zip(sayable, sounds, strict=True) if 3 * _distance(sound, phones) >= len(sound)]
+        pools.append(itertools.cycle(_not_saying(keywords, apart or sayable)))
     drawn = [next(pools[i % len(pools)]) for i in range(n)]
     # Shuffled, or pieces would be for training and edits for the test.
     return [str(text) for text in numpy_generator(seed, "corpus", "confusables").permutation(drawn)]

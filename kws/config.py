@@ -210,8 +210,6 @@ class EvaluateConfig:
     negative: Any
     out: str | None
     report: str | None
-    seed: int
-    device: str
     threads: int
     data: DataConfig
     threshold: ThresholdConfig

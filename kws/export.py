@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from omegaconf import DictConfig
 
 from kws import checkpoint
@@ -27,9 +28,12 @@ def run(cfg: DictConfig) -> None:
 
 
 def thresholds(value: object, count: int) -> list[float]:
-    """The thresholds a person gives: one number a keyword, each in [0, 1]."""
+    """The thresholds a person gives: one number a keyword, each in [0, 1].
+
+    They become float32 numbers: compared with float32 scores, they then mean the same to everyone.
+    """
     numbers = value if isinstance(value, list) else [value]
-    good = [float(n) for n in numbers if isinstance(n, int | float) and 0 <= n <= 1]
+    good = [float(np.float32(n)) for n in numbers if isinstance(n, int | float) and 0 <= n <= 1]
     if len(good) != count or len(numbers) != count:
         raise KwsError(f"thresholds={value}: allowed is {count} number(s) from 0 to 1, one a keyword")
     return good

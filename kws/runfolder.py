@@ -1,6 +1,8 @@
 """A run's folder belongs to one configuration: the same command goes on with it, another is refused."""
 
 import hashlib
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,16 @@ def claim(out: Path, config: str) -> str:
         with replacing(file) as target:
             target.write(config.encode())
     return hashlib.sha256(f"{out.resolve()}\n{sorted(mine.items())}".encode()).hexdigest()[:12]
+
+
+def commit() -> str:
+    """The commit of the checkout this program runs from; empty where it is installed without one."""
+    top = Path(__file__).resolve().parent.parent
+    if not (top / ".git").exists() or not shutil.which("git"):
+        return ""
+    asked = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=40"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -26,7 +26,7 @@ from kws.replay.buffer import Buffer
 from kws.replay.rounds import mine_pool, source
 from kws.replay.snapshot import Snapshot
 from kws.results import Outcome, judge
-from kws.runfolder import claim
+from kws.runfolder import claim, commit
 from kws.seeding import seed_of
 from kws.selection import Selection, select
 from kws.store import Store
@@ -83,6 +83,8 @@ def run(cfg: DictConfig) -> None:
     results.show(console, title, outcomes)
     results.write_json(out / "results.json", {"seed": s.seed, "outcomes": results.as_json(outcomes)})
     results.write_page(out / "report.html", title, {"run": out.name, "seed": str(s.seed)}, outcomes)
+    if store.bad:
+        console.warn(f"{len(store.bad)} recordings did not decode and were left out; they are named above")
     console.say(f"detector  {out / 'detector.pt'}")
     console.say(f"report    {out / 'report.html'}")
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
@@ -171,6 +173,8 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
     detector.thresholds = [calibrations[k].threshold for k in r.recipe.labels]
     facts = {
         "version": __version__,
+        "commit": commit(),
+        "command": ["kws", "train", *HydraConfig.get().overrides.task],
         "arm": arm,
         "config": (r.out / "config.yaml").read_text(encoding="utf-8"),
         "data": hashlib.sha256("".join(e.hash for e in r.store.entries).encode()).hexdigest(),

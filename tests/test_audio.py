@@ -213,9 +213,7 @@ def test_loudest_rms_finds_the_burst() -> None:
     x = np.full(4000, 0.01, np.float32)
     x[1024:1536] = 0.5
     assert loudest_rms(x) == pytest.approx(0.5)
-    assert loudest_rms(x, window=4000) == pytest.approx(
-        math.sqrt((512 * 0.25 + 3488 * 1e-4) / 4000), rel=1e-5
-    )
+    assert loudest_rms(x, window=4000) == pytest.approx(math.sqrt((512 * 0.25 + 3488 * 1e-4) / 4000), rel=1e-5)
     assert loudest_rms(x[:511]) == 0
     assert loudest_rms(np.zeros(0, np.float32)) == 0
 

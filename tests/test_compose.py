@@ -121,9 +121,7 @@ def test_loud_mixes_clip_and_do_not_wrap() -> None:
     st.floats(0, 0.2),
     st.integers(0, 99),
 )
-def test_pieces_tile_the_stream(
-    lengths: list[int], noises: list[int], gap_s: float, lead_s: float, seed: int
-) -> None:
+def test_pieces_tile_the_stream(lengths: list[int], noises: list[int], gap_s: float, lead_s: float, seed: int) -> None:
     speech = [hiss(n / RATE, seed=n) for n in lengths]
     stream = compose(speech, [hiss(n / RATE) for n in noises], rng(seed), gap_s, (0, 20), lead_s=lead_s)
     at = round(lead_s * RATE)
@@ -225,9 +223,7 @@ def test_real_recordings_mix_as_in_the_referees_streams(
     noise = to_int16(load(min((DATA / "noise").rglob("*.flac"))))
     monkeypatch.setattr(make_streams, "NOISE_DB", (-30.0, -30.0))
     drawn = np.random.default_rng(0)
-    theirs, events = make_streams.positive_stream(
-        [to_float(x) for x in words], lambda: to_float(noise), drawn
-    )
+    theirs, events = make_streams.positive_stream([to_float(x) for x in words], lambda: to_float(noise), drawn)
     ours: Stream = compose(words, [noise], rng(), gap_s=1.0, noise_db=(-30, -30))
     assert spans(ours) == events
     assert json.loads(json.dumps(spans(ours))) == [list(e) for e in events]

@@ -45,9 +45,7 @@ def test_every_row_is_a_file_of_sound_at_16_khz_and_every_file_a_row(made, rows)
         assert np.sqrt(np.mean(sound**2)) > 0.002
     on_disk = {path.relative_to(made.parent).as_posix() for path in made.parent.rglob("*.flac")}
     assert on_disk == {row["path"] for row in rows}
-    assert all(path.count("/") == 1 and path.isascii() for path in on_disk), (
-        "no keyword leads out of the folder"
-    )
+    assert all(path.count("/") == 1 and path.isascii() for path in on_disk), "no keyword leads out of the folder"
 
 
 def test_counts_labels_and_parts(rows):
@@ -67,9 +65,7 @@ def timbres_of(voices):
 
 
 def test_a_timbre_is_heard_in_one_part_only(rows):
-    heard = [
-        timbres_of(row["speaker"] for row in rows if row["part"] == part) - {""} for part in corpus.PARTS
-    ]
+    heard = [timbres_of(row["speaker"] for row in rows if row["part"] == part) - {""} for part in corpus.PARTS]
     assert min(map(len, heard)) > 1
     assert len(set.union(*heard)) == sum(map(len, heard))
     # so many voices that all timbres are in use, in several accents each
@@ -181,11 +177,7 @@ def test_bad_arguments_name_themselves(tmp_path, keywords, counts, said):
 
 def test_the_default_counts_give_a_test_part_of_ten_minutes_of_negative_speech():
     sizes = {"positives": 240, "sentences": 400, "confusables": 240, "noise": 40}
-    test = [
-        clip
-        for clip in corpus._spoken(["computer"], 0, sizes)
-        if clip.part == "test" and clip.label == "speech"
-    ]
+    test = [clip for clip in corpus._spoken(["computer"], 0, sizes) if clip.part == "test" and clip.label == "speech"]
     n_words = sum(len(clip.text.split()) for clip in test)
     words_a_minute = np.mean([clip.voice.rate_wpm for clip in test])
     assert n_words / words_a_minute > 8, "pauses come on top: 9.7 + 0.7 min measured"

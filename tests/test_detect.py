@@ -65,9 +65,7 @@ def tracks(draw: st.DrawFn) -> Track:
     return Track(times, scores[:n_rows].astype(np.float32), float(times[-1]) + 0.003)
 
 
-def fires_by_hand(
-    times: np.ndarray, scores: np.ndarray, threshold: float, refractory_s: float = 1.0
-) -> list[float]:
+def fires_by_hand(times: np.ndarray, scores: np.ndarray, threshold: float, refractory_s: float = 1.0) -> list[float]:
     found: list[float] = []
     for t, s in zip(times, scores, strict=True):
         if float(s) >= threshold and (not found or t - found[-1] >= refractory_s):
@@ -93,11 +91,7 @@ def test_alarms_never_rise_with_the_threshold(t: Track, data: st.DataObject) -> 
 @given(tracks(), st.sampled_from([0.0, 60.0, 600.0, 1800.0, 1e5]))
 def test_threshold_for_is_the_smallest_of_all(negative: Track, rate: float) -> None:
     candidates = np.nextafter(np.unique(np.append(negative.scores.astype(np.float64), 0.0)), 2)
-    kept = [
-        c
-        for c in candidates
-        if len(fires_by_hand(negative.times, negative.scores, c)) <= rate * negative.hours
-    ]
+    kept = [c for c in candidates if len(fires_by_hand(negative.times, negative.scores, c)) <= rate * negative.hours]
     assert threshold_for(negative, rate) == min(kept)
 
 
@@ -118,17 +112,13 @@ def test_refractory_time_to_the_row() -> None:
 
 def test_misses_by_hand() -> None:
     found = np.array([1.0, 5.0])
-    assert (
-        misses(found, [(0.5, 1.0), (1.0, 1.2), (1.01, 4.99), (4, 6), (5.1, 9)]) == 2
-    )  # both ends belong to a span
+    assert misses(found, [(0.5, 1.0), (1.0, 1.2), (1.01, 4.99), (4, 6), (5.1, 9)]) == 2  # both ends belong to a span
     assert misses(np.empty(0), [(0, 1), (2, 3)]) == 2
     assert misses(found, []) == 0
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.floats(0, 20), max_size=8), st.lists(st.tuples(st.floats(0, 20), st.floats(0, 5)), max_size=8)
-)
+@given(st.lists(st.floats(0, 20), max_size=8), st.lists(st.tuples(st.floats(0, 20), st.floats(0, 5)), max_size=8))
 def test_misses_is_the_plain_loop(found: list[float], starts: list[tuple[float, float]]) -> None:
     spans = [(a, a + length) for a, length in starts]
     hand = sum(not any(a <= t <= b for t in found) for a, b in spans)
@@ -190,8 +180,7 @@ def test_calibration_of_a_short_stream_says_what_it_cannot_know() -> None:
     c = calibrate(negative, positive_track(0.9), SPANS, 0.5)
     assert not c.supported
     assert c.note == (
-        "0 alarms in 0.45 h shows only < 6.7/h; 6.0 h with no alarm are needed to show 0.5/h; "
-        "0 of 20 events missed"
+        "0 alarms in 0.45 h shows only < 6.7/h; 6.0 h with no alarm are needed to show 0.5/h; 0 of 20 events missed"
     )
     assert 0.8 < c.threshold < 0.8 + 1e-6
     assert "no stream is long enough" in calibrate(negative, None, [], 0).note
@@ -226,9 +215,7 @@ def test_a_calibrated_threshold_counts_alike_in_both_precisions(negative: Track,
         ([0.2, 0.1], [0.5, 0.5], 1.0, "never fall"),
     ],
 )
-def test_a_broken_track_is_refused(
-    times: list[float], scores: list[float], duration_s: float, message: str
-) -> None:
+def test_a_broken_track_is_refused(times: list[float], scores: list[float], duration_s: float, message: str) -> None:
     with pytest.raises(KwsError, match=message):
         Track(np.array(times), np.array(scores, dtype=np.float32), duration_s)
 

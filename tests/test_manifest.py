@@ -83,9 +83,7 @@ def test_csv_fields_order_and_hashed_parts(tmp_path: Path) -> None:
             "alexa, stop",
             "crowd",
         ),
-        Recording(
-            tmp_path.resolve() / "a/1.flac", "a/1.flac", "speech", hash_part("ann"), "ann", "hello", "libri"
-        ),
+        Recording(tmp_path.resolve() / "a/1.flac", "a/1.flac", "speech", hash_part("ann"), "ann", "hello", "libri"),
     ]
 
 
@@ -209,9 +207,7 @@ def test_jsonl_holds_the_same_as_csv(tmp_path: Path) -> None:
         {"path": "ä.wav", "label": "cat", "speaker": 7, "text": "the cat", "duration_s": 1.5, "extra": [1]},
         {"path": "b.wav", "label": "dog", "speaker": None, "part": "test"},
     ]
-    (tmp_path / "manifest.jsonl").write_text(
-        "\n\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8"
-    )
+    (tmp_path / "manifest.jsonl").write_text("\n\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
     first, second = read(tmp_path, split=Split.HASH)
     assert (first.name, first.label, first.speaker, first.text) == ("ä.wav", "cat", "7", "the cat")
     assert first.part is hash_part("7")

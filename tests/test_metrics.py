@@ -58,9 +58,7 @@ def test_poisson_bounds_leave_the_promised_tail(k: int, hours: float) -> None:
     assert poisson_law.cdf(k, poisson_upper(k, hours) * hours) == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize(
-    ("k", "exposure"), [(-1, 1.0), (0, 0.0), (0, -1.0), (0, float("nan")), (0, float("inf"))]
-)
+@pytest.mark.parametrize(("k", "exposure"), [(-1, 1.0), (0, 0.0), (0, -1.0), (0, float("nan")), (0, float("inf"))])
 def test_impossible_counts_are_refused(k: int, exposure: float) -> None:
     with pytest.raises(ValueError, match="exposure above 0"):
         poisson(k, exposure)

@@ -46,9 +46,7 @@ def of_metadata(wheel: zipfile.ZipFile, name: str) -> str:
 def test_wheel_holds_the_configuration_and_the_recipes_as_they_stand(wheel, folder):
     ours = {f"kws/{p.relative_to(ROOT).as_posix()}": p.read_bytes() for p in (ROOT / folder).rglob("*.yaml")}
     assert ours
-    packed = {
-        n: wheel.read(n) for n in wheel.namelist() if n.startswith(f"kws/{folder}/") and n.endswith(".yaml")
-    }
+    packed = {n: wheel.read(n) for n in wheel.namelist() if n.startswith(f"kws/{folder}/") and n.endswith(".yaml")}
     assert packed == ours
 
 
@@ -112,8 +110,7 @@ def test_everything_that_is_installed_along_is_pinned():
         todo += [
             (r.name, frozenset(r.extras))
             for r in needed
-            if r.marker is None
-            or any(r.marker.evaluate({**default_environment(), "extra": e}) for e in {"", *extras})
+            if r.marker is None or any(r.marker.evaluate({**default_environment(), "extra": e}) for e in {"", *extras})
         ]
     assert {name for name, _ in seen} <= set(pins())
 

@@ -99,8 +99,7 @@ def test_each_arm_is_drawn_in_the_colour_of_its_name(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=25)
 @given(
-    st.text()
-    | st.sampled_from(["<script>alert(1)</script>", "a\" onload='x'", "&lt;", "$x^$", "_", "\udcff", "猫"])
+    st.text() | st.sampled_from(["<script>alert(1)</script>", "a\" onload='x'", "&lt;", "$x^$", "_", "\udcff", "猫"])
 )
 def test_no_name_becomes_markup(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     path = tmp_path_factory.getbasetemp() / "r.html"

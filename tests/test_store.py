@@ -184,9 +184,7 @@ def test_no_sound_in_two_parts_and_none_lost(
     assert sorted(names(store) + store.duplicates) == sorted(r.name for r in recordings)
 
 
-def test_a_killed_pack_leaves_nothing_that_is_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_pack_leaves_nothing_that_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings = corpus(tmp_path)
     real_load = audio.load
 
@@ -203,9 +201,7 @@ def test_a_killed_pack_leaves_nothing_that_is_believed(
     assert np.array_equal(pack(recordings, tmp_path / "cache").audio(19), noise(19, 500 + 100 * 13))
 
 
-@pytest.mark.parametrize(
-    "damage", ["index gone", "index cut", "index of another kind", "sound cut", "sound gone"]
-)
+@pytest.mark.parametrize("damage", ["index gone", "index cut", "index of another kind", "sound cut", "sound gone"])
 def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
     recordings = corpus(tmp_path, 4)
     cache = tmp_path / "cache"
@@ -237,9 +233,7 @@ def test_real_recordings(tmp_path: Path) -> None:
         pytest.skip("KWS_DATA does not name the folder of real recordings")
     root = Path(os.environ["KWS_DATA"])
     some = [r for r in read(root) if r.label in {"alexa", "noise"}][::20]
-    corrupt = [
-        Recording(root / "corrupt" / n, f"corrupt/{n}", "alexa", Part.TRAIN) for n in ("126.flac", "142.flac")
-    ]
+    corrupt = [Recording(root / "corrupt" / n, f"corrupt/{n}", "alexa", Part.TRAIN) for n in ("126.flac", "142.flac")]
     store = pack(some + corrupt, tmp_path / "cache")
     assert [bad.name for bad in store.bad] == ["corrupt/126.flac", "corrupt/142.flac"]
     assert all("flac decoder" in bad.reason for bad in store.bad)

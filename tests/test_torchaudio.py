@@ -107,9 +107,7 @@ def test_any_other_error_passes_and_leaves_no_stub(fake, caplog, native, error):
 
 
 def test_a_package_that_fails_without_its_native_part_too_leaves_no_stub(fake, caplog):
-    fake(
-        "raise OSError('libc10_cuda.so: cannot open shared object file')", after="raise ImportError('broken')"
-    )
+    fake("raise OSError('libc10_cuda.so: cannot open shared object file')", after="raise ImportError('broken')")
     with pytest.raises(ImportError, match="broken"):
         load()
     assert STUB not in sys.modules

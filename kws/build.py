@@ -120,7 +120,7 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         schedule=s.replay.schedule.value,
         ramp_steps=s.replay.ramp_steps,
         alpha=s.replay.alpha,
-        mining_steps=tuple(round(a * o.steps) for a in at),
+        mining_steps=tuple(min(o.steps - 1, round(a * o.steps)) for a in at),
     )
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: plain tensors and numbers, written whole or not at all, read with weights_only=True."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,7 +59,9 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise KwsError(f"{path}: no such file; a checkpoint (model.pt) is wanted")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is a TorchScript file: the error says so
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file makes an unpickler raise is not a closed list
         raise KwsError(f"{path}: no checkpoint that can be read ({first_line(error)})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -83,6 +83,10 @@ def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             run(cfg)
         except KwsError as error:
             fail(str(error))
+        except OSError as error:  # a full disk, a folder that may not be written to
+            if error.filename is None:
+                raise
+            fail(f"{error.filename2 or error.filename}: {error.strerror}")
 
     return task
 

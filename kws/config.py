@@ -404,7 +404,9 @@ def check_train(c: TrainConfig) -> None:
     if c.mining.first_at > c.mining.last_at:
         raise KwsError(f"mining.first_at={c.mining.first_at}: allowed is at most mining.last_at={c.mining.last_at}")
     if c.mining.rounds and not c.mining.pool_share:
-        raise KwsError(f"mining.rounds={c.mining.rounds}: allowed is 0 with mining.pool_share=0: nothing could be mined")
+        raise KwsError(
+            f"mining.rounds={c.mining.rounds}: allowed is 0 with mining.pool_share=0: nothing could be mined"
+        )
     if c.mining.post_s >= c.batch.clip_s:
         raise KwsError(f"mining.post_s={c.mining.post_s}: allowed is less than batch.clip_s={c.batch.clip_s}")
     if not c.data.root and not c.data.speak.enabled:

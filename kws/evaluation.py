@@ -86,8 +86,9 @@ def evaluate_part(
             levels.noise_db,
             sample_rate=store.sample_rate,
         )
-        for keyword, found in stream.track(detector, made.pcm, store.sample_rate, chunk_s).items():
-            negatives[keyword].append(found)
+        tracks = stream.track(detector, made.pcm, store.sample_rate, chunk_s)
+        for keyword in chosen.keywords:  # a detector may know more
+            negatives[keyword].append(tracks[keyword])
         progress(len(chosen.keywords) + number + 1)
     return {k: Heard(found, marks, join(negatives[k])) for k, (found, marks) in positives.items()}
 

@@ -26,14 +26,13 @@ def run(cfg: DictConfig) -> None:
     files = sound_files(paths(s.streams, "streams"))
     rate = model.recipe.sample_rate
     listed = {r.path: r for r in build.recordings(s.data)} if s.data.root else {}
+    known = {file: identify(file, listed.get(file.resolve()), rate) for file in files}
+    for source, text in known.values():
+        if any(says(text, k) for k in model.recipe.labels):
+            raise KwsError(f"{source.name}: its transcript holds the keyword, so a trigger is no false one")
     with Buffer(Path(s.buffer), s.capacity, rate) as buffer:
         # All are known to be train recordings before the first is mined: nothing is added beside an error.
-        known = {}
-        for file in files:
-            known[file] = identify(file, listed.get(file.resolve()), rate)
-            buffer.admit([known[file][0]])
-            if any(says(known[file][1], k) for k in model.recipe.labels):
-                raise KwsError(f"{known[file][0].name}: its transcript holds the keyword, so a trigger is no false one")
+        buffer.admit(source for source, _ in known.values())
         heard_h, count, new = 0.0, 0, 0
         with console.progress("Listening", len(files)) as tick:
             for number, (file, (source, text)) in enumerate(known.items()):

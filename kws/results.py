@@ -100,5 +100,6 @@ def finite(value: Any) -> Any:
 
 def write_page(path: Path, title: str, facts: Mapping[str, str], outcomes: Sequence[Outcome]) -> None:
     """The report as one HTML page."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     curves = [Curve(o.name, [*o.curve, *o.points]) for o in outcomes]
     write_report(path, title, facts, [table(outcomes, "Operating points")], curves)

@@ -27,8 +27,8 @@ def scores(
     """
     detector.reset()  # type: ignore[attr-defined]
     step = max(1, round(chunk_s * sample_rate))
-    rows = [detector(torch.from_numpy(to_float(pcm[i : i + step]))).cpu() for i in range(0, len(pcm), step)]
-    return torch.cat(rows).numpy() if rows else np.zeros((0, 0), np.float32)
+    rows = [detector(torch.from_numpy(to_float(pcm[i : i + step]))).cpu() for i in range(0, max(1, len(pcm)), step)]
+    return torch.cat(rows).numpy()
 
 
 def row_times(rows_n: int, row_samples: int, stream_n: int, sample_rate: int, chunk_s: float) -> np.ndarray:

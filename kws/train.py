@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kws import __version__, build, checkpoint, results
@@ -56,7 +57,9 @@ def run(cfg: DictConfig) -> None:
     words, console = keywords(s.keyword), Console()
     build.threads(s.threads)
     device, recipe = build.device(s.device), build.recipe(s, words)
-    out = Path(HydraConfig.get().runtime.output_dir)
+    # Hydra would make `out` before anything is checked; only in a sweep it must, to number the runs.
+    hydra = HydraConfig.get()
+    out = Path(hydra.runtime.output_dir) if hydra.mode is RunMode.MULTIRUN else Path(s.out).absolute()
     if not s.data.root:
         s.data = replace(s.data, root=str(build.spoken_corpus(s, words, console)))
     store = build.store(s.data, console, build.recordings(s.data))

@@ -105,9 +105,9 @@ class Trainer:
                 self.save()
             told = self._step()
             self.step += 1
+            tell(told)  # before saving: a kill between the two leaves a row too many, which a resume drops
             if self.step % self.plan.save_every == 0:
                 self.save()
-            tell(told)
         self.save()
 
     def learning_rate(self) -> float:

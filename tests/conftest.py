@@ -1,0 +1,132 @@
+"""Shared by the tests of the verbs: real recordings where there are any, a corpus of tones, a run trained on it."""
+
+import contextlib
+import csv
+import io
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+import kws.torchaudio_door  # noqa: F401  says its line, where it has one, before any test listens
+from kws.audio import save_flac, to_int16
+from kws.cli import main
+
+RATE = 16000
+# A net so small that a run takes about a second; what is not here is as it ships.
+TINY = [
+    "keyword=beep",
+    "threads=1",
+    "device=cpu",
+    "optim.steps=24",
+    "optim.warmup=4",
+    "optim.save_every=5",
+    "optim.ema=0.8",
+    "batch.size=16",
+    "batch.clip_s=1.4",
+    "batch.max_keyword_s=0.9",
+    "model.channels=8",
+    "model.dilations=[1,2,4]",
+    "replay.share=0.2",
+    "replay.ramp_steps=2",
+    "replay.capacity=10",
+    "mining.passes=1",
+    "mining.per_hour=3000",
+    "mining.min_score=0.01",
+    "threshold.passes=1",
+]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a call of the command left: its exit code and what stood on both outputs."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Said]
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """`kws` as a command line calls it, but in this process: a process of its own costs three seconds."""
+
+    def call(*words: object) -> Said:
+        GlobalHydra.instance().clear()
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with (
+            mock.patch.object(sys, "argv", ["kws", *map(str, words)]),
+            mock.patch.dict(os.environ),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                main()
+            except SystemExit as left:
+                code = int(left.code or 0)
+        return Said(code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real recordings that KWS_DATA names."""
+    folder = Path(os.environ.get("KWS_DATA", ""))
+    if not (folder / "manifest.csv").is_file():
+        pytest.skip("KWS_DATA names no folder of recordings with a manifest.csv")
+    return folder
+
+
+def tone(rng: np.random.Generator, steps_hz: list[float]) -> np.ndarray:
+    """One second: a melody of 0.15 s a note, somewhere in faint noise."""
+    x = 0.003 * rng.standard_normal(RATE)
+    notes = np.repeat(steps_hz, int(0.15 * RATE))
+    start = int(rng.integers(0, RATE - len(notes)))
+    x[start : start + len(notes)] += rng.uniform(0.1, 0.5) * np.sin(2 * np.pi * np.cumsum(notes) / RATE)
+    return to_int16(x.astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of recordings: the keyword `beep` is two notes up, other melodies are `speech`, and there is noise."""
+    root, rng, rows = tmp_path_factory.mktemp("tones"), np.random.default_rng(0), []
+    for part, n in (("train", 16), ("validation", 6), ("test", 8)):
+        for i in range(n):
+            sounds = {
+                "beep": tone(rng, [500, 1000]),
+                "speech": tone(rng, rng.choice([300, 500, 700, 1000, 1500], 3).tolist()),
+                "noise": to_int16((0.05 * rng.standard_normal(RATE)).astype(np.float32)),
+            }
+            for label, pcm in sounds.items():
+                name = f"{label}-{part}-{i}.flac"
+                save_flac(root / name, pcm, RATE)
+                rows.append((name, label, "", "", part))
+    save_flac(root / "says.flac", tone(rng, [500, 1000]), RATE)
+    rows.append(("says.flac", "speech", "", "it went beep", "train"))
+    with (root / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "speaker", "text", "part"), *rows])
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The settings of a tiny run; `out` is missing."""
+    return (*TINY, f"data.root={tones}", f"data.cache={tmp_path_factory.mktemp('cache')}")
+
+
+@pytest.fixture(scope="session")
+def run(cli: Cli, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny run that nothing disturbed; tests leave it as it is."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    said = cli("train", *tiny, f"out={out}")
+    assert said.code == 0, said.err
+    return out

@@ -1,0 +1,39 @@
+"""Small detectors with random weights, and sounds for them to hear; no test of its own."""
+
+import torch
+from torch import Tensor, nn
+
+from kws.detector import Detector
+from kws.features import LogMel
+from kws.models import DSTCN
+
+LABELS = ["alexa", "computer"]
+
+
+def random_net(seed: int = 0, channels: int = 8, kernel: int = 5, dilations: tuple[int, ...] = (1, 2)) -> DSTCN:
+    """A net as if trained: its batch norms have seen something, and its scores move between 0 and 1."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = DSTCN(40, len(LABELS), channels, kernel, dilations, stride=2)
+        for part in net.modules():
+            if isinstance(part, nn.BatchNorm1d):
+                part.running_mean = 0.5 * torch.randn(part.num_features)
+                part.running_var = 0.5 + 1.5 * torch.rand(part.num_features)
+                nn.init.uniform_(part.weight, 0.5, 1.5)
+                nn.init.normal_(part.bias, std=0.3)
+        nn.init.normal_(net.head.weight, std=2 / channels**0.5)
+        net.head.bias = nn.Parameter(torch.zeros(len(LABELS)))
+    return net.eval()
+
+
+def random_detector(seed: int = 0, smooth_n: int = 5) -> Detector:
+    return Detector(LogMel(), random_net(seed), LABELS, [0.5, 0.75], smooth_n)
+
+
+def sound(n_samples: int, seed: int = 0) -> Tensor:
+    """Noise whose level and colour change every 50 ms or so. Shape: float32 [n_samples]."""
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(n_samples, generator=rng)
+    level = 10 ** (-4 * torch.rand(n_samples // 800 + 1, generator=rng)).repeat_interleave(800)[:n_samples]
+    smooth = torch.rand(n_samples // 800 + 1, generator=rng).repeat_interleave(800)[:n_samples]
+    return (0.3 * level * (x + 2 * smooth * x.roll(1))).clamp(-1, 1)

@@ -1,0 +1,183 @@
+"""The command from outside: what it shows, and that bad input is one line, exit code 2, and nothing written."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kws.cli import VERBS
+from kws.exporting import load_exported
+
+LINE = re.compile(r"kws: [^\n]+\n")
+REAL = [sys.executable, "-c", "from kws.cli import main; main()"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty working directory but for a text file, which is no recording, checkpoint or folder."""
+    (tmp_path / "text").write_text("x")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(said, *named: str) -> None:
+    assert said.code == 2
+    assert LINE.fullmatch(said.err), said.err
+    for word in named:
+        assert word in said.err
+
+
+def words_of(verb: str, tiny, run, tones) -> list[str]:
+    """A call of a verb that would work."""
+    return {
+        "train": [*tiny, "out=new"],
+        "mine": [f"checkpoint={run}/model.pt", f"streams={tones}/speech-train-0.flac", "buffer=new"],
+        "evaluate": [f"detector={run}/model.pt", f"data.root={tones}", "data.cache=new", "out=new.json"],
+        "export": [f"checkpoint={run}/model.pt", "out=new.pt"],
+    }[verb]
+
+
+def test_without_a_verb_it_names_them(cli):
+    for words in ([], ["--help"], ["help"]):
+        said = cli(*words)
+        assert said.code == 0
+        assert all(verb in said.out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_and_cfg_show_every_setting(cli, verb, here):
+    shown, said = cli(verb, "--cfg", "job"), cli(verb, "--help")
+    assert (shown.code, said.code, shown.err, said.err) == (0, 0, "", "")
+    assert said.out.startswith(f"kws {verb}\n")
+    for key in yaml.safe_load(shown.out):
+        assert f"\n{key}:" in said.out
+    assert sorted(p.name for p in here.iterdir()) == ["empty", "text"]
+
+
+BAD = [
+    ("train", "optim.stepz=1", "optim.stepz", "optim.steps"),
+    ("train", "stepz=1", "stepz", "seed"),
+    ("train", "+extra=1", "extra", "seed"),
+    ("train", "++optim.extra=1", "optim.extra", "steps"),
+    ("train", "~optim", "optim"),
+    ("train", "word", "word"),
+    ("train", "optim.steps=many", "optim.steps=many", "whole number"),
+    ("train", "optim.steps=1.5", "optim.steps=1.5", "whole number"),
+    ("train", "optim.lr=fast", "optim.lr=fast", "a number"),
+    ("train", "seed=null", "seed=null"),
+    ("train", "model.dilations=3", "model.dilations=3"),
+    ("train", "compare_without_replay=maybe", "compare_without_replay=maybe"),
+    ("train", "replay.schedule=up", "replay.schedule=up", "constant, linear, cosine"),
+    ("train", "replay.share=0.6", "replay.share=0.6", "0 to 0.5"),
+    ("train", "optim.lr=nan", "optim.lr=nan", "1e-07 to 10"),
+    ("train", "augment.snr_db=[5,1]", "augment.snr_db", "low <= high"),
+    ("train", "mining.first_at=0.9", "mining.first_at=0.9", "mining.last_at=0.7"),
+    ("train", "batch.clip_s=0.9", "batch.clip_s=0.9", "1.4"),
+    ("train", "augment=loud", "augment=loud", "none, strong"),
+    ("train", "recipe=none_such", "recipe=none_such", "quickstart, wake_word"),
+    ("train", "recipe=3", "allowed"),
+    ("train", "keyword=5", "keyword=5", "list of words"),
+    ("train", "keyword=[beep,beep]", "keyword", "twice"),
+    ("train", "keyword=boop", "keyword=boop", "beep, noise, speech"),
+    ("train", "data.root=none_such", "data.root=none_such"),
+    ("train", "data.root=empty", "empty", "no recordings"),
+    ("train", "data.manifest=none_such.csv", "none_such.csv"),
+    ("train", "data.layout=pile", "data.layout=pile", "folders"),
+    ("train", "data.cache=text", "text"),
+    ("train", "device=abacus", "device=abacus", "cpu"),
+    ("train", "out=text", "text"),
+    ("train", "out=text/run", "text"),
+    ("mine", "checkpoint=none_such.pt", "none_such.pt", "model.pt"),
+    ("mine", "checkpoint=text", "text"),
+    ("mine", "checkpoint={run}/state.pt", "state.pt", "model.pt"),
+    ("mine", "checkpoint={run}/detector.pt", "detector.pt"),
+    ("mine", "streams=none_such.flac", "none_such.flac"),
+    ("mine", "streams=text", "text"),
+    ("mine", "streams=empty", "streams=empty"),
+    ("mine", "streams=[]", "streams=[]"),
+    ("mine", "at_score=2", "at_score=2", "0 to 1"),
+    ("mine", "buffer=text", "text"),
+    ("mine", "capacity=0", "capacity=0"),
+    ("evaluate", "detector=none_such.pt", "none_such.pt"),
+    ("evaluate", "detector=text", "text"),
+    ("evaluate", "detector={run}/state.pt", "state.pt"),
+    ("evaluate", "keyword=boop", "keyword=boop", "beep"),
+    ("evaluate", "positive=text", "positive"),
+    ("evaluate", "data.root=null", "data.root"),
+    ("export", "checkpoint=none_such.pt", "none_such.pt"),
+    ("export", "checkpoint={run}/detector.pt", "detector.pt"),
+    ("export", "out=text", "out=text", "force=true"),
+    ("export", "out=text/new.pt", "text"),
+    ("export", "thresholds=2", "thresholds=2", "0 to 1"),
+    ("export", "thresholds=[0.1,0.2]", "thresholds", "1 number"),
+    ("export", "thresholds=true", "thresholds"),
+]
+
+
+@pytest.mark.parametrize(("verb", "word", "named"), [(v, w, n) for v, w, *n in BAD], ids=lambda x: str(x)[:40])
+def test_bad_input_is_one_line_and_leaves_nothing(cli, tiny, run, tones, here, verb, word, named):
+    said = cli(verb, *words_of(verb, tiny, run, tones), word.format(run=run))
+    refused(said, *named)
+    assert sorted(p.name for p in here.iterdir()) == ["empty", "text"]
+    assert (here / "text").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("verb", "key"),
+    [("train", "keyword"), ("mine", "buffer"), ("mine", "streams"), ("evaluate", "detector"), ("export", "out")],
+)
+def test_what_must_be_given_is_asked_for(cli, tiny, run, tones, here, verb, key):
+    words = [w for w in words_of(verb, tiny, run, tones) if not w.startswith(f"{key}=")]
+    refused(cli(verb, *words), f"{key}=...")
+
+
+def test_unknown_verb(cli):
+    refused(cli("trian"), "trian", "train")
+
+
+def test_a_real_process_leaves_with_one_line(tiny, here):
+    """The rest is tested in this process: importing torch takes seconds."""
+    done = subprocess.run([*REAL, "train", *tiny, "optim.stepz=1"], capture_output=True, text=True, check=False)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("torchaudio runs without")]
+    assert done.returncode == 2
+    assert lines == [line for line in lines if line.startswith("kws: optim.stepz: ")]
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "sweep", "written"),
+    [
+        ("mine", "buffer=a,b", ["a/index.sqlite", "b/index.sqlite"]),
+        ("evaluate", "out=a.json,b.json", ["a.json", "b.json"]),
+        ("export", "out=a.pt,b.pt", ["a.pt", "b.pt"]),
+        ("train", "replay.share=0,0.1", ["new/0/model.pt", "new/1/model.pt"]),
+    ],
+)
+def test_every_verb_sweeps(cli, tiny, run, tones, here, verb, sweep, written):
+    words = [w for w in words_of(verb, tiny, run, tones) if w.split("=")[0] != sweep.split("=")[0]]
+    said = cli(verb, "-m", *words, sweep)
+    assert said.code == 0, said.err
+    assert all((here / name).is_file() for name in written)
+
+
+def test_export_overwrites_only_by_force(cli, run, here):
+    words = ("export", f"checkpoint={run}/model.pt", "out=new.pt")
+    assert cli(*words, "thresholds=0.25").code == 0
+    before = (here / "new.pt").read_bytes()
+    refused(cli(*words), "out=new.pt", "force=true")
+    assert (here / "new.pt").read_bytes() == before
+    assert cli(*words, "thresholds=0.75", "force=true").code == 0
+    assert load_exported(here / "new.pt").thresholds == [0.75]
+
+
+def test_the_report_and_figures_are_written_where_asked(cli, tiny, run, tones, here):
+    said = cli("evaluate", *words_of("evaluate", tiny, run, tones), "report=deep/page.html")
+    assert said.code == 0, said.err
+    assert "beep" in (here / "deep/page.html").read_text()
+    (outcome,) = json.loads((here / "new.json").read_text())["outcomes"]
+    assert outcome["keyword"] == "beep"

@@ -1,0 +1,116 @@
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+import pytest
+from omegaconf import OmegaConf
+
+from kws import config
+from kws.errors import KwsError
+
+
+def numbers(schema: type, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of all whole and real numbers of a schema, single or in lists."""
+    for name, kind in get_type_hints(schema).items():
+        if is_dataclass(kind):
+            yield from numbers(kind, f"{prefix}{name}.")
+        elif {kind, *get_args(kind)} & {int, float}:
+            yield prefix + name
+
+
+@pytest.fixture(scope="module")
+def composed(cli) -> config.TrainConfig:
+    """The defaults, with what has none."""
+    shown = OmegaConf.create(cli("train", "keyword=beep", "data.root=DIR", "--cfg", "job").out)
+    return config.settings(OmegaConf.merge(OmegaConf.structured(config.TrainConfig), shown), config.TrainConfig)
+
+
+@pytest.fixture
+def train(composed) -> config.TrainConfig:
+    """The same, to be changed."""
+    return copy.deepcopy(composed)
+
+
+def put(settings: Any, key: str, value: Any) -> None:
+    *groups, name = key.split(".")
+    for group in groups:
+        settings = getattr(settings, group)
+    assert name in {f.name for f in fields(settings)}
+    setattr(settings, name, value)
+
+
+def test_the_defaults_pass(train):
+    config.check(train)
+    assert train.keyword == "beep"
+    assert train.replay.schedule is config.Schedule.linear
+
+
+@pytest.mark.parametrize("verb", config.SCHEMAS)
+def test_every_number_has_a_range(verb):
+    assert set(numbers(config.SCHEMAS[verb])) <= set(config.RANGES)
+
+
+def test_every_range_is_of_a_number():
+    assert set(config.RANGES) == {key for schema in config.SCHEMAS.values() for key in numbers(schema)}
+    assert all(low < high for low, high in config.RANGES.values())
+    assert set(config.PAIRS) <= set(config.RANGES)
+
+
+@pytest.mark.parametrize("key", list(numbers(config.TrainConfig)))
+def test_outside_of_its_range_a_number_is_refused_by_name(train, key):
+    low, high = config.RANGES[key]
+    is_list = isinstance(dict(config.leaves(train))[key], list)
+    for value in (low - 1, high + 1, math.nan, math.inf):
+        put(train, key, [value, value] if is_list else value)
+        with pytest.raises(KwsError, match=rf"^{key}=.*: allowed is {low:g} to "):
+            config.check(train)
+
+
+@pytest.mark.parametrize("key", config.PAIRS)
+@pytest.mark.parametrize(
+    "upside", [lambda low, high: [high, low], lambda low, high: [low], lambda low, high: [low] * 3]
+)
+def test_a_pair_is_two_numbers_in_order(train, key, upside):
+    put(train, key, upside(*config.RANGES[key]))
+    with pytest.raises(KwsError, match=rf"^{key}=.*\[low,high\] with low <= high$"):
+        config.check(train)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model.dilations": []}, "model.dilations"),
+        ({"model.kernel": 2, "model.stride": 4}, "model.kernel"),
+        ({"features.hop_s": 0.03, "features.window_s": 0.02}, "features.hop_s"),
+        ({"augment.context_p": 0.7, "augment.own_context_p": 0.4}, "augment.own_context_p"),
+        ({"batch.max_keyword_s": 1.8}, "batch.clip_s"),
+        ({"batch.positive_share": 0.6, "replay.share": 0.5}, "replay.share"),
+        ({"mining.first_at": 0.8, "mining.last_at": 0.7}, "mining.first_at"),
+        ({"mining.pool_share": 0.0}, "mining.rounds"),
+        ({"data.root": None}, "data.root"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(train, changes, named):
+    for key, value in changes.items():
+        put(train, key, value)
+    with pytest.raises(KwsError, match=f"^{named}=.*(allowed|must be given)"):
+        config.check(train)
+
+
+@pytest.mark.parametrize("value", [None, "", " ", [], [""], 5, ["a", 5], {"a": 1}, ["beep", "beep"]])
+def test_keywords_are_words(value):
+    with pytest.raises(KwsError, match=r"^keyword="):
+        config.keywords(value)
+
+
+def test_one_keyword_or_a_list_of_them():
+    assert config.keywords("beep") == ["beep"]
+    assert config.keywords(["beep", "hey you"]) == ["beep", "hey you"]
+
+
+@pytest.mark.parametrize("value", [None, "", [], [""], 5, {"a": 1}])
+def test_paths_are_paths(value):
+    with pytest.raises(KwsError, match=r"^streams="):
+        config.paths(value, "streams")

@@ -1,0 +1,203 @@
+"""Training end to end: what it leaves, that it is the same each time, and that a killed run goes on to the same end."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kws import checkpoint, train, trainer
+from kws.curves import Curves
+from kws.replay.buffer import Buffer
+
+PROCESS = "from kws.cli import main; main()"
+
+
+class Killed(BaseException):
+    """Ends a run as nothing expects it to end."""
+
+
+def rows(out: Path) -> list[tuple[Any, ...]]:
+    """All clips of the buffer, evicted ones too, but for the run's own name and the time."""
+    with Buffer(out / "buffer") as buffer:
+        assert buffer.check() == []
+        return [
+            (r.hash, r.state, r.priority, r.times_drawn, r.score, r.round, r.last_loss, r.evicted_round)
+            for r in buffer.rows(None)
+        ]
+
+
+def curves(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
+
+
+def same(out: Path, other: Path) -> None:
+    """Are two runs one and the same?"""
+    a, b = (checkpoint.read(folder / "model.pt") for folder in (out, other))
+    assert a["model"].keys() == b["model"].keys()
+    assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
+    assert a["thresholds"] == b["thresholds"]
+    assert rows(out) == rows(other)
+    assert (out / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
+    first, second = (json.loads((folder / "results.json").read_text()) for folder in (out, other))
+    assert first == second
+
+
+def train_in(cli, out: Path, *words: str) -> None:
+    said = cli("train", *words, f"out={out}")
+    assert said.code == 0, said.err
+
+
+def test_a_run_leaves_what_the_readme_lists(run):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    table = readme.split("## A run's folder")[1].split("##")[0]
+    listed = re.findall(
+        "`(.*?)`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    )
+    assert {"model.pt", "detector.pt", "report.html", "results.json", "metrics.csv", "config.yaml"} <= set(listed)
+    assert {"buffer/", "checkpoints/"} <= set(listed)
+    for name in listed:
+        assert (run / name).is_dir() if name.endswith("/") else (run / name).stat().st_size > 0
+    assert [row["step"] for row in curves(run)] == [str(i) for i in range(24)]
+
+
+def test_what_is_mined_is_replayed_in_the_share_asked_for(run):
+    replayed = [int(row["replayed"]) for row in curves(run)]
+    first = next(i for i, row in enumerate(curves(run)) if int(row["buffer"]))
+    assert sum(replayed[:first]) == 0
+    assert all(n in (3, 4) for n in replayed[first + 2 :])  # 0.2 of 16 is 3.2
+    assert sum(r[3] for r in rows(run)) == sum(replayed)
+    assert Counter(r[1] for r in rows(run))["active"] == 10  # the capacity: both rounds together found more
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(cli, tiny, run, tmp_path):
+    train_in(cli, tmp_path / "again", *tiny)
+    same(run, tmp_path / "again")
+    train_in(cli, tmp_path / "other", *tiny, "seed=1")
+    assert checkpoint.read_model(run / "model.pt").hash != checkpoint.read_model(tmp_path / "other/model.pt").hash
+
+
+def test_without_replay_the_buffer_is_filled_and_never_drawn(cli, tiny, run, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny, "replay.share=0")
+    assert {row["replayed"] for row in curves(tmp_path / "a")} == {"0"}
+    assert rows(tmp_path / "a")
+    assert {r[3] for r in rows(tmp_path / "a")} == {0}
+    assert checkpoint.read_model(run / "model.pt").hash != checkpoint.read_model(tmp_path / "a/model.pt").hash
+
+
+def test_without_mining_there_is_nothing_to_replay(cli, tiny, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny, "mining.rounds=0")
+    assert rows(tmp_path / "a") == []
+
+
+def test_a_round_at_the_very_end_still_comes(cli, tiny, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny, "mining.rounds=1", "mining.first_at=1", "mining.last_at=1")
+    assert curves(tmp_path / "a")[-1]["buffer"] != "0"
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "call", "first"),
+    [
+        (trainer.Trainer, "_step", 8, True),  # between two states
+        (trainer.Trainer, "save", 2, False),  # a state is just written
+        (Curves, "add", 10, True),  # a step is done, its row is not
+        (train, "mine_pool", 1, True),  # before the first round
+        (Buffer, "add", 1, True),  # a round is found, not kept
+        (Buffer, "add", 1, False),  # kept, but the state does not know
+        (Buffer, "add", 2, False),  # after evictions
+        (train, "export", 1, True),  # all is trained
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_end(cli, tiny, run, tmp_path, monkeypatch, place, name, call, first):
+    real, calls = getattr(place, name), Counter[str]()
+
+    def deadly(*args: Any, **settings: Any) -> Any:
+        calls[name] += 1
+        if calls[name] == call and first:
+            raise Killed
+        done = real(*args, **settings)
+        if calls[name] == call:
+            raise Killed
+        return done
+
+    out = tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, deadly)
+        with pytest.raises(Killed):
+            cli("train", *tiny, f"out={out}")
+    assert not (out / "results.json").exists()
+    train_in(cli, out, *tiny)
+    same(run, out)
+
+
+def test_killed_in_the_arm_without_replay_both_arms_end_the_same(cli, tiny, tmp_path, monkeypatch):
+    words = (*tiny, "compare_without_replay=true")
+    train_in(cli, tmp_path / "whole", *words)
+    real, out = trainer.Trainer._step, tmp_path / "killed"
+
+    def deadly(self: trainer.Trainer) -> trainer.Step:
+        if "without_replay" in str(self.state_file) and self.step == 17:
+            raise Killed
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_step", deadly)
+        with pytest.raises(Killed):
+            cli("train", *words, f"out={out}")
+    train_in(cli, out, *words)
+    same(tmp_path / "whole", out)
+    a, b = (checkpoint.read_model(tmp_path / name / "without_replay/model.pt") for name in ("whole", "killed"))
+    assert a.hash == b.hash
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
+@pytest.mark.parametrize("inside", ["training", "mining"])
+def test_a_real_kill_goes_on_to_the_same_end(cli, tiny, run, tmp_path, inside):
+    out = tmp_path / "killed"
+    # In mining it ends itself, just after the round is in the buffer; no exit handler or `finally` gets to run.
+    suicide = (
+        "import os; from kws.replay import buffer; add = buffer.Buffer.add\n"
+        "buffer.Buffer.add = lambda *a: (add(*a), os.kill(os.getpid(), 9))\n"
+    )
+    source = PROCESS if inside == "training" else suicide + PROCESS
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, "train", *tiny, f"out={out}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    curve, deadline = out / "metrics.csv", time.monotonic() + 60
+    while inside == "training" and process.poll() is None and time.monotonic() < deadline:
+        if curve.is_file() and curve.read_text().count("\n") > 4:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == -signal.SIGKILL, error
+    train_in(cli, out, *tiny)
+    same(run, out)
+
+
+def test_a_finished_run_stays_as_it_is(cli, tiny, run, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny)
+    train_in(cli, tmp_path / "a", *tiny)
+    same(run, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("word", "key"), [("optim.lr=0.001", "optim.lr"), ("seed=7", "seed"), ("model.dilations=[1,2]", "model.dilations")]
+)
+def test_other_settings_in_the_same_folder_are_refused(cli, tiny, run, word, key):
+    before = {p: p.stat().st_mtime_ns for p in run.iterdir()}
+    said = cli("train", *tiny, word, f"out={run}")
+    assert said.code == 2
+    (line,) = [x for x in said.err.splitlines() if x.startswith("kws: ")]
+    assert f"with {key}=" in line
+    assert said.err.endswith(line + "\n")
+    assert before == {p: p.stat().st_mtime_ns for p in run.iterdir()}

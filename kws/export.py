@@ -33,7 +33,7 @@ def thresholds(value: object, count: int) -> list[float]:
     They become float32 numbers: compared with float32 scores, they then mean the same to everyone.
     """
     numbers = value if isinstance(value, list) else [value]
-    good = [float(np.float32(n)) for n in numbers if isinstance(n, int | float) and n is not True and 0 <= n <= 1]
+    good = [float(np.float32(n)) for n in numbers if isinstance(n, int | float) and type(n) is not bool and 0 <= n <= 1]
     if len(good) != count or len(numbers) != count:
         raise KwsError(f"thresholds={value}: allowed is {count} number(s) from 0 to 1, one a keyword")
     return good

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from kws import config as c
+from kws import schema as c
 from kws.audio import keyword_bounds, to_float
 from kws.bank import Bank
 from kws.batch import Augmentation, Drawer, Keywords

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from kws.audio import replacing
 from kws.detector import Detector
 from kws.errors import KwsError
 from kws.features import LogMel
+from kws.manifest import Part
 from kws.models import DSTCN
+from kws.replay.buffer import Source
 
 FORMAT = 1
 
@@ -62,8 +64,8 @@ def read(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is a TorchScript file: the error says so
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file makes an unpickler raise is not a closed list
-        raise KwsError(f"{path}: no checkpoint that can be read ({first_line(error)})") from None
+    except Exception:  # what a damaged file makes an unpickler raise is not a closed list
+        raise KwsError(f"{path}: no checkpoint that can be read; it is damaged, or another kind of file") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise KwsError(f"{path}: no kws checkpoint of format {FORMAT}")
     return content
@@ -85,12 +87,27 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
 
 
 def write_model(
-    path: Path, recipe: Recipe, state: Mapping[str, Tensor], thresholds: list[float], facts: Mapping[str, Any]
+    path: Path,
+    recipe: Recipe,
+    state: Mapping[str, Tensor],
+    thresholds: list[float],
+    facts: Mapping[str, Any],
+    held_out: Iterable[Source] = (),
 ) -> None:
-    """Write what `read_model` reads: the net, its thresholds, and facts about the run (JSON text and plain values)."""
+    """Write what `read_model` reads.
+
+    Args:
+        path: file to write.
+        recipe: how the net is built.
+        state: its weights.
+        thresholds: one a keyword.
+        facts: about the run, plain values.
+        held_out: the validation and test recordings of the run, so that nobody mines them with this model.
+    """
     weights = {k: v.detach().cpu() for k, v in state.items()}
     content = {"format": FORMAT, "recipe": asdict(recipe), "model": weights, "thresholds": thresholds}
-    write(path, content | {"hash": weights_hash(weights), "facts": dict(facts)})
+    held = [(s.hash, s.name, str(s.part)) for s in held_out]
+    write(path, content | {"hash": weights_hash(weights), "facts": dict(facts), "held_out": held})
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,7 @@ class Model:
     detector: Detector
     hash: str
     facts: dict[str, Any]
+    held_out: list[Source]
 
 
 def read_model(path: Path) -> Model:
@@ -119,4 +137,5 @@ def read_model(path: Path) -> Model:
     except (TypeError, RuntimeError) as error:
         raise KwsError(f"{path}: its net cannot be built ({first_line(error)})") from None
     detector = Detector(recipe.front_end(), net, recipe.labels, content["thresholds"], recipe.smooth_n)
-    return Model(recipe, detector, content["hash"], content["facts"])
+    held_out = [Source(hash_, name, Part(part)) for hash_, name, part in content.get("held_out", ())]
+    return Model(recipe, detector, content["hash"], content["facts"], held_out)

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kws import __version__, config
 from kws.errors import KwsError
+from kws.schema import SCHEMAS
 
 VERBS = {
     "train": "train a detector from recordings, mining and replaying what confuses it",
@@ -63,7 +64,7 @@ def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
         except KwsError as error:
             fail(str(error))
         except (HydraException, OmegaConfBaseException) as error:
-            fail(explain(error, config.SCHEMAS[name]))
+            fail(explain(error, SCHEMAS[name]))
         except ValueError as error:
             if "Config group override" not in str(error):  # Hydra's word for recipe=3
                 raise

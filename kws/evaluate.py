@@ -10,13 +10,14 @@ from kws import build, results, stream
 from kws.audio import load, to_int16
 from kws.cli import verb
 from kws.compose import load_events
-from kws.config import EvaluateConfig, keywords, paths, settings
+from kws.config import keywords, paths, settings
 from kws.console import Console
 from kws.detect import Calibration, calibrate, join
 from kws.errors import KwsError
 from kws.evaluation import Heard, evaluate_part
 from kws.exporting import open_detector
 from kws.manifest import Part
+from kws.schema import EvaluateConfig
 from kws.selection import select
 
 

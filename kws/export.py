@@ -7,10 +7,11 @@ from omegaconf import DictConfig
 
 from kws import checkpoint
 from kws.cli import verb
-from kws.config import ExportConfig, settings
+from kws.config import settings
 from kws.console import Console
 from kws.errors import KwsError
 from kws.exporting import export
+from kws.schema import ExportConfig
 
 
 def run(cfg: DictConfig) -> None:

@@ -1,20 +1,25 @@
 """kws mine: the false triggers of any recordings, through a checkpoint, into a replay buffer."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
 
 from kws import build, checkpoint, stream
-from kws.audio import EXTENSIONS, content_hash, load, to_int16
+from kws.audio import EXTENSIONS, BadAudio, content_hash, load, to_int16
 from kws.cli import verb
-from kws.config import MineConfig, paths, settings
+from kws.config import paths, settings
 from kws.console import Console
-from kws.detect import Track
+from kws.detect import Track, join
 from kws.errors import KwsError
-from kws.manifest import Part, Recording, says
+from kws.manifest import Part, says
 from kws.replay.buffer import Buffer, Found, Kind, Source
+from kws.replay.clip import train_only
 from kws.replay.mine import mining_threshold, triggers
+from kws.replay.rounds import source as source_of
+from kws.schema import MineConfig
 
 
 def run(cfg: DictConfig) -> None:
@@ -24,69 +29,128 @@ def run(cfg: DictConfig) -> None:
     build.threads(s.threads)
     model = checkpoint.read_model(Path(s.checkpoint))
     files = sound_files(paths(s.streams, "streams"))
-    rate = model.recipe.sample_rate
-    listed = {r.path: r for r in build.recordings(s.data)} if s.data.root else {}
-    known = {file: identify(file, listed.get(file.resolve()), rate) for file in files}
-    for source, text in known.values():
-        if any(says(text, k) for k in model.recipe.labels):
-            raise KwsError(f"{source.name}: its transcript holds the keyword, so a trigger is no false one")
-    with Buffer(Path(s.buffer), s.capacity, rate) as buffer:
-        # All are known to be train recordings before the first is mined: nothing is added beside an error.
-        buffer.admit(source for source, _ in known.values())
-        heard_h, count, new = 0.0, 0, 0
-        with console.progress("Listening", len(files)) as tick:
-            for number, (file, (source, text)) in enumerate(known.items()):
-                pcm = to_int16(load(file, rate))
-                found = false_triggers(s, model, pcm, source, text)
-                new += len(buffer.add(found).new)
-                count += len(found)
-                heard_h += len(pcm) / rate / 3600
-                tick(number + 1, f"{count} found")
-        console.say(f"{count} false triggers in {heard_h:.2f} h, {new} of them new; {len(buffer)} clips in {s.buffer}")
+    known = {one.hash: (one, "") for one in model.held_out}
+    if s.data.root:
+        for entry in build.store(s.data, console, build.recordings(s.data)).entries:
+            known[entry.hash] = (source_of(entry), entry.recording.text)
+    # All are heard before the first clip is kept: nothing is added beside an error, and one threshold is for all.
+    heard = listen(s, model, known, files, console)
+    limits = thresholds(s, model, heard)
+    count, new = 0, 0
+    with Buffer(Path(s.buffer), s.capacity, model.recipe.sample_rate) as buffer:
+        buffer.hold_out(one for one, _ in known.values() if one.part is not Part.TRAIN)
+        buffer.admit(one.source for one in heard)
+        for one in heard:
+            found = false_triggers(s, model, one, limits)
+            new += len(buffer.add(found).new)
+            count += len(found)
+        hours = sum(one.n_samples for one in heard) / model.recipe.sample_rate / 3600
+        console.say(f"{count} false triggers in {hours:.2f} h, {new} of them new; {len(buffer)} clips in {s.buffer}")
 
 
-def identify(file: Path, recording: Recording | None, rate: int) -> tuple[Source, str]:
-    """A recording as the buffer wants to know it, and its transcript.
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A recording and its scores, float32 [rows, K], with as much silence before it as a clip is long."""
 
-    What no manifest lists is given for training by who mines it. The buffer still refuses sound that it knows as held
-    out, under whatever name.
+    file: Path
+    source: Source
+    text: str
+    n_samples: int
+    scores: np.ndarray
+
+
+def listen(
+    s: MineConfig,
+    model: checkpoint.Model,
+    known: Mapping[str, tuple[Source, str]],
+    files: Sequence[Path],
+    console: Console,
+) -> list[Heard]:
+    """Score every recording, once it is known to be one for training.
+
+    What nobody knows is given for training by who mines it. `known` maps the hash of a sound to its recording and text:
+    what is held out is refused under whatever name.
     """
-    hash_ = content_hash(to_int16(load(file, rate)))
-    if recording is None:
-        return Source(hash_, str(file), Part.TRAIN), ""
-    return Source(hash_, recording.name, recording.part), recording.text
+    heard: list[Heard] = []
+    bad: list[BadAudio] = []
+    with console.progress("Listening", len(files)) as tick:
+        for number, file in enumerate(files):
+            try:
+                pcm = to_int16(load(file, model.recipe.sample_rate))
+            except BadAudio as error:
+                bad.append(error)
+                continue
+            hash_ = content_hash(pcm)
+            source, text = known.get(hash_, (Source(hash_, str(file), Part.TRAIN), ""))
+            train_only(source)
+            if any(says(text, k) for k in model.recipe.labels):
+                raise KwsError(f"{source.name}: its transcript holds the keyword, so a trigger is no false one")
+            scores = stream.scores(model.detector, after_silence(pcm, model), model.recipe.sample_rate)
+            heard.append(Heard(file, source, text, len(pcm), scores))
+            tick(number + 1)
+    if len(bad) > s.data.max_bad_share * len(files):
+        raise KwsError(
+            f"streams: {len(bad)} of {len(files)} recordings do not decode, more than data.max_bad_share="
+            f"{s.data.max_bad_share:g}; first {bad[0].name}: {bad[0].reason}"
+        )
+    for broken in bad:
+        console.warn(f"{broken.name}: not read: {broken.reason}")
+    if bad:
+        console.warn(f"{len(bad)} of {len(files)} recordings do not decode and are left out")
+    return heard
 
 
-def false_triggers(s: MineConfig, model: checkpoint.Model, pcm: np.ndarray, source: Source, text: str) -> list[Found]:
-    """What one recording (int16 [T]) sets off."""
-    detector, rate, clip_n = model.detector, model.recipe.sample_rate, model.recipe.clip_n
-    row_n = detector.block_n
-    post_n = min(round(s.post_s * rate), clip_n - detector.reach_n) // row_n * row_n
-    # Silence before the recording, so that a clip cut near its beginning scores as it did.
-    padded = np.concatenate([np.zeros(clip_n, np.int16), pcm])
-    scores = stream.scores(detector, padded, rate)
-    found = []
-    for column, keyword in enumerate(detector.labels):
-        mine = np.ascontiguousarray(scores[:, column])
-        times = (np.arange(len(mine)) + 1) * row_n / rate
-        track = Track(times, mine, len(padded) / rate)
-        limit = mining_threshold(track, s.per_hour, s.min_score) if s.at_score is None else s.at_score
-        for t in triggers(padded, mine, limit, clip_n, post_n, row_n, lambda _: 0, s.max_per_recording):
-            found.append(
-                Found(
-                    pcm=t.pcm,
-                    kind=Kind.FALSE_TRIGGER,
-                    keyword=keyword,
-                    source=source,
-                    offset_s=(t.start - clip_n) / rate,
-                    score=t.score,
-                    checkpoint=model.hash,
-                    run="kws mine",
-                    round=0,
-                    text=text,
-                )
-            )
-    return found
+def after_silence(pcm: np.ndarray, model: checkpoint.Model) -> np.ndarray:
+    """Silence first, so that a clip cut near the recording's beginning scores as it did. Shape: int16 [clip_n + T]."""
+    return np.concatenate([np.zeros(model.recipe.clip_n, np.int16), pcm])
+
+
+def thresholds(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) -> list[float]:
+    """The lowest score of a trigger for each keyword: as given, or so that all hours together find enough."""
+    if s.at_score is not None:
+        return [s.at_score] * len(model.recipe.labels)
+    frame_s = model.detector.frame_s
+
+    def track(one: Heard, column: int) -> Track:
+        times = np.arange(1, len(one.scores) + 1, dtype=np.float64) * frame_s
+        return Track(times, np.ascontiguousarray(one.scores[:, column]), len(one.scores) * frame_s)
+
+    columns = range(len(model.recipe.labels))
+    return [mining_threshold(join([track(one, c) for one in heard]), s.per_hour, s.min_score) for c in columns]
+
+
+def false_triggers(s: MineConfig, model: checkpoint.Model, heard: Heard, limits: Sequence[float]) -> list[Found]:
+    """What one recording sets off, as clips."""
+    if not (heard.scores >= np.asarray(limits, np.float32)).any():
+        return []
+    rate, clip_n, row_n = model.recipe.sample_rate, model.recipe.clip_n, model.detector.block_n
+    post_n = min(round(s.post_s * rate), clip_n - model.detector.reach_n) // row_n * row_n
+    pcm = after_silence(to_int16(load(heard.file, rate)), model)
+    return [
+        Found(
+            pcm=t.pcm,
+            kind=Kind.FALSE_TRIGGER,
+            keyword=keyword,
+            source=heard.source,
+            offset_s=(t.start - clip_n) / rate,
+            score=t.score,
+            checkpoint=model.hash,
+            run="kws mine",
+            round=0,
+            text=heard.text,
+        )
+        for column, keyword in enumerate(model.recipe.labels)
+        for t in triggers(
+            pcm,
+            np.ascontiguousarray(heard.scores[:, column]),
+            limits[column],
+            clip_n,
+            post_n,
+            row_n,
+            lambda _: 0,
+            s.max_per_recording,
+        )
+    ]
 
 
 def sound_files(places: list[Path]) -> list[Path]:

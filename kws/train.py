@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from kws import __version__, build, checkpoint, results
 from kws.checkpoint import Recipe
 from kws.cli import verb
-from kws.config import TrainConfig, keywords, settings
+from kws.config import keywords, settings
 from kws.console import Console
 from kws.curves import Curves
 from kws.detect import calibrate
@@ -23,11 +23,12 @@ from kws.detector import Detector
 from kws.evaluation import evaluate_part
 from kws.exporting import export
 from kws.manifest import Part
-from kws.replay.buffer import Buffer
+from kws.replay.buffer import Buffer, Source
 from kws.replay.rounds import mine_pool, source
 from kws.replay.snapshot import Snapshot
 from kws.results import Outcome, judge
 from kws.runfolder import claim, commit
+from kws.schema import TrainConfig
 from kws.seeding import seed_of
 from kws.selection import Selection, select
 from kws.store import Store
@@ -70,7 +71,7 @@ def run(cfg: DictConfig) -> None:
 
     folder = Path(s.replay.buffer) if s.replay.buffer else out / "buffer"
     with Buffer(folder, s.replay.capacity, store.sample_rate) as buffer:
-        buffer.hold_out(source(e) for e in store.entries if e.recording.part is not Part.TRAIN)
+        buffer.hold_out(held_out(store))
         r = Run(s, id_, out, recipe, build.plan(s, recipe.smooth_n), store, chosen, buffer, console, device)
         both = s.compare_without_replay and bool(r.plan.mining_steps)
         trained = [("with replay" if both else "", out, train_arm(r, "Training", out))]
@@ -129,7 +130,7 @@ def mine(r: Run, trainer: Trainer, number: int) -> Snapshot:
     weights = {k: v.cpu() for k, v in trainer.average.items()}
     # Kept, so that a mined clip can be scored again by the very model that mined it.
     file = r.out / "checkpoints" / f"round-{number}.pt"
-    checkpoint.write_model(file, r.recipe, weights, [0.5] * len(r.recipe.labels), {"round": number})
+    checkpoint.write_model(file, r.recipe, weights, [0.5] * len(r.recipe.labels), {"round": number}, held_out(r.store))
     model = checkpoint.read_model(file)
     with r.console.progress(f"Mining, round {number}", r.s.mining.passes) as tick:
         found = mine_pool(
@@ -183,13 +184,18 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
         "data": hashlib.sha256("".join(e.hash for e in r.store.entries).encode()).hexdigest(),
         "calibration": {k: asdict(c) for k, c in calibrations.items()},
     }
-    checkpoint.write_model(folder / "model.pt", r.recipe, state, detector.thresholds, facts)
+    checkpoint.write_model(folder / "model.pt", r.recipe, state, detector.thresholds, facts, held_out(r.store))
     export(detector, folder / "detector.pt", facts | {"checkpoint": checkpoint.weights_hash(state)})
     if not r.chosen.speech[Part.TEST]:
         return []
     with r.console.progress(f"Testing{arm and ', '}{arm}", len(r.recipe.labels) + 1) as tick:
         heard = evaluate_part(detector, r.store, r.chosen, Part.TEST, levels, 1, r.s.stream.chunk_s, tick)
         return judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
+
+
+def held_out(store: Store) -> list[Source]:
+    """The recordings that may never train."""
+    return [source(e) for e in store.entries if e.recording.part is not Part.TRAIN]
 
 
 def describe(console: Console, store: Store, chosen: Selection) -> None:
@@ -210,7 +216,7 @@ def describe(console: Console, store: Store, chosen: Selection) -> None:
         table.append((str(part), positives, *cells))
     console.table(", ".join(chosen.keywords), ("part", "keywords", "negatives", "only mined", "noise"), table)
     if chosen.spoken:
-        console.warn(f"{len(chosen.spoken)} negatives are left out: their transcript holds a keyword")
+        console.warn(f"left out, their transcript holds a keyword: {len(chosen.spoken)} negatives")
 
 
 main = verb("train", run)

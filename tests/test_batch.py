@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kws import build, config
+from kws import build, config, schema
 from kws.bank import Bank
 from kws.batch import Augmentation, Batch, Drawer, Keywords
 from kws.errors import LeakError
@@ -183,7 +183,7 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
     config.register()
     with initialize_config_dir(version_base="1.3", config_dir=str(config.folder("conf"))):
         cfg = compose("train", ["keyword=yes", f"data.root={tmp_path}", "out=x", "augment=none"])
-        s = config.settings(cfg, config.TrainConfig)
+        s = config.settings(cfg, schema.TrainConfig)
     words = [tone(500 + 100 * i, 48000, 16000, 28000) for i in range(3)]
     sounds = [x for i, word in enumerate(words) for x in (word, tone(2000 + 100 * i, 48000))]
     entries = [

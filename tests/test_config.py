@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from omegaconf import OmegaConf
 
-from kws import config
+from kws import config, limits, schema
 from kws.errors import KwsError
 
 
@@ -21,14 +21,14 @@ def numbers(schema: type, prefix: str = "") -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def composed(cli) -> config.TrainConfig:
+def composed(cli) -> schema.TrainConfig:
     """The defaults, with what has none."""
     shown = OmegaConf.create(cli("train", "keyword=beep", "data.root=DIR", "--cfg", "job").out)
-    return config.settings(OmegaConf.merge(OmegaConf.structured(config.TrainConfig), shown), config.TrainConfig)
+    return config.settings(OmegaConf.merge(OmegaConf.structured(schema.TrainConfig), shown), schema.TrainConfig)
 
 
 @pytest.fixture
-def train(composed) -> config.TrainConfig:
+def train(composed) -> schema.TrainConfig:
     """The same, to be changed."""
     return copy.deepcopy(composed)
 
@@ -42,40 +42,40 @@ def put(settings: Any, key: str, value: Any) -> None:
 
 
 def test_the_defaults_pass(train):
-    config.check(train)
+    limits.check(train)
     assert train.keyword == "beep"
-    assert train.replay.schedule is config.Schedule.linear
+    assert train.replay.schedule is schema.Schedule.linear
 
 
-@pytest.mark.parametrize("verb", config.SCHEMAS)
+@pytest.mark.parametrize("verb", schema.SCHEMAS)
 def test_every_number_has_a_range(verb):
-    assert set(numbers(config.SCHEMAS[verb])) <= set(config.RANGES)
+    assert set(numbers(schema.SCHEMAS[verb])) <= set(limits.RANGES)
 
 
 def test_every_range_is_of_a_number():
-    assert set(config.RANGES) == {key for schema in config.SCHEMAS.values() for key in numbers(schema)}
-    assert all(low < high for low, high in config.RANGES.values())
-    assert set(config.PAIRS) <= set(config.RANGES)
+    assert set(limits.RANGES) == {key for schema in schema.SCHEMAS.values() for key in numbers(schema)}
+    assert all(low < high for low, high in limits.RANGES.values())
+    assert set(limits.PAIRS) <= set(limits.RANGES)
 
 
-@pytest.mark.parametrize("key", list(numbers(config.TrainConfig)))
+@pytest.mark.parametrize("key", list(numbers(schema.TrainConfig)))
 def test_outside_of_its_range_a_number_is_refused_by_name(train, key):
-    low, high = config.RANGES[key]
-    is_list = isinstance(dict(config.leaves(train))[key], list)
+    low, high = limits.RANGES[key]
+    is_list = isinstance(dict(limits.leaves(train))[key], list)
     for value in (low - 1, high + 1, math.nan, math.inf):
         put(train, key, [value, value] if is_list else value)
         with pytest.raises(KwsError, match=rf"^{key}=.*: allowed is {low:g} to "):
-            config.check(train)
+            limits.check(train)
 
 
-@pytest.mark.parametrize("key", config.PAIRS)
+@pytest.mark.parametrize("key", limits.PAIRS)
 @pytest.mark.parametrize(
     "upside", [lambda low, high: [high, low], lambda low, high: [low], lambda low, high: [low] * 3]
 )
 def test_a_pair_is_two_numbers_in_order(train, key, upside):
-    put(train, key, upside(*config.RANGES[key]))
+    put(train, key, upside(*limits.RANGES[key]))
     with pytest.raises(KwsError, match=rf"^{key}=.*\[low,high\] with low <= high$"):
-        config.check(train)
+        limits.check(train)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_does_not_go_together_is_refused(train, changes, named):
     for key, value in changes.items():
         put(train, key, value)
     with pytest.raises(KwsError, match=f"^{named}=.*(allowed|must be given)"):
-        config.check(train)
+        limits.check(train)
 
 
 @pytest.mark.parametrize("value", [None, "", " ", [], [""], 5, ["a", 5], {"a": 1}, ["beep", "beep"]])

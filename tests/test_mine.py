@@ -94,6 +94,26 @@ def test_the_manifest_refuses_for_a_buffer_that_knows_nothing(cli, run, tones, t
     assert not (tmp_path / "new").exists() or rows(tmp_path / "new") == []
 
 
+def test_the_checkpoint_refuses_for_a_buffer_that_knows_nothing(cli, run, tones, tmp_path):
+    shutil.copy(tones / "speech-validation-3.flac", tmp_path / "harmless.flac")
+    said = mine(cli, run, tmp_path / "new", tmp_path / "harmless.flac")
+    assert said.code == 2
+    assert "speech-validation-3.flac" in said.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_broken_file_among_others_is_named_and_counted(cli, run, tones, tmp_path):
+    (tmp_path / "radio").mkdir()
+    for i in range(3):
+        shutil.copy(tones / f"speech-train-{i}.flac", tmp_path / "radio")
+    (tmp_path / "radio/broken.flac").write_bytes(b"fLaC, but not really")
+    said = mine(cli, run, tmp_path / "new", tmp_path / "radio", "at_score=0", "data.max_bad_share=0.25")
+    assert said.code == 0, said.err
+    assert "broken.flac: not read" in said.err
+    assert "1 of 4 recordings do not decode" in said.err
+    assert mine(cli, run, tmp_path / "other", tmp_path / "radio", "data.max_bad_share=0.2").code == 2
+
+
 def test_a_transcript_with_the_keyword_is_refused(cli, run, tones, mined):
     before = rows(mined)
     said = mine(cli, run, mined, tones / "says.flac", f"data.root={tones}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from kws import config
+from kws import config, schema
 from kws.cli import VERBS
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +47,6 @@ def test_a_command_of_the_documentation_fits_the_settings(cli, page, words):
     said = cli(verb, *words, *([] if "--help" in words else ["--cfg", "job"]))
     assert said.code == 0, said.err
     if "--help" not in words:
-        schema = config.SCHEMAS[verb]
-        shown = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(said.out))
-        assert config.settings(shown, schema)
+        wanted = schema.SCHEMAS[verb]
+        shown = OmegaConf.merge(OmegaConf.structured(wanted), OmegaConf.create(said.out))
+        assert config.settings(shown, wanted)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from kws import config
+from kws import config, schema
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(p.relative_to(FOLDER).with_suffix("").as_posix() for p in FOLDER.rglob("*.yaml"))
@@ -33,7 +33,7 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_it_composes_and_passes_the_checks(cli, name):
-    said = config.TrainConfig
+    said = schema.TrainConfig
     given = composed(cli, f"recipe={name}")
     if given["keyword"] == "???":
         given["keyword"] = "computer"

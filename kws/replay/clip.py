@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.errors import KwsError
+from kws.errors import KwsError, LeakError
 from kws.manifest import Part
 
 
@@ -41,6 +41,12 @@ class Source:
     def __post_init__(self) -> None:
         if not self.hash:
             raise KwsError(f"{self.name!r}: a recording without a content hash cannot be guarded against leaks")
+
+
+def train_only(source: Source) -> None:
+    """Raise LeakError where a recording is not for training."""
+    if source.part != Part.TRAIN:
+        raise LeakError(f"{source.name!r}: a {source.part} recording may not enter the replay buffer")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kws.errors import LeakError
 from kws.manifest import Part
-from kws.replay.clip import Found, Row, Source, State, as_columns, as_row, plain
+from kws.replay.clip import Found, Row, Source, State, as_columns, as_row, plain, train_only
 from kws.replay.schema import connect, one_line_errors, writing
 
 
@@ -66,8 +66,7 @@ class Index:
     def refuse_held_out(self, sources: Iterable[Source]) -> None:
         """Raise LeakError where one of them is not for training."""
         for one in dict.fromkeys(sources):
-            if one.part != Part.TRAIN:
-                raise LeakError(f"{one.name!r}: a {one.part} recording may not enter the replay buffer")
+            train_only(one)
             for name, part in self.read("SELECT name, part FROM held_out WHERE recording = ?", one.hash):
                 raise LeakError(f"{one.name!r}: held out as the {part} recording {name!r}, may not enter the buffer")
 

@@ -10,8 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from kws import build, config, stream
-from kws.config import TrainConfig
 from kws.detector import Detector
+from kws.schema import TrainConfig
 from kws.trainer import clip_features
 
 ROUNDS = 3

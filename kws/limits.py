@@ -1,0 +1,161 @@
+"""What settings may be: a range for every number, and the rules between them."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kws.errors import KwsError
+from kws.schema import TrainConfig
+
+# What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "threads": (0, 1024),
+    "data.sample_rate": (8000, 48000),
+    "data.max_bad_share": (0, 1),
+    "data.speak.positives": (20, 100000),
+    "data.speak.confusables": (0, 100000),
+    "data.speak.sentences": (20, 100000),
+    "data.speak.noises": (6, 100000),
+    "features.n_mels": (8, 128),
+    "features.window_s": (0.005, 0.1),
+    "features.hop_s": (0.002, 0.05),
+    "features.low_hz": (0, 1000),
+    "model.channels": (4, 1024),
+    "model.kernel": (2, 31),
+    "model.dilations": (1, 64),
+    "model.stride": (1, 8),
+    "model.smooth_s": (0, 1),
+    "augment.speed": (0, 0.5),
+    "augment.speed_p": (0, 1),
+    "augment.noise_p": (0, 1),
+    "augment.snr_db": (-20, 60),
+    "augment.level_db": (-80, 0),
+    "augment.context_p": (0, 1),
+    "augment.own_context_p": (0, 1),
+    "augment.context_db": (-60, 30),
+    "augment.colour_db": (0, 20),
+    "augment.time_masks": (0, 10),
+    "augment.time_mask_s": (0, 1),
+    "augment.mel_masks": (0, 10),
+    "augment.mel_mask_n": (0, 64),
+    "batch.size": (2, 65536),
+    "batch.positive_share": (0.01, 0.9),
+    "batch.noise_share": (0, 0.9),
+    "batch.clip_s": (0.5, 10),
+    "batch.max_keyword_s": (0.2, 5),
+    "batch.end_s": (0, 5),
+    "optim.steps": (1, 10**8),
+    "optim.lr": (1e-7, 10),
+    "optim.warmup": (0, 10**7),
+    "optim.weight_decay": (0, 1),
+    "optim.ema": (0, 0.99999),
+    "optim.negative_weight": (0, 100),
+    "optim.early_s": (0, 2),
+    "optim.late_s": (0, 2),
+    "optim.save_every": (1, 10**7),
+    "replay.share": (0, 0.5),
+    "replay.ramp_steps": (0, 10**7),
+    "replay.alpha": (0, 2),
+    "replay.capacity": (1, 10**7),
+    "mining.rounds": (0, 50),
+    "mining.first_at": (0, 1),
+    "mining.last_at": (0, 1),
+    "mining.pool_share": (0, 0.9),
+    "mining.passes": (1, 100),
+    "mining.snr_db": (-20, 60),
+    "mining.noise_db": (-80, 0),
+    "mining.per_hour": (1, 10**5),
+    "mining.min_score": (0, 1),
+    "mining.max_per_recording": (1, 10**6),
+    "mining.post_s": (0, 2),
+    "at_score": (0, 1),
+    "threshold.at_fa_per_hour": (0, 1000),
+    "threshold.passes": (1, 100),
+    "stream.snr_db": (-20, 60),
+    "stream.noise_db": (-80, 0),
+    "stream.gap_s": (0, 60),
+    "stream.negative_gap_s": (0, 60),
+    "stream.chunk_s": (0.01, 10),
+    "stream.refractory_s": (0, 60),
+    "per_hour": (1, 10**5),
+    "min_score": (0, 1),
+    "max_per_recording": (1, 10**6),
+    "post_s": (0, 2),
+    "capacity": (1, 10**7),
+}
+
+PAIRS: tuple[str, ...] = (
+    "augment.snr_db",
+    "augment.level_db",
+    "augment.context_db",
+    "batch.end_s",
+    "mining.snr_db",
+    "mining.noise_db",
+)
+PAIRS += ("stream.snr_db", "stream.noise_db")  # [low, high]
+
+
+def short(number: float) -> str:
+    """A limit as a person writes it."""
+    return f"{number:g}" if number < 1e6 else f"{number:.0f}"
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of nested dataclasses with its value, dotted."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, value
+
+
+def check(config: Any) -> None:
+    """Hold every number to its range and combinations to their rules; raises KwsError naming key, value, allowed."""
+    for key, value in leaves(config):
+        low, high = RANGES.get(key, (None, None))
+        numbers = value if isinstance(value, list) else [value]
+        if low is not None and high is not None and value is not None:
+            for number in numbers:
+                if not low <= number <= high:  # also refuses NaN
+                    raise KwsError(f"{key}={value}: allowed is {short(low)} to {short(high)}")
+        if key in PAIRS and (len(numbers) != 2 or numbers[0] > numbers[1]):
+            raise KwsError(f"{key}={value}: allowed is [low,high] with low <= high")
+    if isinstance(config, TrainConfig):
+        check_train(config)
+
+
+def check_train(c: TrainConfig) -> None:
+    """Rules between settings of a training run."""
+    if not c.model.dilations:
+        raise KwsError("model.dilations=[]: allowed is a list of at least one dilation")
+    if c.model.kernel < c.model.stride:
+        raise KwsError(f"model.kernel={c.model.kernel}: allowed is model.stride={c.model.stride} or more")
+    if c.features.hop_s > c.features.window_s:
+        raise KwsError(f"features.hop_s={c.features.hop_s}: allowed is at most window_s={c.features.window_s}")
+    if c.augment.context_p + c.augment.own_context_p > 1:
+        raise KwsError(
+            f"augment.own_context_p={c.augment.own_context_p}: allowed is at most 1 - augment.context_p = "
+            f"{1 - c.augment.context_p:g}"
+        )
+    if c.batch.max_keyword_s + c.batch.end_s[1] > c.batch.clip_s:
+        raise KwsError(
+            f"batch.clip_s={c.batch.clip_s}: allowed is at least max_keyword_s + end_s[1] = "
+            f"{c.batch.max_keyword_s + c.batch.end_s[1]:g}"
+        )
+    if c.batch.positive_share + c.replay.share > 0.95:
+        raise KwsError(
+            f"replay.share={c.replay.share}: allowed is at most 0.95 - batch.positive_share = "
+            f"{0.95 - c.batch.positive_share:g}, so that fresh negatives remain"
+        )
+    if c.mining.first_at > c.mining.last_at:
+        raise KwsError(f"mining.first_at={c.mining.first_at}: allowed is at most mining.last_at={c.mining.last_at}")
+    if c.mining.rounds and not c.mining.pool_share:
+        raise KwsError(
+            f"mining.rounds={c.mining.rounds}: allowed is 0 with mining.pool_share=0: nothing could be mined"
+        )
+    if c.mining.post_s >= c.batch.clip_s:
+        raise KwsError(f"mining.post_s={c.mining.post_s}: allowed is less than batch.clip_s={c.batch.clip_s}")
+    if not c.data.root and not c.data.speak.enabled:
+        raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")

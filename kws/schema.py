@@ -1,0 +1,221 @@
+"""The type of every setting. Values, with what they mean, stand in conf/; what numbers may be, in limits.py."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class Layout(enum.Enum):
+    """How a folder of recordings is described."""
+
+    auto = "auto"
+    csv = "csv"
+    jsonl = "jsonl"
+    folders = "folders"
+    speech_commands = "speech_commands"
+
+
+class Split(enum.Enum):
+    """What decides the part (train, validation, test) of a recording."""
+
+    auto = "auto"
+    column = "column"
+    hash = "hash"
+
+
+class Schedule(enum.Enum):
+    """How the replayed share comes up after the first mining round."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+@dataclass
+class SpeakConfig:
+    """A corpus spoken with espeak-ng in place of recordings; used when data.root is not given."""
+
+    enabled: bool
+    positives: int
+    confusables: int
+    sentences: int
+    noises: int
+
+
+@dataclass
+class DataConfig:
+    root: str | None
+    manifest: str | None
+    layout: Layout
+    split: Split
+    part_column: str
+    noise_label: str
+    sample_rate: int
+    max_bad_share: float
+    cache: str
+    speak: SpeakConfig
+
+
+@dataclass
+class FeaturesConfig:
+    n_mels: int
+    window_s: float
+    hop_s: float
+    low_hz: float
+
+
+@dataclass
+class ModelConfig:
+    channels: int
+    kernel: int
+    dilations: list[int]
+    stride: int
+    smooth_s: float
+
+
+@dataclass
+class AugmentConfig:
+    speed: float
+    speed_p: float
+    noise_p: float
+    snr_db: list[float]
+    level_db: list[float]
+    context_p: float
+    own_context_p: float
+    context_db: list[float]
+    colour_db: float
+    time_masks: int
+    time_mask_s: float
+    mel_masks: int
+    mel_mask_n: int
+
+
+@dataclass
+class BatchConfig:
+    size: int
+    positive_share: float
+    noise_share: float
+    clip_s: float
+    max_keyword_s: float
+    end_s: list[float]
+
+
+@dataclass
+class OptimConfig:
+    steps: int
+    lr: float
+    warmup: int
+    weight_decay: float
+    ema: float
+    negative_weight: float
+    early_s: float
+    late_s: float
+    save_every: int
+
+
+@dataclass
+class ReplayConfig:
+    share: float
+    schedule: Schedule
+    ramp_steps: int
+    alpha: float
+    capacity: int
+    buffer: str | None
+
+
+@dataclass
+class MiningConfig:
+    rounds: int
+    first_at: float
+    last_at: float
+    pool_share: float
+    passes: int
+    snr_db: list[float]
+    noise_db: list[float]
+    per_hour: float
+    min_score: float
+    max_per_recording: int
+    post_s: float
+
+
+@dataclass
+class ThresholdConfig:
+    at_fa_per_hour: float
+    passes: int
+
+
+@dataclass
+class StreamConfig:
+    snr_db: list[float]
+    noise_db: list[float]
+    gap_s: float
+    negative_gap_s: float
+    chunk_s: float
+    refractory_s: float
+
+
+@dataclass
+class TrainConfig:
+    keyword: Any
+    out: str
+    seed: int
+    device: str
+    threads: int
+    compare_without_replay: bool
+    data: DataConfig
+    features: FeaturesConfig
+    model: ModelConfig
+    augment: AugmentConfig
+    batch: BatchConfig
+    optim: OptimConfig
+    replay: ReplayConfig
+    mining: MiningConfig
+    threshold: ThresholdConfig
+    stream: StreamConfig
+
+
+@dataclass
+class MineConfig:
+    checkpoint: str
+    buffer: str
+    streams: Any
+    data: DataConfig
+    at_score: float | None
+    per_hour: float
+    min_score: float
+    max_per_recording: int
+    post_s: float
+    capacity: int
+    threads: int
+
+
+@dataclass
+class EvaluateConfig:
+    detector: str
+    keyword: Any
+    positive: str | None
+    events: str | None
+    negative: Any
+    out: str | None
+    report: str | None
+    threads: int
+    data: DataConfig
+    threshold: ThresholdConfig
+    stream: StreamConfig
+
+
+@dataclass
+class ExportConfig:
+    checkpoint: str
+    out: str
+    thresholds: Any
+    force: bool
+
+
+SCHEMAS: Mapping[str, type] = {
+    "train": TrainConfig,
+    "mine": MineConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+}

@@ -26,7 +26,7 @@ def mix(x: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
     """
     signal = loudest(x)
     scale = signal / loudest(noise) * 10 ** (-snr_db / 20)
-    scale = torch.where(signal <= 1e-4, torch.ones_like(scale), scale)
+    scale = torch.where((signal <= 1e-4) & torch.isfinite(snr_db), torch.ones_like(scale), scale)
     return x + noise * scale[:, None]
 
 

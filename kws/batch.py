@@ -135,13 +135,11 @@ class Drawer:
         place = torch.searchsorted(self.weight, torch.rand(n, generator=rng, dtype=torch.double) * total, right=True)
         index = self.speech[place.clamp_max(len(self.speech) - 1)]
         speed = self._speeds(n, rng)
-        # Windows hang over a clip's ends by up to half their length, so that its first and last words end anywhere.
-        room = self.bank.lengths[index] - self.clip_n * speed
-        over = self.clip_n / 2
-        low, high = (
-            torch.minimum(room, torch.full_like(room, -over)),
-            torch.maximum(room, torch.zeros(n)) + over,
-        )
+        # Windows hang over a clip's ends, so that its first and last words end anywhere; half of the shorter of the two
+        # is always inside.
+        length, span = self.bank.lengths[index], self.clip_n * speed
+        inside = torch.minimum(length, span) / 2
+        low, high = inside - span, length - inside
         offset = low + (high - low) * torch.rand(n, generator=rng)
         return self._window(index, offset.long(), speed)
 

@@ -134,8 +134,8 @@ def read_model(path: Path) -> Model:
         recipe = Recipe(**content["recipe"])
         net = recipe.net()
         net.load_state_dict(content["model"])
-    except (TypeError, RuntimeError) as error:
+        detector = Detector(recipe.front_end(), net, recipe.labels, content["thresholds"], recipe.smooth_n)
+    except Exception as error:  # plain values of any kind may stand in a forged file
         raise KwsError(f"{path}: its net cannot be built ({first_line(error)})") from None
-    detector = Detector(recipe.front_end(), net, recipe.labels, content["thresholds"], recipe.smooth_n)
     held_out = [Source(hash_, name, Part(part)) for hash_, name, part in content.get("held_out", ())]
     return Model(recipe, detector, content["hash"], content["facts"], held_out)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from kws.errors import KwsError
 from kws.features import LogMel
 from kws.models.ds_tcn import DSTCN, Block
 
@@ -20,6 +21,9 @@ class Detector(nn.Module):
         labels: keywords, one score column each.
         thresholds: one a keyword, in [0, 1].
         smooth_n: rows in the moving average over the scores (Chen et al., 2014), at least 1.
+
+    Raises:
+        KwsError: not one threshold a keyword, or nothing to average over.
     """
 
     labels: list[str]
@@ -35,6 +39,10 @@ class Detector(nn.Module):
         smooth_n: int,
     ) -> None:
         super().__init__()
+        if smooth_n < 1 or len(thresholds) != len(labels):
+            raise KwsError(
+                f"smooth_n={smooth_n}, {len(thresholds)} thresholds: allowed is 1 or more, and one a keyword"
+            )
         self.features = copy.deepcopy(features).eval()
         self.model = folded(model)
         self.labels = list(labels)

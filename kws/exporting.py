@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import uuid
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -37,17 +37,15 @@ def export(detector: Detector, path: Path, metadata: Mapping[str, Any]) -> None:
         warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
         scripted = torch.jit.script(detector)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
-            torch.jit.save(scripted, name, _extra_files={METADATA: json.dumps(dict(metadata), default=str)})
-        verify(detector, Path(name))
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+            torch.jit.save(scripted, str(draft), _extra_files={METADATA: json.dumps(dict(metadata), default=str)})
+        verify(detector, draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def verify(detector: Detector, path: Path) -> None:

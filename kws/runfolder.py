@@ -32,7 +32,13 @@ def claim(out: Path, config: str) -> str:
     mine = flat(OmegaConf.to_container(OmegaConf.create(config)))
     file = out / "config.yaml"
     if file.is_file():
-        theirs = flat(OmegaConf.to_container(OmegaConf.load(file)))
+        try:
+            tree = OmegaConf.to_container(OmegaConf.load(file))
+        except Exception:  # what a damaged file makes a parser raise is not a closed list
+            tree = None
+        if not isinstance(tree, dict) or not tree:
+            raise KwsError(f"{file}: no configuration that can be read; give another out")
+        theirs = flat(tree)
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
                 raise KwsError(

@@ -18,7 +18,7 @@ class Selection:
     speech: dict[Part, list[int]] = field(default_factory=dict)  # negatives; without the pool
     noise: dict[Part, list[int]] = field(default_factory=dict)
     pool: list[int] = field(default_factory=list)  # train negatives that are mined, never drawn fresh
-    spoken: list[str] = field(default_factory=list)  # negatives left out: their transcript holds a keyword
+    spoken: list[str] = field(default_factory=list)  # negatives left out: transcript or label holds a keyword
 
 
 def same_word(label: str, keyword: str) -> bool:
@@ -41,7 +41,7 @@ def select(entries: Sequence[Entry], keywords: Sequence[str], noise_label: str, 
         pool_share: share of the train negatives that is only mined, 0 to 0.9.
 
     Raises:
-        KwsError: a keyword has no recording in the train or validation part, or there are no negatives to train on.
+        KwsError: a keyword has no recording in the train or validation part, or no negatives to train or calibrate on.
     """
     chosen = Selection(list(keywords))
     for part in Part:
@@ -55,7 +55,7 @@ def select(entries: Sequence[Entry], keywords: Sequence[str], noise_label: str, 
             chosen.positives[part][column].append(index)
         elif recording.label == noise_label:
             chosen.noise[part].append(index)
-        elif any(says(recording.text, k) for k in keywords):
+        elif any(says(f"{recording.label} {recording.text}", k) for k in keywords):
             chosen.spoken.append(recording.name)
         elif part is Part.TRAIN and in_pool(recording, pool_share):
             chosen.pool.append(index)

@@ -75,7 +75,6 @@ def test_an_export_that_scores_otherwise_is_not_kept(tmp_path: Path, monkeypatch
     assert os.listdir(tmp_path) == ["detector.pt"]
 
 
-@pytest.mark.xfail(strict=True, reason="mkstemp makes the file readable by its owner alone")
 def test_others_may_read_it_as_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     export(random_detector(), tmp_path / "detector.pt", {})

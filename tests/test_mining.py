@@ -126,12 +126,27 @@ def test_every_recording_in_a_clip_is_named(store: Store) -> None:
         heard = {f"{hz}.wav" for hz, s in zip(HZ, strength, strict=True) if s > 0.05 * strength.max()}
         named = [one.source.name, *(s.name for s in one.mixed_with)]
         assert heard <= set(named)
+        assert strength[HZ.index(int(one.source.name.removesuffix(".wav")))] > 0.02 * strength.max()
         assert len(set(named)) == len(named)
         assert all(s.part is Part.TRAIN for s in (one.source, *one.mixed_with))
         assert one.text == f"tone {one.source.name.removesuffix('.wav')}"
         assert one.mix == {"snr_db": pytest.approx(5.0)}
         named_n.append(len(named))
     assert min(named_n) < 4, "not simply all that there is"
+
+
+def test_a_clip_lies_in_its_source_where_it_says(store: Store) -> None:
+    found = mine_pool(random_detector(), "weights", store, range(6), [], SEARCH, "run", 1)  # without noise: as it is
+    assert len(found) > 5
+    for one in found:
+        sound_of = {e.recording.name: store.audio(i) for i, e in enumerate(store.entries)}
+        whole = np.concatenate([np.zeros(CLIP_N), sound_of[one.source.name], np.zeros(CLIP_N)])
+        first = CLIP_N + round(one.offset_s * RATE)
+        here = np.zeros(len(whole), bool)
+        here[CLIP_N:-CLIP_N] = True
+        inside = here[first : first + CLIP_N]
+        assert inside.sum() > 1600
+        np.testing.assert_array_equal(one.pcm[inside], whole[first : first + CLIP_N][inside])
 
 
 def test_rounds_differ_and_repeat(store: Store) -> None:

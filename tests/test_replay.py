@@ -100,7 +100,6 @@ def test_what_was_learned_is_written_back_and_steers_the_draws(buffer: Buffer) -
     assert torch.equal(again.draw(3, 1.0, rng(5)), snapshot.draw(3, 1.0, rng(5)))
 
 
-@pytest.mark.xfail(strict=True, reason="write_back gives the priority as the last loss, drawn or not")
 def test_a_clip_that_was_not_drawn_has_no_last_loss(buffer: Buffer) -> None:
     Snapshot(buffer, 400, CPU).write_back(buffer)
     assert [row.last_loss for row in buffer.rows()] == [None, None, None]

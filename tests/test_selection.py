@@ -52,7 +52,7 @@ def test_every_recording_has_one_role_and_keeps_its_part() -> None:
 
 
 def test_the_pool_is_of_train_speakers_that_are_never_drawn_fresh() -> None:
-    entries = corpus(400)
+    entries = corpus(400) + [entry("speech", p, name=f"{p}{i}") for p in (VALIDATION, TEST) for i in range(30)]
     chosen = select(entries, ["alexa"], "noise", 0.3)
 
     def speakers(indexes: Sequence[int]) -> set[str]:

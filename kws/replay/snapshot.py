@@ -60,4 +60,6 @@ class Snapshot:
     def write_back(self, buffer: Buffer) -> None:
         """Give the buffer what training learned."""
         priority: Sequence[float] = self.priority.tolist()
-        buffer.update(self.hashes, priority=priority, last_loss=priority, times_drawn=self.drawn.tolist())
+        buffer.update(self.hashes, priority=priority, times_drawn=self.drawn.tolist())
+        told = [i for i, n in enumerate((self.drawn > 0).tolist()) if n]  # a clip that was never drawn has no loss yet
+        buffer.update([self.hashes[i] for i in told], last_loss=[priority[i] for i in told])

@@ -73,7 +73,7 @@ def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
     write_report(path, "Alexa", facts, [points_table(arms)], [Curve(k, v) for k, v in arms.items()])
     page = Page(path)
     assert page.tags["tr"] == 2 + 1 + 2  # two wanted rates at one threshold share a row
-    assert any(", 2/h" in text for text in page.text)
+    assert any("1-2/h" in text for text in page.text)
     assert page.tags["img"] == 1
     assert {"with replay", "without", "6/64 = 9.4 % [4.4, 19.0]", "329613f"} <= set(page.text)
     assert not page.tags.keys() & {"script", "link", "iframe"}

@@ -71,8 +71,11 @@ def points_table(arms: Mapping[str, Sequence[OperatingPoint]], title: str = "Ope
 
 
 def _cells(same: Sequence[OperatingPoint]) -> tuple[str, str, str, str]:
-    p, rates = same[0], [q.wanted_fa_per_hour for q in same]
-    wanted = "as set" if p.wanted_fa_per_hour is None else "-".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1]))) + "/h"
+    p = same[0]
+    wanted = "as set"
+    if p.wanted_fa_per_hour is not None:
+        ends = dict.fromkeys((p.wanted_fa_per_hour, same[-1].wanted_fa_per_hour))
+        wanted = "-".join(f"{rate:g}" for rate in ends) + "/h"
     missed = f"{p.misses}/{p.events} = {p.miss_rate:.1%}".replace("%", " %")
     alarms = f"{p.false_alarms} in {p.hours:.2f} h = {rate_text(p.fa_per_hour)}/h"
     return (

@@ -121,7 +121,7 @@ def test_everything_that_is_installed_along_is_pinned():
     [
         ("quickstart", ".venv/bin/kws train recipe=quickstart seed=3"),
         ("test", ".venv/bin/python -m pytest seed=3"),
-        ("bench", ".venv/bin/python -m benchmarks seed=3"),
+        ("bench", ".venv/bin/python -m tests.benchmarks seed=3"),
     ],
 )
 def test_make_target_runs_the_command_with_its_arguments(target, command):

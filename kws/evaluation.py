@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from kws import stream
 from kws.compose import compose, spans
@@ -35,7 +34,7 @@ class Heard:
 
 
 def evaluate_part(
-    detector: Callable[[Tensor], Tensor],
+    detector: stream.Listener,
     store: Store,
     chosen: Selection,
     part: Part,

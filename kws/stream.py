@@ -1,6 +1,7 @@
 """Scores of hours of audio in one pass: the detector itself, fed in large chunks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,9 +13,18 @@ from kws.detect import Track
 PASS_S = 20.0  # chunk of a pass: large enough that the convolutions, not their calls, cost the time
 
 
-def scores(
-    detector: Callable[[Tensor], Tensor], pcm: np.ndarray, sample_rate: int, chunk_s: float = PASS_S
-) -> np.ndarray:
+class Listener(Protocol):
+    """What `Detector` and an exported file have in common."""
+
+    labels: list[str]
+    frame_s: float
+
+    def reset(self) -> None: ...
+
+    def __call__(self, pcm: Tensor, /) -> Tensor: ...
+
+
+def scores(detector: Listener, pcm: np.ndarray, sample_rate: int, chunk_s: float = PASS_S) -> np.ndarray:
     """Every score row of a stream, from silence.
 
     Args:
@@ -25,7 +35,7 @@ def scores(
 
     Shape: returns float32 [rows, K].
     """
-    detector.reset()  # type: ignore[attr-defined]
+    detector.reset()
     step = max(1, round(chunk_s * sample_rate))
     rows = [detector(torch.from_numpy(to_float(pcm[i : i + step]))).cpu() for i in range(0, max(1, len(pcm)), step)]
     return torch.cat(rows).numpy()
@@ -42,12 +52,9 @@ def row_times(rows_n: int, row_samples: int, stream_n: int, sample_rate: int, ch
     return np.asarray(np.minimum(chunk * step, stream_n) / sample_rate)
 
 
-def track(
-    detector: Callable[[Tensor], Tensor], pcm: np.ndarray, sample_rate: int, chunk_s: float
-) -> Mapping[str, Track]:
+def track(detector: Listener, pcm: np.ndarray, sample_rate: int, chunk_s: float) -> Mapping[str, Track]:
     """The score track of each keyword over one stream (int16 [T])."""
-    labels: list[str] = list(detector.labels)  # type: ignore[attr-defined]
-    frame_s: float = detector.frame_s  # type: ignore[attr-defined]
     found = scores(detector, pcm, sample_rate)
-    times = row_times(len(found), round(frame_s * sample_rate), len(pcm), sample_rate, chunk_s)
-    return {k: Track(times, np.ascontiguousarray(found[:, i]), len(pcm) / sample_rate) for i, k in enumerate(labels)}
+    times = row_times(len(found), round(detector.frame_s * sample_rate), len(pcm), sample_rate, chunk_s)
+    length_s = len(pcm) / sample_rate
+    return {k: Track(times, np.ascontiguousarray(found[:, i]), length_s) for i, k in enumerate(detector.labels)}

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
-from torch import Tensor
 
 from kws import stream
 from kws.compose import Stream, compose
@@ -38,7 +37,7 @@ def source(entry: Entry) -> Source:
 
 
 def mine_pool(
-    detector: Callable[[Tensor], Tensor],
+    detector: stream.Listener,
     checkpoint: str,
     store: Store,
     pool: Sequence[int],
@@ -60,24 +59,24 @@ def mine_pool(
         progress: called after each pass with how many are done.
     """
     found = []
-    row_n = round(detector.frame_s * store.sample_rate)  # type: ignore[attr-defined]
+    rate = store.sample_rate
+    row_n = round(detector.frame_s * rate)
     for number in range(search.passes):
         rng = numpy_generator(search.seed, "mining", round_, number)
         order = [pool[i] for i in rng.permutation(len(pool))]
         clips, beds = [store.audio(i) for i in order], [store.audio(i) for i in noise]
-        made = compose(
-            clips, beds, rng, search.gap_s, search.snr_db, search.noise_db,
-            lead_s=search.clip_n / store.sample_rate, sample_rate=store.sample_rate,
-        )  # fmt: skip
+        lead_s = search.clip_n / rate  # so that a clip cut near the beginning scores as it did
+        made = compose(clips, beds, rng, search.gap_s, search.snr_db, search.noise_db, lead_s, rate)
         under = beds_at(made, beds)
-        scores = stream.scores(detector, made.pcm, store.sample_rate)
-        seconds = (np.arange(len(scores)) + 1) * row_n / store.sample_rate
-        for column, keyword in enumerate(detector.labels):  # type: ignore[attr-defined]
-            track = Track(seconds, np.ascontiguousarray(scores[:, column]), len(made.pcm) / store.sample_rate)
+        scores = stream.scores(detector, made.pcm, rate)
+        seconds = (np.arange(len(scores)) + 1) * row_n / rate
+        for column, keyword in enumerate(detector.labels):
+            track = Track(seconds, np.ascontiguousarray(scores[:, column]), len(made.pcm) / rate)
+            limit = mining_threshold(track, search.per_hour, search.min_score)
             for t in triggers(
                 made.pcm,
                 track.scores,
-                mining_threshold(track, search.per_hour, search.min_score),
+                limit,
                 search.clip_n,
                 search.post_n,
                 row_n,
@@ -94,7 +93,7 @@ def mine_pool(
                         kind=Kind.FALSE_TRIGGER,
                         keyword=keyword,
                         source=source(entry),
-                        offset_s=(t.start - piece.start) / store.sample_rate,
+                        offset_s=(t.start - piece.start) / rate,
                         score=t.score,
                         checkpoint=checkpoint,
                         run=run,

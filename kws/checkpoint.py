@@ -135,7 +135,7 @@ def read_model(path: Path) -> Model:
         net = recipe.net()
         net.load_state_dict(content["model"])
         detector = Detector(recipe.front_end(), net, recipe.labels, content["thresholds"], recipe.smooth_n)
+        held_out = [Source(hash_, name, Part(part)) for hash_, name, part in content.get("held_out", ())]
     except Exception as error:  # plain values of any kind may stand in a forged file
         raise KwsError(f"{path}: its net cannot be built ({first_line(error)})") from None
-    held_out = [Source(hash_, name, Part(part)) for hash_, name, part in content.get("held_out", ())]
     return Model(recipe, detector, content["hash"], content["facts"], held_out)

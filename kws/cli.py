@@ -85,9 +85,8 @@ def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
         except KwsError as error:
             fail(str(error))
         except OSError as error:  # a full disk, a folder that may not be written to
-            if error.filename is None:
-                raise
-            fail(f"{error.filename2 or error.filename}: {error.strerror}")
+            where = error.filename2 or error.filename
+            fail(f"{where}: {error.strerror}" if where else str(error))
 
     return task
 

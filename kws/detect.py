@@ -216,6 +216,7 @@ def calibrate(
     spans: Sequence[Span],
     rate_per_hour: float,
     refractory_s: float = 1.0,
+    passes: int = 1,
 ) -> Calibration:
     """Choose the threshold for a wanted rate on validation tracks, and say what they can vouch for.
 
@@ -228,14 +229,18 @@ def calibrate(
         spans: (start, end) in seconds of each event of `positive`.
         rate_per_hour: wanted false alarms per hour, 0 or more.
         refractory_s: seconds of silence after each firing.
+        passes: times that `negative` holds the same recordings under other noise. They help to place the threshold, but
+            are no new hours: hours, alarms (rounded up) and bound are those of one pass.
     """
     exact = threshold_for(negative, rate_per_hour, refractory_s)
     threshold = float(np.float32(exact))
     if threshold < exact:  # the next float32: no score lies between, so both count the same
         threshold = float(np.nextafter(np.float32(exact), np.float32(np.inf)))
     alarms = len(fires(negative.times, negative.scores, threshold, refractory_s))
-    hours, bound = negative.hours, poisson_upper(alarms, negative.hours)
+    alarms, hours = math.ceil(alarms / passes), negative.hours / passes
+    bound = poisson_upper(alarms, hours)
     note = f"{alarms} alarm{'s' * (alarms != 1)} in {hours:.2f} h shows only < {rate_text(bound)}/h"
+    note += f" (heard {passes} times, under other noise)" * (passes > 1)
     supported = rate_per_hour * hours >= 1
     if rate_per_hour == 0:
         note += "; no stream is long enough to show 0/h"

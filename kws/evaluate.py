@@ -84,7 +84,7 @@ def on_recordings(
     with console.progress("Calibrating", len(words) + passes) as tick:
         found = evaluate_part(detector, store, chosen, Part.VALIDATION, levels, passes, chunk_s, tick)
     calibrations = {
-        k: calibrate(h.negative, h.positive, h.spans, s.threshold.at_fa_per_hour, s.stream.refractory_s)
+        k: calibrate(h.negative, h.positive, h.spans, s.threshold.at_fa_per_hour, s.stream.refractory_s, passes)
         for k, h in found.items()
     }
     if not chosen.speech[Part.TEST]:

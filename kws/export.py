@@ -21,6 +21,8 @@ def run(cfg: DictConfig) -> None:
     if out.exists() and not s.force:
         raise KwsError(f"out={out}: there is such a file already; force=true overwrites it")
     model = checkpoint.read_model(Path(s.checkpoint))
+    if s.thresholds is None and "calibration" not in model.facts:
+        raise KwsError(f"thresholds=... must be given: {s.checkpoint} was never calibrated")
     if s.thresholds is not None:
         model.detector.thresholds = thresholds(s.thresholds, len(model.recipe.labels))
     export(model.detector, out, model.facts | {"checkpoint": model.hash})

@@ -88,7 +88,11 @@ def open_detector(path: Path) -> Any:
     if not path.is_file():
         raise KwsError(f"{path}: no such file; a checkpoint (model.pt) or an exported detector (detector.pt) is wanted")
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any("/code/" in name for name in archive.namelist()):
-                return load_exported(path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            raise KwsError(f"{path}: no detector that can be read; the file is damaged") from None
+        if any("/code/" in name for name in names):
+            return load_exported(path)
     return checkpoint.read_model(path).detector

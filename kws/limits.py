@@ -144,6 +144,11 @@ def check_train(c: TrainConfig) -> None:
             f"batch.clip_s={c.batch.clip_s}: allowed is at least max_keyword_s + end_s[1] = "
             f"{c.batch.max_keyword_s + c.batch.end_s[1]:g}"
         )
+    if c.augment.mel_masks * c.augment.mel_mask_n >= c.features.n_mels:
+        raise KwsError(
+            f"augment.mel_mask_n={c.augment.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
+            f"features.n_mels={c.features.n_mels} bands"
+        )
     if c.batch.positive_share + c.replay.share > 0.95:
         raise KwsError(
             f"replay.share={c.replay.share}: allowed is at most 0.95 - batch.positive_share = "
@@ -151,6 +156,11 @@ def check_train(c: TrainConfig) -> None:
         )
     if c.mining.first_at > c.mining.last_at:
         raise KwsError(f"mining.first_at={c.mining.first_at}: allowed is at most mining.last_at={c.mining.last_at}")
+    if c.compare_without_replay and (c.replay.buffer or not c.mining.rounds):
+        raise KwsError(
+            "compare_without_replay=true: allowed only with mining.rounds above 0 and no replay.buffer, since the arm "
+            "without replay begins where the other one first mined"
+        )
     if c.mining.rounds and not c.mining.pool_share:
         raise KwsError(
             f"mining.rounds={c.mining.rounds}: allowed is 0 with mining.pool_share=0: nothing could be mined"

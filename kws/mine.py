@@ -21,6 +21,8 @@ from kws.replay.mine import mining_threshold, triggers
 from kws.replay.rounds import source as source_of
 from kws.schema import MineConfig
 
+MOST = 10**7  # clips: as good as no limit
+
 
 def run(cfg: DictConfig) -> None:
     """Stream `streams` through `checkpoint` and keep the false triggers in `buffer`."""
@@ -29,15 +31,18 @@ def run(cfg: DictConfig) -> None:
     build.threads(s.threads)
     model = checkpoint.read_model(Path(s.checkpoint))
     files = sound_files(paths(s.streams, "streams"))
-    known = {one.hash: (one, "") for one in model.held_out}
+    known = {}
     if s.data.root:
+        s.data.sample_rate = model.recipe.sample_rate  # a sound is known by its samples at one rate
         for entry in build.store(s.data, console, build.recordings(s.data)).entries:
-            known[entry.hash] = (source_of(entry), entry.recording.text)
+            known[entry.hash] = (source_of(entry), f"{entry.recording.label} {entry.recording.text}")
+    known |= {one.hash: (one, "") for one in model.held_out}
     # All are heard before the first clip is kept: nothing is added beside an error, and one threshold is for all.
     heard = listen(s, model, known, files, console)
     limits = thresholds(s, model, heard)
     count, new = 0, 0
-    with Buffer(Path(s.buffer), s.capacity, model.recipe.sample_rate) as buffer:
+    capacity = s.capacity or MOST  # who mines by hand evicts nothing, unless told to
+    with Buffer(Path(s.buffer), capacity, model.recipe.sample_rate) as buffer:
         buffer.hold_out(one for one, _ in known.values() if one.part is not Part.TRAIN)
         buffer.admit(one.source for one in heard)
         for one in heard:
@@ -73,6 +78,7 @@ def listen(
     """
     heard: list[Heard] = []
     bad: list[BadAudio] = []
+    saying: list[str] = []
     with console.progress("Listening", len(files)) as tick:
         for number, file in enumerate(files):
             try:
@@ -84,15 +90,20 @@ def listen(
             source, text = known.get(hash_, (Source(hash_, str(file), Part.TRAIN), ""))
             train_only(source)
             if any(says(text, k) for k in model.recipe.labels):
-                raise KwsError(f"{source.name}: its transcript holds the keyword, so a trigger is no false one")
+                saying.append(source.name)  # a trigger there is no false one
+                continue
             scores = stream.scores(model.detector, after_silence(pcm, model), model.recipe.sample_rate)
             heard.append(Heard(file, source, text, len(pcm), scores))
             tick(number + 1)
-    if len(bad) > s.data.max_bad_share * len(files):
+    if len(bad) > s.data.max_bad_share * len(files) or len(bad) == len(files):
         raise KwsError(
             f"streams: {len(bad)} of {len(files)} recordings do not decode, more than data.max_bad_share="
             f"{s.data.max_bad_share:g}; first {bad[0].name}: {bad[0].reason}"
         )
+    if not heard:
+        raise KwsError(f"streams: nothing to mine; {saying[0]}: its transcript or label holds the keyword")
+    if saying:
+        console.warn(f"left out, their transcript or label holds a keyword: {len(saying)} recordings")
     for broken in bad:
         console.warn(f"{broken.name}: not read: {broken.reason}")
     if bad:

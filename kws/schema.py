@@ -186,7 +186,7 @@ class MineConfig:
     min_score: float
     max_per_recording: int
     post_s: float
-    capacity: int
+    capacity: int | None
     threads: int
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -72,6 +73,8 @@ def run(cfg: DictConfig) -> None:
     folder = Path(s.replay.buffer) if s.replay.buffer else out / "buffer"
     with Buffer(folder, s.replay.capacity, store.sample_rate) as buffer:
         buffer.hold_out(held_out(store))
+        # What will be mined is refused now, not after the training before the first round.
+        buffer.admit(source(store.entries[i]) for i in (*chosen.pool, *chosen.noise[Part.TRAIN]))
         r = Run(s, id_, out, recipe, build.plan(s, recipe.smooth_n), store, chosen, buffer, console, device)
         both = s.compare_without_replay and bool(r.plan.mining_steps)
         trained = [("with replay" if both else "", out, train_arm(r, "Training", out))]
@@ -104,7 +107,7 @@ def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
     state = checkpoint.read(state_file) if state_file.is_file() else None
     if state is not None and r.plan.mining_steps:
         r.buffer.rollback(r.id, state["rounds"])
-    replay = Snapshot(r.buffer, r.recipe.clip_n, r.device, None if state is None else state["replay"])
+    replay = snapshot(r, None if state is None else state["replay"])
     trainer = Trainer(net, front_end, drawer, replay, r.plan, lambda t, n: mine(r, t, n), state_file)
     if state is not None:
         trainer.load(state, replay)
@@ -147,7 +150,13 @@ def mine(r: Run, trainer: Trainer, number: int) -> Snapshot:
     trainer.replay.write_back(r.buffer)
     added = r.buffer.add(found)
     r.console.say(f"{len(found)} false triggers, {len(added.new)} new in the buffer, {len(added.evicted)} evicted")
-    return Snapshot(r.buffer, r.recipe.clip_n, r.device)
+    return snapshot(r)
+
+
+def snapshot(r: Run, state: Mapping[str, Any] | None = None) -> Snapshot:
+    """The buffer as this run may replay it: without clips of recordings that are keywords here."""
+    spoken = {r.store.entries[i].hash for lists in r.chosen.positives.values() for one in lists for i in one}
+    return Snapshot(r.buffer, r.recipe.clip_n, r.device, state, spoken)
 
 
 def fork(r: Run, folder: Path) -> None:
@@ -172,7 +181,8 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
     with r.console.progress(f"Calibrating{arm and ', '}{arm}", len(r.recipe.labels) + passes) as tick:
         heard = evaluate_part(detector, r.store, r.chosen, Part.VALIDATION, levels, passes, r.s.stream.chunk_s, tick)
         calibrations = {
-            k: calibrate(h.negative, h.positive, h.spans, r.s.threshold.at_fa_per_hour, t) for k, h in heard.items()
+            k: calibrate(h.negative, h.positive, h.spans, r.s.threshold.at_fa_per_hour, t, passes)
+            for k, h in heard.items()
         }
     detector.thresholds = [calibrations[k].threshold for k in r.recipe.labels]
     facts = {

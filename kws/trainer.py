@@ -124,7 +124,7 @@ class Trainer:
         n_positive = max(1, n_positive)
         wanted = stochastic_round(share * p.batch_size, generator(p.seed, "share", step))
         chosen = self.replay.draw(wanted, p.alpha, generator(p.seed, "replay", step))
-        n_fresh = p.batch_size - n_positive - len(chosen)
+        n_fresh = max(0, p.batch_size - n_positive - len(chosen))
         batch = self.drawer.draw(n_positive, n_fresh, self.replay.bank, chosen, generator(p.seed, "batch", step))
 
         hop = self.front_end.hop_n * self.net.stride

@@ -186,6 +186,17 @@ def test_calibration_of_a_short_stream_says_what_it_cannot_know() -> None:
     assert "no stream is long enough" in calibrate(negative, None, [], 0).note
 
 
+def test_passes_over_the_same_recordings_are_no_new_hours() -> None:
+    scores = np.zeros(360_000)
+    scores[[1000, 90_000, 200_000]] = 0.2, 0.4, 0.6
+    once, thrice = (calibrate(track(scores), None, [], 2.5, passes=n) for n in (1, 3))
+    assert (thrice.threshold, thrice.false_alarms) == (once.threshold, 1)
+    assert thrice.hours == pytest.approx(once.hours / 3)
+    assert thrice.fa_upper95 > once.fa_upper95
+    assert (once.supported, thrice.supported) == (True, False)
+    assert "heard 3 times" in thrice.note
+
+
 def test_calibration_of_a_long_stream() -> None:
     negative = np.zeros(720_000)
     negative[[1000, 50_000, 90_000]] = 0.2, 0.4, 0.6

@@ -118,8 +118,16 @@ def test_a_transcript_with_the_keyword_is_refused(cli, run, tones, mined):
     before = rows(mined)
     said = mine(cli, run, mined, tones / "says.flac", f"data.root={tones}")
     assert said.code == 2
-    assert "says.flac: its transcript" in said.err
+    assert "says.flac: its transcript or label" in said.err
     assert rows(mined) == before
+
+
+def test_a_recording_of_the_keyword_is_no_false_trigger(cli, run, tones, tmp_path):
+    word = next(iter(sorted(tones.glob("*beep*train*.flac"))))
+    said = mine(cli, run, tmp_path / "new", f"[{word},{tones}/speech-train-0.flac]", f"data.root={tones}", "at_score=0")
+    assert said.code == 0, said.err
+    assert "1 recordings" in said.err
+    assert {row.source.name for row in rows(tmp_path / "new")} == {"speech-train-0.flac"}
 
 
 def test_a_folder_is_searched_through(cli, run, tones, tmp_path):

@@ -100,6 +100,14 @@ def test_what_was_learned_is_written_back_and_steers_the_draws(buffer: Buffer) -
     assert torch.equal(again.draw(3, 1.0, rng(5)), snapshot.draw(3, 1.0, rng(5)))
 
 
+def test_clips_of_what_is_a_keyword_here_are_left_out(buffer: Buffer) -> None:
+    rows = buffer.rows()
+    spoken = {rows[1].source.hash}
+    left = Snapshot(buffer, 400, CPU, spoken=spoken).hashes
+    assert left == [r.hash for r in rows if r.source.hash not in spoken]
+    assert len(left) < len(rows)
+
+
 def test_a_clip_that_was_not_drawn_has_no_last_loss(buffer: Buffer) -> None:
     Snapshot(buffer, 400, CPU).write_back(buffer)
     assert [row.last_loss for row in buffer.rows()] == [None, None, None]

@@ -1,6 +1,6 @@
 """The buffer as training sees it: its clips on the device, and what training learns about their priorities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,16 +21,24 @@ class Snapshot:
         device: where the sound goes.
         state: what `state()` gave, to go on with the very clips and priorities of a checkpoint; None: as the buffer
             has them now.
+        spoken: hashes of recordings of the keywords: a negative of another run may be one of them, its clips are left
+            out.
 
     Raises:
         KwsError: a clip of the checkpoint is no longer in the buffer.
     """
 
     def __init__(
-        self, buffer: Buffer, clip_n: int, device: torch.device, state: Mapping[str, Any] | None = None
+        self,
+        buffer: Buffer,
+        clip_n: int,
+        device: torch.device,
+        state: Mapping[str, Any] | None = None,
+        spoken: Collection[str] = (),
     ) -> None:
         rows = {row.hash: row for row in buffer.rows()}
-        self.hashes: list[str] = list(rows) if state is None else list(state["hashes"])
+        fit = [h for h, row in rows.items() if not any(s.hash in spoken for s in (row.source, *row.mixed_with))]
+        self.hashes: list[str] = fit if state is None else list(state["hashes"])
         gone = [h for h in self.hashes if h not in rows]
         if gone:
             raise KwsError(f"{buffer.folder}: clip {gone[0]} of the checkpoint is no longer active there")

@@ -16,7 +16,7 @@ FREE = (
     "device",
     "threads",
     "data.cache",
-)  # may differ when a run goes on; they do not change what is learned
+)  # may differ when a run goes on; other threads or devices round otherwise
 
 
 def claim(out: Path, config: str) -> str:

@@ -10,7 +10,7 @@ from kws import stream
 from kws.compose import Stream, compose
 from kws.detect import Track
 from kws.replay.buffer import Found, Kind, Source
-from kws.replay.mine import mining_threshold, triggers
+from kws.replay.mine import Trigger, mining_threshold, triggers
 from kws.seeding import numpy_generator
 from kws.store import Entry, Store
 
@@ -84,28 +84,43 @@ def mine_pool(
                 search.max_per_recording,
             ):
                 piece, end = made.pieces[t.source], t.start + search.clip_n
+                entry = store.entries[order[piece.index]]
+                # The guard must know every recording that can be heard in the clip.
                 heard = {order[p.index] for p in made.pieces if p.start < end and p.start + p.n_samples > t.start}
                 heard |= {noise[i] for i in under(t.start, end)}
-                entry = store.entries[order[piece.index]]
-                found.append(
-                    Found(
-                        pcm=t.pcm,
-                        kind=Kind.FALSE_TRIGGER,
-                        keyword=keyword,
-                        source=source(entry),
-                        offset_s=(t.start - piece.start) / rate,
-                        score=t.score,
-                        checkpoint=checkpoint,
-                        run=run,
-                        round=round_,
-                        text=entry.recording.text,
-                        # The guard must know every recording that can be heard in the clip.
-                        mixed_with=tuple(source(store.entries[i]) for i in sorted(heard - {order[piece.index]})),
-                        mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
-                    )
-                )
+                beside = [store.entries[i] for i in sorted(heard - {order[piece.index]})]
+                offset_s = (t.start - piece.start) / rate
+                found.append(as_found(t, keyword, entry, offset_s, beside, piece.snr_db, checkpoint, run, round_))
         progress(number + 1)
     return found
+
+
+def as_found(
+    trigger: Trigger,
+    keyword: str,
+    entry: Entry,
+    offset_s: float,
+    beside: Sequence[Entry],
+    snr_db: float,
+    checkpoint: str,
+    run: str,
+    round_: int,
+) -> Found:
+    """A trigger as the buffer wants it; `beside` are the other recordings that can be heard in it."""
+    return Found(
+        pcm=trigger.pcm,
+        kind=Kind.FALSE_TRIGGER,
+        keyword=keyword,
+        source=source(entry),
+        offset_s=offset_s,
+        score=trigger.score,
+        checkpoint=checkpoint,
+        run=run,
+        round=round_,
+        text=entry.recording.text,
+        mixed_with=tuple(source(other) for other in beside),
+        mix={"snr_db": float(snr_db)} if np.isfinite(snr_db) else {},
+    )
 
 
 def piece_at(made: Stream) -> Callable[[int], int]:

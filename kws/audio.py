@@ -153,19 +153,6 @@ def loudest_rms(x: NDArray[np.float32], window: int = 512) -> float:
     return float(np.sqrt((x[: n * window].reshape(n, window) ** 2).mean(axis=1).max())) if n else 0.0
 
 
-def trim_bounds(x: NDArray[np.float32], top_db: float = 30) -> tuple[int, int]:
-    """First sample and end of what lies within `top_db` of the loudest frame (`librosa.effects.trim`).
-
-    Args:
-        x: samples.
-        top_db: dB below the loudest frame that counts as silence, above 0.
-
-    Shape: x float32 [T]; returns (start, end) with 0 <= start <= end <= T, in steps of 512 samples.
-    """
-    start, end = librosa.effects.trim(x, top_db=top_db)[1]
-    return int(start), int(end)
-
-
 def keyword_bounds(x: NDArray[np.float32], sample_rate: int, longest_s: float) -> tuple[int, int]:
     """Where the keyword lies in a recording of it: trimmed harder and harder until no more than `longest_s` is left.
 

@@ -1,6 +1,6 @@
 """Clips resident on the device: a batch of windows is one gather."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,10 +27,20 @@ class Bank:
     ) -> None:
         padded = np.zeros(len(pcm) + 2 * longest_n, np.int16)  # a window may hang over either end
         padded[longest_n : longest_n + len(pcm)] = pcm
-        self.pcm = torch.from_numpy(padded).to(device)
+        self._keep(torch.from_numpy(padded).to(device), starts, lengths, longest_n, None)
+
+    def _keep(
+        self,
+        pcm: Tensor,
+        starts: Sequence[int],
+        lengths: Sequence[int],
+        longest_n: int,
+        read: Callable[[int], np.ndarray] | None,
+    ) -> None:
+        self.pcm, self.device, self._read = pcm, pcm.device, read
         self.starts = torch.tensor(list(starts), dtype=torch.long) + longest_n
         self.lengths = torch.tensor(list(lengths), dtype=torch.long)
-        self.device = torch.device(device)
+        self._here = torch.full((len(self.starts),), read is None)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -43,11 +53,41 @@ class Bank:
         pcm = np.concatenate(clips) if clips else np.zeros(0, np.int16)
         return cls(pcm, starts, lengths, longest_n, device)
 
+    @classmethod
+    def lazy(
+        cls,
+        lengths: Sequence[int],
+        read: Callable[[int], np.ndarray],
+        longest_n: int,
+        device: torch.device | str = "cpu",
+    ) -> "Bank":
+        """A bank that reads a clip when a window first asks for it; on a CPU what was never read takes no memory.
+
+        Args:
+            lengths: of the clips, samples.
+            read: the sound of a clip, int16 of its length.
+            longest_n, device: as above.
+        """
+        bank = cls.__new__(cls)
+        starts = np.concatenate([[0], np.cumsum(lengths)])[:-1].astype(int).tolist() if lengths else []
+        pcm = torch.empty(sum(lengths) + 2 * longest_n, dtype=torch.int16, device=device)
+        bank._keep(pcm, starts, lengths, longest_n, read)
+        return bank
+
+    def _fill(self, index: Tensor) -> None:
+        if self._read is None:
+            return
+        for i in index[~self._here[index]].tolist():
+            start = int(self.starts[i])
+            self.pcm[start : start + int(self.lengths[i])] = torch.from_numpy(self._read(i)).to(self.device)
+            self._here[i] = True
+
     def window(self, index: Tensor, offset: Tensor, n: int) -> Tensor:
         """`n` samples of each clip from `offset` (may be negative or run past the end: silence there), in [-1, 1].
 
         Shape: index, offset int64 [B], on the CPU; returns float32 [B, n] on the device.
         """
+        self._fill(index)
         begin = -offset
         end = self.lengths[index] - offset
         place = (self.starts[index] + offset).clamp(0, len(self.pcm) - n)

@@ -76,19 +76,28 @@ class Detector(nn.Module):
 
         Shape: pcm float32 [n] in [-1, 1], n from 0 up; returns float32 [rows, K] in [0, 1].
         """
+        return self.hear(pcm)[0]
+
+    def hear(self, pcm: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows that this chunk completes, and what the model's head saw at each.
+
+        Shape: pcm float32 [n] in [-1, 1], n from 0 up; returns float32 [rows, K] in [0, 1] and [rows, C].
+        """
         with torch.no_grad():
             heard = torch.cat([self.tail, pcm.to(self.tail.device)])
             rows_n = (heard.shape[0] - self.context_n) // self.block_n
             if rows_n == 0:
                 self.tail = heard
-                return torch.zeros(0, len(self.labels), device=heard.device)
+                nothing = torch.zeros(0, len(self.labels), device=heard.device)
+                return nothing, torch.zeros(0, self.model.head.in_channels, device=heard.device)
             used = rows_n * self.block_n
             x = self.features(heard[: self.context_n + used].unsqueeze(0))
-            logits, self.cache = self.model(x, self.cache)
+            hidden, self.cache = self.model.hidden(x, self.cache)
+            logits = self.model.head(hidden)
             self.tail = heard[used:]
             scores = torch.cat([self.recent, torch.sigmoid(logits[0].t())])
             self.recent = scores[scores.shape[0] - (self.smooth_n - 1) :]
-            return scores.unfold(0, self.smooth_n, 1).mean(-1)
+            return scores.unfold(0, self.smooth_n, 1).mean(-1), hidden[0].t()
 
 
 def folded(model: DSTCN) -> DSTCN:

@@ -1,6 +1,6 @@
 """Scores of hours of audio in one pass: the detector itself, fed in large chunks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kws.audio import to_float
 from kws.detect import Track
+from kws.detector import Detector
 
 PASS_S = 20.0  # chunk of a pass: large enough that the convolutions, not their calls, cost the time
 
@@ -39,6 +40,29 @@ def scores(detector: Listener, pcm: np.ndarray, sample_rate: int, chunk_s: float
     step = max(1, round(chunk_s * sample_rate))
     rows = [detector(torch.from_numpy(to_float(pcm[i : i + step]))).cpu() for i in range(0, max(1, len(pcm)), step)]
     return torch.cat(rows).numpy()
+
+
+def heard(
+    detector: Detector, pcm: np.ndarray, sample_rate: int, of: Callable[[Tensor], Tensor]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every score row of a stream, and what `of` makes of the hidden layer at each: an hour of that would fill memory.
+
+    Args:
+        detector: it is reset first.
+        pcm: int16 [T].
+        sample_rate: Hz.
+        of: from float32 [rows, C] to [rows].
+
+    Shape: returns float32 [rows, K] and [rows].
+    """
+    detector.reset()
+    step = round(PASS_S * sample_rate)
+    found, made = [], []
+    for i in range(0, max(1, len(pcm)), step):
+        rows, hidden = detector.hear(torch.from_numpy(to_float(pcm[i : i + step])))
+        found.append(rows.cpu())
+        made.append(of(hidden).cpu())
+    return torch.cat(found).numpy(), torch.cat(made).numpy()
 
 
 def row_times(rows_n: int, row_samples: int, stream_n: int, sample_rate: int, chunk_s: float) -> np.ndarray:

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from kws import config
 from kws.detector import Detector
 from kws.exporting import export, load_exported
-from kws.features import LogMel
+from kws.features import LogMel, clip_features
 from kws.models import DSTCN
-from kws.trainer import clip_features
 
 
 @pytest.fixture(scope="module")

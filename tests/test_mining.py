@@ -12,15 +12,16 @@ from nets import random_detector, sound
 
 from kws import stream
 from kws.audio import content_hash, to_float, to_int16
-from kws.detect import Track, fires
 from kws.manifest import Part, Recording
-from kws.replay.buffer import Buffer, Found
-from kws.replay.mine import mining_threshold, peaks, triggers
+from kws.replay.buffer import Buffer, Found, Kind
+from kws.replay.hear import hear_clips
+from kws.replay.mine import by_lot, choose, peaks, triggers
+from kws.replay.neighbours import nearness
 from kws.replay.rounds import Search, mine_pool
 from kws.store import Entry, Store
 
 RATE, ROW_N, CLIP_N, POST_N = 16000, 320, 9600, 3200
-SEARCH = Search(0, 2, (0.0, 20.0), (-45.0, -20.0), 0.1, 20000.0, 0.05, 3, CLIP_N, POST_N)
+SEARCH = Search(0, 2, (0.0, 20.0), (-45.0, -20.0), 0.1, 20000.0, 0.05, 1, 0.0, 0.0, 3, CLIP_N, POST_N)
 ROW = (CLIP_N - POST_N) // ROW_N - 1  # of a clip, where its trigger is
 
 
@@ -44,25 +45,54 @@ def test_each_high_row_is_a_peak_or_beside_a_higher_one(scores: list[float], apa
         assert score < 0.5 or any(abs(i - k) <= apart_n and scores[k] >= score for k in kept)
 
 
-def test_the_threshold_finds_so_many_but_not_below_the_lowest() -> None:
-    scores = np.random.default_rng(0).random(9000).astype(np.float32)
-    track = Track(np.linspace(0.02, 180.0, 9000), scores, 180.0)
-    threshold = mining_threshold(track, 400, 0.05)
-    assert 18 <= len(fires(track.times, scores, threshold)) <= 20
-    assert mining_threshold(track, 400, 0.9999) == 0.9999
+def test_every_band_gives_as_much_until_it_is_empty() -> None:
+    scores = np.array([0.99, 0.98, 0.97, 0.96, 0.95, 0.7, 0.3, 0.2, 0.1], np.float32)
+    rng = np.random.default_rng(0)
+    kept = scores[choose(scores, 5, 0.0, 4, rng)]
+    assert kept.tolist() == sorted(kept.tolist(), reverse=True)
+    assert (kept >= 0.75).sum() == 2, "the first of each band and then the second, the higher band first"
+    assert np.float32(0.7) in kept
+    assert np.float32(0.3) in kept
+    assert (kept < 0.25).sum() == 1
+    everything = choose(scores, 100, 0.0, 4, rng)
+    assert sorted(everything.tolist()) == list(range(9))
+    assert choose(scores[:0], 5, 0.0, 4, rng).tolist() == []
+
+
+def test_one_band_keeps_the_highest() -> None:
+    scores = np.random.default_rng(1).random(50).astype(np.float32)
+    kept = choose(scores, 7, 0.0, 1, np.random.default_rng(0))
+    assert kept.tolist() == np.argsort(-scores)[:7].tolist()
+
+
+def test_within_a_band_it_is_drawn_by_lot() -> None:
+    scores = np.linspace(0.9, 1.0, 40).astype(np.float32)
+    drawn = {tuple(sorted(choose(scores, 5, 0.0, 4, np.random.default_rng(n)).tolist())) for n in range(20)}
+    assert len(drawn) > 10
+
+
+def test_the_reserve_keeps_its_distance() -> None:
+    taken = np.array([100, 500])
+    found = by_lot(1000, taken, 8, 20, np.random.default_rng(0)).tolist()
+    assert len(found) == 8
+    everything = sorted([*found, *taken.tolist()])
+    assert min(b - a for a, b in zip(everything, everything[1:], strict=False)) > 20
+    assert by_lot(0, taken[:0], 8, 20, np.random.default_rng(0)).tolist() == []
+    assert len(by_lot(30, np.array([15]), 8, 20, np.random.default_rng(0))) == 0, "there is no room"
 
 
 def test_triggers_by_hand() -> None:
     pcm = np.arange(1, 101, dtype=np.int16)  # rows of 5 samples: 20 of them
     scores = np.zeros(20, np.float32)
     scores[[1, 5, 9, 13, 19]] = [0.99, 0.6, 0.9, 0.8, 0.7]
-    found = triggers(pcm, scores, 0.5, 20, 5, 5, lambda sample: -1 if 60 <= sample < 70 else sample // 50, 2)
+    rows = peaks(scores, 0.5, 1)
+    found = triggers(pcm, scores, rows, 20, 5, 5, lambda sample: -1 if 60 <= sample < 70 else sample // 50, 2)
     # Row 1 has no past; row 13 lies in no recording; the others are the best of their recordings.
     assert [(t.start, t.source, t.row) for t in found] == [(35, 0, 2), (85, 1, 2), (15, 0, 2)]
     assert [t.score for t in found] == pytest.approx([0.9, 0.7, 0.6])
     assert found[0].pcm.tolist() == list(range(36, 56))
     assert found[1].pcm.tolist() == [*range(86, 101), 0, 0, 0, 0, 0], "what follows the stream is silence"
-    assert [t.start for t in triggers(pcm, scores, 0.5, 20, 5, 5, lambda _: 0, 2)] == [35, 55]
+    assert [t.start for t in triggers(pcm, scores, rows, 20, 5, 5, lambda _: 0, 2)] == [35, 55]
 
 
 def rescored(pcm: np.ndarray, column: int, row: int = ROW) -> float:
@@ -74,7 +104,7 @@ def test_a_trigger_scores_again_as_it_did() -> None:
     assert random_detector().reach_n <= CLIP_N - POST_N
     pcm = to_int16(sound(80000).numpy())
     scores = stream.scores(random_detector(), pcm, RATE)
-    found = triggers(pcm, scores[:, 1].copy(), 0.0, CLIP_N, POST_N, ROW_N, lambda _: 0, 100)
+    found = triggers(pcm, scores[:, 1], peaks(scores[:, 1], 0.0, (CLIP_N // ROW_N) // 2), CLIP_N, POST_N, ROW_N, lambda _: 0, 100)
     assert len(found) >= 8
     beside = [abs(rescored(t.pcm, 1, t.row - 1) - t.score) for t in found]
     assert np.median(beside) > 1e-3, "a row beside must not pass for the right one"
@@ -169,3 +199,23 @@ def test_the_buffer_takes_what_a_round_finds(store: Store, tmp_path: Path) -> No
         added = buffer.add(found)
         assert len(added.new) == len({content_hash(one.pcm) for one in found}) == len(buffer)
         np.testing.assert_array_equal(buffer.audio(added.new[0]), found[0].pcm)
+
+
+def test_the_reserve_brings_what_does_not_trigger(store: Store) -> None:
+    nothing = replace(SEARCH, min_score=1.0, per_hour=2000.0)
+    assert mined(store, nothing) == []
+    spare = mined(store, replace(nothing, reserve=1.0))
+    assert len(spare) > 3
+    assert all(one.score is not None and one.score < 1.0 for one in spare)
+
+
+def test_neighbours_come_whatever_they_score(store: Store) -> None:
+    search = replace(SEARCH, min_score=1.0, neighbours=5000.0, passes=1)
+    _, vectors = hear_clips(random_detector(), [store.audio(2)])
+    found = mine_pool(random_detector(), "weights", store, range(6), [], search, "run", 1, nearness(vectors))
+    assert {one.kind for one in found} == {Kind.NEIGHBOUR}
+    first = found[0]
+    assert first.source.name == f"{HZ[2]}.wav", "the recording itself is nearest to itself"
+    for one in found:
+        column = ["alexa", "computer"].index(one.keyword)
+        assert rescored(one.pcm, column) == pytest.approx(one.score, abs=1e-5)

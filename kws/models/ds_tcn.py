@@ -76,10 +76,10 @@ class DSTCN(nn.Module):
         device = self.head.weight.device
         return [torch.zeros(batch, c, n, device=device) for c, n in self.cache_shapes]
 
-    def forward(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Logits of the frames `x` that follow what `cache` remembers.
+    def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """What the head sees of the frames `x` that follow what `cache` remembers.
 
-        Shape: x [B, M, N], N a multiple of the stride; returns logits [B, K, N / stride] and the next cache.
+        Shape: x [B, M, N], N a multiple of the stride; returns [B, C, N / stride] and the next cache.
         """
         past = torch.cat([cache[0], self.norm_in(x)], 2)
         following = [past[:, :, past.shape[2] - self.past_n :]]
@@ -87,4 +87,12 @@ class DSTCN(nn.Module):
         for i, block in enumerate(self.blocks):
             y, kept = block(y, cache[i + 1])
             following.append(kept)
+        return y, following
+
+    def forward(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Logits of the frames `x` that follow what `cache` remembers.
+
+        Shape: x [B, M, N], N a multiple of the stride; returns logits [B, K, N / stride] and the next cache.
+        """
+        y, following = self.hidden(x, cache)
         return self.head(y), following

@@ -1,12 +1,13 @@
 """The replay buffer on disk: hard clips, where each came from, and how much it asks to be drawn."""
 
 import math
+import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypedDict
+from types import MappingProxyType, TracebackType
+from typing import Any, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,13 @@ from kws.audio import content_hash
 from kws.errors import KwsError, LeakError
 from kws.manifest import Part
 from kws.replay import files
-from kws.replay.clip import Found, Kind, Row, Source, State, check_found
-from kws.replay.index import Index
+from kws.replay.clip import Decision, Found, Kind, Row, Source, State, check_found
+from kws.replay.index import Dossier, Index, as_blob
+from kws.replay.keep import Clips, Eviction, Limits, surplus
+from kws.replay.near import Sounds, near_duplicates
+from kws.replay.quarantine import suspicion
 
-__all__ = ["Added", "Buffer", "Found", "Kind", "Row", "Source", "State", "Stats"]
+__all__ = ["Added", "Buffer", "Decision", "Found", "Kind", "Limits", "Row", "Source", "State", "Stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +31,27 @@ class Added:
 
     Args:
         new: clips that are in now and were not, also where they came back or had to go again at once.
-        known: how many others there were, in the buffer already or twice in the batch.
+        known: how many others were in the buffer already, twice in the batch, or rejected by a person before.
         evicted: clips that are out now.
+        near: how many repeat another clip nearly, and are not kept.
+        quarantined: those of `new` that are suspected to hold the keyword.
     """
 
     new: list[str]
     known: int
     evicted: list[str]
+    near: int = 0
+    quarantined: list[str] = field(default_factory=list)
 
 
 class Stats(TypedDict):
-    """The active clips in figures; `by_source` holds the ten recordings with the most."""
+    """The active clips in figures; `by_source` holds the ten recordings with the most, `by_state` counts all."""
 
     clips: int
     hours: float
     by_kind: dict[str, int]
     by_source: list[tuple[str, int]]
+    by_state: dict[str, int]
 
 
 class Buffer:
@@ -53,17 +62,24 @@ class Buffer:
 
     Args:
         folder: where it lies; made where it is not there.
-        capacity: most active clips after an `add`, at least 1.
+        limits: what the active clips are held to by each round, and the quarantined ones on their own.
         sample_rate: Hz of the clips.
+        overlap, cosine: from which on two clips repeat each other; see `near_duplicates`. Above 1: only equal ones do.
 
     Raises:
-        KwsError: capacity below 1, or a folder whose index has another sample rate or an unknown version.
+        KwsError: a folder whose index has another sample rate or an unknown version.
     """
 
-    def __init__(self, folder: Path, capacity: int = 2000, sample_rate: int = 16000) -> None:
-        if capacity < 1:
-            raise KwsError(f"replay.capacity={capacity}: at least 1 expected")
-        self.folder, self.capacity, self.sample_rate = folder, capacity, sample_rate
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits | None = None,
+        sample_rate: int = 16000,
+        overlap: float = 2.0,
+        cosine: float = 2.0,
+    ) -> None:
+        self.folder, self.limits, self.sample_rate = folder, limits or Limits(), sample_rate
+        self.overlap, self.cosine = overlap, cosine
         self._clips = folder / "clips"
         try:
             self._clips.mkdir(parents=True, exist_ok=True)
@@ -89,6 +105,75 @@ class Buffer:
     def rows(self, state: str | None = State.ACTIVE) -> list[Row]:
         """The clips in this state, in the order they came in; None: in any."""
         return self._index.rows(state)
+
+    def drawable(self, but: Collection[str] = ()) -> list[sqlite3.Row]:
+        """What a draw must know of the active clips, in the order they came in; quick where there are many.
+
+        Args:
+            but: hashes of recordings; clips in which one of them can be heard are left out.
+
+        Returns:
+            lines with hash, kind, n_samples, priority and times_drawn.
+        """
+        sql = "SELECT hash, kind, n_samples, priority, times_drawn FROM clips WHERE state = ? ORDER BY id"
+        left_out = self._index.clips_from(but)
+        return [line for line in self._index.read(sql, State.ACTIVE) if line["hash"] not in left_out]
+
+    def held_out(self) -> list[Source]:
+        """The recordings that nothing may come from."""
+        return self._index.held_out()
+
+    def score_history(self) -> list[sqlite3.Row]:
+        """Each time a checkpoint heard a clip again, in that order: lines with hash, run, round and score."""
+        return self._index.read("SELECT hash, run, round, score FROM scores ORDER BY id")
+
+    def dossiers(self, wanted: Callable[[Row], bool] = lambda _: True) -> Generator[tuple[Row, Dossier]]:
+        """All that is known of the clips that are `wanted`, in the order they came in, as of one moment.
+
+        Until it is done or closed, this object may not write; others may.
+        """
+        with self._index.reading():
+            for row in self._index.rows(None):
+                if wanted(row):
+                    yield row, self._index.dossier(row.hash)
+
+    def restore(
+        self,
+        held_out: Iterable[Source],
+        dossiers: Iterable[Dossier],
+        sound: Callable[[str, int], NDArray[np.int16] | None],
+    ) -> tuple[int, int]:
+        """Take in clips as another buffer knew them; all or nothing, nothing is evicted for them.
+
+        What this buffer knows of a clip stays as it is, but for the recordings that it can be found in.
+
+        Args:
+            held_out: validation and test recordings to bar.
+            dossiers: the clips; checked by the caller.
+            sound: gives that of a clip by hash and length in samples, checked; None where the clip comes without.
+
+        Returns:
+            How many clips are new, and how many were known.
+
+        Raises:
+            LeakError: a clip comes from a recording that this buffer or the other one holds out.
+            OSError: the disk is full or fails.
+        """
+        with self._index.writing():
+            self._index.hold_out(held_out)
+            new: dict[str, int] = {}
+            known = 0
+            for dossier in dossiers:
+                if self._index.put(dossier):
+                    new[dossier.clip["hash"]] = dossier.clip["n_samples"]
+                else:
+                    known += 1
+            if leaks := self._index.leaks():
+                raise LeakError(leaks[0])
+            files.save(
+                self._clips, ((c, pcm) for c, n in new.items() if (pcm := sound(c, n)) is not None), self.sample_rate
+            )
+        return len(new), known
 
     def path(self, clip: str) -> Path:
         """Where the file of a clip lies."""
@@ -124,14 +209,16 @@ class Buffer:
         """Raise LeakError, as `add` would, where one of these recordings is not for training; adds nothing."""
         self._index.refuse_held_out(sources)
 
-    def add(self, found: Sequence[Found]) -> Added:
+    def add(self, found: Sequence[Found], suspect_from: Mapping[str, float] = MappingProxyType({})) -> Added:
         """Take in the clips of one round, all or none; new ones get the top priority (Schaul et al., 2016).
 
-        Over capacity the lowest priorities go, the oldest first among equals; of the batch itself only what
-        exceeds the capacity alone, the lowest scores first. An evicted clip that is found again is new again.
+        Of clips that repeat each other the harder stays, and what is in already stays before what comes. What is in
+        quarantine, or was rejected by a person, keeps its repetitions out too. A clip that was evicted or retired and
+        is found again is new again.
 
         Args:
             found: clips of one run and round.
+            suspect_from: by keyword, the score from which a clip goes to quarantine; see `suspicion`.
 
         Raises:
             LeakError: a clip comes from, or is mixed with, a recording that is not for training.
@@ -144,19 +231,138 @@ class Buffer:
             return Added([], 0, [])
         if len({(one.run, one.round) for one in found}) > 1:
             raise KwsError("replay: the clips of a batch must be of one run and round")
+        run, round_ = found[0].run, int(found[0].round)
         hashes = [content_hash(one.pcm) for one in found]
         with self._index.writing():
             self._index.refuse_held_out(s for one in found for s in (one.source, *one.mixed_with))
-            states, top = self._index.states(), self._index.top_priority()
+            standing, top = self._index.standing(hashes), self._index.top_priority()
             fresh: dict[str, Found] = {}
             for clip, one in zip(hashes, found, strict=True):
-                if states.get(clip) != State.ACTIVE:
+                state, decision = standing.get(clip, (State.EVICTED, Decision.NONE))
+                if state in (State.EVICTED, State.RETIRED) and decision is not Decision.REJECTED:
                     fresh.setdefault(clip, one)
-            files.save(self._clips, {clip: one.pcm for clip, one in fresh.items()}, self.sample_rate)
+            known = len(found) - len(fresh)
+            repeated = self._repeated(fresh)
+            fresh = {clip: one for clip, one in fresh.items() if clip not in repeated}
+            files.save(self._clips, ((clip, one.pcm) for clip, one in fresh.items()), self.sample_rate)
+            quarantined = []
             for clip, one in zip(hashes, found, strict=True):
+                if clip in repeated:
+                    continue
                 self._index.find(clip, one, top if fresh.get(clip) is one else None)
-            evicted = self._index.evict_surplus(self.capacity, found[0].run, int(found[0].round), fresh)
-        return Added(list(fresh), len(found) - len(fresh), evicted)
+                released = standing.get(clip, (None, Decision.NONE))[1] is Decision.RELEASED
+                why = "" if released else suspicion(one.kind, one.keyword, one.text, one.score, suspect_from)
+                if fresh.get(clip) is one and why:
+                    self._index.move(clip, State.QUARANTINED, why, run, round_)
+                    quarantined.append(clip)
+            evicted = self._hold(run, round_)
+        return Added(list(fresh), known, evicted, len(repeated), quarantined)
+
+    def _repeated(self, fresh: Mapping[str, Found]) -> set[str]:
+        """Those of the clips that nearly repeat another one of them, or one that is here."""
+        if min(self.overlap, self.cosine) > 1 or not fresh:
+            return set()
+        order = sorted(fresh, key=lambda clip: -math.inf if (score := fresh[clip].score) is None else -score)
+        new = [fresh[clip] for clip in order]
+        # Only what one and the same model made of two sounds can be compared.
+        checkpoint = next((one.checkpoint for one in new if one.embedding is not None), "")
+        known = [one.embedding if one.checkpoint == checkpoint else None for one in new]
+        wanted = "e.vector" if self.cosine <= 1 else "NULL"  # they take long to read
+        sql = f"""SELECT c.recording, c.offset_s, c.n_samples, {wanted}
+            FROM clips c LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = ?
+            WHERE c.state IN (?, ?) OR c.decision = ?"""
+        old = self._index.read(sql, checkpoint, State.ACTIVE, State.QUARANTINED, Decision.REJECTED)
+        sounds = Sounds(
+            [one.source.hash for one in new],
+            np.array([one.offset_s for one in new]),
+            np.array([len(one.pcm) / self.sample_rate for one in new]),
+            matrix([None if vector is None else as_blob(vector) for vector in known]),
+        )
+        recording, offset_s, n_samples, vector = columns(old, 4)
+        here = Sounds(
+            recording,
+            np.array(offset_s, np.float64),
+            np.array(n_samples, np.float64) / self.sample_rate,
+            matrix(vector),
+        )
+        return {order[i] for i in near_duplicates(sounds, here, self.overlap, self.cosine)}
+
+    def _hold(self, run: str, round_: int) -> list[str]:
+        """Evict what exceeds the limits, of the active clips and of those in quarantine; returns what went."""
+        evicted = []
+        wanted = "vector" if self.limits.eviction == Eviction.BALANCED else "NULL"  # they take long to read
+        sql = f"""SELECT hash, kind, recording, n_samples, coalesce(score_now, score), {wanted}
+            FROM clips LEFT JOIN embeddings e USING (hash) WHERE state = ? ORDER BY id"""
+        for state in (State.ACTIVE, State.QUARANTINED):
+            clip, kind, recording, n_samples, score, vector = columns(self._index.read(sql, state), 6)
+            clips = Clips(
+                clip,
+                kind,
+                recording,
+                np.array(n_samples, np.int64),
+                np.array(score, np.float64),  # None: NaN
+                matrix(vector),
+            )
+            for i in surplus(clips, self.limits, self.sample_rate):
+                self._index.move(clips.hash[i], State.EVICTED, "", run, round_)
+                evicted.append(clips.hash[i])
+        return evicted
+
+    def rescored(
+        self,
+        run: str,
+        round: int,
+        checkpoint: str,
+        scores: Mapping[str, float],
+        embeddings: Mapping[str, NDArray[np.float32]],
+        moves: Mapping[str, tuple[State, str]],
+    ) -> None:
+        """A checkpoint heard clips again: keep what it made of them, change states, hold the limits; all or nothing.
+
+        What others did to a clip meanwhile stands: one that is gone, or out for another reason, or that a person
+        decided on is not moved against that.
+
+        Args:
+            run, round: who heard, and when.
+            checkpoint: hash of the weights.
+            scores, embeddings: of each clip.
+            moves: the new state of a clip, and why.
+        """
+        with self._index.writing():
+            standing = self._index.standing([*scores, *moves])
+            self._index.score(run, round, {clip: score for clip, score in scores.items() if clip in standing})
+            self._index.embed(checkpoint, {clip: vector for clip, vector in embeddings.items() if clip in standing})
+            for clip, (state, why) in moves.items():
+                now, decision = standing.get(clip, (State.EVICTED, Decision.NONE))
+                gone = now is State.EVICTED or (now is State.RETIRED and not self.path(clip).exists())
+                barred = decision is Decision.RELEASED and state is State.QUARANTINED
+                if not (gone or barred or decision is Decision.REJECTED):
+                    self._index.move(clip, state, why, run, round)
+            self._hold(run, round)
+
+    def decide(self, clips: Iterable[str], decision: Decision) -> int:
+        """Keep what a person said of clips: released ones are active from now on, rejected ones retired.
+
+        Returns:
+            How many of the clips changed their state.
+
+        Raises:
+            KwsError: no such clip, or the file of one to release is gone.
+        """
+        state = State.ACTIVE if decision is Decision.RELEASED else State.RETIRED
+        changed = 0
+        with self._index.writing():
+            standing = self._index.standing()
+            for clip in clips:
+                if clip not in standing:
+                    raise KwsError(f"{self.folder}: no clip {clip}")
+                if state is State.ACTIVE and not self.path(clip).exists():
+                    raise KwsError(f"{self.folder}: clip {clip} cannot be released, its file was deleted")
+                self._index.decide(clip, decision)
+                if standing[clip] != (state, decision):  # an event of its own: no rollback of a run undoes it
+                    self._index.move(clip, state, f"{decision} by a person", "kws buffer", 0)
+                changed += standing[clip][0] is not state
+        return changed
 
     def update(
         self,
@@ -164,7 +370,6 @@ class Buffer:
         *,
         priority: Iterable[float] | None = None,
         last_loss: Iterable[float] | None = None,
-        score_now: Iterable[float] | None = None,
         times_drawn: Iterable[int] | None = None,
         drawn: Iterable[int] | None = None,
     ) -> int:
@@ -173,21 +378,21 @@ class Buffer:
         Args:
             hashes: the clips; those that are no longer there are passed over.
             priority: at least 0.
-            last_loss, score_now: finite.
+            last_loss: finite.
             times_drawn: in all.
             drawn: since the last update, added to what stands there; instead of `times_drawn`.
 
         Returns:
             How many of the clips are there.
         """
-        given = {"priority": priority, "last_loss": last_loss, "score_now": score_now}
+        given = {"priority": priority, "last_loss": last_loss}
         counts = {"times_drawn": times_drawn, "drawn": drawn}
         columns: dict[str, list[float]] = {k: [float(v) for v in x] for k, x in given.items() if x is not None}
         columns |= {k: [int(v) for v in x] for k, x in counts.items() if x is not None}
         for name, values in columns.items():
             if len(values) != len(hashes):
                 raise KwsError(f"{name}: {len(values)} values for {len(hashes)} clips")
-            signed = name in {"last_loss", "score_now"}
+            signed = name == "last_loss"
             for clip, value in zip(hashes, values, strict=True):
                 if not math.isfinite(value) or (value < 0 and not signed):
                     allowed = "finite" if signed else "finite and at least 0"
@@ -211,28 +416,41 @@ class Buffer:
         with self._index.writing():
             changed = self._index.undo(run, round, lambda clip: self.path(clip).exists())
             # Another run may have taken the places of what comes back.
-            return changed + len(self._index.evict_surplus(self.capacity, run, round))
+            return changed + len(self._hold(run, round))
 
-    def purge(self, min_age_s: float = 3600) -> int:
+    def leftovers(self) -> list[Path]:
+        """Unfinished files and those of unknown clips: what killed writers leave, and one at work may just write."""
+        return files.needless(self._clips, self._index.standing().keys(), (), 0)
+
+    def purge(
+        self, min_age_s: float = 3600, retired: bool = False, tell: Callable[[Path], None] = lambda _: None
+    ) -> int:
         """Delete the files of evicted clips, and unfinished or unknown ones; their rows stay, as provenance.
 
         Args:
             min_age_s: an unfinished or unknown file is left alone until it is so old, in seconds.
+            retired: delete the files of retired clips too.
+            tell: called with each file before it goes.
 
         Returns:
             How many files were deleted.
         """
-        with self._index.writing():  # nobody brings an evicted clip back meanwhile
-            states = self._index.states()
-            evicted = {clip for clip, state in states.items() if state == State.EVICTED}
-            return files.purge(self._clips, states.keys(), evicted, min_age_s)
+        out = {State.EVICTED, State.RETIRED} if retired else {State.EVICTED}
+        with self._index.writing():  # nobody brings such a clip back meanwhile
+            standing = self._index.standing()
+            unwanted = {clip for clip, (state, _) in standing.items() if state in out}
+            needless = files.needless(self._clips, standing.keys(), unwanted, min_age_s)
+            for path in needless:
+                tell(path)
+                path.unlink()
+            return len(needless)
 
     def check(self) -> list[str]:
-        """What is wrong, a line each: files missing or damaged, clips of held-out recordings."""
-        problems = self._index.leaks()
+        """What is wrong, a line each: a broken index, clips of held-out recordings, files missing or damaged."""
+        problems = self._index.problems() + self._index.leaks()
         for row in self.rows(None):
             try:
-                if row.state == State.EVICTED and not self.path(row.hash).exists():
+                if row.state in (State.EVICTED, State.RETIRED) and not self.path(row.hash).exists():
                     continue  # purged
                 if (n := len(self.audio(row.hash))) != row.n_samples:
                     problems.append(f"{self.path(row.hash)}: {n} samples, the index says {row.n_samples}")
@@ -241,11 +459,31 @@ class Buffer:
         return problems
 
     def stats(self) -> Stats:
-        """The active clips in figures."""
+        """The clips in figures."""
         rows = self.rows()
+        states = self._index.read("SELECT state, count(*) FROM clips GROUP BY state ORDER BY state")
         return Stats(
             clips=len(rows),
             hours=sum(row.n_samples for row in rows) / self.sample_rate / 3600,
             by_kind=dict(Counter(row.kind.value for row in rows)),
             by_source=Counter(row.source.name for row in rows).most_common(10),
+            by_state={str(line[0]): int(line[1]) for line in states},
         )
+
+
+def columns(lines: Sequence[sqlite3.Row], n: int) -> list[list[Any]]:
+    """The `n` columns of these lines."""
+    return [list(column) for column in zip(*lines, strict=True)] or [[] for _ in range(n)]
+
+
+def matrix(vectors: Sequence[bytes | None]) -> NDArray[np.float32] | None:
+    """Embeddings, as the index keeps them, one below the other; rows of NaN where there is none, None for none at all.
+
+    Shape: returns [N, D]. A vector of another length than the first is as good as none.
+    """
+    size = next((len(v) for v in vectors if v is not None), 0)
+    if size == 0:
+        return None
+    empty = as_blob(np.full(size // 4, np.nan, np.float32))
+    rows = b"".join([v if v is not None and len(v) == size else empty for v in vectors])
+    return np.frombuffer(rows, "<f4").reshape(len(vectors), -1)

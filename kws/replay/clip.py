@@ -18,16 +18,28 @@ from kws.manifest import Part
 class Kind(StrEnum):
     """How a clip came into the buffer."""
 
-    FALSE_TRIGGER = "false_trigger"
-    CONFUSABLE = "confusable"
-    USER = "user"
+    FALSE_TRIGGER = "false_trigger"  # of a stream
+    BATCH_HARD = "batch_hard"  # the hardest negative of a training batch
+    NEIGHBOUR = "neighbour"  # near the keyword in embedding space
+    CONFUSABLE = "confusable"  # made or chosen to sound like the keyword
+    USER = "user"  # brought by a person
 
 
 class State(StrEnum):
-    """Whether a clip may be drawn."""
+    """Whether a clip may be drawn: only an active one may."""
 
     ACTIVE = "active"
-    EVICTED = "evicted"
+    QUARANTINED = "quarantined"  # suspected to hold the keyword; a person can listen and decide
+    RETIRED = "retired"  # solved, or rejected by a person
+    EVICTED = "evicted"  # had to go for lack of room
+
+
+class Decision(StrEnum):
+    """What a person said of a clip; it stands above every rule."""
+
+    NONE = ""
+    RELEASED = "released"  # never quarantined again
+    REJECTED = "rejected"  # never drawn again, and nothing that repeats it comes in
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +71,16 @@ class Found:
         keyword: what it triggered.
         source: the recording it was cut from.
         offset_s: where it begins there, in seconds; negative where it begins earlier.
-        score: of the keyword when it was found, 0 to 1.
+        score: the highest of any keyword when it was found, 0 to 1; None where nothing has scored it.
         checkpoint: hash of the weights that found it; empty for none.
         run: the run that found it.
         round: of mining in that run, at least 0.
         text: what is said, where it is known.
         mixed_with: recordings mixed in, such as the noise.
         mix: how, such as {"snr_db": 10}.
+        embedding: what the model of `checkpoint` makes of it; None where nobody asked.
 
-    Shape: pcm int16 [T], T at least 1.
+    Shape: pcm int16 [T], T at least 1; embedding float32 [D].
     """
 
     pcm: NDArray[np.int16]
@@ -75,13 +88,14 @@ class Found:
     keyword: str
     source: Source
     offset_s: float
-    score: float
+    score: float | None
     checkpoint: str
     run: str
     round: int
     text: str = ""
     mixed_with: tuple[Source, ...] = ()
     mix: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    embedding: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +103,14 @@ class Row:
     """A clip of the buffer as the index knows it; the fields of `Found` are those of who found it first.
 
     Args:
+        score: when it was found; None where nothing had scored it.
         score_now: the last score a later checkpoint gave it; None where none has.
         priority: how much it asks to be drawn, at least 0.
         last_loss: its loss when last drawn; None before.
         added_at: UTC, ISO 8601.
-        evicted_run, evicted_round: who evicted it; None while it is active.
+        state: whether it may be drawn.
+        reason: why it is in that state, for people; empty where that goes without saying.
+        decision: what a person said of it.
     """
 
     hash: str
@@ -108,15 +125,21 @@ class Row:
     run: str
     round: int
     checkpoint: str
-    score: float
+    score: float | None
     score_now: float | None
     priority: float
     last_loss: float | None
     times_drawn: int
     added_at: str
     state: State
-    evicted_run: str | None
-    evicted_round: int | None
+    reason: str
+    decision: Decision
+
+    @property
+    def hardness(self) -> float:
+        """Its latest score; infinite where nothing has scored it yet."""
+        latest = self.score if self.score_now is None else self.score_now
+        return math.inf if latest is None else latest
 
 
 def as_row(columns: dict[str, Any]) -> Row:
@@ -130,6 +153,7 @@ def as_row(columns: dict[str, Any]) -> Row:
         mixed_with=tuple(Source(m["hash"], m["name"], Part.TRAIN) for m in mixed),
         mix=json.loads(values.pop("mix")),
         state=State(values.pop("state")),
+        decision=Decision(values.pop("decision")),
         **values,
     )
 
@@ -140,7 +164,7 @@ def plain(text: str) -> str:
 
 
 def as_columns(clip: str, found: Found, priority: float, added_at: str) -> dict[str, object]:
-    """A new clip as a line of the table `clips`; `as_row` gives it back."""
+    """A new clip as a line of the table `clips`, active; `as_row` gives it back."""
     return {
         "hash": clip,
         "n_samples": len(found.pcm),
@@ -155,7 +179,7 @@ def as_columns(clip: str, found: Found, priority: float, added_at: str) -> dict[
         "run": found.run,
         "round": int(found.round),
         "checkpoint": found.checkpoint,
-        "score": float(found.score),
+        "score": None if found.score is None else float(found.score),
         "priority": float(priority),
         "added_at": added_at,
         "state": State.ACTIVE.value,
@@ -172,9 +196,11 @@ def check_found(found: Found) -> None:
     pcm = found.pcm
     if pcm.dtype != np.int16 or pcm.ndim != 1 or len(pcm) == 0:
         raise KwsError(f"{where}: int16 [T] with T >= 1 expected, not {pcm.dtype} {list(pcm.shape)}")
-    numbers = {"offset_s": found.offset_s, "score": found.score, **found.mix}
+    numbers = {"offset_s": found.offset_s, "score": found.score or 0.0, **found.mix}
     for name, value in numbers.items():
         if not math.isfinite(value):
             raise KwsError(f"{where}: {name}={value}, a finite number expected")
+    if found.embedding is not None and not (found.embedding.ndim == 1 and np.isfinite(found.embedding).all()):
+        raise KwsError(f"{where}: embedding, finite numbers [D] expected")
     if found.round < 0:
         raise KwsError(f"{where}: round={found.round}, at least 0 expected")

@@ -3,7 +3,9 @@
 import os
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 from kws.audio import content_hash, load, save_flac, to_int16
 from kws.errors import KwsError
 
+WRITERS = 8  # a disk makes many files last in little more time than one
+AT_ONCE = 256  # clips in memory
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"([0-9a-f]{64})\.flac(\..+\.tmp)?")  # a clip, or its draft
 
@@ -42,55 +46,53 @@ def read(folder: Path, clip: str, sample_rate: int) -> NDArray[np.int16]:
     return pcm
 
 
-def save(folder: Path, clips: Mapping[str, NDArray[np.int16]], sample_rate: int) -> None:
+def save(folder: Path, clips: Iterable[tuple[str, NDArray[np.int16]]], sample_rate: int) -> None:
     """Write clips, down to the disk; where one fails, none is left that was not there before.
 
     Args:
         folder: below which they lie.
-        clips: sound by its hash.
+        clips: each hash, and its sound.
         sample_rate: Hz.
 
     Raises:
         OSError: the disk is full or fails.
     """
     new: list[Path] = []
+    changed, left = {folder}, iter(clips)
     try:
-        for clip, pcm in clips.items():
-            path = path_of(folder, clip)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                new.append(path)
-            save_flac(path, pcm, sample_rate)
-        for changed in {folder, *(path.parent for path in new)}:
-            _sync(changed)
+        with ThreadPoolExecutor(WRITERS) as pool:
+            while some := {path_of(folder, clip): pcm for clip, pcm in islice(left, AT_ONCE)}:
+                new += [path for path in some if not path.exists()]
+                parents = {path.parent for path in some}
+                for parent in parents:
+                    parent.mkdir(parents=True, exist_ok=True)
+                list(pool.map(save_flac, some, some.values(), repeat(sample_rate)))
+                changed |= parents
+            list(pool.map(_sync, changed))
     except BaseException:
         for path in new:
             path.unlink(missing_ok=True)
         raise
 
 
-def purge(folder: Path, known: Collection[str], evicted: Collection[str], min_age_s: float) -> int:
-    """Delete the files of `evicted` clips, and old ones that are unfinished or not `known`; no other file.
+def needless(folder: Path, known: Collection[str], unwanted: Collection[str], min_age_s: float) -> list[Path]:
+    """The files of `unwanted` clips, and old ones that are unfinished or not `known`; no other file.
 
     Args:
         folder: below which they lie.
         known: clips of the index.
-        evicted: those of them that are not needed.
+        unwanted: those of them that need no file.
         min_age_s: seconds since the last change of a file that nobody knows.
-
-    Returns:
-        How many files were deleted.
     """
-    n, now = 0, time.time()
+    found, now = [], time.time()
     for path in sorted(folder.glob("*/*")):
         if not (name := _FILE.fullmatch(path.name)):
             continue
         clip, draft = name.groups()
         old = now - path.stat().st_mtime >= min_age_s
-        if (old and (draft or clip not in known)) or (not draft and clip in evicted):
-            path.unlink()
-            n += 1
-    return n
+        if (old and (draft or clip not in known)) or (not draft and clip in unwanted):
+            found.append(path)
+    return found
 
 
 def _sync(folder: Path) -> None:

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
-from kws.detect import Track, threshold_for
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Trigger:
     score: float
 
 
-def peaks(scores: np.ndarray, threshold: float, apart_n: int) -> np.ndarray:
+def peaks(scores: np.ndarray, threshold: float, apart_n: int) -> NDArray[np.int64]:
     """Rows of score maxima at or above `threshold`, highest first, each more than `apart_n` rows from a higher one.
 
     Suppression around each peak keeps near-duplicates out, as in regional hard-example mining.
@@ -42,36 +41,76 @@ def peaks(scores: np.ndarray, threshold: float, apart_n: int) -> np.ndarray:
     return np.array(kept, np.int64)
 
 
-def mining_threshold(track: Track, per_hour: float, lowest: float) -> float:
-    """A threshold low enough to find about `per_hour` triggers an hour, but not below `lowest`."""
-    return max(lowest, threshold_for(track, per_hour))
+def choose(scores: np.ndarray, wanted_n: int, lowest: float, bands: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Which of the peaks to keep: as many from each band of scores, so that not only the top is kept.
+
+    The bands cut the range from `lowest` to 1 into equal parts. A band that has too few leaves its places to the
+    others; within a band it is drawn by lot. One band keeps the highest.
+
+    Args:
+        scores: of the peaks, at least `lowest`.
+        wanted_n: how many, at most.
+        lowest: where the bands begin.
+        bands: how many, at least 1.
+        rng: for the lots.
+
+    Shape: scores [N]; returns int64 [min(N, wanted_n)], highest first.
+    """
+    place = np.minimum(((scores - lowest) / max(1 - lowest, 1e-9) * bands).astype(np.int64), bands - 1)
+    lots = rng.permutation(len(scores)) if bands > 1 else np.argsort(np.argsort(-scores, kind="stable"))
+    # The first of each band, then the second of each, the higher band first.
+    turn = np.zeros(len(scores), np.int64)
+    for band in range(bands):
+        mine = np.flatnonzero(place == band)
+        turn[mine[np.argsort(lots[mine])]] = np.arange(len(mine))
+    kept = np.lexsort((-place, turn))[:wanted_n]
+    return kept[np.argsort(-scores[kept], kind="stable")].astype(np.int64)
+
+
+def by_lot(rows_n: int, taken: NDArray[np.int64], n: int, apart_n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """About `n` rows anywhere in a stream, each more than `apart_n` from the others and from those taken already.
+
+    A small reserve of these keeps what the model does not (or not yet) confuse in the buffer too.
+
+    Shape: taken [M]; returns int64 [n or fewer].
+    """
+    found: list[int] = []
+    near = np.sort(taken)
+    for row in rng.integers(0, rows_n, 4 * n).tolist() if rows_n else ():
+        at = int(np.searchsorted(near, row))
+        if all(abs(int(other) - row) > apart_n for other in near[max(0, at - 1) : at + 1]):
+            found.append(row)
+            near = np.insert(near, at, row)
+        if len(found) == n:
+            break
+    return np.array(found, np.int64)
 
 
 def triggers(
     pcm: np.ndarray,
     scores: np.ndarray,
-    threshold: float,
+    rows: NDArray[np.int64],
     clip_n: int,
     post_n: int,
     row_n: int,
     source_at: Callable[[int], int],
     max_per_source: int,
 ) -> list[Trigger]:
-    """The false triggers of one stream, as clips, highest first.
+    """Rows of one stream as clips.
 
     Args:
-        pcm: the stream as it was scored, int16 [T]; no trigger is taken from its first `clip_n - post_n` samples, whose
+        pcm: the stream as it was scored, int16 [T]; no clip is taken from its first `clip_n - post_n` samples, whose
             scores still depend on the stream's beginning.
         scores: of one keyword; row `i` ends at sample `(i + 1) * row_n`.
-        threshold: lowest score of a trigger.
-        clip_n, post_n: samples a clip, and how many of them follow the trigger; multiples of `row_n`.
+        rows: which, in the order of preference.
+        clip_n, post_n: samples a clip, and how many of them follow the row; multiples of `row_n`.
         row_n: samples a row.
         source_at: which recording lies at a sample; -1 for none: nothing is mined there.
         max_per_source: at most so many from one recording.
     """
     row = (clip_n - post_n) // row_n - 1
     found, count = [], Counter[int]()
-    for peak in peaks(scores, threshold, clip_n // row_n // 2).tolist():
+    for peak in rows.tolist():
         source, start = source_at(peak * row_n), (peak - row) * row_n
         if source < 0 or start < 0 or count[source] >= max_per_source:
             continue

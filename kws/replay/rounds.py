@@ -1,16 +1,19 @@
 """Mining rounds inside a run: the pool of train recordings, streamed under new noise and levels, into the buffer."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kws import stream
 from kws.compose import Stream, compose
-from kws.detect import Track
+from kws.detector import Detector
 from kws.replay.buffer import Found, Kind, Source
-from kws.replay.mine import Trigger, mining_threshold, triggers
+from kws.replay.hear import hear_clips
+from kws.replay.mine import Trigger, by_lot, choose, peaks, triggers
+from kws.replay.neighbours import Near
 from kws.seeding import numpy_generator
 from kws.store import Entry, Store
 
@@ -26,6 +29,9 @@ class Search:
     gap_s: float
     per_hour: float
     min_score: float
+    bands: int
+    reserve: float  # share of the clips
+    neighbours: float  # an hour
     max_per_recording: int
     clip_n: int
     post_n: int
@@ -37,7 +43,7 @@ def source(entry: Entry) -> Source:
 
 
 def mine_pool(
-    detector: stream.Listener,
+    detector: Detector,
     checkpoint: str,
     store: Store,
     pool: Sequence[int],
@@ -45,9 +51,10 @@ def mine_pool(
     search: Search,
     run: str,
     round_: int,
+    near: Near | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[Found]:
-    """False triggers of the detector on the pool, ready for the buffer.
+    """False triggers of the detector on the pool, and the keyword's neighbours there, ready for the buffer.
 
     Args:
         detector: as training stands now.
@@ -56,6 +63,7 @@ def mine_pool(
         pool, noise: entries to stream and to lay beneath; all of the train part.
         search: how.
         run, round_: for the record, and the round also for the draws: each hears other noise.
+        near: how near a row is to the keyword; None where no neighbours are wanted.
         progress: called after each pass with how many are done.
     """
     found = []
@@ -68,15 +76,22 @@ def mine_pool(
         lead_s = search.clip_n / rate  # so that a clip cut near the beginning scores as it did
         made = compose(clips, beds, rng, search.gap_s, search.snr_db, search.noise_db, lead_s, rate)
         under = beds_at(made, beds)
-        scores = stream.scores(detector, made.pcm, rate)
-        seconds = (np.arange(len(scores)) + 1) * row_n / rate
-        for column, keyword in enumerate(detector.labels):
-            track = Track(seconds, np.ascontiguousarray(scores[:, column]), len(made.pcm) / rate)
-            limit = mining_threshold(track, search.per_hour, search.min_score)
+        scores, nearness = stream.heard(detector, made.pcm, rate, near or (lambda hidden: hidden[:, 0]))
+        hours = len(made.pcm) / rate / 3600
+
+        wanted = [
+            (Kind.FALSE_TRIGGER, c, search_rows(np.ascontiguousarray(scores[:, c]), search, hours, row_n, rng))
+            for c in range(len(detector.labels))
+        ]
+        if near is not None:
+            rows = peaks(nearness, -np.inf, apart(search, row_n))[: round(search.neighbours * hours)]
+            best = scores[rows].argmax(1)
+            wanted += [(Kind.NEIGHBOUR, c, rows[best == c]) for c in range(len(detector.labels))]
+        for kind, column, rows in wanted:
             for t in triggers(
                 made.pcm,
-                track.scores,
-                limit,
+                scores[:, column],
+                rows,
                 search.clip_n,
                 search.post_n,
                 row_n,
@@ -89,14 +104,37 @@ def mine_pool(
                 heard = {order[p.index] for p in made.pieces if p.start < end and p.start + p.n_samples > t.start}
                 heard |= {noise[i] for i in under(t.start, end)}
                 beside = [store.entries[i] for i in sorted(heard - {order[piece.index]})]
-                offset_s = (t.start - piece.start) / rate
-                found.append(as_found(t, keyword, entry, offset_s, beside, piece.snr_db, checkpoint, run, round_))
+                offset_s, keyword = (t.start - piece.start) / rate, detector.labels[column]
+                found.append(as_found(t, kind, keyword, entry, offset_s, beside, piece.snr_db, checkpoint, run, round_))
         progress(number + 1)
     return found
 
 
+def search_rows(
+    scores: np.ndarray, search: Search, hours: float, row_n: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The rows of one keyword's track to mine: peaks by bands of score, then a reserve by lot. Shape: scores [N]."""
+    wanted_n = round(search.per_hour * hours)
+    rows = peaks(scores, search.min_score, apart(search, row_n))
+    rows = rows[choose(scores[rows], wanted_n, search.min_score, search.bands, rng)]
+    spare = by_lot(len(scores), rows, round(search.reserve * wanted_n), apart(search, row_n), rng)
+    return np.concatenate([rows, spare])
+
+
+def apart(search: Search, row_n: int) -> int:
+    """Rows between two clips: half a clip."""
+    return search.clip_n // row_n // 2
+
+
+def embedded(found: Sequence[Found], detector: Detector) -> list[Found]:
+    """The same clips with what the detector makes of each, so that near-duplicates and clusters can be told."""
+    _, vectors = hear_clips(detector, [one.pcm for one in found])
+    return [replace(one, embedding=vector) for one, vector in zip(found, vectors, strict=True)]
+
+
 def as_found(
     trigger: Trigger,
+    kind: Kind,
     keyword: str,
     entry: Entry,
     offset_s: float,
@@ -109,7 +147,7 @@ def as_found(
     """A trigger as the buffer wants it; `beside` are the other recordings that can be heard in it."""
     return Found(
         pcm=trigger.pcm,
-        kind=Kind.FALSE_TRIGGER,
+        kind=kind,
         keyword=keyword,
         source=source(entry),
         offset_s=offset_s,

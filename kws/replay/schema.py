@@ -9,7 +9,7 @@ from pathlib import Path
 from kws.errors import KwsError
 
 BUSY_S = 60.0  # how long a writer waits for another one: a mining round's files are written under the lock
-VERSION = 1
+VERSION = 2
 _APPLICATION = 0x6B777362  # "kwsb", in the file's header: another program's database is never written to
 
 _SCHEMA = """
@@ -29,15 +29,15 @@ CREATE TABLE clips (
     run TEXT NOT NULL,
     round INTEGER NOT NULL,
     checkpoint TEXT NOT NULL,
-    score REAL NOT NULL,
+    score REAL,
     score_now REAL,
     priority REAL NOT NULL,
     last_loss REAL,
     times_drawn INTEGER NOT NULL DEFAULT 0,
     added_at TEXT NOT NULL,
     state TEXT NOT NULL,
-    evicted_run TEXT,
-    evicted_round INTEGER
+    reason TEXT NOT NULL DEFAULT '',
+    decision TEXT NOT NULL DEFAULT ''
 );
 -- Every recording that a clip was ever found in: the same sound may lie in two of them.
 CREATE TABLE origins (
@@ -47,17 +47,35 @@ CREATE TABLE origins (
     PRIMARY KEY (hash, recording)
 );
 CREATE TABLE held_out (recording TEXT PRIMARY KEY, name TEXT NOT NULL, part TEXT NOT NULL);
--- A clip is active where its last event is 'found', evicted where it is 'evicted': a rollback removes events.
+-- A clip is in the state of its last event that has one: a rollback removes events.
 CREATE TABLE history (
     id INTEGER PRIMARY KEY,
     hash TEXT NOT NULL REFERENCES clips (hash) ON DELETE CASCADE,
     run TEXT NOT NULL,
     round INTEGER NOT NULL,
-    event TEXT NOT NULL,
+    found INTEGER NOT NULL,  -- 1: it was found; 0: it changed its state
+    state TEXT,  -- after the event; NULL where it stayed as it was
+    reason TEXT NOT NULL DEFAULT '',
     priority REAL  -- what the clip had before, where the event changed it
 );
+-- Each time a checkpoint heard a clip again.
+CREATE TABLE scores (
+    id INTEGER PRIMARY KEY,
+    hash TEXT NOT NULL REFERENCES clips (hash) ON DELETE CASCADE,
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    score REAL NOT NULL
+);
+CREATE INDEX scores_of ON scores (hash);
+-- What the model of a checkpoint made of a clip: float32, comparable within one checkpoint only.
+CREATE TABLE embeddings (
+    hash TEXT PRIMARY KEY REFERENCES clips (hash) ON DELETE CASCADE,
+    checkpoint TEXT NOT NULL,
+    vector BLOB NOT NULL
+) WITHOUT ROWID;
 CREATE INDEX history_of ON history (hash);
 CREATE INDEX origins_in ON origins (recording);
+CREATE INDEX state_of ON clips (state);
 """
 
 
@@ -82,11 +100,39 @@ def connect(file: Path, sample_rate: int) -> sqlite3.Connection:
                     if _is_blank(db):  # else another process was faster
                         _create(db, sample_rate)
             db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA cache_size = -65536")  # KiB: most of an index of 100,000 clips
             _check(db, file, sample_rate)
         except BaseException:
             db.close()
             raise
         return db
+
+
+def sample_rate_of(file: Path) -> int:
+    """Sample rate, in Hz, of the clips of an index that is there; makes none.
+
+    Raises:
+        KwsError: no such file, or not an index of this version.
+    """
+    if not file.is_file():
+        raise KwsError(f"{file}: no such file, the index of a replay buffer expected")
+    with one_line_errors(file):
+        db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S)  # never made
+        try:
+            return _rate(db, file)
+        finally:
+            db.close()
+
+
+@contextmanager
+def reading(db: sqlite3.Connection, file: Path) -> Iterator[None]:
+    """All that is read meanwhile is as it stood at one moment; writers need not wait."""
+    with one_line_errors(file):
+        db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("ROLLBACK")
 
 
 @contextmanager
@@ -143,10 +189,14 @@ def _create(db: sqlite3.Connection, sample_rate: int) -> None:
 
 
 def _check(db: sqlite3.Connection, file: Path, sample_rate: int) -> None:
+    if (rate := _rate(db, file)) != sample_rate:
+        raise KwsError(f"{file}: clips of {rate} Hz, not of sample_rate={sample_rate}")
+
+
+def _rate(db: sqlite3.Connection, file: Path) -> int:
     if _pragma(db, "application_id") != _APPLICATION:
         raise KwsError(f"{file}: not the index of a replay buffer")
     if (version := _pragma(db, "user_version")) != VERSION:
         raise KwsError(f"{file}: schema version {version}, this program knows {VERSION}")
     (rate,) = db.execute("SELECT sample_rate FROM settings").fetchone()
-    if rate != sample_rate:
-        raise KwsError(f"{file}: clips of {rate} Hz, not of sample_rate={sample_rate}")
+    return int(rate)

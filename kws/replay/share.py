@@ -1,8 +1,11 @@
 """How much of a batch comes from the buffer."""
 
 import math
+from dataclasses import dataclass
 
 import torch
+
+LEAST = 0.002  # an adaptive share below this is none
 
 
 def share_at(step: int, first: int, share: float, schedule: str, ramp_steps: int) -> float:
@@ -11,14 +14,61 @@ def share_at(step: int, first: int, share: float, schedule: str, ramp_steps: int
     Args:
         step: training step.
         first: step of the first mining round; nothing is replayed before it.
-        share: the share in the end, 0 to 0.5.
-        schedule: constant, linear or cosine.
-        ramp_steps: steps until the ramp is up, at least 0.
+        share: the share in the end, 0 to 0.5; for adaptive the one it stands at.
+        schedule: constant, linear, cosine or adaptive.
+        ramp_steps: steps until a linear or cosine ramp is up, at least 0.
     """
     if step < first:
         return 0.0
-    part = 1.0 if schedule == "constant" or ramp_steps == 0 else min(1.0, (step - first) / ramp_steps)
+    ramped = schedule in ("linear", "cosine") and ramp_steps > 0
+    part = min(1.0, (step - first) / ramp_steps) if ramped else 1.0
     return share * (part if schedule != "cosine" else (1 - math.cos(math.pi * part)) / 2)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What an adaptive share is steered by.
+
+    Args:
+        target_fa_per_hour: false alarms on the validation stream above which the share rises.
+        miss_rate: misses of held-out positives above which it falls, 0 to 1.
+        rise: how much it rises at a time.
+        most: the highest share.
+    """
+
+    target_fa_per_hour: float
+    miss_rate: float
+    rise: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the model did on validation streams at the guard's score: counts, and of how much."""
+
+    false_alarms: int
+    hours: float
+    misses: int
+    events: int
+
+
+def adapted(share: float, seen: Observed, guard: Guard) -> tuple[float, str]:
+    """The next share, and the reason for it.
+
+    Additive increase, multiplicative decrease (Chiu & Jain, 1989): recall is lost faster than false alarms are won, so
+    the guard goes first and halves.
+    """
+    missed = f"{seen.misses} of {seen.events} held-out positives missed"
+    alarms = f"{seen.false_alarms} false alarms in {seen.hours:.2f} h"
+    if seen.misses > guard.miss_rate * seen.events:
+        lower = share / 2 if share / 2 >= LEAST else 0.0
+        return lower, f"{missed}, above the guard of {guard.miss_rate:.1%}: falls"
+    if seen.false_alarms > guard.target_fa_per_hour * seen.hours:
+        if share >= guard.most:
+            return guard.most, f"{alarms}, above {guard.target_fa_per_hour:g}/h, but the share is at its highest"
+        higher = min(guard.most, share + guard.rise)
+        return higher, f"{alarms}, above {guard.target_fa_per_hour:g}/h: rises"
+    return share, f"{alarms}, {missed}: both within bounds"
 
 
 def stochastic_round(value: float, rng: torch.Generator) -> int:

@@ -1,24 +1,44 @@
 """The buffer as training sees it: its clips on the device, and what training learns about their priorities."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kws.bank import Bank
 from kws.errors import KwsError
 from kws.replay.buffer import Buffer
-from kws.replay.draw import draw
+from kws.replay.draw import Draw, Sampler, importance, split
+
+ALL = ""  # the one pool where no mix of kinds is asked for
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How clips are drawn.
+
+    Args:
+        how, alpha: see `Sampler`.
+        mix: share of each kind in what a batch replays; empty: as the draw has it.
+    """
+
+    how: Draw = Draw.PROPORTIONAL
+    alpha: float = 0.6
+    mix: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class Snapshot:
     """The active clips of a buffer at one moment, in the order they came in.
 
     Args:
-        buffer: where the clips lie.
+        buffer: where the clips lie; their sound is read when a batch first replays it.
         clip_n: samples a training clip.
         device: where the sound goes.
+        drawing: how clips are drawn.
         state: what `state()` gave, to go on with the very clips and priorities of a checkpoint; None: as the buffer
             has them now.
         spoken: hashes of recordings of the keywords: a negative of another run may be one of them, its clips are left
@@ -33,41 +53,92 @@ class Snapshot:
         buffer: Buffer,
         clip_n: int,
         device: torch.device,
+        drawing: Drawing | None = None,
         state: Mapping[str, Any] | None = None,
         spoken: Collection[str] = (),
     ) -> None:
-        rows = {row.hash: row for row in buffer.rows()}
-        fit = [h for h, row in rows.items() if not any(s.hash in spoken for s in (row.source, *row.mixed_with))]
-        self.hashes: list[str] = fit if state is None else list(state["hashes"])
-        gone = [h for h in self.hashes if h not in rows]
-        if gone:
+        self.drawing = drawing or Drawing()
+        here = {line["hash"]: line for line in buffer.drawable(spoken if state is None else ())}
+        self.hashes: list[str] = list(here) if state is None else list(state["hashes"])
+        if gone := [h for h in self.hashes if h not in here]:
             raise KwsError(f"{buffer.folder}: clip {gone[0]} of the checkpoint is no longer active there")
-        self.bank = Bank.of([buffer.audio(h) for h in self.hashes], 2 * clip_n, device)
+        lines = [here[h] for h in self.hashes]
         if state is None:
-            self.priority = torch.tensor([rows[h].priority for h in self.hashes], dtype=torch.float64)
-            self.drawn = torch.tensor([rows[h].times_drawn for h in self.hashes], dtype=torch.long)
+            priority = np.array([line["priority"] for line in lines], np.float64)
+            drawn = np.array([line["times_drawn"] for line in lines], np.int64)
         else:
-            self.priority, self.drawn = state["priority"].clone(), state["drawn"].clone()
+            priority, drawn = state["priority"].numpy(), state["drawn"].numpy()
+        lengths = [line["n_samples"] for line in lines]
+        self.bank = Bank.lazy(lengths, lambda i: buffer.audio(self.hashes[i]), 2 * clip_n, device)
+        kinds = np.array([line["kind"] for line in lines], str)
+        # Clips of each kind that is asked for, and what draws them.
+        members = {kind: np.flatnonzero(kinds == kind) for kind in self.drawing.mix} or {ALL: np.arange(len(lines))}
+        self._pools = {
+            kind: (index, Sampler(priority[index], drawn[index], self.drawing.how, self.drawing.alpha))
+            for kind, index in members.items()
+        }
+        self._aside = (priority, drawn)  # of clips that no pool has
 
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def draw(self, n: int, alpha: float, rng: torch.Generator) -> Tensor:
-        """Indexes of `n` different clips, by priority; see `kws.replay.draw`. Shape: int64 [n or fewer]."""
-        return draw(self.priority, n, alpha, rng)
+    def draw(self, n: int, beta: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Indexes of `n` different clips, and what each weighs in the loss.
+
+        Args:
+            n: how many; all that may be drawn where there are fewer.
+            beta: exponent of the importance weights; see `importance`. A clip that was never drawn weighs 1.
+            rng: for the draws.
+
+        Shape: returns int64 and float32 [n or fewer].
+        """
+        available = {kind: len(index) for kind, (index, _) in self._pools.items()}
+        counts = split(n, self.drawing.mix or {ALL: 1.0}, available, rng)
+        chosen, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
+        for kind, (index, sampler) in self._pools.items():
+            picked = sampler.draw(counts[kind], rng)
+            known = sampler.drawn[picked] > 0
+            weight = np.ones(len(picked))
+            weight[known] = importance(sampler.probability(picked[known]), len(sampler), beta)
+            chosen.append(index[picked])
+            weights.append(weight)
+        return torch.from_numpy(np.concatenate(chosen)), torch.from_numpy(np.concatenate(weights)).float()
 
     def learn(self, index: Tensor, loss: Tensor) -> None:
         """The clips were drawn and cost this loss: that is their priority now. Shape: index, loss [R]."""
-        self.priority[index] = loss.detach().double().cpu()
-        self.drawn[index] += 1
+        place, cost = index.numpy(), loss.detach().double().cpu().numpy()
+        for members, sampler in self._pools.values():
+            at = np.searchsorted(members, place).clip(max=max(0, len(members) - 1))
+            mine = members[at] == place if len(members) else np.zeros(len(place), bool)
+            sampler.learn(at[mine], cost[mine])
+
+    @property
+    def priority(self) -> np.ndarray:
+        """The priority of each clip. Shape: float64 [R]."""
+        return self._gathered(0)
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """How often each clip was drawn. Shape: int64 [R]."""
+        return self._gathered(1)
+
+    def _gathered(self, which: int) -> np.ndarray:
+        out = np.array(self._aside[which])
+        for index, sampler in self._pools.values():
+            out[index] = (sampler.priority, sampler.drawn)[which]
+        return out
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"hashes": self.hashes, "priority": self.priority.clone(), "drawn": self.drawn.clone()}
+        return {
+            "hashes": self.hashes,
+            "priority": torch.from_numpy(self.priority),
+            "drawn": torch.from_numpy(self.drawn),
+        }
 
     def write_back(self, buffer: Buffer) -> None:
         """Give the buffer what training learned."""
-        priority: Sequence[float] = self.priority.tolist()
-        buffer.update(self.hashes, priority=priority, times_drawn=self.drawn.tolist())
-        told = [i for i, n in enumerate((self.drawn > 0).tolist()) if n]  # a clip that was never drawn has no loss yet
+        priority, drawn = self.priority.tolist(), self.drawn.tolist()
+        buffer.update(self.hashes, priority=priority, times_drawn=drawn)
+        told = [i for i, n in enumerate(drawn) if n]  # a clip that was never drawn has no loss yet
         buffer.update([self.hashes[i] for i in told], last_loss=[priority[i] for i in told])

@@ -1,0 +1,46 @@
+"""What a detector makes of single clips: how high each scores, and its embedding."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kws.audio import to_float
+from kws.detector import Detector
+from kws.features import clip_features
+
+AT_ONCE = 64  # clips
+
+
+def hear_clips(
+    detector: Detector, clips: Sequence[NDArray[np.int16]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The highest score of each keyword in each clip, heard from silence, and the hidden layer where any is highest.
+
+    Shape: clips int16 [T], each its own; returns scores float32 [N, K] in [0, 1] and embeddings float32 [N, C].
+    """
+    scores = np.zeros((len(clips), len(detector.labels)), np.float32)
+    embeddings = np.zeros((len(clips), detector.model.head.in_channels), np.float32)
+    order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
+    device = detector.features.window.device
+    for n, same in groupby(order, key=lambda i: len(clips[i])):
+        indexes = list(same)
+        for at in range(0, len(indexes), AT_ONCE):
+            some = indexes[at : at + AT_ONCE]
+            rows_n = max(1, -(-n // detector.block_n))  # the last row is completed with silence
+            sound = np.zeros((len(some), rows_n * detector.block_n), np.float32)
+            for place, i in enumerate(some):
+                sound[place, :n] = to_float(clips[i])
+            with torch.no_grad():
+                x = clip_features(detector.features, torch.from_numpy(sound).to(device), detector.block_n)
+                hidden, _ = detector.model.hidden(x, detector.model.initial_cache(len(some)))
+                rows = torch.sigmoid(detector.model.head(hidden))
+                rows = (
+                    torch.nn.functional.pad(rows, (detector.smooth_n - 1, 0)).unfold(2, detector.smooth_n, 1).mean(-1)
+                )
+                peak = rows.amax(1).argmax(1)
+                scores[some] = rows.amax(2).cpu().numpy()
+                embeddings[some] = hidden[torch.arange(len(some), device=device), :, peak].cpu().numpy()
+    return scores, embeddings

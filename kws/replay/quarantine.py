@@ -1,0 +1,29 @@
+"""Too hard is suspect: a negative that scores like the keyword, or whose text says it, may be the keyword."""
+
+import math
+from collections.abc import Mapping
+
+from kws.manifest import says
+from kws.replay.clip import Kind
+
+TRUSTED = (Kind.CONFUSABLE, Kind.USER)  # a person chose them: they may score as they like
+
+
+def suspicion(kind: Kind, keyword: str, text: str, score: float | None, limits: Mapping[str, float]) -> str:
+    """Why a clip is suspected to hold the keyword; empty where it is not.
+
+    Positive-aware mining drops negatives that score above 95 % of what the positives score (de Souza Pereira Moreira et
+    al., NV-Retriever, 2024). Curated confusables are exempt: they are known not to be the keyword.
+
+    Args:
+        kind, keyword, text: of the clip.
+        score: its latest; None where nothing has scored it.
+        limits: by keyword, the score from which a clip is suspect; the highest of them holds for keywords not named;
+            empty where scores do not matter.
+    """
+    if kind != Kind.CONFUSABLE and says(text, keyword):
+        return f"its text says {keyword}"
+    limit = limits.get(keyword, max(limits.values(), default=math.inf))
+    if kind not in TRUSTED and score is not None and score >= limit:
+        return f"scores {score:.3f}, suspect from {limit:.3f}"
+    return ""

@@ -46,12 +46,32 @@ class Keywords:
 
 @dataclass(frozen=True)
 class Batch:
-    """One drawn batch. Shape: pcm [B, T], target [B, K], start and end [B] in samples."""
+    """One drawn batch.
+
+    `index`, `offset` and `speed` say of the fresh negatives where each was cut from the bank and how fast it is played,
+    `noise` of every clip what lies beneath it, -1 for nothing: a clip that is kept must name all that it holds.
+
+    Shape: pcm [B, T], target [B, K], start and end [B] in samples; index, offset and speed [fresh], noise [B].
+    """
 
     pcm: Tensor
     target: Tensor
     start: Tensor
     end: Tensor
+    index: Tensor
+    offset: Tensor
+    speed: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of the bank: their sound, the clips they were cut from, where (samples), and how fast they are played."""
+
+    pcm: Tensor
+    index: Tensor
+    offset: Tensor
+    speed: Tensor
 
 
 class Drawer:
@@ -70,6 +90,7 @@ class Drawer:
     """
 
     RAMP_N = 800  # 50 ms at 16 kHz, between a keyword and its context
+    SHIFT_N = 1600  # 0.1 s at 16 kHz: a replayed clip is never cut twice at one place
 
     def __init__(
         self,
@@ -100,11 +121,11 @@ class Drawer:
         Shape: replayed int64 [R]; the batch has n_positive + n_fresh + R rows, in this order.
         """
         positive, target, start, end = self._positives(n_positive, rng)
-        parts = [positive, self._fresh(n_fresh, rng)]
+        fresh = self._fresh(n_fresh, rng)
+        parts = [positive, fresh.pcm]
         if replay is not None and len(replayed):
-            shift = torch.randint(-1600, 1601, (len(replayed),), generator=rng)
-            parts.append(replay.window(replayed, shift, self.clip_n))
-        pcm = self._augment(torch.cat(parts), rng)
+            parts.append(replay.window(replayed, self._replay_offset(replay.lengths[replayed], rng), self.clip_n))
+        pcm, noise = self._augment(torch.cat(parts), rng)
         n_negative = len(pcm) - n_positive
         device = pcm.device
         return Batch(
@@ -112,7 +133,21 @@ class Drawer:
             torch.cat([target, torch.zeros(n_negative, self.n_columns)]).to(device),
             torch.cat([start, torch.zeros(n_negative)]).to(device),
             torch.cat([end, torch.zeros(n_negative)]).to(device),
+            fresh.index,
+            fresh.offset,
+            fresh.speed,
+            noise,
         )
+
+    def _replay_offset(self, length: Tensor, rng: torch.Generator) -> Tensor:
+        """Where to cut replayed clips: anywhere in longer ones, anywhere around shorter ones, and 0.1 s beyond."""
+        room = length - self.clip_n
+        low, high = room.clamp_max(0) - self.SHIFT_N, room.clamp_min(0) + self.SHIFT_N
+        return low + (torch.rand(len(length), generator=rng, dtype=torch.double) * (high - low + 1)).long()
+
+    def plain_keywords(self) -> Tensor:
+        """Every keyword as it was recorded, in a clip that ends soon after it. Shape: returns [P, T]."""
+        return self.bank.window(self.keywords.index, self.keywords.end - self.clip_n + self.end_n[0], self.clip_n)
 
     def _speeds(self, n: int, rng: torch.Generator) -> Tensor:
         a = self.augmentation
@@ -130,7 +165,7 @@ class Drawer:
             out[where] = augment.change_speed(raw, speed[changed].to(out.device), self.clip_n)
         return out
 
-    def _speech_windows(self, n: int, rng: torch.Generator) -> Tensor:
+    def _speech_windows(self, n: int, rng: torch.Generator) -> Windows:
         total = float(self.weight[-1])
         place = torch.searchsorted(self.weight, torch.rand(n, generator=rng, dtype=torch.double) * total, right=True)
         index = self.speech[place.clamp_max(len(self.speech) - 1)]
@@ -140,19 +175,26 @@ class Drawer:
         length, span = self.bank.lengths[index], self.clip_n * speed
         inside = torch.minimum(length, span) / 2
         low, high = inside - span, length - inside
-        offset = low + (high - low) * torch.rand(n, generator=rng)
-        return self._window(index, offset.long(), speed)
+        offset = (low + (high - low) * torch.rand(n, generator=rng)).long()
+        return Windows(self._window(index, offset, speed), index, offset, speed)
 
-    def _noise_windows(self, n: int, rng: torch.Generator) -> Tensor:
+    def _noise_windows(self, n: int, rng: torch.Generator) -> Windows:
         index = self.noise[torch.randint(len(self.noise), (n,), generator=rng)]
         room = (self.bank.lengths[index] - self.clip_n).clamp_min(0)
-        return self.bank.window(index, (torch.rand(n, generator=rng) * (room + 1)).long(), self.clip_n)
+        offset = (torch.rand(n, generator=rng) * (room + 1)).long()
+        return Windows(self.bank.window(index, offset, self.clip_n), index, offset, torch.ones(n))
 
-    def _fresh(self, n: int, rng: torch.Generator) -> Tensor:
+    def _fresh(self, n: int, rng: torch.Generator) -> Windows:
         if not len(self.noise):
             return self._speech_windows(n, rng)
         n_noise = int(n * self.noise_share + torch.rand(1, generator=rng).item())
-        return torch.cat([self._speech_windows(n - n_noise, rng), self._noise_windows(n_noise, rng)])
+        speech, noise = self._speech_windows(n - n_noise, rng), self._noise_windows(n_noise, rng)
+        return Windows(
+            torch.cat([speech.pcm, noise.pcm]),
+            torch.cat([speech.index, noise.index]),
+            torch.cat([speech.offset, noise.offset]),
+            torch.cat([speech.speed, noise.speed]),
+        )
 
     def _positives(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         a, k = self.augmentation, self.keywords
@@ -176,7 +218,7 @@ class Drawer:
         around = clip * own.to(clip.device)[:, None]
         if spoken.any():
             where = spoken.nonzero().flatten().to(clip.device)
-            other = self._speech_windows(int(spoken.sum()), rng)
+            other = self._speech_windows(int(spoken.sum()), rng).pcm
             gain_db = uniform(len(other), a.context_db, rng).to(clip.device)
             level = augment.loudest(clip[where]) / augment.loudest(other) * 10 ** (gain_db / 20)
             around[where] = other * level[:, None]
@@ -184,13 +226,16 @@ class Drawer:
         target = torch.nn.functional.one_hot(column, self.n_columns).float()
         return clip, target, start, end
 
-    def _augment(self, x: Tensor, rng: torch.Generator) -> Tensor:
+    def _augment(self, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         a, n = self.augmentation, len(x)
+        beneath = torch.full((n,), -1)
         if len(self.noise):
             snr_db = uniform(n, a.snr_db, rng)
             snr_db[torch.rand(n, generator=rng) >= a.noise_p] = math.inf
-            x = augment.mix(x, self._noise_windows(n, rng), snr_db.to(x.device))
-        return augment.set_level(x, uniform(n, a.level_db, rng).to(x.device))
+            noise = self._noise_windows(n, rng)
+            x = augment.mix(x, noise.pcm, snr_db.to(x.device))
+            beneath = torch.where(torch.isfinite(snr_db), noise.index, -1)
+        return augment.set_level(x, uniform(n, a.level_db, rng).to(x.device)), beneath
 
     def vary_features(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Colour and mask log-mel frames. Shape: x [B, M, N]; returns the same."""

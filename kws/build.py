@@ -13,8 +13,15 @@ from kws.checkpoint import Recipe
 from kws.console import Console
 from kws.errors import KwsError, LeakError
 from kws.evaluation import Levels
+from kws.harvest import Policy
 from kws.manifest import Layout, Part, Recording, Split, read
+from kws.replay.buffer import Buffer, Limits
+from kws.replay.draw import Draw
+from kws.replay.keep import Eviction
 from kws.replay.rounds import Search
+from kws.replay.share import Guard
+from kws.replay.snapshot import Drawing
+from kws.replay.stale import Ageing
 from kws.seeding import seed_of
 from kws.selection import Selection
 from kws.store import Store, pack
@@ -119,8 +126,13 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         share=s.replay.share,
         schedule=s.replay.schedule.value,
         ramp_steps=s.replay.ramp_steps,
-        alpha=s.replay.alpha,
+        beta=s.replay.beta,
         mining_steps=tuple(min(o.steps - 1, round(a * o.steps)) for a in at),
+        replay_from=round(s.mining.first_at * o.steps),
+        check_every=s.replay.check_every,
+        guard=Guard(s.replay.target_fa_per_hour, s.replay.guard, s.replay.rise, s.replay.most),
+        online_every=s.replay.online_every if s.replay.online else 0,
+        online_n=s.replay.online_n,
     )
 
 
@@ -144,8 +156,10 @@ def augmentation(s: c.TrainConfig) -> Augmentation:
     )
 
 
-def drawer(s: c.TrainConfig, packed: Store, chosen: Selection, clip_n: int, where: torch.device) -> Drawer:
-    """The batches: train recordings only, without the pool."""
+def drawer(
+    s: c.TrainConfig, packed: Store, chosen: Selection, clip_n: int, where: torch.device
+) -> tuple[Drawer, list[int]]:
+    """The batches: train recordings only, without the pool; and which entry of the store each clip of its bank is."""
     positives = [(i, k) for k, indexes in enumerate(chosen.positives[Part.TRAIN]) for i in indexes]
     used = [i for i, _ in positives] + chosen.speech[Part.TRAIN] + chosen.noise[Part.TRAIN]
     for i in used:
@@ -163,7 +177,7 @@ def drawer(s: c.TrainConfig, packed: Store, chosen: Selection, clip_n: int, wher
         end=torch.tensor([b for _, b in bounds]),
     )
     late_s, early_s = s.batch.end_s
-    return Drawer(
+    made = Drawer(
         bank,
         keywords,
         [place[i] for i in chosen.speech[Part.TRAIN]],
@@ -173,6 +187,25 @@ def drawer(s: c.TrainConfig, packed: Store, chosen: Selection, clip_n: int, wher
         (round(late_s * packed.sample_rate), round(early_s * packed.sample_rate)),
         s.batch.noise_share,
         augmentation(s),
+    )
+    return made, used
+
+
+def buffer(r: c.ReplayConfig, folder: Path, sample_rate: int) -> Buffer:
+    """The replay buffer in a folder."""
+    limits = Limits(r.capacity, r.hours, r.quota, r.per_source, Eviction(r.eviction.value))
+    return Buffer(folder, limits, sample_rate, r.overlap, r.cosine)
+
+
+def policy(s: c.TrainConfig, clip_n: int) -> Policy:
+    """What comes into the buffer, what leaves it, and how it is drawn."""
+    r = s.replay
+    return Policy(
+        search(s, clip_n),
+        Ageing(r.solved, s.mining.min_score, r.probe, s.seed),
+        Drawing(Draw(r.draw.value), r.alpha, r.mix),
+        r.quarantine,
+        r.at_score,
     )
 
 
@@ -187,6 +220,9 @@ def search(s: c.TrainConfig, clip_n: int) -> Search:
         gap_s=s.stream.negative_gap_s,
         per_hour=m.per_hour,
         min_score=m.min_score,
+        bands=m.bands,
+        reserve=m.reserve,
+        neighbours=m.neighbours,
         max_per_recording=m.max_per_recording,
         clip_n=clip_n,
         post_n=samples(m.post_s, s.features.hop_s * s.model.stride, s.data.sample_rate),

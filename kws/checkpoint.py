@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,12 @@ class Recipe:
 
     def net(self) -> DSTCN:
         return DSTCN(self.n_mels, len(self.labels), self.channels, self.kernel, self.dilations, self.stride)
+
+    def detector(self, state: Mapping[str, Tensor], thresholds: Sequence[float] | None = None) -> Detector:
+        """These weights as a detector, on the CPU; its thresholds are 0.5 where none are given."""
+        net = self.net()
+        net.load_state_dict(state)
+        return Detector(self.front_end(), net, self.labels, thresholds or [0.5] * len(self.labels), self.smooth_n)
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
@@ -132,9 +138,7 @@ def read_model(path: Path) -> Model:
         raise KwsError(f"{path}: a checkpoint without a finished model; give the model.pt of a run")
     try:
         recipe = Recipe(**content["recipe"])
-        net = recipe.net()
-        net.load_state_dict(content["model"])
-        detector = Detector(recipe.front_end(), net, recipe.labels, content["thresholds"], recipe.smooth_n)
+        detector = recipe.detector(content["model"], content["thresholds"])
         held_out = [Source(hash_, name, Part(part)) for hash_, name, part in content.get("held_out", ())]
     except Exception as error:  # plain values of any kind may stand in a forged file
         raise KwsError(f"{path}: its net cannot be built ({first_line(error)})") from None

@@ -127,6 +127,17 @@ def misses(found: NDArray[np.float64], spans: Sequence[Span]) -> int:
     return int((np.append(found, math.inf)[first] > end).sum())
 
 
+def event_peaks(track: Track, spans: Sequence[Span]) -> NDArray[np.float32]:
+    """The highest score within each of the spans (start, end; seconds, both inclusive), 0 where no row lies in one.
+
+    Shape: returns [number of spans].
+    """
+    first = np.searchsorted(track.times, [start for start, _ in spans])
+    last = np.searchsorted(track.times, [end for _, end in spans], side="right")
+    pairs = zip(first.tolist(), last.tolist(), strict=True)
+    return np.array([track.scores[a:b].max(initial=0) for a, b in pairs], np.float32)
+
+
 def join(tracks: Sequence[Track]) -> Track:
     """Negative streams one after another as the referee lays them: 10 s in, the refractory time running on.
 

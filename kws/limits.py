@@ -1,11 +1,13 @@
 """What settings may be: a range for every number, and the rules between them."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kws.errors import KwsError
-from kws.schema import TrainConfig
+from kws.replay.clip import Kind
+from kws.schema import Schedule, TrainConfig
 
 # What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -56,8 +58,24 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "optim.save_every": (1, 10**7),
     "replay.share": (0, 0.5),
     "replay.ramp_steps": (0, 10**7),
+    "replay.guard": (0, 1),
+    "replay.target_fa_per_hour": (0, 10**5),
+    "replay.at_score": (0, 1),
+    "replay.check_every": (1, 10**7),
+    "replay.rise": (0.001, 0.5),
+    "replay.most": (0, 0.5),
     "replay.alpha": (0, 2),
+    "replay.beta": (0, 1),
+    "replay.online_every": (1, 10**7),
+    "replay.online_n": (1, 10**4),
     "replay.capacity": (1, 10**7),
+    "replay.hours": (0.001, 10**5),
+    "replay.per_source": (1, 10**7),
+    "replay.overlap": (0, 2),
+    "replay.cosine": (-1, 2),
+    "replay.quarantine": (0, 2),
+    "replay.solved": (0, 1),
+    "replay.probe": (0, 10**6),
     "mining.rounds": (0, 50),
     "mining.first_at": (0, 1),
     "mining.last_at": (0, 1),
@@ -67,6 +85,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "mining.noise_db": (-80, 0),
     "mining.per_hour": (1, 10**5),
     "mining.min_score": (0, 1),
+    "mining.bands": (1, 100),
+    "mining.reserve": (0, 1),
+    "mining.neighbours": (0, 10**5),
     "mining.max_per_recording": (1, 10**6),
     "mining.post_s": (0, 2),
     "at_score": (0, 1),
@@ -80,9 +101,13 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "stream.refractory_s": (0, 60),
     "per_hour": (1, 10**5),
     "min_score": (0, 1),
+    "bands": (1, 100),
     "max_per_recording": (1, 10**6),
     "post_s": (0, 2),
     "capacity": (1, 10**7),
+    "overlap": (0, 2),
+    "cosine": (-1, 2),
+    "quarantine": (0, 2),
 }
 
 PAIRS: tuple[str, ...] = (
@@ -149,18 +174,9 @@ def check_train(c: TrainConfig) -> None:
             f"augment.mel_mask_n={c.augment.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
             f"features.n_mels={c.features.n_mels} bands"
         )
-    if c.batch.positive_share + c.replay.share > 0.95:
-        raise KwsError(
-            f"replay.share={c.replay.share}: allowed is at most 0.95 - batch.positive_share = "
-            f"{0.95 - c.batch.positive_share:g}, so that fresh negatives remain"
-        )
+    check_replay(c)
     if c.mining.first_at > c.mining.last_at:
         raise KwsError(f"mining.first_at={c.mining.first_at}: allowed is at most mining.last_at={c.mining.last_at}")
-    if c.compare_without_replay and (c.replay.buffer or not c.mining.rounds):
-        raise KwsError(
-            "compare_without_replay=true: allowed only with mining.rounds above 0 and no replay.buffer, since the arm "
-            "without replay begins where the other one first mined"
-        )
     if c.mining.rounds and not c.mining.pool_share:
         raise KwsError(
             f"mining.rounds={c.mining.rounds}: allowed is 0 with mining.pool_share=0: nothing could be mined"
@@ -169,3 +185,36 @@ def check_train(c: TrainConfig) -> None:
         raise KwsError(f"mining.post_s={c.mining.post_s}: allowed is less than batch.clip_s={c.batch.clip_s}")
     if not c.data.root and not c.data.speak.enabled:
         raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
+
+
+def check_replay(c: TrainConfig) -> None:
+    """Rules between the settings of the replay and others."""
+    if c.batch.positive_share + c.replay.share > 0.95:
+        raise KwsError(
+            f"replay.share={c.replay.share}: allowed is at most 0.95 - batch.positive_share = "
+            f"{0.95 - c.batch.positive_share:g}, so that fresh negatives remain"
+        )
+    if c.compare_without_replay and (c.replay.buffer or not c.mining.rounds):
+        raise KwsError(
+            "compare_without_replay=true: allowed only with mining.rounds above 0 and no replay.buffer, since the arm "
+            "without replay begins where the other one first mined"
+        )
+    if c.replay.schedule is Schedule.adaptive and c.replay.share > c.replay.most:
+        raise KwsError(f"replay.share={c.replay.share}: allowed is at most replay.most={c.replay.most}")
+    if c.batch.positive_share + c.replay.most > 0.95 and c.replay.schedule is Schedule.adaptive:
+        raise KwsError(
+            f"replay.most={c.replay.most}: allowed is at most 0.95 - batch.positive_share = "
+            f"{0.95 - c.batch.positive_share:g}, so that fresh negatives remain"
+        )
+    if c.replay.solved > c.mining.min_score:
+        raise KwsError(
+            f"replay.solved={c.replay.solved}: allowed is at most mining.min_score={c.mining.min_score}, else what is "
+            "mined retires at once"
+        )
+    for kind, share in c.replay.mix.items():
+        if kind not in list(Kind):
+            raise KwsError(f"replay.mix: no kind {kind!r}; allowed are {', '.join(Kind)}")
+        if not 0 <= share < math.inf:
+            raise KwsError(f"replay.mix.{kind}={share}: allowed is 0 or more")
+    if c.replay.mix and not any(c.replay.mix.values()):
+        raise KwsError(f"replay.mix={c.replay.mix}: allowed is at least one share above 0")

@@ -1,10 +1,12 @@
 """kws mine: the false triggers of any recordings, through a checkpoint, into a replay buffer."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from kws import build, checkpoint, stream
@@ -12,14 +14,15 @@ from kws.audio import EXTENSIONS, BadAudio, content_hash, load, to_int16
 from kws.cli import verb
 from kws.config import paths, settings
 from kws.console import Console
-from kws.detect import Track, join
 from kws.errors import KwsError
 from kws.manifest import Part, says
-from kws.replay.buffer import Buffer, Found, Kind, Source
+from kws.replay.buffer import Buffer, Found, Kind, Limits, Source
 from kws.replay.clip import train_only
-from kws.replay.mine import mining_threshold, triggers
+from kws.replay.mine import choose, peaks, triggers
+from kws.replay.rounds import embedded
 from kws.replay.rounds import source as source_of
 from kws.schema import MineConfig
+from kws.seeding import numpy_generator
 
 MOST = 10**7  # clips: as good as no limit
 
@@ -37,20 +40,23 @@ def run(cfg: DictConfig) -> None:
         for entry in build.store(s.data, console, build.recordings(s.data)).entries:
             known[entry.hash] = (source_of(entry), f"{entry.recording.label} {entry.recording.text}")
     known |= {one.hash: (one, "") for one in model.held_out}
-    # All are heard before the first clip is kept: nothing is added beside an error, and one threshold is for all.
+    # All are heard before the first clip is kept: nothing is added beside an error, and one choice is made of all.
     heard = listen(s, model, known, files, console)
-    limits = thresholds(s, model, heard)
-    count, new = 0, 0
-    capacity = s.capacity or MOST  # who mines by hand evicts nothing, unless told to
-    with Buffer(Path(s.buffer), capacity, model.recipe.sample_rate) as buffer:
+    rows = chosen_rows(s, model, heard)
+    count, new, aside = 0, 0, 0
+    suspect = suspect_from(s, model)
+    limits = Limits(s.capacity or MOST)  # who mines by hand evicts nothing, unless told to
+    with Buffer(Path(s.buffer), limits, model.recipe.sample_rate, s.overlap, s.cosine) as buffer:
         buffer.hold_out(one for one, _ in known.values() if one.part is not Part.TRAIN)
         buffer.admit(one.source for one in heard)
-        for one in heard:
-            found = false_triggers(s, model, one, limits)
-            new += len(buffer.add(found).new)
-            count += len(found)
+        for one, mine in zip(heard, rows, strict=True):
+            found = embedded(false_triggers(s, model, one, mine), model.detector)
+            added = buffer.add(found, suspect)
+            count, new, aside = count + len(found), new + len(added.new), aside + len(added.quarantined)
         hours = sum(one.n_samples for one in heard) / model.recipe.sample_rate / 3600
         console.say(f"{count} false triggers in {hours:.2f} h, {new} of them new; {len(buffer)} clips in {s.buffer}")
+        if aside:
+            console.say(f"{aside} of them score like the keyword and are in quarantine: kws buffer review shows them")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,23 +122,38 @@ def after_silence(pcm: np.ndarray, model: checkpoint.Model) -> np.ndarray:
     return np.concatenate([np.zeros(model.recipe.clip_n, np.int16), pcm])
 
 
-def thresholds(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) -> list[float]:
-    """The lowest score of a trigger for each keyword: as given, or so that all hours together find enough."""
-    if s.at_score is not None:
-        return [s.at_score] * len(model.recipe.labels)
-    frame_s = model.detector.frame_s
-
-    def track(one: Heard, column: int) -> Track:
-        times = np.arange(1, len(one.scores) + 1, dtype=np.float64) * frame_s
-        return Track(times, np.ascontiguousarray(one.scores[:, column]), len(one.scores) * frame_s)
-
-    columns = range(len(model.recipe.labels))
-    return [mining_threshold(join([track(one, c) for one in heard]), s.per_hour, s.min_score) for c in columns]
+def suspect_from(s: MineConfig, model: checkpoint.Model) -> dict[str, float]:
+    """The score from which a clip is suspect, by keyword, of what held-out keywords scored when the run ended."""
+    known = model.facts.get("positive_score")
+    if s.quarantine is None or not isinstance(known, dict):
+        return {}
+    return {str(keyword): s.quarantine * score for keyword, score in known.items() if isinstance(score, float)}
 
 
-def false_triggers(s: MineConfig, model: checkpoint.Model, heard: Heard, limits: Sequence[float]) -> list[Found]:
-    """What one recording sets off, as clips."""
-    if not (heard.scores >= np.asarray(limits, np.float32)).any():
+def chosen_rows(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) -> list[list[NDArray[np.int64]]]:
+    """The rows to keep of each recording and keyword: what scores enough, in all hours together no more than wanted."""
+    apart_n = model.recipe.clip_n // model.detector.block_n // 2
+    hours = sum(one.n_samples for one in heard) / model.recipe.sample_rate / 3600
+    kept: list[list[NDArray[np.int64]]] = [[] for _ in heard]
+    for column in range(len(model.recipe.labels)):
+        tracks = [np.ascontiguousarray(one.scores[:, column]) for one in heard]
+        lowest = s.min_score if s.at_score is None else s.at_score
+        rows = [peaks(track, lowest, apart_n) for track in tracks]
+        place = np.concatenate([np.full(len(r), i) for i, r in enumerate(rows)])
+        scores = np.concatenate([track[r] for track, r in zip(tracks, rows, strict=True)])
+        wanted_n = len(scores) if s.at_score is not None else math.ceil(s.per_hour * hours)
+        best = choose(scores, wanted_n, lowest, s.bands, numpy_generator(0, "mine", column))
+        every = np.concatenate(rows)
+        for i in range(len(heard)):
+            kept[i].append(every[best[place[best] == i]])
+    return kept
+
+
+def false_triggers(
+    s: MineConfig, model: checkpoint.Model, heard: Heard, rows: Sequence[NDArray[np.int64]]
+) -> list[Found]:
+    """Rows of one recording, for each keyword, as clips."""
+    if not any(map(len, rows)):
         return []
     rate, clip_n, row_n = model.recipe.sample_rate, model.recipe.clip_n, model.detector.block_n
     post_n = min(round(s.post_s * rate), clip_n - model.detector.reach_n) // row_n * row_n
@@ -152,14 +173,7 @@ def false_triggers(s: MineConfig, model: checkpoint.Model, heard: Heard, limits:
         )
         for column, keyword in enumerate(model.recipe.labels)
         for t in triggers(
-            pcm,
-            np.ascontiguousarray(heard.scores[:, column]),
-            limits[column],
-            clip_n,
-            post_n,
-            row_n,
-            lambda _: 0,
-            s.max_per_recording,
+            pcm, heard.scores[:, column], rows[column], clip_n, post_n, row_n, lambda _: 0, s.max_per_recording
         )
     ]
 

@@ -32,13 +32,7 @@ def claim(out: Path, config: str) -> str:
     mine = flat(OmegaConf.to_container(OmegaConf.create(config)))
     file = out / "config.yaml"
     if file.is_file():
-        try:
-            tree = OmegaConf.to_container(OmegaConf.load(file))
-        except Exception:  # what a damaged file makes a parser raise is not a closed list
-            tree = None
-        if not isinstance(tree, dict) or not tree:
-            raise KwsError(f"{file}: no configuration that can be read; give another out")
-        theirs = flat(tree)
+        theirs = began(file)
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
                 raise KwsError(
@@ -50,6 +44,24 @@ def claim(out: Path, config: str) -> str:
         with replacing(file) as target:
             target.write(config.encode())
     return hashlib.sha256(f"{out.resolve()}\n{sorted(mine.items())}".encode()).hexdigest()[:12]
+
+
+def began(file: Path) -> dict[str, Any]:
+    """The configuration that began a run, dotted; raises KwsError where it cannot be read."""
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(file))
+    except Exception:  # what a damaged file makes a parser raise is not a closed list
+        tree = None
+    if not isinstance(tree, dict) or not tree:
+        raise KwsError(f"{file}: no configuration that can be read; give another out")
+    return flat(tree)
+
+
+def finished(out: Path, config: str) -> bool:
+    """Did a run of this very configuration come to its end in `out`? A sweep that goes on passes it over."""
+    if not ((out / "results.json").is_file() and (out / "config.yaml").is_file()):
+        return False
+    return began(out / "config.yaml") == flat(OmegaConf.to_container(OmegaConf.create(config)))
 
 
 def commit() -> str:

@@ -25,11 +25,38 @@ class Split(enum.Enum):
 
 
 class Schedule(enum.Enum):
-    """How the replayed share comes up after the first mining round."""
+    """How the replayed share goes from the first mining round on."""
 
     constant = "constant"
     linear = "linear"
     cosine = "cosine"
+    adaptive = "adaptive"
+
+
+class Draw(enum.Enum):
+    """How clips of the buffer are drawn that were drawn before."""
+
+    uniform = "uniform"
+    proportional = "proportional"
+    rank = "rank"
+
+
+class Eviction(enum.Enum):
+    """Who goes from a full buffer."""
+
+    hardest = "hardest"
+    oldest = "oldest"
+    reservoir = "reservoir"
+    balanced = "balanced"
+
+
+class Order(enum.Enum):
+    """What a list of clips is sorted by."""
+
+    score = "score"
+    drawn = "drawn"
+    loss = "loss"
+    age = "age"
 
 
 @dataclass
@@ -119,8 +146,29 @@ class ReplayConfig:
     share: float
     schedule: Schedule
     ramp_steps: int
+    guard: float
+    target_fa_per_hour: float
+    at_score: float
+    check_every: int
+    rise: float
+    most: float
+    draw: Draw
     alpha: float
+    beta: float | None
+    mix: dict[str, float]
+    online: bool
+    online_every: int
+    online_n: int
     capacity: int
+    hours: float | None
+    quota: dict[str, float]
+    per_source: int | None
+    eviction: Eviction
+    overlap: float
+    cosine: float
+    quarantine: float | None
+    solved: float
+    probe: int
     buffer: str | None
 
 
@@ -135,6 +183,9 @@ class MiningConfig:
     noise_db: list[float]
     per_hour: float
     min_score: float
+    bands: int
+    reserve: float
+    neighbours: float
     max_per_recording: int
     post_s: float
 
@@ -184,10 +235,37 @@ class MineConfig:
     at_score: float | None
     per_hour: float
     min_score: float
+    bands: int
     max_per_recording: int
     post_s: float
     capacity: int | None
+    overlap: float
+    cosine: float
+    quarantine: float | None
     threads: int
+
+
+@dataclass
+class BufferConfig:
+    action: str
+    buffer: str
+    state: str | None
+    kind: str | None
+    keyword: str | None
+    source: str | None
+    sort: Order
+    most: int | None
+    out: str | None
+    plots: str | None
+    curves: str | None
+    folder: str | None
+    text: str | None
+    max_bad_share: float
+    sample_rate: int
+    decisions: str | None
+    clips: list[str] | None
+    retired: bool
+    min_age_s: float
 
 
 @dataclass
@@ -216,6 +294,7 @@ class ExportConfig:
 SCHEMAS: Mapping[str, type] = {
     "train": TrainConfig,
     "mine": MineConfig,
+    "buffer": BufferConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
 }

@@ -1,13 +1,12 @@
 """kws train: recordings in, a calibrated and exported detector out, mining and replaying hard negatives on the way."""
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -19,21 +18,21 @@ from kws.cli import verb
 from kws.config import keywords, settings
 from kws.console import Console
 from kws.curves import Curves
-from kws.detect import calibrate
-from kws.detector import Detector
+from kws.detect import calibrate, event_peaks
 from kws.evaluation import evaluate_part
 from kws.exporting import export
+from kws.harvest import Harvest, held_out_sources
+from kws.heldout import HeldOut
 from kws.manifest import Part
-from kws.replay.buffer import Buffer, Source
-from kws.replay.rounds import mine_pool, source
-from kws.replay.snapshot import Snapshot
+from kws.replay.buffer import Buffer
+from kws.replay.rounds import source
 from kws.results import Outcome, judge
-from kws.runfolder import claim, commit
+from kws.runfolder import claim, commit, finished
 from kws.schema import TrainConfig
 from kws.seeding import seed_of
 from kws.selection import Selection, select
 from kws.store import Store
-from kws.trainer import Plan, Step, Trainer
+from kws.trainer import Plan, Shared, Step, Trainer
 
 
 @dataclass
@@ -62,24 +61,29 @@ def run(cfg: DictConfig) -> None:
     # Hydra would make `out` before anything is checked; only in a sweep it must, to number the runs.
     hydra = HydraConfig.get()
     out = Path(hydra.runtime.output_dir) if hydra.mode is RunMode.MULTIRUN else Path(s.out).absolute()
+    config = OmegaConf.to_yaml(cfg, resolve=True)
+    if finished(out, config):
+        console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
+        return
     if not s.data.root:
         s.data = replace(s.data, root=str(build.spoken_corpus(s, words, console)))
     store = build.store(s.data, console, build.recordings(s.data))
     chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
-    id_ = claim(out, OmegaConf.to_yaml(cfg, resolve=True))
+    id_ = claim(out, config)
     describe(console, store, chosen)
     console.say(f"run folder: {out} (a killed run goes on with the same command and out={out})")
 
     folder = Path(s.replay.buffer) if s.replay.buffer else out / "buffer"
-    with Buffer(folder, s.replay.capacity, store.sample_rate) as buffer:
-        buffer.hold_out(held_out(store))
+    with build.buffer(s.replay, folder, store.sample_rate) as buffer:
+        buffer.hold_out(held_out_sources(store))
         # What will be mined is refused now, not after the training before the first round.
         buffer.admit(source(store.entries[i]) for i in (*chosen.pool, *chosen.noise[Part.TRAIN]))
         r = Run(s, id_, out, recipe, build.plan(s, recipe.smooth_n), store, chosen, buffer, console, device)
-        both = s.compare_without_replay and bool(r.plan.mining_steps)
+        both = s.compare_without_replay and r.plan.fills
         trained = [("with replay" if both else "", out, train_arm(r, "Training", out))]
         if both:
-            alone = replace(r, plan=replace(r.plan, share=0.0, mining_steps=()))
+            plan = replace(r.plan, share=0.0, schedule="constant", mining_steps=(), online_every=0)
+            alone = replace(r, plan=plan)
             place = out / "without_replay"
             fork(r, place)
             trained.insert(0, ("without replay", place, train_arm(alone, "Without replay", place)))
@@ -88,8 +92,9 @@ def run(cfg: DictConfig) -> None:
     outcomes = [o for arm, place, weights in trained for o in finish(r, arm, weights, place)]
     title = f"{', '.join(words)}: test part" if outcomes else f"{', '.join(words)}: no test recordings"
     results.show(console, title, outcomes)
-    results.write_json(out / "results.json", {"seed": s.seed, "outcomes": results.as_json(outcomes)})
     results.write_page(out / "report.html", title, {"run": out.name, "seed": str(s.seed)}, outcomes)
+    # The last file: a run that has it is finished.
+    results.write_json(out / "results.json", {"seed": s.seed, "outcomes": results.as_json(outcomes)})
     if store.bad:
         console.warn(f"{len(store.bad)} recordings did not decode and were left out; they are named above")
     console.say(f"detector  {out / 'detector.pt'}")
@@ -102,61 +107,50 @@ def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
     """Train one arm in its folder, from its state file where there is one; returns the averaged weights."""
     torch.manual_seed(seed_of(r.s.seed, "weights"))
     net, front_end = r.recipe.net().to(r.device), r.recipe.front_end().to(r.device)
-    drawer = build.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, r.device)
+    drawer, entries = build.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, r.device)
     state_file = folder / "state.pt"
     state = checkpoint.read(state_file) if state_file.is_file() else None
-    if state is not None and r.plan.mining_steps:
+    if state is not None and r.plan.fills:
         r.buffer.rollback(r.id, state["rounds"])
-    replay = snapshot(r, None if state is None else state["replay"])
-    trainer = Trainer(net, front_end, drawer, replay, r.plan, lambda t, n: mine(r, t, n), state_file)
-    if state is not None:
-        trainer.load(state, replay)
+    step = 0 if state is None else state["step"]
     with (
-        r.console.progress(title, r.plan.steps) as tick,
-        Curves(folder / "metrics.csv", trainer.step) as curves,
+        Curves(folder / "metrics.csv", step) as curves,
+        Curves(folder / "share.csv", step, Shared) as shares,
     ):
 
-        def tell(step: Step) -> None:
-            curves.add(step)
-            tick(step.step + 1, f"loss {step.loss:.3f}, {step.replayed} replayed of {step.buffer}")
+        def tell_share(told: Shared) -> None:
+            shares.add(told)
+            r.console.say(f"step {told.step}: share {told.before:.3f} -> {told.after:.3f}: {told.reason}")
 
-        trainer.run(tell)
-    if r.plan.mining_steps:
+        s, harvest = r.s.stream, build.policy(r.s, r.recipe.clip_n)
+        rounds = Harvest(
+            harvest,
+            r.recipe,
+            r.store,
+            r.chosen,
+            entries,
+            r.buffer,
+            lambda: HeldOut(r.store, r.chosen, build.levels(s), s.chunk_s, s.refractory_s),
+            r.console,
+            tell_share,
+            r.out,
+            r.id,
+            r.device,
+        )
+        replay = rounds.snapshot(None if state is None else state["replay"])
+        trainer = Trainer(net, front_end, drawer, replay, r.plan, rounds, state_file)
+        if state is not None:
+            trainer.load(state, replay)
+        with r.console.progress(title, r.plan.steps) as tick:
+
+            def tell(told: Step) -> None:
+                curves.add(told)
+                tick(told.step + 1, f"loss {told.loss:.3f}, {told.replayed} replayed of {told.buffer}")
+
+            trainer.run(tell)
+    if r.plan.fills:
         trainer.replay.write_back(r.buffer)
     return trainer.average
-
-
-def mine(r: Run, trainer: Trainer, number: int) -> Snapshot:
-    """One mining round: the pool through the model as it stands, its false triggers into the buffer."""
-    if number == 1:
-        shutil.copy(trainer.state_file, r.out / "fork.pt")
-    weights = {k: v.cpu() for k, v in trainer.average.items()}
-    # Kept, so that a mined clip can be scored again by the very model that mined it.
-    file = r.out / "checkpoints" / f"round-{number}.pt"
-    checkpoint.write_model(file, r.recipe, weights, [0.5] * len(r.recipe.labels), {"round": number}, held_out(r.store))
-    model = checkpoint.read_model(file)
-    with r.console.progress(f"Mining, round {number}", r.s.mining.passes) as tick:
-        found = mine_pool(
-            model.detector,
-            model.hash,
-            r.store,
-            r.chosen.pool,
-            r.chosen.noise[Part.TRAIN],
-            build.search(r.s, r.recipe.clip_n),
-            r.id,
-            number,
-            tick,
-        )
-    trainer.replay.write_back(r.buffer)
-    added = r.buffer.add(found)
-    r.console.say(f"{len(found)} false triggers, {len(added.new)} new in the buffer, {len(added.evicted)} evicted")
-    return snapshot(r)
-
-
-def snapshot(r: Run, state: Mapping[str, Any] | None = None) -> Snapshot:
-    """The buffer as this run may replay it: without clips of recordings that are keywords here."""
-    spoken = {r.store.entries[i].hash for lists in r.chosen.positives.values() for one in lists for i in one}
-    return Snapshot(r.buffer, r.recipe.clip_n, r.device, state, spoken)
 
 
 def fork(r: Run, folder: Path) -> None:
@@ -174,9 +168,7 @@ def fork(r: Run, folder: Path) -> None:
 def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) -> list[Outcome]:
     """Calibrate on validation, write checkpoint and export, and count on the test part."""
     state = {k: v.cpu() for k, v in weights.items()}
-    net = r.recipe.net()
-    net.load_state_dict(state)
-    detector = Detector(r.recipe.front_end(), net, r.recipe.labels, [0.5] * len(r.recipe.labels), r.recipe.smooth_n)
+    detector = r.recipe.detector(state)
     levels, passes, t = build.levels(r.s.stream), r.s.threshold.passes, r.s.stream.refractory_s
     with r.console.progress(f"Calibrating{arm and ', '}{arm}", len(r.recipe.labels) + passes) as tick:
         heard = evaluate_part(detector, r.store, r.chosen, Part.VALIDATION, levels, passes, r.s.stream.chunk_s, tick)
@@ -193,19 +185,16 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
         "config": (r.out / "config.yaml").read_text(encoding="utf-8"),
         "data": hashlib.sha256("".join(e.hash for e in r.store.entries).encode()).hexdigest(),
         "calibration": {k: asdict(c) for k, c in calibrations.items()},
+        # What held-out keywords score: from near it on, what `kws mine` finds is suspect.
+        "positive_score": {k: float(np.median(event_peaks(h.positive, h.spans))) for k, h in heard.items()},
     }
-    checkpoint.write_model(folder / "model.pt", r.recipe, state, detector.thresholds, facts, held_out(r.store))
+    checkpoint.write_model(folder / "model.pt", r.recipe, state, detector.thresholds, facts, held_out_sources(r.store))
     export(detector, folder / "detector.pt", facts | {"checkpoint": checkpoint.weights_hash(state)})
     if not r.chosen.speech[Part.TEST]:
         return []
     with r.console.progress(f"Testing{arm and ', '}{arm}", len(r.recipe.labels) + 1) as tick:
         heard = evaluate_part(detector, r.store, r.chosen, Part.TEST, levels, 1, r.s.stream.chunk_s, tick)
         return judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
-
-
-def held_out(store: Store) -> list[Source]:
-    """The recordings that may never train."""
-    return [source(e) for e in store.entries if e.recording.part is not Part.TRAIN]
 
 
 def describe(console: Console, store: Store, chosen: Selection) -> None:

@@ -1,20 +1,22 @@
-"""The training loop: draw, augment, step, learn priorities; mine when the time has come; go on after a kill."""
+"""The training loop: draw, augment, step, learn priorities; fill the buffer when it is due; go on after a kill."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from kws import checkpoint
-from kws.batch import Drawer
-from kws.features import LogMel
+from kws.batch import Batch, Drawer
+from kws.errors import KwsError
+from kws.features import LogMel, clip_features
 from kws.loss import max_pooling_loss
 from kws.models import DSTCN
-from kws.replay.share import share_at, stochastic_round
+from kws.replay.draw import beta_at
+from kws.replay.share import Guard, Observed, adapted, share_at, stochastic_round
 from kws.replay.snapshot import Snapshot
 from kws.seeding import generator
 
@@ -39,8 +41,18 @@ class Plan:
     share: float
     schedule: str
     ramp_steps: int
-    alpha: float
+    beta: float | None
     mining_steps: tuple[int, ...]
+    replay_from: int  # step from which the buffer is replayed
+    check_every: int  # steps between two looks at an adaptive share
+    guard: Guard
+    online_every: int  # steps between two rounds that take in what was hard in the batches; 0: none do
+    online_n: int  # clips a round, at most
+
+    @property
+    def fills(self) -> bool:
+        """Does anything come into the buffer?"""
+        return bool(self.mining_steps or self.online_every)
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,53 @@ class Step:
     lr: float
 
 
+@dataclass(frozen=True)
+class Shared:
+    """A change of an adaptive share, or why there was none."""
+
+    step: int
+    before: float
+    after: float
+    false_alarms: int
+    hours: float
+    misses: int
+    events: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Hard:
+    """A fresh negative that the model took for a keyword as it trained.
+
+    Args:
+        pcm: as it was heard, int16 [T].
+        column: of the keyword.
+        index, offset, speed, noise: see `Batch`.
+        loss: what it cost.
+    """
+
+    pcm: Tensor
+    column: int
+    index: int
+    offset: int
+    speed: float
+    noise: int
+    loss: float
+
+
+class Rounds(Protocol):
+    """What a trainer asks of whoever knows the recordings."""
+
+    def fill(self, trainer: "Trainer", round_: int, pool: bool, hard: Sequence[Hard]) -> Snapshot:
+        """Fill the buffer in this round (from 1), from the pool if so and from what was hard; the new snapshot."""
+
+    def observe(self, trainer: "Trainer") -> Observed:
+        """What the averaged weights do on the validation streams."""
+
+    def tell_share(self, told: Shared) -> None:
+        """An adaptive share was looked at."""
+
+
 class Trainer:
     """One arm of a run.
 
@@ -66,7 +125,7 @@ class Trainer:
         drawer: makes the batches.
         replay: the buffer as it stands at the start.
         plan: the numbers.
-        mine: called with the round (from 1) when its step has come; fills the buffer, returns the new snapshot.
+        rounds: fills the buffer when that is due, and looks at the validation streams.
         state_file: where the state is kept for a resume; written whole or not at all.
     """
 
@@ -77,14 +136,15 @@ class Trainer:
         drawer: Drawer,
         replay: Snapshot,
         plan: Plan,
-        mine: Callable[["Trainer", int], Snapshot],
+        rounds: Rounds,
         state_file: Path,
     ) -> None:
         self.net, self.front_end, self.drawer, self.replay = net, front_end, drawer, replay
-        self.plan, self.mine, self.state_file = plan, mine, state_file
-        self.step, self.rounds = 0, 0
-        # Clips that lie in the buffer from earlier runs are replayed from the start, else from the first round on.
-        self.replay_from = 0 if len(replay) else (plan.mining_steps[0] if plan.mining_steps else plan.steps)
+        self.plan, self.asked, self.state_file = plan, rounds, state_file
+        self.step, self.rounds, self.share = 0, 0, plan.share
+        self.hard: list[Hard] = []
+        # Clips that lie in the buffer from earlier runs are replayed from the start.
+        self.replay_from = 0 if len(replay) else plan.replay_from
         decayed = [p for p in net.parameters() if p.ndim > 1]
         plain = [p for p in net.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -97,18 +157,37 @@ class Trainer:
         """Train to the end of the plan (or to `stop_at`), telling of each step."""
         last = self.plan.steps if stop_at is None else min(stop_at, self.plan.steps)
         while self.step < last:
-            due = sum(s <= self.step for s in self.plan.mining_steps)
-            while self.rounds < due:
-                self.save()  # a kill while mining comes back to here
-                self.replay = self.mine(self, self.rounds + 1)
-                self.rounds += 1
+            for pool in self._due()[self.rounds :]:
+                self.save()  # a kill while the buffer is filled comes back to here
+                self.replay = self.asked.fill(self, self.rounds + 1, pool, self.hard)
+                self.rounds, self.hard = self.rounds + 1, []
                 self.save()
             told = self._step()
             self.step += 1
             tell(told)  # before saving: a kill between the two leaves a row too many, which a resume drops
+            self._adapt()
             if self.step % self.plan.save_every == 0:
                 self.save()
         self.save()
+
+    def _due(self) -> list[bool]:
+        """The rounds up to this step in their order: True for one that mines the pool, False for a batch's own."""
+        p = self.plan
+        begun = range(self.replay_from + p.online_every, self.step + 1, p.online_every) if p.online_every else ()
+        steps = [(s, True) for s in p.mining_steps if s <= self.step] + [(s, False) for s in begun]
+        return [pool for _, pool in sorted(steps, key=lambda at: (at[0], not at[1]))]
+
+    def _adapt(self) -> None:
+        """Where it is time, look at the validation streams and steer an adaptive share."""
+        p = self.plan
+        since = self.step - self.replay_from
+        if p.schedule != "adaptive" or since <= 0 or since % p.check_every:
+            return
+        seen, before = self.asked.observe(self), self.share
+        self.share, reason = adapted(before, seen, p.guard)
+        self.asked.tell_share(
+            Shared(self.step - 1, before, self.share, seen.false_alarms, seen.hours, seen.misses, seen.events, reason)
+        )
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to zero."""
@@ -119,11 +198,12 @@ class Trainer:
 
     def _step(self) -> Step:
         p, step = self.plan, self.step
-        share = share_at(step, self.replay_from, p.share, p.schedule, p.ramp_steps)
+        share = share_at(step, self.replay_from, self.share, p.schedule, p.ramp_steps)
         n_positive = stochastic_round(p.positive_share * p.batch_size, generator(p.seed, "positives", step))
         n_positive = max(1, n_positive)
         wanted = stochastic_round(share * p.batch_size, generator(p.seed, "share", step))
-        chosen = self.replay.draw(wanted, p.alpha, generator(p.seed, "replay", step))
+        beta = 0.0 if p.beta is None else beta_at(step, self.replay_from, p.steps - 1, p.beta)
+        chosen, importance = self.replay.draw(wanted, beta, generator(p.seed, "replay", step))
         n_fresh = max(0, p.batch_size - n_positive - len(chosen))
         batch = self.drawer.draw(n_positive, n_fresh, self.replay.bank, chosen, generator(p.seed, "batch", step))
 
@@ -137,6 +217,7 @@ class Trainer:
         each = loss.sum(1)
         weight = torch.full((len(x),), p.negative_weight, device=x.device)
         weight[:n_positive] = 1.0
+        weight[n_positive + n_fresh :] *= importance.to(x.device)
         mean = (each * weight).sum() / len(x)
 
         lr = self.learning_rate()
@@ -150,6 +231,8 @@ class Trainer:
 
         replayed = each[n_positive + n_fresh :]
         self.replay.learn(chosen, replayed)
+        if p.online_every and step >= self.replay_from:
+            self._keep_hard(batch, loss.detach().cpu(), slice(n_positive, n_positive + n_fresh))
         return Step(
             step,
             float(mean.detach()),
@@ -161,6 +244,25 @@ class Trainer:
             len(self.replay),
             lr,
         )
+
+    def _keep_hard(self, batch: Batch, loss: Tensor, fresh: slice) -> None:
+        """Remember the hardest fresh negatives since the last round, one of each recording.
+
+        Online hard example mining (Shrivastava et al., 2016), kept for later batches.
+        """
+        worst, column = loss[fresh].max(1)
+        noise = batch.noise[fresh]
+        floor = self.hard[-1].loss if len(self.hard) >= self.plan.online_n else 0.0
+        for i in (worst > floor).nonzero().flatten().tolist():
+            pcm = (batch.pcm[fresh][i] * 32768.0).round().clamp(-32768, 32767).to(torch.int16).cpu()
+            one = Hard(
+                pcm, int(column[i]), int(batch.index[i]), int(batch.offset[i]), float(batch.speed[i]), int(noise[i]),
+                float(worst[i]),
+            )  # fmt: skip
+            self.hard.append(one)
+        self.hard.sort(key=lambda one: -one.loss)
+        best = {one.index: one for one in reversed(self.hard)}
+        self.hard = sorted(best.values(), key=lambda one: -one.loss)[: self.plan.online_n]
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -177,12 +279,14 @@ class Trainer:
         checkpoint.write(self.state_file, self.state())
 
     def state(self) -> dict[str, Any]:
-        """Weights, averages, optimizer, step, round, and the buffer as it is replayed."""
+        """Weights, averages, optimizer, step, round, share, and the buffer as it is replayed."""
         return {
             "format": checkpoint.FORMAT,
             "step": self.step,
             "rounds": self.rounds,
             "replay_from": self.replay_from,
+            "share": self.share,
+            "hard": [asdict(one) for one in self.hard],
             "net": self.net.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
@@ -190,25 +294,22 @@ class Trainer:
         }
 
     def load(self, state: dict[str, Any], replay: Snapshot) -> None:
-        """Go on from `state`; `replay` is the snapshot made of its "replay" entry."""
+        """Go on from `state`; `replay` is the snapshot made of its "replay" entry.
+
+        Raises:
+            KwsError: the state of another version of kws.
+        """
+        if missing := sorted({"share", "hard"} - state.keys()):
+            raise KwsError(f"{self.state_file}: no {missing[0]} in it; another version of kws wrote it")
         self.step, self.rounds, self.replay_from = state["step"], state["rounds"], state["replay_from"]
+        if self.plan.schedule == "adaptive":
+            self.share = state["share"]
+        self.hard = [Hard(**one) for one in state["hard"]]
         self.net.load_state_dict(state["net"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         self.replay = replay
-
-
-def clip_features(front_end: LogMel, pcm: Tensor, multiple: int) -> Tensor:
-    """Features of clips as the detector hears them from silence.
-
-    Shape: pcm [B, T], T a multiple of `multiple` samples; returns [B, M, T / hop].
-    """
-    usable = pcm.shape[1] // multiple * multiple
-    padded = torch.nn.functional.pad(pcm[:, :usable], (front_end.context_n, 0))
-    # A few clips at a time stay in a CPU's cache: three times as fast as the whole batch at once.
-    at_once = 4 if pcm.device.type == "cpu" else len(pcm)
-    return torch.cat([front_end(some) for some in torch.split(padded, at_once)])
 
 
 def mean_of(x: Tensor) -> float:

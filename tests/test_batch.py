@@ -204,7 +204,8 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
     chosen = Selection(
         ["yes"], {p: [[i]] for p, i in roles.items()}, {p: [i + 1] for p, i in roles.items()}, {p: [] for p in Part}
     )
-    made = build.drawer(s, packed, chosen, 32000, torch.device("cpu"))
+    made, entries = build.drawer(s, packed, chosen, 32000, torch.device("cpu"))
+    assert sorted(entries) == [0, 1]
     pcm = made.draw(20, 20, None, torch.zeros(0), rng()).pcm
     assert set(heard(pcm[:, :16000] + pcm[:, 16000:])) == {500, 2000}
     for at in (chosen.speech, chosen.positives):

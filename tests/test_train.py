@@ -9,15 +9,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from kws import checkpoint, train, trainer
+from kws import checkpoint, harvest, train, trainer
 from kws.curves import Curves
-from kws.replay.buffer import Buffer
+from kws.harvest import Harvest
+from kws.replay.buffer import Buffer, Row
+from kws.replay.snapshot import Snapshot
+from kws.trainer import Trainer
 
 PROCESS = "from kws.cli import main; main()"
 
@@ -26,18 +31,35 @@ class Killed(BaseException):
     """Ends a run as nothing expects it to end."""
 
 
-def rows(out: Path) -> list[tuple[Any, ...]]:
-    """All clips of the buffer, evicted ones too, but for the run's own name and the time."""
+def rows(out: Path) -> list[Row]:
+    """All clips of the buffer, evicted ones too."""
+    with Buffer(out / "buffer") as buffer:
+        assert buffer.check() == []
+        return buffer.rows(None)
+
+
+def known(out: Path) -> list[dict[str, Any]]:
+    """All that the buffer knows of each clip, but for the run's own name and the time."""
+
+    def but(line: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in line.items() if name not in ("run", "added_at")}
+
     with Buffer(out / "buffer") as buffer:
         assert buffer.check() == []
         return [
-            (r.hash, r.state, r.priority, r.times_drawn, r.score, r.round, r.last_loss, r.evicted_round)
-            for r in buffer.rows(None)
+            {
+                "clip": but(d.clip),
+                "origins": d.origins,
+                "history": [but(line) for line in d.history],
+                "scores": [but(line) for line in d.scores],
+                "embedding": d.embedding,
+            }
+            for _, d in buffer.dossiers()
         ]
 
 
-def curves(out: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
+def curves(out: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
+    return list(csv.DictReader((out / name).read_text().splitlines()))
 
 
 def same(out: Path, other: Path) -> None:
@@ -46,8 +68,9 @@ def same(out: Path, other: Path) -> None:
     assert a["model"].keys() == b["model"].keys()
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
     assert a["thresholds"] == b["thresholds"]
-    assert rows(out) == rows(other)
-    assert (out / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
+    assert known(out) == known(other)
+    for name in ("metrics.csv", "share.csv"):
+        assert (out / name).read_text() == (other / name).read_text()
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (out, other))
     assert first == second
 
@@ -75,8 +98,10 @@ def test_what_is_mined_is_replayed_in_the_share_asked_for(run):
     first = next(i for i, row in enumerate(curves(run)) if int(row["buffer"]))
     assert sum(replayed[:first]) == 0
     assert all(n in (3, 4) for n in replayed[first + 2 :])  # 0.2 of 16 is 3.2
-    assert sum(r[3] for r in rows(run)) == sum(replayed)
-    assert Counter(r[1] for r in rows(run))["active"] == 10  # the capacity: both rounds together found more
+    assert sum(row.times_drawn for row in rows(run)) == sum(replayed)
+    states = Counter(row.state for row in rows(run))
+    assert states["active"] == 10  # the capacity
+    assert states["evicted"] > 0, "both rounds together found more"
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(cli, tiny, run, tmp_path):
@@ -90,7 +115,7 @@ def test_without_replay_the_buffer_is_filled_and_never_drawn(cli, tiny, run, tmp
     train_in(cli, tmp_path / "a", *tiny, "replay.share=0")
     assert {row["replayed"] for row in curves(tmp_path / "a")} == {"0"}
     assert rows(tmp_path / "a")
-    assert {r[3] for r in rows(tmp_path / "a")} == {0}
+    assert {row.times_drawn for row in rows(tmp_path / "a")} == {0}
     assert checkpoint.read_model(run / "model.pt").hash != checkpoint.read_model(tmp_path / "a/model.pt").hash
 
 
@@ -104,53 +129,127 @@ def test_a_round_at_the_very_end_still_comes(cli, tiny, tmp_path):
     assert curves(tmp_path / "a")[-1]["buffer"] != "0"
 
 
+@contextmanager
+def death(place: Any, name: str, call: int, first: bool) -> Iterator[None]:
+    """A run within dies in the call-th call of `place.name`: before it does anything, if `first`, else after."""
+    real, calls = getattr(place, name), 0
+
+    def deadly(*args: Any, **settings: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and first:
+            raise Killed
+        done = real(*args, **settings)
+        if calls == call:
+            raise Killed
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, name, deadly)
+        with pytest.raises(Killed):
+            yield
+
+
 @pytest.mark.parametrize(
     ("place", "name", "call", "first"),
     [
-        (trainer.Trainer, "_step", 8, True),  # between two states
-        (trainer.Trainer, "save", 2, False),  # a state is just written
+        (Trainer, "_step", 8, True),  # between two states
+        (Trainer, "save", 2, False),  # a state is just written
         (Curves, "add", 10, True),  # a step is done, its row is not
-        (train, "mine_pool", 1, True),  # before the first round
+        (harvest, "mine_pool", 1, True),  # before the first round
         (Buffer, "add", 1, True),  # a round is found, not kept
         (Buffer, "add", 1, False),  # kept, but the state does not know
         (Buffer, "add", 2, False),  # after evictions
         (train, "export", 1, True),  # all is trained
     ],
 )
-def test_a_killed_run_goes_on_to_the_same_end(cli, tiny, run, tmp_path, monkeypatch, place, name, call, first):
-    real, calls = getattr(place, name), Counter[str]()
-
-    def deadly(*args: Any, **settings: Any) -> Any:
-        calls[name] += 1
-        if calls[name] == call and first:
-            raise Killed
-        done = real(*args, **settings)
-        if calls[name] == call:
-            raise Killed
-        return done
-
+def test_a_killed_run_goes_on_to_the_same_end(cli, tiny, run, tmp_path, place, name, call, first):
     out = tmp_path / "killed"
-    with monkeypatch.context() as patch:
-        patch.setattr(place, name, deadly)
-        with pytest.raises(Killed):
-            cli("train", *tiny, f"out={out}")
+    with death(place, name, call, first):
+        cli("train", *tiny, f"out={out}")
     assert not (out / "results.json").exists()
     train_in(cli, out, *tiny)
     same(run, out)
 
 
+# Every way into the buffer and out of it at once; learning so fast that scores move.
+EVERY = [
+    "optim.lr=0.1",
+    "replay.capacity=6",
+    "replay.overlap=0.5",
+    "replay.cosine=0.99999",
+    "replay.quarantine=1.2",
+    "replay.solved=0.1",
+    "replay.probe=4",
+    "replay.online=true",
+    "replay.online_every=3",
+    "replay.online_n=8",
+    "replay.schedule=adaptive",
+    "replay.check_every=3",
+    "mining.rounds=3",
+    "mining.min_score=0.1",
+    "mining.neighbours=2000",
+]
+VARIED = {
+    "hardest": ["replay.draw=rank", "+replay.mix={neighbour:0.5,batch_hard:0.25,false_trigger:0.25}"],
+    "oldest": ["replay.draw=uniform", "replay.beta=null", "replay.at_score=0", "replay.target_fa_per_hour=0"],
+    "reservoir": ["replay.draw=proportional", "replay.per_source=2", "+replay.quota={batch_hard:0.5}"],
+    "balanced": ["replay.draw=rank", "replay.hours=0.002"],
+}
+
+
+@pytest.mark.parametrize("eviction", VARIED)
+def test_killed_again_and_again_it_comes_to_the_same_end(cli, tiny, tmp_path, eviction):
+    words = (*tiny, *EVERY, f"replay.eviction={eviction}", *VARIED[eviction])
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    train_in(cli, whole, *words)
+    ways = {
+        (line["state"], line["reason"].split(":")[0].split(" ")[0]) for clip in known(whole) for line in clip["history"]
+    }
+    found, suspect, released, solved = (
+        ("active", ""),
+        ("quarantined", "scores"),
+        ("active", "scores"),
+        ("retired", "solved"),
+    )
+    assert {found, suspect, released, solved, ("evicted", "")} <= ways
+    assert {row.kind for row in rows(whole)} == {"false_trigger", "batch_hard", "neighbour"}
+    assert sum(row.times_drawn for row in rows(whole)) > 15
+    assert len({row["share"] for row in curves(whole)}) > 3
+
+    # Rounds come at steps 10, 13 (the pool, then the batch), 16, 17, 19 and 22; looks at the share from 13 every 3.
+    for place, name, call, first in [
+        (Harvest, "fill", 1, True),  # the state is saved, nothing is in the buffer
+        (Buffer, "add", 1, False),  # it is in the buffer, the state does not know
+        (Harvest, "observe", 1, False),  # the streams were heard, the share is as it was
+        (Trainer, "_adapt", 3, False),  # the share has changed, the state does not know
+        (Buffer, "rescored", 1, False),  # between the two commits of one round
+        (Snapshot, "write_back", 2, False),  # between two rounds at one step
+        (Harvest, "fill", 1, False),
+        (Harvest, "fill", 2, True),
+        (Buffer, "add", 2, False),
+        (Trainer, "_adapt", 2, False),
+        (Snapshot, "write_back", 3, False),  # the last step is done
+        (train, "finish", 1, True),
+    ]:
+        with death(place, name, call, first):
+            cli("train", *words, f"out={out}")
+    train_in(cli, out, *words)
+    same(whole, out)
+
+
 def test_killed_in_the_arm_without_replay_both_arms_end_the_same(cli, tiny, tmp_path, monkeypatch):
     words = (*tiny, "compare_without_replay=true")
     train_in(cli, tmp_path / "whole", *words)
-    real, out = trainer.Trainer._step, tmp_path / "killed"
+    real, out = Trainer._step, tmp_path / "killed"
 
-    def deadly(self: trainer.Trainer) -> trainer.Step:
+    def deadly(self: Trainer) -> trainer.Step:
         if "without_replay" in str(self.state_file) and self.step == 17:
             raise Killed
         return real(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_step", deadly)
+        patch.setattr(Trainer, "_step", deadly)
         with pytest.raises(Killed):
             cli("train", *words, f"out={out}")
     train_in(cli, out, *words)

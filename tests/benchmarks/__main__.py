@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 
 from kws import build, config, stream
 from kws.detector import Detector
+from kws.features import clip_features
 from kws.schema import TrainConfig
-from kws.trainer import clip_features
 
 ROUNDS = 3
 

@@ -1,0 +1,103 @@
+"""Time a large replay buffer: python -m tests.benchmarks.buffer [clips]."""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kws.manifest import Part
+from kws.replay.buffer import Buffer, Found, Kind, Limits, Source
+from kws.replay.keep import Eviction
+from kws.replay.snapshot import Snapshot
+
+CLIPS, NEW, BATCH, CLIP_S, RATE, DIMS, ROUNDS = 100_000, 1000, 256, 2, 16000, 64, 3
+PER_RECORDING = 5
+NOTE = """\
+{n} clips of {s} s from {r} recordings, embeddings of {d} numbers, as a round of `kws train` adds them. Faked: the old
+clips are rows without sound files, their hashes and embeddings are random, no two of them alike; none of what is timed
+reads an old clip's sound. Real: the index, and all that a new clip costs (noise, its FLAC file down to the disk, near-
+duplicates by overlap 0.5 and cosine 0.99, eviction of as many). One thread but for the files. Median s of {rounds};
+{cores} cores, load {load:.1f} at the start:"""
+
+
+def seconds(work: Callable[[int], object]) -> float:
+    """Median of some runs; each gets its number."""
+    spent = []
+    for number in range(ROUNDS):
+        begun = time.perf_counter()
+        work(number)
+        spent.append(time.perf_counter() - begun)
+    return statistics.median(spent)
+
+
+def clips(first: int, n: int, pcm: np.ndarray, round_: int) -> list[Found]:
+    """New clips that nearly repeat no other: places of their own in recordings, random embeddings."""
+    rng = np.random.default_rng(first)
+    scores, vectors = rng.random(n), rng.normal(size=(n, DIMS)).astype(np.float32)
+    return [
+        Found(
+            pcm, Kind.FALSE_TRIGGER, "computer",
+            Source(f"{i // PER_RECORDING:064x}", f"rooms/{i // PER_RECORDING}.flac", Part.TRAIN),
+            CLIP_S * (i % PER_RECORDING), float(scores[i - first]), "weights", "run", round_,
+            embedding=vectors[i - first],
+        )
+        for i in range(first, first + n)
+    ]  # fmt: skip
+
+
+def noise(first: int, n: int) -> list[Found]:
+    """The same with sound."""
+    rng = np.random.default_rng(first)
+    level = 10 ** rng.uniform(1, 4, (n, 1))
+    pcm = (level * rng.normal(size=(n, CLIP_S * RATE))).clip(-32768, 32767).astype(np.int16)
+    return [replace(one, pcm=sound) for one, sound in zip(clips(first, n, pcm[0], 2), pcm, strict=True)]
+
+
+def main() -> None:
+    """Open a full buffer, add to it under each eviction rule, draw from it."""
+    torch.set_num_threads(1)
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else CLIPS
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    note = {"s": CLIP_S, "r": n // PER_RECORDING, "d": DIMS, "rounds": ROUNDS, "cores": os.cpu_count(), "load": load}
+    print(NOTE.format(n=n, **note))
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        with Buffer(Path(folder)) as buffer, buffer._index.writing():
+            for i, one in enumerate(clips(0, n, np.zeros(CLIP_S * RATE, np.int16), 1)):
+                buffer._index.find(sha256(b"%d" % i).hexdigest(), one, 1.0)
+        print(f"{time.perf_counter() - begun:8.3f}   to make it (once)", flush=True)
+
+        def opened(_: int) -> Snapshot:
+            with Buffer(Path(folder)) as buffer:
+                return Snapshot(buffer, CLIP_S * RATE, torch.device("cpu"))
+
+        print(f"{seconds(opened):8.3f}   to open it with a snapshot of what a draw must know", flush=True)
+        snapshot, rng = opened(0), torch.Generator().manual_seed(0)
+        for name, drawn in ("never drawn", 0), ("all drawn", 1):
+            for _, sampler in snapshot._pools.values():
+                sampler.drawn[:] = drawn
+                sampler._fresh = np.flatnonzero(sampler.drawn == 0)
+            print(f"{seconds(lambda _: snapshot.draw(BATCH, 0.4, rng)):8.5f}   to draw {BATCH}, {name}", flush=True)
+        first = n
+        for eviction in Eviction:
+            batches = [noise(first + i * NEW, NEW) for i in range(ROUNDS)]
+            first += ROUNDS * NEW
+            with Buffer(Path(folder), Limits(n, eviction=eviction), RATE, 0.5, 0.99) as buffer:
+
+                def add(number: int) -> None:
+                    added = buffer.add(batches[number])  # noqa: B023
+                    assert (len(added.new), len(added.evicted), len(buffer)) == (NEW, NEW, n)
+
+                print(f"{seconds(add):8.3f}   to add {NEW} and evict as many by {eviction}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

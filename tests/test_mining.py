@@ -1,6 +1,7 @@
 """False triggers: which rows they are, and that each clip is all it takes to hear its score again."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_the_reserve_keeps_its_distance() -> None:
     found = by_lot(1000, taken, 8, 20, np.random.default_rng(0)).tolist()
     assert len(found) == 8
     everything = sorted([*found, *taken.tolist()])
-    assert min(b - a for a, b in zip(everything, everything[1:], strict=False)) > 20
+    assert min(b - a for a, b in pairwise(everything)) > 20
     assert by_lot(0, taken[:0], 8, 20, np.random.default_rng(0)).tolist() == []
     assert len(by_lot(30, np.array([15]), 8, 20, np.random.default_rng(0))) == 0, "there is no room"
 
@@ -104,7 +105,8 @@ def test_a_trigger_scores_again_as_it_did() -> None:
     assert random_detector().reach_n <= CLIP_N - POST_N
     pcm = to_int16(sound(80000).numpy())
     scores = stream.scores(random_detector(), pcm, RATE)
-    found = triggers(pcm, scores[:, 1], peaks(scores[:, 1], 0.0, (CLIP_N // ROW_N) // 2), CLIP_N, POST_N, ROW_N, lambda _: 0, 100)
+    rows = peaks(scores[:, 1], 0.0, CLIP_N // ROW_N // 2)
+    found = triggers(pcm, scores[:, 1], rows, CLIP_N, POST_N, ROW_N, lambda _: 0, 100)
     assert len(found) >= 8
     beside = [abs(rescored(t.pcm, 1, t.row - 1) - t.score) for t in found]
     assert np.median(beside) > 1e-3, "a row beside must not pass for the right one"

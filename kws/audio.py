@@ -43,6 +43,16 @@ class BadAudio(KwsError):
         return f"{self.name}: {self.reason}"
 
 
+def sound_files(place: Path, key: str) -> list[Path]:
+    """The recording `place`, or all of that folder, sorted; raises KwsError, naming `key`, where there is none."""
+    if place.is_file():
+        return [place]
+    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    if not found:
+        raise KwsError(f"{key}={place}: no recording there; allowed is a sound file or a folder of them")
+    return found
+
+
 def load(path: Path, sample_rate: int = 16000) -> NDArray[np.float32]:
     """Sound of a file, mono (mean of the channels), at `sample_rate`.
 

@@ -21,6 +21,7 @@ from kws.schema import SCHEMAS
 VERBS = {
     "train": "train a detector from recordings, mining and replaying what confuses it",
     "mine": "stream recordings through a checkpoint and keep its false triggers in a buffer",
+    "buffer": "look into a replay buffer, decide about its clips, carry it elsewhere",
     "evaluate": "misses at fixed false alarms per hour, for a checkpoint or an exported file",
     "export": "write a checkpoint as a TorchScript file that needs torch alone",
 }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import (
@@ -40,6 +41,25 @@ class Console:
         for row in rows:
             made.add_row(*map(escape, row))
         self.out.print(made)
+
+    def lines(self, header: Sequence[str], rows: Sequence[Sequence[str]], cut: int) -> None:
+        """A table of one line a row: in a terminal the last `cut` columns are cut to what room the others leave."""
+        made = Table(box=box.SIMPLE_HEAD, padding=0)
+        widths = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]
+        needed = sum(widths) + len(widths) + 1
+        if self.out.is_terminal:
+            room = (self.out.width - sum(widths[:-cut]) - len(widths) - 1) // cut
+            widths[-cut:] = [min(width, max(room, 8)) for width in widths[-cut:]]
+        for i, (name, width) in enumerate(zip(header, widths, strict=True)):
+            number = 0 < i < len(header) - cut
+            made.add_column(
+                escape(name), justify="right" if number else "left", no_wrap=True, overflow="ellipsis", width=width
+            )
+        for row in rows:
+            made.add_row(*map(escape, row))
+        # What goes to a file or a pipe has no width to keep to.
+        out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=needed)
+        out.print(made)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:

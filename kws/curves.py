@@ -3,12 +3,16 @@
 import csv
 import dataclasses
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from kws.audio import replacing
-from kws.trainer import Shared, Step
+from kws.errors import KwsError
+
+if TYPE_CHECKING:  # torch is slow to import, and only their names are wanted
+    from kws.trainer import Shared, Step
 
 
 class Curves:
@@ -20,7 +24,7 @@ class Curves:
         kind: the record of a row; its first field is `step`.
     """
 
-    def __init__(self, path: Path, step: int, kind: type[Step] | type[Shared] = Step) -> None:
+    def __init__(self, path: Path, step: int, kind: "type[Step] | type[Shared]") -> None:
         self.names = [f.name for f in dataclasses.fields(kind)]
         done = []
         if path.is_file():
@@ -33,7 +37,7 @@ class Curves:
         self.file = path.open("a", newline="", encoding="utf-8", buffering=1)  # a kill loses no more than a line
         self.writer = csv.writer(self.file)
 
-    def add(self, row: Step | Shared) -> None:
+    def add(self, row: "Step | Shared") -> None:
         """One more row."""
         self.writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in dataclasses.astuple(row))
 
@@ -44,6 +48,23 @@ class Curves:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.file.close()
+
+
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[float]]:
+    """Columns of a file of curves, as far as its rows were written to their end.
+
+    Raises:
+        KwsError: no such file, or a column is missing or holds no number.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if whole(row, list(names))]
+            if missing := [name for name in names if name not in (reader.fieldnames or ())]:
+                raise KwsError(f"{path}: no column {missing[0]}; another version of kws wrote it, or another program")
+            return {name: [float(row[name]) for row in rows] for name in names}
+    except (OSError, ValueError) as error:
+        raise KwsError(f"{path}: no curves of a run can be read ({error})") from error
 
 
 def whole(row: dict[str, str], names: list[str]) -> bool:

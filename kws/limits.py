@@ -108,6 +108,10 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "overlap": (0, 2),
     "cosine": (-1, 2),
     "quarantine": (0, 2),
+    "most": (1, 10**7),
+    "max_bad_share": (0, 1),
+    "sample_rate": (8000, 48000),
+    "min_age_s": (0, 10**9),
 }
 
 PAIRS: tuple[str, ...] = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from kws import build, checkpoint, stream
-from kws.audio import EXTENSIONS, BadAudio, content_hash, load, to_int16
+from kws.audio import BadAudio, content_hash, load, sound_files, to_int16
 from kws.cli import verb
 from kws.config import paths, settings
 from kws.console import Console
@@ -33,7 +33,7 @@ def run(cfg: DictConfig) -> None:
     console = Console()
     build.threads(s.threads)
     model = checkpoint.read_model(Path(s.checkpoint))
-    files = sound_files(paths(s.streams, "streams"))
+    files = [file for place in paths(s.streams, "streams") for file in sound_files(place, "streams")]
     known = {}
     if s.data.root:
         s.data.sample_rate = model.recipe.sample_rate  # a sound is known by its samples at one rate
@@ -176,17 +176,6 @@ def false_triggers(
             pcm, heard.scores[:, column], rows[column], clip_n, post_n, row_n, lambda _: 0, s.max_per_recording
         )
     ]
-
-
-def sound_files(places: list[Path]) -> list[Path]:
-    """The recordings at these places, folders searched through; raises KwsError for a place that holds none."""
-    files = []
-    for place in places:
-        inside = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.suffix.lower() in EXTENSIONS)
-        if not inside:
-            raise KwsError(f"streams={place}: no recording there; allowed is a sound file or a folder of them")
-        files += inside
-    return files
 
 
 main = verb("mine", run)

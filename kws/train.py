@@ -114,7 +114,7 @@ def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
         r.buffer.rollback(r.id, state["rounds"])
     step = 0 if state is None else state["step"]
     with (
-        Curves(folder / "metrics.csv", step) as curves,
+        Curves(folder / "metrics.csv", step, Step) as curves,
         Curves(folder / "share.csv", step, Shared) as shares,
     ):
 

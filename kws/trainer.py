@@ -66,6 +66,7 @@ class Step:
     loss_replayed: float
     share: float
     replayed: int
+    batch: int
     buffer: int
     lr: float
 
@@ -241,6 +242,7 @@ class Trainer:
             mean_of(replayed),
             share,
             len(chosen),
+            len(x),
             len(self.replay),
             lr,
         )

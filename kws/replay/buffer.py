@@ -123,9 +123,9 @@ class Buffer:
         """The recordings that nothing may come from."""
         return self._index.held_out()
 
-    def score_history(self) -> list[sqlite3.Row]:
-        """Each time a checkpoint heard a clip again, in that order: lines with hash, run, round and score."""
-        return self._index.read("SELECT hash, run, round, score FROM scores ORDER BY id")
+    def score_history(self) -> list[tuple[str, str, int, float]]:
+        """Each time a checkpoint heard a clip again, in that order: hash, run, round and score."""
+        return [(*line,) for line in self._index.read("SELECT hash, run, round, score FROM scores ORDER BY id")]
 
     def dossiers(self, wanted: Callable[[Row], bool] = lambda _: True) -> Generator[tuple[Row, Dossier]]:
         """All that is known of the clips that are `wanted`, in the order they came in, as of one moment.
@@ -445,10 +445,14 @@ class Buffer:
                 path.unlink()
             return len(needless)
 
-    def check(self) -> list[str]:
-        """What is wrong, a line each: a broken index, clips of held-out recordings, files missing or damaged."""
+    def check(self, progress: Callable[[int], None] = lambda _: None) -> list[str]:
+        """What is wrong, a line each: a broken index, clips of held-out recordings, files missing or damaged.
+
+        `progress` is called before each clip with how many were looked at.
+        """
         problems = self._index.problems() + self._index.leaks()
-        for row in self.rows(None):
+        for number, row in enumerate(self.rows(None)):
+            progress(number)
             try:
                 if row.state in (State.EVICTED, State.RETIRED) and not self.path(row.hash).exists():
                     continue  # purged

@@ -1,6 +1,7 @@
 """From settings to objects: the last place that knows the configuration."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -193,8 +194,13 @@ def drawer(
 
 def buffer(r: c.ReplayConfig, folder: Path, sample_rate: int) -> Buffer:
     """The replay buffer in a folder."""
-    limits = Limits(r.capacity, r.hours, r.quota, r.per_source, Eviction(r.eviction.value))
+    limits = Limits(r.capacity, r.hours, by_kind(r.quota), r.per_source, Eviction(r.eviction.value))
     return Buffer(folder, limits, sample_rate, r.overlap, r.cosine)
+
+
+def by_kind(values: c.ByKind) -> dict[str, float]:
+    """Those that are given, by kind."""
+    return {kind: value for kind, value in asdict(values).items() if value is not None}
 
 
 def policy(s: c.TrainConfig, clip_n: int) -> Policy:
@@ -203,7 +209,7 @@ def policy(s: c.TrainConfig, clip_n: int) -> Policy:
     return Policy(
         search(s, clip_n),
         Ageing(r.solved, s.mining.min_score, r.probe, s.seed),
-        Drawing(Draw(r.draw.value), r.alpha, r.mix),
+        Drawing(Draw(r.draw.value), r.alpha, by_kind(r.mix)),
         r.quarantine,
         r.at_score,
     )

@@ -1,13 +1,11 @@
 """What settings may be: a range for every number, and the rules between them."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kws.errors import KwsError
-from kws.replay.clip import Kind
-from kws.schema import Schedule, TrainConfig
+from kws.schema import ByKind, Schedule, TrainConfig
 
 # What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -68,6 +66,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "replay.beta": (0, 1),
     "replay.online_every": (1, 10**7),
     "replay.online_n": (1, 10**4),
+    **{f"replay.mix.{kind.name}": (0, 10**3) for kind in dataclasses.fields(ByKind)},
+    **{f"replay.quota.{kind.name}": (0, 1) for kind in dataclasses.fields(ByKind)},
     "replay.capacity": (1, 10**7),
     "replay.hours": (0.001, 10**5),
     "replay.per_source": (1, 10**7),
@@ -215,10 +215,6 @@ def check_replay(c: TrainConfig) -> None:
             f"replay.solved={c.replay.solved}: allowed is at most mining.min_score={c.mining.min_score}, else what is "
             "mined retires at once"
         )
-    for kind, share in c.replay.mix.items():
-        if kind not in list(Kind):
-            raise KwsError(f"replay.mix: no kind {kind!r}; allowed are {', '.join(Kind)}")
-        if not 0 <= share < math.inf:
-            raise KwsError(f"replay.mix.{kind}={share}: allowed is 0 or more")
-    if c.replay.mix and not any(c.replay.mix.values()):
-        raise KwsError(f"replay.mix={c.replay.mix}: allowed is at least one share above 0")
+    shares = [share for share in dataclasses.asdict(c.replay.mix).values() if share is not None]
+    if shares and not any(shares):
+        raise KwsError("replay.mix: all shares are 0; allowed is at least one above 0")

@@ -142,6 +142,17 @@ class OptimConfig:
 
 
 @dataclass
+class ByKind:
+    """A number for each kind of clip; so that replay.mix={confusable: 0.5} is an override like any other."""
+
+    false_trigger: float | None
+    batch_hard: float | None
+    neighbour: float | None
+    confusable: float | None
+    user: float | None
+
+
+@dataclass
 class ReplayConfig:
     share: float
     schedule: Schedule
@@ -155,13 +166,13 @@ class ReplayConfig:
     draw: Draw
     alpha: float
     beta: float | None
-    mix: dict[str, float]
+    mix: ByKind
     online: bool
     online_every: int
     online_n: int
     capacity: int
     hours: float | None
-    quota: dict[str, float]
+    quota: ByKind
     per_source: int | None
     eviction: Eviction
     overlap: float

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from kws import config, limits, schema
 from kws.errors import KwsError
+from kws.replay.clip import Kind
 
 
 def numbers(schema: type, prefix: str = "") -> Iterator[str]:
@@ -87,6 +88,9 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
         ({"augment.context_p": 0.7, "augment.own_context_p": 0.4}, "augment.own_context_p"),
         ({"batch.max_keyword_s": 1.8}, "batch.clip_s"),
         ({"batch.positive_share": 0.6, "replay.share": 0.5}, "replay.share"),
+        ({"replay.mix.user": 0.0, "replay.mix.confusable": 0.0}, "replay.mix"),
+        ({"replay.schedule": schema.Schedule.adaptive, "replay.share": 0.4}, "replay.share"),
+        ({"replay.solved": 0.5}, "replay.solved"),
         ({"mining.first_at": 0.8, "mining.last_at": 0.7}, "mining.first_at"),
         ({"mining.pool_share": 0.0}, "mining.rounds"),
         ({"data.root": None}, "data.root"),
@@ -95,8 +99,12 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
 def test_what_does_not_go_together_is_refused(train, changes, named):
     for key, value in changes.items():
         put(train, key, value)
-    with pytest.raises(KwsError, match=f"^{named}=.*(allowed|must be given)"):
+    with pytest.raises(KwsError, match=f"^{named}[=:].*(allowed|must be given)"):
         limits.check(train)
+
+
+def test_every_kind_has_its_share_and_its_quota():
+    assert {f.name for f in fields(schema.ByKind)} == set(Kind)
 
 
 @pytest.mark.parametrize("value", [None, "", " ", [], [""], 5, ["a", 5], {"a": 1}, ["beep", "beep"]])

@@ -1,8 +1,7 @@
-"""Time a large replay buffer: python -m tests.benchmarks.buffer [clips]."""
+"""Time a large replay buffer: python -m tests.benchmarks buffer [clips]."""
 
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -61,10 +60,10 @@ def noise(first: int, n: int) -> list[Found]:
     return [replace(one, pcm=sound) for one, sound in zip(clips(first, n, pcm[0], 2), pcm, strict=True)]
 
 
-def main() -> None:
+def main(clips_n: float = CLIPS) -> None:
     """Open a full buffer, add to it under each eviction rule, draw from it."""
     torch.set_num_threads(1)
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else CLIPS
+    n = int(clips_n)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     note = {"s": CLIP_S, "r": n // PER_RECORDING, "d": DIMS, "rounds": ROUNDS, "cores": os.cpu_count(), "load": load}
     print(NOTE.format(n=n, **note))
@@ -97,7 +96,3 @@ def main() -> None:
                     assert (len(added.new), len(added.evicted), len(buffer)) == (NEW, NEW, n)
 
                 print(f"{seconds(add):8.3f}   to add {NEW} and evict as many by {eviction}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

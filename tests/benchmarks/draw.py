@@ -1,4 +1,4 @@
-"""Time the draws from a large replay buffer: python -m tests.benchmarks.draw."""
+"""Time the draws from a large replay buffer: python -m tests.benchmarks draw."""
 
 import statistics
 import time
@@ -38,7 +38,3 @@ def main() -> None:
                 f"{how:12}  {name:9}  draw {statistics.median(draw_ms):.3f}   learn {statistics.median(learn_ms):.3f}",
                 flush=True,
             )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,70 @@
+"""Time a stream in one pass beside other ways: python -m tests.benchmarks stream [minutes of audio]."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+
+from kws import build, config, stream
+from kws.detector import Detector
+from kws.features import clip_features
+from kws.schema import TrainConfig
+
+ROUNDS = 3
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Median of some runs, after one to warm up."""
+    work()
+    spent = []
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - begun)
+    return statistics.median(spent)
+
+
+def default_detector() -> Detector:
+    """The default model, untrained: its speed does not depend on its weights."""
+    config.register()
+    with initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
+        cfg = compose("train", ["keyword=computer", "data.root=."])
+    recipe = build.recipe(config.settings(cfg, TrainConfig), ["computer"])
+    return Detector(recipe.front_end(), recipe.net(), recipe.labels, [0.5], recipe.smooth_n)
+
+
+def sliding(detector: Detector, pcm: torch.Tensor, window_n: int, hop_n: int) -> None:
+    """What evaluation costs without an exact stream: one clip for each hop, in batches."""
+    with torch.no_grad():
+        for windows in pcm.unfold(0, window_n, hop_n).split(64):
+            x = clip_features(detector.features, windows, detector.block_n)
+            detector.model(x, detector.model.initial_cache(len(x)))
+
+
+def main(minutes: float = 60.0) -> None:
+    """One pass over a stream against sliding windows, and against the exported way of 80 ms chunks; on one core."""
+    torch.set_num_threads(1)
+    detector = default_detector()
+    rate = detector.sample_rate
+    pcm = np.random.default_rng(0).normal(0, 3000, int(minutes * 60 * rate)).astype(np.int16)
+    short = pcm[: 60 * rate]
+    sound = torch.from_numpy(short / np.float32(32768))
+    window_n = rate * 3 // 2 // detector.block_n * detector.block_n
+    cases = {
+        f"one pass over {minutes:g} min": (minutes * 60, lambda: stream.scores(detector, pcm, rate)),
+        "80 ms chunks, 1 min": (60, lambda: stream.scores(detector, short, rate, 0.08)),
+        "1.5 s windows every 80 ms, 1 min": (60, lambda: sliding(detector, sound, window_n, int(0.08 * rate))),
+        f"1.5 s windows every {1000 * detector.frame_s:.0f} ms (each row), 1 min": (
+            60,
+            lambda: sliding(detector, sound, window_n, detector.block_n),
+        ),
+    }
+    print(f"one core, {sum(p.numel() for p in detector.model.parameters())} weights; times real time")
+    first = None
+    for name, (length_s, work) in cases.items():
+        factor = length_s / seconds(work)
+        first = first or factor
+        print(f"{factor:10.0f} x   {first / factor:6.1f} slower than one pass   {name}", flush=True)

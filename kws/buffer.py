@@ -62,6 +62,7 @@ def stats(s: BufferConfig, console: Console) -> None:
     """What is in it, by state, kind and recording; pictures where they are wanted."""
     with opened(s) as buffer:
         rows, rate, heard = buffer.rows(None), buffer.sample_rate, buffer.score_history()
+        rows.sort(key=lambda row: list(State).index(row.state))
         by_source = buffer.stats()["by_source"]
     kinds = list(dict.fromkeys(row.kind for row in rows))
     lines = [

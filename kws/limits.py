@@ -102,6 +102,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "per_hour": (1, 10**5),
     "min_score": (0, 1),
     "bands": (1, 100),
+    "reserve": (0, 1),
+    "neighbours": (0, 10**5),
     "max_per_recording": (1, 10**6),
     "post_s": (0, 2),
     "capacity": (1, 10**7),

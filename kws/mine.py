@@ -1,4 +1,4 @@
-"""kws mine: the false triggers of any recordings, through a checkpoint, into a replay buffer."""
+"""kws mine: the false triggers of any recordings, and what is near the keyword in them, into a replay buffer."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,56 +18,92 @@ from kws.errors import KwsError
 from kws.manifest import Part, says
 from kws.replay.buffer import Buffer, Found, Kind, Limits, Source
 from kws.replay.clip import train_only
-from kws.replay.mine import choose, peaks, triggers
+from kws.replay.hear import hear_clips
+from kws.replay.mine import by_lot, choose, peaks, triggers
+from kws.replay.neighbours import Near, nearness
 from kws.replay.rounds import embedded
 from kws.replay.rounds import source as source_of
 from kws.schema import MineConfig
 from kws.seeding import numpy_generator
+from kws.selection import same_word
+from kws.store import Store
 
 MOST = 10**7  # clips: as good as no limit
 
 
 def run(cfg: DictConfig) -> None:
-    """Stream `streams` through `checkpoint` and keep the false triggers in `buffer`."""
+    """Stream `streams` through `checkpoint` and keep what it wrongly fires at, or nearly, in `buffer`."""
     s = settings(cfg, MineConfig)
     console = Console()
     build.threads(s.threads)
     model = checkpoint.read_model(Path(s.checkpoint))
     files = [file for place in paths(s.streams, "streams") for file in sound_files(place, "streams")]
-    known = {}
+    known, near = {}, None
     if s.data.root:
         s.data.sample_rate = model.recipe.sample_rate  # a sound is known by its samples at one rate
-        for entry in build.store(s.data, console, build.recordings(s.data)).entries:
+        store = build.store(s.data, console, build.recordings(s.data))
+        for entry in store.entries:
             known[entry.hash] = (source_of(entry), f"{entry.recording.label} {entry.recording.text}")
+        near = near_keywords(model, store) if s.neighbours else None
+    elif s.neighbours:
+        raise KwsError(f"neighbours={s.neighbours:g}: allowed is 0 without data.root=DIR, where the keywords are")
     known |= {one.hash: (one, "") for one in model.held_out}
     # All are heard before the first clip is kept: nothing is added beside an error, and one choice is made of all.
-    heard = listen(s, model, known, files, console)
-    rows = chosen_rows(s, model, heard)
+    heard = listen(s, model, known, files, near, console)
+    wanted = [*triggering(s, model, heard), *(neighbouring(s, model, heard) if near else ())]
     count, new, aside = 0, 0, 0
     suspect = suspect_from(s, model)
     limits = Limits(s.capacity or MOST)  # who mines by hand evicts nothing, unless told to
     with Buffer(Path(s.buffer), limits, model.recipe.sample_rate, s.overlap, s.cosine) as buffer:
         buffer.hold_out(one for one, _ in known.values() if one.part is not Part.TRAIN)
         buffer.admit(one.source for one in heard)
-        for one, mine in zip(heard, rows, strict=True):
-            found = embedded(false_triggers(s, model, one, mine), model.detector)
+        for number, one in enumerate(heard):
+            found = embedded(as_clips(s, model, one, wanted, number), model.detector)
             added = buffer.add(found, suspect)
             count, new, aside = count + len(found), new + len(added.new), aside + len(added.quarantined)
-        hours = sum(one.n_samples for one in heard) / model.recipe.sample_rate / 3600
-        console.say(f"{count} false triggers in {hours:.2f} h, {new} of them new; {len(buffer)} clips in {s.buffer}")
+        hours = hours_of(model, heard)
+        console.say(f"{count} clips found in {hours:.2f} h, {new} of them new; {len(buffer)} clips in {s.buffer}")
         if aside:
             console.say(f"{aside} of them score like the keyword and are in quarantine: kws buffer review shows them")
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A recording and its scores, float32 [rows, K], with as much silence before it as a clip is long."""
+    """A recording, its scores, float32 [rows, K], and how near each row is to the keywords, float32 [rows].
+
+    It was heard after as much silence as a clip is long, whose own rows are left out.
+    """
 
     file: Path
     source: Source
     text: str
     n_samples: int
     scores: np.ndarray
+    near: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows to keep of all that was heard: whose they are and which, int64 [N] each."""
+
+    kind: Kind
+    column: int
+    recording: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
+def near_keywords(model: checkpoint.Model, store: Store) -> Near:
+    """How near a row is to any train recording of the model's keywords."""
+    chosen = [
+        i
+        for i, entry in enumerate(store.entries)
+        if entry.recording.part is Part.TRAIN and any(same_word(entry.recording.label, k) for k in model.recipe.labels)
+    ]
+    if not chosen:
+        raise KwsError(
+            f"data.root: no train recording of {', '.join(model.recipe.labels)}, whose neighbours are wanted"
+        )
+    return nearness(hear_clips(model.detector, [store.audio(i) for i in chosen])[1])
 
 
 def listen(
@@ -75,6 +111,7 @@ def listen(
     model: checkpoint.Model,
     known: Mapping[str, tuple[Source, str]],
     files: Sequence[Path],
+    near: Near | None,
     console: Console,
 ) -> list[Heard]:
     """Score every recording, once it is known to be one for training.
@@ -98,8 +135,10 @@ def listen(
             if any(says(text, k) for k in model.recipe.labels):
                 saying.append(source.name)  # a trigger there is no false one
                 continue
-            scores = stream.scores(model.detector, after_silence(pcm, model), model.recipe.sample_rate)
-            heard.append(Heard(file, source, text, len(pcm), scores))
+            sound, of = after_silence(pcm, model), near or (lambda hidden: hidden[:, 0] * 0)
+            scores, nearest = stream.heard(model.detector, sound, model.recipe.sample_rate, of)
+            lead = silent_rows(model)
+            heard.append(Heard(file, source, text, len(pcm), scores[lead:], nearest[lead:]))
             tick(number + 1)
     if len(bad) > s.data.max_bad_share * len(files) or len(bad) == len(files):
         raise KwsError(
@@ -130,39 +169,70 @@ def suspect_from(s: MineConfig, model: checkpoint.Model) -> dict[str, float]:
     return {str(keyword): s.quarantine * score for keyword, score in known.items() if isinstance(score, float)}
 
 
-def chosen_rows(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) -> list[list[NDArray[np.int64]]]:
-    """The rows to keep of each recording and keyword: what scores enough, in all hours together no more than wanted."""
-    apart_n = model.recipe.clip_n // model.detector.block_n // 2
-    hours = sum(one.n_samples for one in heard) / model.recipe.sample_rate / 3600
-    kept: list[list[NDArray[np.int64]]] = [[] for _ in heard]
+def silent_rows(model: checkpoint.Model) -> int:
+    """Rows of the silence before a recording."""
+    return model.recipe.clip_n // model.detector.block_n
+
+
+def apart(model: checkpoint.Model) -> int:
+    """Rows between two clips: half a clip."""
+    return model.recipe.clip_n // model.detector.block_n // 2
+
+
+def hours_of(model: checkpoint.Model, heard: Sequence[Heard]) -> float:
+    """How long the recordings are in all."""
+    return sum(one.n_samples for one in heard) / model.recipe.sample_rate / 3600
+
+
+def highest(tracks: Sequence[np.ndarray], lowest: float, apart_n: int) -> NDArray[np.int64]:
+    """The peaks of tracks that follow one another, as rows of all of them together."""
+    starts = np.cumsum([0, *map(len, tracks)])
+    return np.concatenate([peaks(t, lowest, apart_n) + at for t, at in zip(tracks, starts, strict=False)])
+
+
+def laid_out(kind: Kind, column: int, heard: Sequence[Heard], rows: NDArray[np.int64]) -> Rows:
+    """Rows of all recordings together as rows of each."""
+    starts = np.cumsum([0, *(len(one.scores) for one in heard)])
+    recording = np.searchsorted(starts, rows, side="right") - 1
+    return Rows(kind, column, recording, rows - starts[recording])
+
+
+def triggering(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) -> list[Rows]:
+    """For each keyword what scores enough, in all hours together no more than wanted, and a reserve by lot."""
+    lowest, found = s.min_score if s.at_score is None else s.at_score, []
     for column in range(len(model.recipe.labels)):
         tracks = [np.ascontiguousarray(one.scores[:, column]) for one in heard]
-        lowest = s.min_score if s.at_score is None else s.at_score
-        rows = [peaks(track, lowest, apart_n) for track in tracks]
-        place = np.concatenate([np.full(len(r), i) for i, r in enumerate(rows)])
-        scores = np.concatenate([track[r] for track, r in zip(tracks, rows, strict=True)])
-        wanted_n = len(scores) if s.at_score is not None else math.ceil(s.per_hour * hours)
-        best = choose(scores, wanted_n, lowest, s.bands, numpy_generator(0, "mine", column))
-        every = np.concatenate(rows)
-        for i in range(len(heard)):
-            kept[i].append(every[best[place[best] == i]])
-    return kept
+        rng = numpy_generator(0, "mine", column)
+        rows, scores = highest(tracks, lowest, apart(model)), np.concatenate(tracks)
+        wanted_n = len(rows) if s.at_score is not None else math.ceil(s.per_hour * hours_of(model, heard))
+        rows = rows[choose(scores[rows], wanted_n, lowest, s.bands, rng)]
+        spare = by_lot(len(scores), rows, round(s.reserve * wanted_n), apart(model), rng)
+        found.append(laid_out(Kind.FALSE_TRIGGER, column, heard, np.concatenate([rows, spare])))
+    return found
 
 
-def false_triggers(
-    s: MineConfig, model: checkpoint.Model, heard: Heard, rows: Sequence[NDArray[np.int64]]
-) -> list[Found]:
-    """Rows of one recording, for each keyword, as clips."""
-    if not any(map(len, rows)):
+def neighbouring(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) -> list[Rows]:
+    """What lies nearest to the keywords, laid to the keyword that it scores highest as."""
+    near = np.concatenate([one.near for one in heard])
+    rows = highest([one.near for one in heard], -math.inf, apart(model))
+    rows = rows[np.argsort(-near[rows], kind="stable")][: math.ceil(s.neighbours * hours_of(model, heard))]
+    best = np.concatenate([one.scores.argmax(1) for one in heard])[rows]
+    return [laid_out(Kind.NEIGHBOUR, c, heard, rows[best == c]) for c in range(len(model.recipe.labels))]
+
+
+def as_clips(s: MineConfig, model: checkpoint.Model, heard: Heard, wanted: Sequence[Rows], number: int) -> list[Found]:
+    """The rows that are wanted of one recording, the one of this number, as clips."""
+    mine = [(w, w.row[w.recording == number]) for w in wanted]
+    if not any(len(rows) for _, rows in mine):
         return []
     rate, clip_n, row_n = model.recipe.sample_rate, model.recipe.clip_n, model.detector.block_n
     post_n = min(round(s.post_s * rate), clip_n - model.detector.reach_n) // row_n * row_n
-    pcm = after_silence(to_int16(load(heard.file, rate)), model)
+    pcm, lead = after_silence(to_int16(load(heard.file, rate)), model), silent_rows(model)
     return [
         Found(
             pcm=t.pcm,
-            kind=Kind.FALSE_TRIGGER,
-            keyword=keyword,
+            kind=w.kind,
+            keyword=model.recipe.labels[w.column],
             source=heard.source,
             offset_s=(t.start - clip_n) / rate,
             score=t.score,
@@ -171,9 +241,16 @@ def false_triggers(
             round=0,
             text=heard.text,
         )
-        for column, keyword in enumerate(model.recipe.labels)
+        for w, rows in mine
         for t in triggers(
-            pcm, heard.scores[:, column], rows[column], clip_n, post_n, row_n, lambda _: 0, s.max_per_recording
+            pcm,
+            np.pad(heard.scores[:, w.column], (lead, 0)),
+            rows + lead,
+            clip_n,
+            post_n,
+            row_n,
+            lambda _: 0,
+            s.max_per_recording,
         )
     ]
 

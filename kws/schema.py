@@ -247,6 +247,8 @@ class MineConfig:
     per_hour: float
     min_score: float
     bands: int
+    reserve: float
+    neighbours: float
     max_per_recording: int
     post_s: float
     capacity: int | None

@@ -134,7 +134,34 @@ def test_a_folder_is_searched_through(cli, run, tones, tmp_path):
     (tmp_path / "radio/deep").mkdir(parents=True)
     for i in range(3):
         shutil.copy(tones / f"speech-train-{i}.flac", tmp_path / "radio/deep")
-    said = mine(cli, run, tmp_path / "new", tmp_path / "radio", "at_score=0")
+    said = mine(
+        cli, run, tmp_path / "new", tmp_path / "radio", "at_score=0", "cosine=2"
+    )  # so small a net hears few alike
     assert said.code == 0, said.err
     found = {Path(row.source.name).name for row in rows(tmp_path / "new")}
     assert found == {f"speech-train-{i}.flac" for i in range(3)}
+
+
+def test_neighbours_of_the_keyword_come_in_whatever_they_score(cli, run, tones, tmp_path):
+    words = (f"data.root={tones}", "at_score=1", "neighbours=5000", f"data.cache={tmp_path}/cache")
+    said = mine(cli, run, tmp_path / "new", tones / "speech-train-0.flac", *words)
+    assert said.code == 0, said.err
+    found, model = rows(tmp_path / "new"), checkpoint.read_model(run / "model.pt")
+    assert {row.kind for row in found} == {"neighbour"}
+    for row in found:
+        assert score_again(model, tmp_path / "new", row) == pytest.approx(row.score, abs=1e-5)
+    said = mine(cli, run, tmp_path / "other", tones / "speech-train-0.flac", "neighbours=5000")
+    assert (said.code, "data.root=DIR" in said.err) == (2, True)
+
+
+def test_a_reserve_comes_from_anywhere(cli, run, tones, tmp_path):
+    def found(name: str, *words: str) -> list[Row]:
+        streams = "[" + ",".join(f"{tones}/speech-train-{i}.flac" for i in range(6)) + "]"
+        said = cli("mine", f"checkpoint={run}/model.pt", f"buffer={tmp_path}/{name}", f"streams={streams}", *words)
+        assert said.code == 0, said.err
+        return rows(tmp_path / name)
+
+    assert found("none", "min_score=1") == []
+    spare = found("some", "min_score=1", "per_hour=3600", "reserve=0.5")
+    assert 1 <= len(spare) <= 3
+    assert all(row.score < 1 for row in spare)

@@ -203,6 +203,8 @@ def review(s: BufferConfig, console: Console) -> None:
     with opened(s) as buffer:
         if s.decisions is not None:
             release, reject = read_decisions(Path(s.decisions))
+            if not release + reject:
+                raise KwsError(f"decisions={s.decisions}: nothing is decided there")
             tables.find(buffer.rows(None), [*release, *reject])  # all are there, or nothing is done
             back, out = buffer.decide(release, Decision.RELEASED), buffer.decide(reject, Decision.REJECTED)
             console.say(

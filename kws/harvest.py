@@ -81,8 +81,17 @@ class Harvest:
 
     def snapshot(self, state: Mapping[str, Any] | None = None) -> Snapshot:
         """The buffer as this run may replay it: without clips of recordings that are keywords here."""
-        spoken = {self.store.entries[i].hash for lists in self.chosen.positives.values() for one in lists for i in one}
-        return Snapshot(self.buffer, self.recipe.clip_n, self.device, self.policy.drawing, state, spoken)
+        entries, chosen = self.store.entries, self.chosen
+        spoken = {entries[i].hash for lists in chosen.positives.values() for one in lists for i in one}
+        spoken |= {entries[i].hash for i in chosen.spoken}
+        made = Snapshot(
+            self.buffer, self.recipe.clip_n, self.device, self.policy.drawing, state, spoken, self.recipe.labels
+        )
+        if made.gone:
+            self.console.warn(
+                f"{self.buffer.folder}: {made.gone} clips are no longer active since the run stopped: on without"
+            )
+        return made
 
     def observe(self, trainer: Trainer) -> Observed:
         """What the averaged weights do on the validation streams at `policy.at_score`."""
@@ -90,23 +99,20 @@ class Harvest:
         return self.held_out.observe(detector, self.policy.at_score)
 
     def fill(self, trainer: Trainer, round_: int, pool: bool, hard: Sequence[Hard]) -> Snapshot:
-        """One round: the buffer heard again and the pool mined, if `pool`; then what was hard in the batches."""
+        """One round: the buffer heard again, the pool mined, if `pool`, then what was hard in the batches."""
         if round_ == 1:
             shutil.copy(trainer.state_file, self.out / "fork.pt")
         trainer.replay.write_back(self.buffer)
         model = self._model(trainer, round_)
         suspect = self._suspect_from(model)
-        found: list[Found] = []
-        if pool:
-            aged = age(self.buffer, model.detector, model.hash, self.policy.ageing, suspect, self.run, round_)
-            if aged.heard:
-                self.console.say(
-                    f"round {round_}: {aged.heard} clips heard again, {aged.retired} solved and retired, "
-                    f"{aged.returned} forgotten and back, {aged.quarantined} to quarantine, {aged.released} out of it"
-                )
-            found += self._mined(trainer, model, round_)
-        found += self._hard(model, round_, hard)
-        added = self.buffer.add(embedded(found, model.detector), suspect)
+        aged = age(self.buffer, model.detector, model.hash, self.policy.ageing, suspect, self.run, round_)
+        if aged.heard:
+            self.console.say(
+                f"round {round_}: {aged.heard} clips heard again, {aged.retired} solved and retired, "
+                f"{aged.returned} forgotten and back, {aged.quarantined} to quarantine, {aged.released} out of it"
+            )
+        found = [*(self._mined(trainer, model, round_) if pool else ()), *self._hard(model, round_, hard)]
+        added = self.buffer.add(embedded(found, model.detector), suspect, self.recipe.labels)
         self._say(round_, found, added)
         return self.snapshot()
 

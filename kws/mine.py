@@ -19,7 +19,7 @@ from kws.manifest import Part, says
 from kws.replay.buffer import Buffer, Found, Kind, Limits, Source
 from kws.replay.clip import train_only
 from kws.replay.hear import hear_clips
-from kws.replay.mine import by_lot, choose, peaks, triggers
+from kws.replay.mine import Caps, neighbour_rows, trigger_rows, triggers
 from kws.replay.neighbours import Near, nearness
 from kws.replay.rounds import embedded
 from kws.replay.rounds import source as source_of
@@ -50,7 +50,7 @@ def run(cfg: DictConfig) -> None:
     known |= {one.hash: (one, "") for one in model.held_out}
     # All are heard before the first clip is kept: nothing is added beside an error, and one choice is made of all.
     heard = listen(s, model, known, files, near, console)
-    wanted = [*triggering(s, model, heard), *(neighbouring(s, model, heard) if near else ())]
+    wanted = chosen_rows(s, model, heard)
     count, new, aside = 0, 0, 0
     suspect = suspect_from(s, model)
     limits = Limits(s.capacity or MOST)  # who mines by hand evicts nothing, unless told to
@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> None:
         buffer.admit(one.source for one in heard)
         for number, one in enumerate(heard):
             found = embedded(as_clips(s, model, one, wanted, number), model.detector)
-            added = buffer.add(found, suspect)
+            added = buffer.add(found, suspect, model.recipe.labels)
             count, new, aside = count + len(found), new + len(added.new), aside + len(added.quarantined)
         hours = hours_of(model, heard)
         console.say(f"{count} clips found in {hours:.2f} h, {new} of them new; {len(buffer)} clips in {s.buffer}")
@@ -174,50 +174,45 @@ def silent_rows(model: checkpoint.Model) -> int:
     return model.recipe.clip_n // model.detector.block_n
 
 
-def apart(model: checkpoint.Model) -> int:
-    """Rows between two clips: half a clip."""
-    return model.recipe.clip_n // model.detector.block_n // 2
-
-
 def hours_of(model: checkpoint.Model, heard: Sequence[Heard]) -> float:
     """How long the recordings are in all."""
     return sum(one.n_samples for one in heard) / model.recipe.sample_rate / 3600
 
 
-def highest(tracks: Sequence[np.ndarray], lowest: float, apart_n: int) -> NDArray[np.int64]:
-    """The peaks of tracks that follow one another, as rows of all of them together."""
-    starts = np.cumsum([0, *map(len, tracks)])
-    return np.concatenate([peaks(t, lowest, apart_n) + at for t, at in zip(tracks, starts, strict=False)])
+def chosen_rows(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) -> list[Rows]:
+    """Of all recordings together what scores enough or lies near enough, in all hours no more than wanted."""
+    apart_n = model.recipe.clip_n // model.detector.block_n // 2  # half a clip
+    lengths = np.array([len(one.scores) for one in heard])
+    starts = np.cumsum([0, *(lengths[:-1] + apart_n)])  # so far apart that no recording's peak hides another's
 
+    def joined(tracks: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.pad(track, (0, apart_n), constant_values=-2.0) for track in tracks])
 
-def laid_out(kind: Kind, column: int, heard: Sequence[Heard], rows: NDArray[np.int64]) -> Rows:
-    """Rows of all recordings together as rows of each."""
-    starts = np.cumsum([0, *(len(one.scores) for one in heard)])
-    recording = np.searchsorted(starts, rows, side="right") - 1
-    return Rows(kind, column, recording, rows - starts[recording])
+    def sources_at(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        number = np.searchsorted(starts, rows, side="right") - 1
+        return np.where(rows < starts[number] + lengths[number], number, -1)
 
+    def laid_out(kind: Kind, column: int, rows: NDArray[np.int64]) -> Rows:
+        number = sources_at(rows)
+        return Rows(kind, column, number, rows - starts[number])
 
-def triggering(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) -> list[Rows]:
-    """For each keyword what scores enough, in all hours together no more than wanted, and a reserve by lot."""
-    lowest, found = s.min_score if s.at_score is None else s.at_score, []
-    for column in range(len(model.recipe.labels)):
-        tracks = [np.ascontiguousarray(one.scores[:, column]) for one in heard]
-        rng = numpy_generator(0, "mine", column)
-        rows, scores = highest(tracks, lowest, apart(model)), np.concatenate(tracks)
-        wanted_n = len(rows) if s.at_score is not None else math.ceil(s.per_hour * hours_of(model, heard))
-        rows = rows[choose(scores[rows], wanted_n, lowest, s.bands, rng)]
-        spare = by_lot(len(scores), rows, round(s.reserve * wanted_n), apart(model), rng)
-        found.append(laid_out(Kind.FALSE_TRIGGER, column, heard, np.concatenate([rows, spare])))
+    hours, found = hours_of(model, heard), []
+    columns = range(len(model.recipe.labels))
+    lowest = s.min_score if s.at_score is None else s.at_score
+    for c in columns:
+        track = joined([one.scores[:, c] for one in heard])
+        wanted_n, reserve = math.ceil(s.per_hour * hours), s.reserve
+        if s.at_score is not None:
+            wanted_n, reserve = len(track), 0.0  # whatever scores enough
+        rng, caps = numpy_generator(0, "mine", c), Caps(s.max_per_recording)
+        rows = trigger_rows(track, sources_at, wanted_n, reserve, lowest, s.bands, apart_n, caps, rng)
+        found.append(laid_out(Kind.FALSE_TRIGGER, c, rows))
+    if s.neighbours:
+        nearness, caps = joined([one.near for one in heard]), Caps(s.max_per_recording)
+        rows = neighbour_rows(nearness, sources_at, math.ceil(s.neighbours * hours), apart_n, caps)
+        best = np.stack([joined([one.scores[:, c] for one in heard]) for c in columns])[:, rows].argmax(0)
+        found += [laid_out(Kind.NEIGHBOUR, c, rows[best == c]) for c in columns]
     return found
-
-
-def neighbouring(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) -> list[Rows]:
-    """What lies nearest to the keywords, laid to the keyword that it scores highest as."""
-    near = np.concatenate([one.near for one in heard])
-    rows = highest([one.near for one in heard], -math.inf, apart(model))
-    rows = rows[np.argsort(-near[rows], kind="stable")][: math.ceil(s.neighbours * hours_of(model, heard))]
-    best = np.concatenate([one.scores.argmax(1) for one in heard])[rows]
-    return [laid_out(Kind.NEIGHBOUR, c, heard, rows[best == c]) for c in range(len(model.recipe.labels))]
 
 
 def as_clips(s: MineConfig, model: checkpoint.Model, heard: Heard, wanted: Sequence[Rows], number: int) -> list[Found]:
@@ -243,14 +238,7 @@ def as_clips(s: MineConfig, model: checkpoint.Model, heard: Heard, wanted: Seque
         )
         for w, rows in mine
         for t in triggers(
-            pcm,
-            np.pad(heard.scores[:, w.column], (lead, 0)),
-            rows + lead,
-            clip_n,
-            post_n,
-            row_n,
-            lambda _: 0,
-            s.max_per_recording,
+            pcm, np.pad(heard.scores[:, w.column], (lead, 0)), rows + lead, clip_n, post_n, row_n, lambda _: 0
         )
     ]
 

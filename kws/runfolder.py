@@ -1,8 +1,9 @@
 """A run's folder belongs to one configuration: the same command goes on with it, another is refused."""
 
-import hashlib
+import re
 import shutil
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,14 @@ FREE = (
 )  # may differ when a run goes on; other threads or devices round otherwise
 
 
+_ID = re.compile(r"# run ([0-9a-f]{12})\n")  # the first line of config.yaml
+
+
 def claim(out: Path, config: str) -> str:
     """Take `out` for the run of this configuration, new or to go on with; returns the run's id.
+
+    The id goes with the folder wherever that is moved, and is never given twice: by it a buffer knows whose events to
+    take back.
 
     Args:
         out: the run folder, made if it is not there.
@@ -39,11 +46,14 @@ def claim(out: Path, config: str) -> str:
                     f"out={out}: a run with {key}={theirs.get(key)} began there, this one has {key}={mine.get(key)}; "
                     "give another out, or the same settings to go on with it"
                 )
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as target:
-            target.write(config.encode())
-    return hashlib.sha256(f"{out.resolve()}\n{sorted(mine.items())}".encode()).hexdigest()[:12]
+        if not (known := _ID.match(file.read_text(encoding="utf-8"))):
+            raise KwsError(f"{file}: no run id in its first line; another version of kws began there, give another out")
+        return known.group(1)
+    id_ = uuid.uuid4().hex[:12]
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as target:
+        target.write(f"# run {id_}\n{config}".encode())
+    return id_
 
 
 def began(file: Path) -> dict[str, Any]:

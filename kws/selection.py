@@ -18,7 +18,7 @@ class Selection:
     speech: dict[Part, list[int]] = field(default_factory=dict)  # negatives; without the pool
     noise: dict[Part, list[int]] = field(default_factory=dict)
     pool: list[int] = field(default_factory=list)  # train negatives that are mined, never drawn fresh
-    spoken: list[str] = field(default_factory=list)  # negatives left out: transcript or label holds a keyword
+    spoken: list[int] = field(default_factory=list)  # negatives left out: transcript or label holds a keyword
 
 
 def same_word(label: str, keyword: str) -> bool:
@@ -56,7 +56,7 @@ def select(entries: Sequence[Entry], keywords: Sequence[str], noise_label: str, 
         elif recording.label == noise_label:
             chosen.noise[part].append(index)
         elif any(says(f"{recording.label} {recording.text}", k) for k in keywords):
-            chosen.spoken.append(recording.name)
+            chosen.spoken.append(index)
         elif part is Part.TRAIN and in_pool(recording, pool_share):
             chosen.pool.append(index)
         else:

@@ -32,7 +32,7 @@ from kws.schema import TrainConfig
 from kws.seeding import seed_of
 from kws.selection import Selection, select
 from kws.store import Store
-from kws.trainer import Plan, Shared, Step, Trainer
+from kws.trainer import Plan, Shared, Step, Trainer, read_state
 
 
 @dataclass
@@ -87,7 +87,8 @@ def run(cfg: DictConfig) -> None:
             place = out / "without_replay"
             fork(r, place)
             trained.insert(0, ("without replay", place, train_arm(alone, "Without replay", place)))
-        buffer.purge()
+        if not s.replay.buffer:  # a buffer that others use too may hold what they are about to replay
+            buffer.purge()
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
     outcomes = [o for arm, place, weights in trained for o in finish(r, arm, weights, place)]
     title = f"{', '.join(words)}: test part" if outcomes else f"{', '.join(words)}: no test recordings"
@@ -109,7 +110,7 @@ def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
     net, front_end = r.recipe.net().to(r.device), r.recipe.front_end().to(r.device)
     drawer, entries = build.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, r.device)
     state_file = folder / "state.pt"
-    state = checkpoint.read(state_file) if state_file.is_file() else None
+    state = read_state(state_file) if state_file.is_file() else None
     if state is not None and r.plan.fills:
         r.buffer.rollback(r.id, state["rounds"])
     step = 0 if state is None else state["step"]
@@ -148,8 +149,7 @@ def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
                 tick(told.step + 1, f"loss {told.loss:.3f}, {told.replayed} replayed of {told.buffer}")
 
             trainer.run(tell)
-    if r.plan.fills:
-        trainer.replay.write_back(r.buffer)
+    trainer.replay.write_back(r.buffer)
     return trainer.average
 
 
@@ -161,6 +161,7 @@ def fork(r: Run, folder: Path) -> None:
             "hashes": [],
             "priority": torch.zeros(0, dtype=torch.float64),
             "drawn": torch.zeros(0).long(),
+            "given": torch.zeros(0).long(),
         }
         checkpoint.write(folder / "state.pt", state | {"replay": nothing})
 

@@ -181,8 +181,9 @@ class Trainer:
     def _adapt(self) -> None:
         """Where it is time, look at the validation streams and steer an adaptive share."""
         p = self.plan
-        since = self.step - self.replay_from
-        if p.schedule != "adaptive" or since <= 0 or since % p.check_every:
+        # Not before the first mining round, also where a buffer lies there already: an untrained net misses everything.
+        since = self.step - max(self.replay_from, p.replay_from)
+        if p.schedule != "adaptive" or not p.share or since <= 0 or since % p.check_every:
             return
         seen, before = self.asked.observe(self), self.share
         self.share, reason = adapted(before, seen, p.guard)
@@ -296,13 +297,7 @@ class Trainer:
         }
 
     def load(self, state: dict[str, Any], replay: Snapshot) -> None:
-        """Go on from `state`; `replay` is the snapshot made of its "replay" entry.
-
-        Raises:
-            KwsError: the state of another version of kws.
-        """
-        if missing := sorted({"share", "hard"} - state.keys()):
-            raise KwsError(f"{self.state_file}: no {missing[0]} in it; another version of kws wrote it")
+        """Go on from `state`; `replay` is the snapshot made of its "replay" entry."""
         self.step, self.rounds, self.replay_from = state["step"], state["rounds"], state["replay_from"]
         if self.plan.schedule == "adaptive":
             self.share = state["share"]
@@ -312,6 +307,18 @@ class Trainer:
             self.average[name].copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         self.replay = replay
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """What `Trainer.save` kept.
+
+    Raises:
+        KwsError: no such file, damaged, or of another version of kws.
+    """
+    state = checkpoint.read(file)
+    if missing := sorted({"share", "hard", "replay"} - state.keys()) or sorted({"given"} - state["replay"].keys()):
+        raise KwsError(f"{file}: no {missing[0]} in it; another version of kws wrote it")
+    return state
 
 
 def mean_of(x: Tensor) -> float:

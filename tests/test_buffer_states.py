@@ -416,7 +416,7 @@ def test_a_rollback_restores_scores_and_keeps_those_of_other_runs(make: Callable
     assert [row.score_now for row in buffer.rows()] == [0.3, 0.4]
     buffer.rollback("run", 1)
     assert [row.score_now for row in buffer.rows()] == [0.3, None]
-    assert [tuple(line) for line in buffer.score_history()] == [(name(1), "other", 1, 0.3)]
+    assert buffer.score_history() == [(name(1), "other", 1, 0.3)]
     assert buffer.check() == []
 
 
@@ -452,7 +452,7 @@ def test_a_rollback_keeps_what_others_did(
             else:
                 buffer.decide(here, Decision.RELEASED if what == "release" else Decision.REJECTED)
         before = {row.hash: row.decision for row in buffer.rows(None)}
-        others_scores = [tuple(line) for line in buffer.score_history() if line["run"] == "other"]
+        others_scores = [line for line in buffer.score_history() if line[1] == "other"]
         buffer.rollback("killed", to)
         after = {row.hash: row for row in buffer.rows(None)}
         assert others_found <= after.keys()
@@ -461,7 +461,7 @@ def test_a_rollback_keeps_what_others_did(
             assert row.decision is before[clip]
             assert row.decision is not Decision.REJECTED or row.state is State.RETIRED
             assert row.decision is not Decision.RELEASED or row.state is not State.QUARANTINED
-        history = [tuple(line) for line in buffer.score_history()]
+        history = buffer.score_history()
         assert [line for line in history if line[1] == "other"] == others_scores
         assert not [line for line in history if line[1] == "killed" and line[2] > to]
         assert len(buffer) <= clips

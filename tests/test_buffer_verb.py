@@ -192,6 +192,28 @@ def test_what_does_not_decode_is_counted(cli, tmp_path):
     assert len(rows(tmp_path / "new")) == 3
 
 
+def test_a_link_out_of_the_folder_is_not_followed(cli, tmp_path):
+    recordings(tmp_path / "mine")
+    recordings(tmp_path / "other", 1, seed=1)
+    (tmp_path / "mine" / "link.wav").symlink_to(tmp_path / "other" / "room 0" / "0.wav")
+    said = cli("buffer", "import", f"buffer={tmp_path}/new", f"folder={tmp_path}/mine", "keyword=beep")
+    assert (said.code, "link.wav: leads out of" in said.err) == (2, True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_name_does_not_drive_the_terminal(cli, tmp_path):
+    recordings(tmp_path / "mine")
+    (tmp_path / "mine" / "room 0" / "0.wav").rename(tmp_path / "mine" / "\x1b]0;owned\x07\n[red]x.wav")
+    words = (f"buffer={tmp_path}/new", f"folder={tmp_path}/mine", "keyword=beep")
+    assert cli("buffer", "import", *words).code == 0
+    listed = cli("buffer", "list", f"buffer={tmp_path}/new")
+    assert listed.code == 0, listed.err
+    assert "\x1b" not in listed.out
+    assert "\x07" not in listed.out
+    assert "]0;owned" in listed.out
+    assert "[red]x.wav" in listed.out, "in one line"
+
+
 def test_hours_are_mined_and_not_imported(cli, tmp_path):
     (tmp_path / "mine").mkdir()
     soundfile.write(tmp_path / "mine" / "radio.flac", np.ones(61 * RATE, np.int16), RATE)
@@ -216,6 +238,12 @@ def test_a_person_hears_and_decides(cli, folder, tmp_path):
     assert found[first] == (State.ACTIVE, Decision.RELEASED)
     assert found[second] == (State.RETIRED, Decision.REJECTED)
     assert found[third] == (State.QUARANTINED, Decision.NONE)
+
+
+def test_no_decision_is_said(cli, folder, tmp_path):
+    (tmp_path / "decisions.json").write_text('{"release": [], "reject": []}')
+    said = cli("buffer", "review", f"buffer={folder}", f"decisions={tmp_path}/decisions.json")
+    assert (said.code, "nothing is decided there" in said.err) == (2, True)
 
 
 def test_decisions_about_unknown_clips_change_nothing(cli, folder, tmp_path):

@@ -16,7 +16,7 @@ from kws.audio import content_hash, to_float, to_int16
 from kws.manifest import Part, Recording
 from kws.replay.buffer import Buffer, Found, Kind
 from kws.replay.hear import hear_clips
-from kws.replay.mine import by_lot, choose, peaks, triggers
+from kws.replay.mine import Caps, by_lot, choose, peaks, triggers
 from kws.replay.neighbours import nearness
 from kws.replay.rounds import Search, mine_pool
 from kws.store import Entry, Store
@@ -46,29 +46,47 @@ def test_each_high_row_is_a_peak_or_beside_a_higher_one(scores: list[float], apa
         assert score < 0.5 or any(abs(i - k) <= apart_n and scores[k] >= score for k in kept)
 
 
+def pick(scores: np.ndarray, n: int, bands: int, rng: np.random.Generator) -> np.ndarray:
+    """`choose` where every peak lies in a recording of its own."""
+    return choose(scores, np.arange(len(scores)), n, 0.0, bands, Caps(1), rng)
+
+
 def test_every_band_gives_as_much_until_it_is_empty() -> None:
     scores = np.array([0.99, 0.98, 0.97, 0.96, 0.95, 0.7, 0.3, 0.2, 0.1], np.float32)
     rng = np.random.default_rng(0)
-    kept = scores[choose(scores, 5, 0.0, 4, rng)]
+    kept = scores[pick(scores, 5, 4, rng)]
     assert kept.tolist() == sorted(kept.tolist(), reverse=True)
     assert (kept >= 0.75).sum() == 2, "the first of each band and then the second, the higher band first"
     assert np.float32(0.7) in kept
     assert np.float32(0.3) in kept
     assert (kept < 0.25).sum() == 1
-    everything = choose(scores, 100, 0.0, 4, rng)
+    everything = pick(scores, 100, 4, rng)
     assert sorted(everything.tolist()) == list(range(9))
-    assert choose(scores[:0], 5, 0.0, 4, rng).tolist() == []
+    assert pick(scores[:0], 5, 4, rng).tolist() == []
 
 
 def test_one_band_keeps_the_highest() -> None:
     scores = np.random.default_rng(1).random(50).astype(np.float32)
-    kept = choose(scores, 7, 0.0, 1, np.random.default_rng(0))
+    kept = pick(scores, 7, 1, np.random.default_rng(0))
     assert kept.tolist() == np.argsort(-scores)[:7].tolist()
+
+
+def test_a_noisy_recording_leaves_its_places_to_others() -> None:
+    scores = np.concatenate([np.full(90, 0.9), np.full(30, 0.5)]).astype(np.float32)
+    sources = np.concatenate([np.zeros(90, int), np.arange(1, 31)])
+    kept = choose(scores, sources, 30, 0.0, 4, Caps(3), np.random.default_rng(0))
+    assert (sources[kept] == 0).sum() == 3
+    assert len(kept) == 30
+    assert len(choose(scores, np.full(120, -1), 30, 0.0, 4, Caps(3), np.random.default_rng(0))) == 0
+    caps = Caps(3)
+    for number in range(4):
+        kept = choose(scores, np.zeros(120, int), 2, 0.0, 1, caps, np.random.default_rng(number))
+        assert len(kept) == (2, 1, 0, 0)[number], "what is kept takes places for good"
 
 
 def test_within_a_band_it_is_drawn_by_lot() -> None:
     scores = np.linspace(0.9, 1.0, 40).astype(np.float32)
-    drawn = {tuple(sorted(choose(scores, 5, 0.0, 4, np.random.default_rng(n)).tolist())) for n in range(20)}
+    drawn = {tuple(sorted(pick(scores, 5, 4, np.random.default_rng(n)).tolist())) for n in range(20)}
     assert len(drawn) > 10
 
 
@@ -87,13 +105,13 @@ def test_triggers_by_hand() -> None:
     scores = np.zeros(20, np.float32)
     scores[[1, 5, 9, 13, 19]] = [0.99, 0.6, 0.9, 0.8, 0.7]
     rows = peaks(scores, 0.5, 1)
-    found = triggers(pcm, scores, rows, 20, 5, 5, lambda sample: -1 if 60 <= sample < 70 else sample // 50, 2)
+    found = triggers(pcm, scores, rows, 20, 5, 5, lambda sample: -1 if 60 <= sample < 70 else sample // 50)
     # Row 1 has no past; row 13 lies in no recording; the others are the best of their recordings.
     assert [(t.start, t.source, t.row) for t in found] == [(35, 0, 2), (85, 1, 2), (15, 0, 2)]
     assert [t.score for t in found] == pytest.approx([0.9, 0.7, 0.6])
     assert found[0].pcm.tolist() == list(range(36, 56))
     assert found[1].pcm.tolist() == [*range(86, 101), 0, 0, 0, 0, 0], "what follows the stream is silence"
-    assert [t.start for t in triggers(pcm, scores, rows, 20, 5, 5, lambda _: 0, 2)] == [35, 55]
+    assert [t.start for t in triggers(pcm, scores, rows, 20, 5, 5, lambda _: 0)] == [35, 55, 85, 15]
 
 
 def rescored(pcm: np.ndarray, column: int, row: int = ROW) -> float:
@@ -106,7 +124,7 @@ def test_a_trigger_scores_again_as_it_did() -> None:
     pcm = to_int16(sound(80000).numpy())
     scores = stream.scores(random_detector(), pcm, RATE)
     rows = peaks(scores[:, 1], 0.0, CLIP_N // ROW_N // 2)
-    found = triggers(pcm, scores[:, 1], rows, CLIP_N, POST_N, ROW_N, lambda _: 0, 100)
+    found = triggers(pcm, scores[:, 1], rows, CLIP_N, POST_N, ROW_N, lambda _: 0)
     assert len(found) >= 8
     beside = [abs(rescored(t.pcm, 1, t.row - 1) - t.score) for t in found]
     assert np.median(beside) > 1e-3, "a row beside must not pass for the right one"
@@ -188,9 +206,15 @@ def test_rounds_differ_and_repeat(store: Store) -> None:
 
 
 def test_a_recording_gives_no_more_than_it_may(store: Store) -> None:
-    found = mined(store, replace(SEARCH, passes=1, max_per_recording=1))
-    pairs = [(one.keyword, one.source.name) for one in found]
-    assert len(set(pairs)) == len(pairs) > 2
+    search = replace(SEARCH, passes=2, max_per_recording=1, neighbours=5000.0, reserve=0.2)
+    _, vectors = hear_clips(random_detector(), [store.audio(2)])
+    found = mine_pool(random_detector(), "weights", store, range(6), [6, 7], search, "run", 1, nearness(vectors))
+    triggered = [(one.keyword, one.source.name) for one in found if one.kind is Kind.FALSE_TRIGGER]
+    assert len(set(triggered)) == len(triggered) > 2, "in all passes together"
+    near = [one.source.name for one in found if one.kind is Kind.NEIGHBOUR]
+    assert len(set(near)) == len(near) > 2
+    more = [(one.keyword, one.source.name) for one in mined(store, replace(search, max_per_recording=2, neighbours=0))]
+    assert max(more.count(name) for name in more) == 2
     high = max(one.score for one in mined(store))
     assert mined(store, replace(SEARCH, min_score=min(1.0, high + 1e-3))) == []
 

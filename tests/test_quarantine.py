@@ -54,6 +54,13 @@ def test_what_is_suspect(kind: Kind, keyword: str, text: str, score: float | Non
     assert suspicion(kind, keyword, text, score, FROM) == why
 
 
+def test_no_keyword_of_the_run_may_be_said() -> None:
+    text = "alexa, is the computer on?"
+    assert suspicion(Kind.USER, "jarvis", text, None, {}) == ""
+    assert suspicion(Kind.USER, "jarvis", text, None, {}, ["alexa", "computer"]) == "its text says alexa"
+    assert suspicion(Kind.CONFUSABLE, "jarvis", text, None, {}, ["alexa"]) == ""
+
+
 def test_without_limits_only_the_text_counts() -> None:
     assert suspicion(Kind.FALSE_TRIGGER, "computer", "", 1.0, {}) == ""
     assert suspicion(Kind.FALSE_TRIGGER, "computer", "computer", 0.0, {}) == "its text says computer"

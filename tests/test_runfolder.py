@@ -41,6 +41,16 @@ def test_the_same_settings_go_on(tmp_path: Path) -> None:
     assert claim(tmp_path / "c", yaml(seed=1)) != claim(tmp_path / "d", yaml(seed=1))
 
 
+def test_the_id_goes_with_the_folder_and_is_never_given_twice(tmp_path: Path) -> None:
+    run = claim(tmp_path / "a", yaml())
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert claim(tmp_path / "b", yaml()) == run
+    assert claim(tmp_path / "a", yaml()) != run, "another run, though in the same place"
+    (tmp_path / "a" / "config.yaml").write_text(yaml())
+    with pytest.raises(KwsError, match="no run id"):
+        claim(tmp_path / "a", yaml())
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -51,10 +61,10 @@ def test_the_same_settings_go_on(tmp_path: Path) -> None:
     ],
 )
 def test_other_settings_are_refused(tmp_path: Path, changed: dict[str, object], named: str) -> None:
-    claim(tmp_path, yaml())
+    run = claim(tmp_path, yaml())
     with pytest.raises(KwsError, match=named):
         claim(tmp_path, yaml(**changed))
-    assert (tmp_path / "config.yaml").read_text() == yaml()
+    assert (tmp_path / "config.yaml").read_text() == f"# run {run}\n{yaml()}"
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1\n- 2\n", ""])
@@ -65,7 +75,7 @@ def test_a_damaged_config_is_one_line(tmp_path: Path, content: str) -> None:
 
 
 def step(n: int) -> Step:
-    return Step(n, 0.5 / (n + 1), 1 / 3, 0.25, 0.0, 0.05, 8, 100 + n, 0.003)
+    return Step(n, 0.5 / (n + 1), 1 / 3, 0.25, 0.0, 0.05, 8, 160, 100 + n, 0.003)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -80,13 +90,13 @@ def test_a_resumed_run_leaves_the_curves_of_an_unbroken_one(
     tmp_path_factory: pytest.TempPathFactory, first: int, resumed: int, kept: int
 ) -> None:
     path = tmp_path_factory.mktemp("run") / "curves.csv"
-    with Curves(path, 0) as curves:
+    with Curves(path, 0, Step) as curves:
         for n in range(first):
             curves.add(step(n))
     *lines, last = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines) + (last[:kept] if first else last))  # a kill cut the last line
     resumed = min(resumed, max(0, first - 1))
-    with Curves(path, resumed) as curves:
+    with Curves(path, resumed, Step) as curves:
         for n in range(resumed, 15):
             curves.add(step(n))
     found = rows(path)
@@ -96,7 +106,7 @@ def test_a_resumed_run_leaves_the_curves_of_an_unbroken_one(
 
 
 def test_a_line_is_there_as_soon_as_its_step_is(tmp_path: Path) -> None:
-    with Curves(tmp_path / "curves.csv", 0) as curves:
+    with Curves(tmp_path / "curves.csv", 0, Step) as curves:
         curves.add(step(0))
         assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["0"]
 

@@ -63,7 +63,7 @@ def test_the_share_comes_up_as_scheduled() -> None:
         (0.2, Observed(0, 10.0, 2, 10), 0.1, "2 of 10 held-out positives missed, above the guard of 10.0%: falls"),
         (0.004, Observed(0, 10.0, 9, 10), 0.002, "9 of 10 held-out positives missed, above the guard of 10.0%: falls"),
         (0.0039, Observed(0, 10.0, 9, 10), 0.0, "9 of 10 held-out positives missed, above the guard of 10.0%: falls"),
-        (0.0, Observed(0, 10.0, 9, 10), 0.0, "9 of 10 held-out positives missed, above the guard of 10.0%: falls"),
+        (0.0, Observed(0, 10.0, 9, 10), 0.0, "9 of 10 held-out positives missed, above the guard of 10.0%: stays at 0"),
         # What stands just at a bound is within it.
         (0.1, Observed(20, 10.0, 1, 10), 0.1, "20 false alarms in 10.00 h, 1 of 10 held-out positives missed"),
     ],

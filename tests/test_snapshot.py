@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from kws.audio import content_hash
 from kws.errors import KwsError
 from kws.manifest import Part
-from kws.replay.buffer import Buffer, Found, Kind, Limits, Source
+from kws.replay.buffer import Buffer, Decision, Found, Kind, Limits, Source
 from kws.replay.draw import Draw
 from kws.replay.snapshot import Drawing, Snapshot
 
@@ -84,8 +85,45 @@ def test_a_checkpoint_brings_its_own_clips_and_priorities(buffer: Buffer) -> Non
     assert resumed.hashes == before.hashes
     assert float(resumed.priority[1]) == 7.0
     assert resumed.drawn.tolist() == [0, 1, 0]
-    with pytest.raises(KwsError, match="clip gone of the checkpoint is no longer active"):
-        Snapshot(buffer, 400, CPU, None, state | {"hashes": ["gone"]})
+    assert resumed.gone == 0
+
+
+def test_clips_that_were_taken_out_since_are_counted_and_left_out(buffer: Buffer) -> None:
+    before = Snapshot(buffer, 400, CPU)
+    before.learn(torch.tensor([1, 2]), torch.tensor([7.0, 5.0]))
+    buffer.decide([before.hashes[1]], Decision.REJECTED)
+    resumed = Snapshot(buffer, 400, CPU, None, before.state())
+    assert resumed.gone == 1
+    assert resumed.hashes == [before.hashes[0], before.hashes[2]]
+    assert resumed.priority.tolist() == [before.priority[0], 5.0]
+    assert resumed.drawn.tolist() == [0, 1]
+    index, _ = resumed.draw(3, 1.0, rng())
+    assert sorted(index.tolist()) == [0, 1]
+
+
+def test_two_runs_write_back_what_each_has_drawn(buffer: Buffer) -> None:
+    first, second = Snapshot(buffer, 400, CPU), Snapshot(buffer, 400, CPU)
+    first.learn(torch.tensor([0]), torch.tensor([3.0]))
+    second.learn(torch.tensor([1]), torch.tensor([2.0]))
+    first.write_back(buffer)
+    Snapshot(buffer, 400, CPU, None, second.state()).write_back(buffer)
+    assert [(row.priority, row.times_drawn, row.last_loss) for row in buffer.rows()[:2]] == [
+        (3.0, 1, 3.0),
+        (2.0, 1, 2.0),
+    ]
+
+
+def test_what_says_a_keyword_of_this_run_is_left_out(tmp_path: Path) -> None:
+    with Buffer(tmp_path / "buffer", Limits(10)) as buffer:
+        texts = ["turn the computer off", "a computer", "nothing", "the computers hum"]
+        kinds = [Kind.FALSE_TRIGGER, Kind.CONFUSABLE, Kind.USER, Kind.USER]
+        hashes = []
+        for n, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
+            hashes += buffer.add([replace(clip(n, kind), text=text, keyword="alexa")]).new
+        assert Snapshot(buffer, 400, CPU).hashes == hashes
+        assert Snapshot(buffer, 400, CPU, keywords=["alexa", "computer"]).hashes == [hashes[1], hashes[2]]
+        buffer.decide([hashes[0]], Decision.RELEASED)
+        assert hashes[0] in Snapshot(buffer, 400, CPU, keywords=["computer"]).hashes, "a person knows better"
 
 
 def test_sound_is_read_when_a_batch_asks_for_it(buffer: Buffer) -> None:

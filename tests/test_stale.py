@@ -64,13 +64,15 @@ def test_every_clip_gets_the_score_and_the_embedding_of_now(buffer: Buffer) -> N
     for name, vector in zip(NAMES, VECTORS, strict=True):
         assert kept[name][0] == "new"
         np.testing.assert_array_equal(kept[name][1], vector)
-    assert [line["round"] for line in buffer.score_history()] == [2] * 6
+    assert [round_ for _, _, round_, _ in buffer.score_history()] == [2] * 6
 
 
 def test_what_is_solved_retires(buffer: Buffer) -> None:
     buffer.add(clips())
     scores = SCORES[:, COLUMN]
     bound = float(np.sort(scores)[2])  # which is not below itself
+    assert age(buffer, DETECTOR, "new", Ageing(bound, 2.0, 0, 0), {}, "run", 1).retired == 0, "none was drawn yet"
+    buffer.update(NAMES, drawn=[1] * 6)
     aged = age(buffer, DETECTOR, "new", Ageing(bound, 2.0, 0, 0), {}, "run", 2)
     assert (aged.heard, aged.retired) == (6, 2)
     assert {n for n, state in states(buffer).items() if state is State.RETIRED} == {
@@ -97,7 +99,7 @@ def test_the_probe_is_drawn_by_seed_and_round_and_no_larger_than_asked(tmp_path:
             buffer.add(clips())
             retire(buffer, NAMES)
             assert age(buffer, DETECTOR, "new", Ageing(0.0, 2.0, 3, seed), {}, "run", round_).heard == 3
-            return {line["hash"] for line in buffer.score_history()}
+            return {clip for clip, *_ in buffer.score_history()}
 
     assert heard(0, 2, "a") == heard(0, 2, "b")
     drawn = {frozenset(heard(seed, round_, f"{seed}-{round_}")) for seed in (0, 1) for round_ in (2, 3, 4)}
@@ -169,6 +171,7 @@ def test_more_come_back_than_there_is_room_for(tmp_path: Path) -> None:
 @pytest.fixture
 def row(buffer: Buffer) -> Row:
     buffer.add(clips()[:1])
+    buffer.update(NAMES[:1], drawn=[1])
     return buffer.rows()[0]
 
 
@@ -198,3 +201,7 @@ NONE, RELEASED, REJECTED = Decision.NONE, Decision.RELEASED, Decision.REJECTED
 def test_where_a_clip_goes(row: Row, state: State, decision: Decision, score: float, to: State | None) -> None:
     moves = verdicts([replace(row, state=state, decision=decision)], [score], Ageing(0.1, 0.3, 0, 0), {"computer": 0.8})
     assert [state for state, _ in moves.values()] == ([] if to is None else [to])
+
+
+def test_a_clip_that_was_never_drawn_does_not_retire(row: Row) -> None:
+    assert verdicts([replace(row, times_drawn=0)], [0.0], Ageing(0.1, 0.3, 0, 0), {}) == {}

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import torch
 from kws import checkpoint, harvest, train, trainer
 from kws.curves import Curves
 from kws.harvest import Harvest
-from kws.replay.buffer import Buffer, Row
+from kws.replay.buffer import Buffer, Decision, Row
 from kws.replay.snapshot import Snapshot
 from kws.trainer import Trainer
 
@@ -281,6 +282,44 @@ def test_a_real_kill_goes_on_to_the_same_end(cli, tiny, run, tmp_path, inside):
     assert process.returncode == -signal.SIGKILL, error
     train_in(cli, out, *tiny)
     same(run, out)
+
+
+def test_a_killed_run_goes_on_though_it_was_moved_and_a_person_rejected_a_clip(cli, tiny, tmp_path):
+    with death(train, "finish", 1, True):
+        cli("train", *tiny, f"out={tmp_path}/a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    with Buffer(tmp_path / "b" / "buffer") as buffer:
+        gone = buffer.rows()[0].hash
+        buffer.decide([gone], Decision.REJECTED)
+    said = cli("train", *tiny, f"out={tmp_path}/b")
+    assert said.code == 0, said.err
+    assert "1 clips are no longer active" in said.err
+    assert (tmp_path / "b/results.json").is_file()
+    assert {row.hash: row.decision for row in rows(tmp_path / "b")}[gone] is Decision.REJECTED
+
+
+def test_a_run_that_only_replays_keeps_what_it_learned(cli, tiny, run, tmp_path):
+    buffer = Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
+    with Buffer(buffer) as before:
+        drawn = sum(row.times_drawn for row in before.rows())
+    words = ("mining.rounds=0", f"replay.buffer={buffer}")
+    train_in(cli, tmp_path / "a", *tiny, *words)
+    replayed = sum(int(row["replayed"]) for row in curves(tmp_path / "a"))
+    assert replayed > 24 * 2, "from the first step on"
+    with Buffer(buffer) as after:
+        assert sum(row.times_drawn for row in after.rows()) == drawn + replayed
+
+
+def test_an_adaptive_share_of_zero_is_the_control_and_no_look_comes_before_the_first_round(cli, tiny, run, tmp_path):
+    buffer = Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
+    words = ("mining.rounds=0", "replay.schedule=adaptive", "replay.check_every=2", f"replay.buffer={buffer}")
+    train_in(cli, tmp_path / "a", *tiny, *words, "replay.share=0")
+    assert curves(tmp_path / "a", "share.csv") == []
+    assert {row["replayed"] for row in curves(tmp_path / "a")} == {"0"}
+    train_in(cli, tmp_path / "b", *tiny, *words)
+    looks = [int(row["step"]) for row in curves(tmp_path / "b", "share.csv")]
+    assert looks[0] == 11, "first_at is 0.4 of 24 steps"
+    assert len(looks) > 3
 
 
 def test_a_finished_run_stays_as_it_is(cli, tiny, run, tmp_path):

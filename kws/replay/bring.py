@@ -7,6 +7,7 @@ from kws.audio import BadAudio, content_hash, load, sound_files, to_int16
 from kws.errors import KwsError
 from kws.manifest import Part
 from kws.replay.clip import Found, Kind, Source
+from kws.replay.transfer import inside
 from kws.replay.wire import LONGEST_S
 
 RUN = "kws buffer import"
@@ -23,7 +24,7 @@ def brought(
     """Every recording of a folder as a clip, whole, and those that do not decode.
 
     Args:
-        folder: searched through; links are not followed out of it.
+        folder: searched through; a link that leads out of it is refused.
         kind: what they come in as.
         keyword: what they are not, though they may sound like it.
         text: what is said in all of them, where it is known.
@@ -31,12 +32,12 @@ def brought(
         progress: called after each recording with how many are done, and of how many.
 
     Raises:
-        KwsError: no recording there, or one that is no clip but hours to be mined.
+        KwsError: no recording there, one that lies elsewhere, or one that is no clip but hours to be mined.
     """
     found, bad, files = [], [], sound_files(folder, "folder")
     for number, file in enumerate(files, 1):
         try:
-            pcm = to_int16(load(file, sample_rate))
+            pcm = to_int16(load(inside(folder, file), sample_rate))
         except BadAudio as error:
             bad.append(error)
             continue

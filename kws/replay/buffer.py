@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kws.audio import content_hash
 from kws.errors import KwsError, LeakError
-from kws.manifest import Part
+from kws.manifest import Part, says
 from kws.replay import files
 from kws.replay.clip import Decision, Found, Kind, Row, Source, State, check_found
 from kws.replay.index import Dossier, Index, as_blob
@@ -106,18 +106,27 @@ class Buffer:
         """The clips in this state, in the order they came in; None: in any."""
         return self._index.rows(state)
 
-    def drawable(self, but: Collection[str] = ()) -> list[sqlite3.Row]:
+    def drawable(self, but: Collection[str] = (), saying: Collection[str] = ()) -> list[sqlite3.Row]:
         """What a draw must know of the active clips, in the order they came in; quick where there are many.
 
         Args:
             but: hashes of recordings; clips in which one of them can be heard are left out.
+            saying: keywords; clips whose text says one are left out, unless they are curated or a person released them.
 
         Returns:
             lines with hash, kind, n_samples, priority and times_drawn.
         """
         sql = "SELECT hash, kind, n_samples, priority, times_drawn FROM clips WHERE state = ? ORDER BY id"
-        left_out = self._index.clips_from(but)
+        left_out = self._index.clips_from(but) | self._saying(saying)
         return [line for line in self._index.read(sql, State.ACTIVE) if line["hash"] not in left_out]
+
+    def _saying(self, keywords: Collection[str]) -> set[str]:
+        if not keywords:
+            return set()
+        sql = "SELECT hash, kind, text FROM clips WHERE state = ? AND text != '' AND decision != ?"
+        lines = self._index.read(sql, State.ACTIVE, Decision.RELEASED)
+        spoken = {text: any(says(text, word) for word in keywords) for _, _, text in lines}
+        return {clip for clip, kind, text in lines if kind != Kind.CONFUSABLE and spoken[text]}
 
     def held_out(self) -> list[Source]:
         """The recordings that nothing may come from."""
@@ -209,16 +218,22 @@ class Buffer:
         """Raise LeakError, as `add` would, where one of these recordings is not for training; adds nothing."""
         self._index.refuse_held_out(sources)
 
-    def add(self, found: Sequence[Found], suspect_from: Mapping[str, float] = MappingProxyType({})) -> Added:
+    def add(
+        self,
+        found: Sequence[Found],
+        suspect_from: Mapping[str, float] = MappingProxyType({}),
+        keywords: Collection[str] = (),
+    ) -> Added:
         """Take in the clips of one round, all or none; new ones get the top priority (Schaul et al., 2016).
 
         Of clips that repeat each other the harder stays, and what is in already stays before what comes. What is in
         quarantine, or was rejected by a person, keeps its repetitions out too. A clip that was evicted or retired and
-        is found again is new again.
+        is found again comes back at the top priority.
 
         Args:
             found: clips of one run and round.
             suspect_from: by keyword, the score from which a clip goes to quarantine; see `suspicion`.
+            keywords: of the run: whose text says one of them goes to quarantine.
 
         Raises:
             LeakError: a clip comes from, or is mixed with, a recording that is not for training.
@@ -251,7 +266,7 @@ class Buffer:
                     continue
                 self._index.find(clip, one, top if fresh.get(clip) is one else None)
                 released = standing.get(clip, (None, Decision.NONE))[1] is Decision.RELEASED
-                why = "" if released else suspicion(one.kind, one.keyword, one.text, one.score, suspect_from)
+                why = "" if released else suspicion(one.kind, one.keyword, one.text, one.score, suspect_from, keywords)
                 if fresh.get(clip) is one and why:
                     self._index.move(clip, State.QUARANTINED, why, run, round_)
                     quarantined.append(clip)
@@ -291,8 +306,11 @@ class Buffer:
         """Evict what exceeds the limits, of the active clips and of those in quarantine; returns what went."""
         evicted = []
         wanted = "vector" if self.limits.eviction == Eviction.BALANCED else "NULL"  # they take long to read
-        sql = f"""SELECT hash, kind, recording, n_samples, coalesce(score_now, score), {wanted}
-            FROM clips LEFT JOIN embeddings e USING (hash) WHERE state = ? ORDER BY id"""
+        # Only what one and the same model made of two sounds can be compared: of most of them, or of none.
+        sql = f"""SELECT c.hash, kind, recording, n_samples, coalesce(score_now, score), {wanted}
+            FROM clips c LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = (
+                SELECT checkpoint FROM embeddings GROUP BY checkpoint ORDER BY count(*) DESC, checkpoint LIMIT 1)
+            WHERE state = ? ORDER BY id"""
         for state in (State.ACTIVE, State.QUARANTINED):
             clip, kind, recording, n_samples, score, vector = columns(self._index.read(sql, state), 6)
             clips = Clips(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from kws.errors import KwsError, LeakError
 from kws.manifest import Part
+
+HASH = re.compile(r"[0-9a-f]{64}")  # what a clip is named by; nothing else becomes a path
 
 
 class Kind(StrEnum):

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from kws.audio import content_hash, load, save_flac, to_int16
 from kws.errors import KwsError
+from kws.replay.clip import HASH
 
 WRITERS = 8  # a disk makes many files last in little more time than one
 AT_ONCE = 256  # clips in memory
-_HASH = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"([0-9a-f]{64})\.flac(\..+\.tmp)?")  # a clip, or its draft
 
 
@@ -26,7 +26,7 @@ def path_of(folder: Path, clip: str) -> Path:
     Raises:
         KwsError: `clip` is no hash; nothing else becomes a path.
     """
-    if not _HASH.fullmatch(clip):
+    if not HASH.fullmatch(clip):
         raise KwsError(f"clip {clip!r}: 64 hexadecimal digits expected")
     return folder / clip[:2] / f"{clip}.flac"
 
@@ -89,7 +89,10 @@ def needless(folder: Path, known: Collection[str], unwanted: Collection[str], mi
         if not (name := _FILE.fullmatch(path.name)):
             continue
         clip, draft = name.groups()
-        old = now - path.stat().st_mtime >= min_age_s
+        try:
+            old = now - path.stat().st_mtime >= min_age_s
+        except FileNotFoundError:  # a writer has just finished it
+            continue
         if (old and (draft or clip not in known)) or (not draft and clip in unwanted):
             found.append(path)
     return found

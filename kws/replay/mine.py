@@ -41,7 +41,33 @@ def peaks(scores: np.ndarray, threshold: float, apart_n: int) -> NDArray[np.int6
     return np.array(kept, np.int64)
 
 
-def choose(scores: np.ndarray, wanted_n: int, lowest: float, bands: int, rng: np.random.Generator) -> NDArray[np.int64]:
+class Caps:
+    """At most so many clips of each recording; a place that a recording may not take is left to others.
+
+    Args:
+        most: of each.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self._count = most, Counter[int]()
+
+    def take(self, source: int) -> bool:
+        """Take a place for a clip of this recording, if there is one; -1 is none."""
+        if source < 0 or self._count[source] >= self.most:
+            return False
+        self._count[source] += 1
+        return True
+
+
+def choose(
+    scores: np.ndarray,
+    sources: np.ndarray,
+    wanted_n: int,
+    lowest: float,
+    bands: int,
+    caps: Caps,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
     """Which of the peaks to keep: as many from each band of scores, so that not only the top is kept.
 
     The bands cut the range from `lowest` to 1 into equal parts. A band that has too few leaves its places to the
@@ -49,12 +75,14 @@ def choose(scores: np.ndarray, wanted_n: int, lowest: float, bands: int, rng: np
 
     Args:
         scores: of the peaks, at least `lowest`.
+        sources: the recording that each lies in, -1 for none: such a peak is not kept.
         wanted_n: how many, at most.
         lowest: where the bands begin.
         bands: how many, at least 1.
+        caps: how many of a recording; what is kept takes places.
         rng: for the lots.
 
-    Shape: scores [N]; returns int64 [min(N, wanted_n)], highest first.
+    Shape: scores, sources [N]; returns int64 [at most min(N, wanted_n)], highest first.
     """
     place = np.minimum(((scores - lowest) / max(1 - lowest, 1e-9) * bands).astype(np.int64), bands - 1)
     lots = rng.permutation(len(scores)) if bands > 1 else np.argsort(np.argsort(-scores, kind="stable"))
@@ -63,8 +91,8 @@ def choose(scores: np.ndarray, wanted_n: int, lowest: float, bands: int, rng: np
     for band in range(bands):
         mine = np.flatnonzero(place == band)
         turn[mine[np.argsort(lots[mine])]] = np.arange(len(mine))
-    kept = np.lexsort((-place, turn))[:wanted_n]
-    return kept[np.argsort(-scores[kept], kind="stable")].astype(np.int64)
+    found = allowed(np.lexsort((-place, turn)), lambda peak: sources[peak], wanted_n, caps)
+    return found[np.argsort(-scores[found], kind="stable")]
 
 
 def by_lot(rows_n: int, taken: NDArray[np.int64], n: int, apart_n: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -86,6 +114,62 @@ def by_lot(rows_n: int, taken: NDArray[np.int64], n: int, apart_n: int, rng: np.
     return np.array(found, np.int64)
 
 
+def trigger_rows(
+    track: np.ndarray,
+    sources_at: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    wanted_n: int,
+    reserve: float,
+    lowest: float,
+    bands: int,
+    apart_n: int,
+    caps: Caps,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """The rows of a keyword's track to keep: peaks by bands of score, and a reserve by lot.
+
+    Args:
+        track: scores.
+        sources_at: the recording that each row lies in, -1 for none.
+        wanted_n: how many, at most.
+        reserve: share of them by lot.
+        lowest, bands, caps, rng: see `choose`.
+        apart_n: rows between two.
+
+    Shape: track [N]; returns int64 [wanted_n or fewer].
+    """
+    spare_n, rows = round(reserve * wanted_n), peaks(track, lowest, apart_n)
+    rows = rows[choose(track[rows], sources_at(rows), wanted_n - spare_n, lowest, bands, caps, rng)]
+    spare = by_lot(len(track), rows, spare_n, apart_n, rng)
+    return np.concatenate([rows, allowed(spare, sources_at, spare_n, caps)])
+
+
+def neighbour_rows(
+    nearness: np.ndarray,
+    sources_at: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    wanted_n: int,
+    apart_n: int,
+    caps: Caps,
+) -> NDArray[np.int64]:
+    """The rows nearest to the keyword, nearest first. Shape: nearness [N]; returns int64 [wanted_n or fewer]."""
+    return allowed(peaks(nearness, -1.0, apart_n), sources_at, wanted_n, caps)
+
+
+def allowed(
+    rows: NDArray[np.int64],
+    sources_at: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    wanted_n: int,
+    caps: Caps,
+) -> NDArray[np.int64]:
+    """The first rows whose recordings may still give one. Shape: rows [N]; returns int64 [wanted_n or fewer]."""
+    found: list[int] = []
+    for row, source in zip(rows.tolist(), sources_at(rows).tolist(), strict=True):
+        if len(found) == wanted_n:
+            break
+        if caps.take(source):
+            found.append(row)
+    return np.array(found, np.int64)
+
+
 def triggers(
     pcm: np.ndarray,
     scores: np.ndarray,
@@ -94,7 +178,6 @@ def triggers(
     post_n: int,
     row_n: int,
     source_at: Callable[[int], int],
-    max_per_source: int,
 ) -> list[Trigger]:
     """Rows of one stream as clips.
 
@@ -106,15 +189,13 @@ def triggers(
         clip_n, post_n: samples a clip, and how many of them follow the row; multiples of `row_n`.
         row_n: samples a row.
         source_at: which recording lies at a sample; -1 for none: nothing is mined there.
-        max_per_source: at most so many from one recording.
     """
     row = (clip_n - post_n) // row_n - 1
-    found, count = [], Counter[int]()
+    found = []
     for peak in rows.tolist():
         source, start = source_at(peak * row_n), (peak - row) * row_n
-        if source < 0 or start < 0 or count[source] >= max_per_source:
+        if source < 0 or start < 0:
             continue
-        count[source] += 1
         clip = np.zeros(clip_n, np.int16)
         sound = pcm[start : start + clip_n]
         clip[: len(sound)] = sound

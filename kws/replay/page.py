@@ -4,7 +4,6 @@ import base64
 import hashlib
 import io
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from kws.audio import replacing
 from kws.errors import KwsError
+from kws.replay.clip import HASH
 
-_HASH = re.compile(r"[0-9a-f]{64}")
 _MOST_BYTES = 50_000_000  # of a decisions file: room for 700 000 hashes
 
 _STYLE = """
@@ -246,7 +245,7 @@ def read_decisions(path: Path) -> tuple[list[str], list[str]]:
         if not isinstance(clips, list):
             raise KwsError(f"{path}: {key}: a list of hashes expected")
         for clip in clips:
-            if not isinstance(clip, str) or not _HASH.fullmatch(clip):
+            if not isinstance(clip, str) or not HASH.fullmatch(clip):
                 raise KwsError(f"{path}: {key}: {str(clip)[:80]!r}, 64 hexadecimal digits expected")
     release, reject = decisions["release"], decisions["reject"]
     if both := set(release) & set(reject):

@@ -1,7 +1,7 @@
 """Too hard is suspect: a negative that scores like the keyword, or whose text says it, may be the keyword."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from kws.manifest import says
 from kws.replay.clip import Kind
@@ -9,7 +9,14 @@ from kws.replay.clip import Kind
 TRUSTED = (Kind.CONFUSABLE, Kind.USER)  # a person chose them: they may score as they like
 
 
-def suspicion(kind: Kind, keyword: str, text: str, score: float | None, limits: Mapping[str, float]) -> str:
+def suspicion(
+    kind: Kind,
+    keyword: str,
+    text: str,
+    score: float | None,
+    limits: Mapping[str, float],
+    keywords: Collection[str] = (),
+) -> str:
     """Why a clip is suspected to hold the keyword; empty where it is not.
 
     Positive-aware mining drops negatives that score above 95 % of what the positives score (de Souza Pereira Moreira et
@@ -20,9 +27,12 @@ def suspicion(kind: Kind, keyword: str, text: str, score: float | None, limits: 
         score: its latest; None where nothing has scored it.
         limits: by keyword, the score from which a clip is suspect; the highest of them holds for keywords not named;
             empty where scores do not matter.
+        keywords: of the run, beside that of the clip: none of them may be said in a negative.
     """
-    if kind != Kind.CONFUSABLE and says(text, keyword):
-        return f"its text says {keyword}"
+    if kind != Kind.CONFUSABLE and text:
+        for word in dict.fromkeys((keyword, *keywords)):
+            if says(text, word):
+                return f"its text says {word}"
     limit = limits.get(keyword, max(limits.values(), default=math.inf))
     if kind not in TRUSTED and score is not None and score >= limit:
         return f"scores {score:.3f}, suspect from {limit:.3f}"

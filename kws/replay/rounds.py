@@ -1,6 +1,6 @@
 """Mining rounds inside a run: the pool of train recordings, streamed under new noise and levels, into the buffer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -12,10 +12,12 @@ from kws.compose import Stream, compose
 from kws.detector import Detector
 from kws.replay.buffer import Found, Kind, Source
 from kws.replay.hear import hear_clips
-from kws.replay.mine import Trigger, by_lot, choose, peaks, triggers
+from kws.replay.mine import Caps, Trigger, neighbour_rows, trigger_rows, triggers
 from kws.replay.neighbours import Near
 from kws.seeding import numpy_generator
 from kws.store import Entry, Store
+
+STREAM_S = 3600  # of sound at once
 
 
 @dataclass(frozen=True)
@@ -66,64 +68,72 @@ def mine_pool(
         near: how near a row is to the keyword; None where no neighbours are wanted.
         progress: called after each pass with how many are done.
     """
-    found = []
-    rate = store.sample_rate
-    row_n = round(detector.frame_s * rate)
+    found: list[Found] = []
+    rate, row_n = store.sample_rate, round(detector.frame_s * store.sample_rate)
+    beds = [store.audio(i) for i in noise]
+    lead_s = search.clip_n / rate  # so that a clip cut near the beginning scores as it did
+    caps, near_caps = [Caps(0) for _ in detector.labels], Caps(0)
     for number in range(search.passes):
+        for cap in (*caps, near_caps):  # no recording is heard under one noise alone: each pass may take its part
+            cap.most = -(-search.max_per_recording * (number + 1) // search.passes)
         rng = numpy_generator(search.seed, "mining", round_, number)
         order = [pool[i] for i in rng.permutation(len(pool))]
-        clips, beds = [store.audio(i) for i in order], [store.audio(i) for i in noise]
-        lead_s = search.clip_n / rate  # so that a clip cut near the beginning scores as it did
-        made = compose(clips, beds, rng, search.gap_s, search.snr_db, search.noise_db, lead_s, rate)
-        under = beds_at(made, beds)
-        scores, nearness = stream.heard(detector, made.pcm, rate, near or (lambda hidden: hidden[:, 0]))
-        hours = len(made.pcm) / rate / 3600
-
-        wanted = [
-            (Kind.FALSE_TRIGGER, c, search_rows(np.ascontiguousarray(scores[:, c]), search, hours, row_n, rng))
-            for c in range(len(detector.labels))
-        ]
-        if near is not None:
-            rows = peaks(nearness, -np.inf, apart(search, row_n))[: round(search.neighbours * hours)]
-            best = scores[rows].argmax(1)
-            wanted += [(Kind.NEIGHBOUR, c, rows[best == c]) for c in range(len(detector.labels))]
-        for kind, column, rows in wanted:
-            for t in triggers(
-                made.pcm,
-                scores[:, column],
-                rows,
-                search.clip_n,
-                search.post_n,
-                row_n,
-                piece_at(made),
-                search.max_per_recording,
-            ):
-                piece, end = made.pieces[t.source], t.start + search.clip_n
-                entry = store.entries[order[piece.index]]
-                # The guard must know every recording that can be heard in the clip.
-                heard = {order[p.index] for p in made.pieces if p.start < end and p.start + p.n_samples > t.start}
-                heard |= {noise[i] for i in under(t.start, end)}
-                beside = [store.entries[i] for i in sorted(heard - {order[piece.index]})]
-                offset_s, keyword = (t.start - piece.start) / rate, detector.labels[column]
-                found.append(as_found(t, kind, keyword, entry, offset_s, beside, piece.snr_db, checkpoint, run, round_))
+        for some in portions(order, store):
+            clips = [store.audio(i) for i in some]
+            made = compose(clips, beds, rng, search.gap_s, search.snr_db, search.noise_db, lead_s, rate)
+            # From here on pieces and noises name entries of the store.
+            pieces = [replace(piece, index=some[piece.index]) for piece in made.pieces]
+            made = replace(made, pieces=pieces, noises=[noise[i] for i in made.noises])
+            scores, nearness = stream.heard(detector, made.pcm, rate, near or (lambda hidden: hidden[:, 0]))
+            hours, of, apart_n = len(made.pcm) / rate / 3600, sources_of(made, row_n), search.clip_n // row_n // 2
+            wanted = []
+            for column in range(len(detector.labels)):
+                rows = trigger_rows(
+                    np.ascontiguousarray(scores[:, column]),
+                    of,
+                    round(search.per_hour * hours),
+                    search.reserve,
+                    search.min_score,
+                    search.bands,
+                    apart_n,
+                    caps[column],
+                    rng,
+                )
+                wanted.append((Kind.FALSE_TRIGGER, column, rows))
+            if near is not None:
+                rows = neighbour_rows(nearness, of, round(search.neighbours * hours), apart_n, near_caps)
+                best = scores[rows].argmax(1)
+                wanted += [(Kind.NEIGHBOUR, c, rows[best == c]) for c in range(len(detector.labels))]
+            found += [
+                as_found(t, kind, detector.labels[column], made, store, checkpoint, run, round_)
+                for kind, column, rows in wanted
+                for t in triggers(
+                    made.pcm, scores[:, column], rows, search.clip_n, search.post_n, row_n, piece_at(made)
+                )
+            ]
         progress(number + 1)
     return found
 
 
-def search_rows(
-    scores: np.ndarray, search: Search, hours: float, row_n: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """The rows of one keyword's track to mine: peaks by bands of score, then a reserve by lot. Shape: scores [N]."""
-    wanted_n = round(search.per_hour * hours)
-    rows = peaks(scores, search.min_score, apart(search, row_n))
-    rows = rows[choose(scores[rows], wanted_n, search.min_score, search.bands, rng)]
-    spare = by_lot(len(scores), rows, round(search.reserve * wanted_n), apart(search, row_n), rng)
-    return np.concatenate([rows, spare])
+def portions(order: Sequence[int], store: Store) -> Iterator[list[int]]:
+    """The entries in this order, about an hour at a time: a pool of any length is mined in the same memory."""
+    some: list[int] = []
+    n_samples = 0
+    for i in order:
+        some.append(i)
+        n_samples += store.entries[i].n_samples
+        if n_samples >= STREAM_S * store.sample_rate:
+            yield some
+            some, n_samples = [], 0
+    if some:
+        yield some
 
 
-def apart(search: Search, row_n: int) -> int:
-    """Rows between two clips: half a clip."""
-    return search.clip_n // row_n // 2
+def sources_of(made: Stream, row_n: int) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """A function from rows to the entries of the store that they lie in, -1 before the first."""
+    entries = np.array([-1, *(piece.index for piece in made.pieces)])
+    starts = np.array([piece.start for piece in made.pieces])
+    return lambda rows: entries[np.searchsorted(starts, rows * row_n, side="right")]
 
 
 def embedded(found: Sequence[Found], detector: Detector) -> list[Found]:
@@ -133,31 +143,27 @@ def embedded(found: Sequence[Found], detector: Detector) -> list[Found]:
 
 
 def as_found(
-    trigger: Trigger,
-    kind: Kind,
-    keyword: str,
-    entry: Entry,
-    offset_s: float,
-    beside: Sequence[Entry],
-    snr_db: float,
-    checkpoint: str,
-    run: str,
-    round_: int,
+    trigger: Trigger, kind: Kind, keyword: str, made: Stream, store: Store, checkpoint: str, run: str, round_: int
 ) -> Found:
-    """A trigger as the buffer wants it; `beside` are the other recordings that can be heard in it."""
+    """A trigger of a stream, whose pieces and noises are entries of the store, as the buffer wants it."""
+    piece, end = made.pieces[trigger.source], trigger.start + len(trigger.pcm)
+    entry = store.entries[piece.index]
+    # The guard must know every recording that can be heard in the clip.
+    heard = {p.index for p in made.pieces if p.start < end and p.start + p.n_samples > trigger.start}
+    heard |= set(beds_at(made, store)(trigger.start, end))
     return Found(
         pcm=trigger.pcm,
         kind=kind,
         keyword=keyword,
         source=source(entry),
-        offset_s=offset_s,
+        offset_s=(trigger.start - piece.start) / store.sample_rate,
         score=trigger.score,
         checkpoint=checkpoint,
         run=run,
         round=round_,
         text=entry.recording.text,
-        mixed_with=tuple(source(other) for other in beside),
-        mix={"snr_db": float(snr_db)} if np.isfinite(snr_db) else {},
+        mixed_with=tuple(source(store.entries[i]) for i in sorted(heard - {piece.index})),
+        mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
     )
 
 
@@ -167,12 +173,12 @@ def piece_at(made: Stream) -> Callable[[int], int]:
     return lambda sample: int(np.searchsorted(starts, sample, side="right")) - 1
 
 
-def beds_at(made: Stream, beds: Sequence[np.ndarray]) -> Callable[[int, int], list[int]]:
-    """A function from a span of samples to the noise recordings that lie beneath it."""
-    ends = list(accumulate(len(beds[i]) for i in made.noises))
+def beds_at(made: Stream, store: Store) -> Callable[[int, int], list[int]]:
+    """A function from a span of samples to the noise recordings, entries of the store, that lie beneath it."""
+    ends = list(accumulate(store.entries[i].n_samples for i in made.noises))
 
     def under(start: int, end: int) -> list[int]:
         first, last = np.searchsorted(ends, [start, end - 1], side="right")
-        return sorted(set(made.noises[int(first) : int(last) + 1]))
+        return made.noises[int(first) : int(last) + 1]
 
     return under

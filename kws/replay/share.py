@@ -13,7 +13,7 @@ def share_at(step: int, first: int, share: float, schedule: str, ramp_steps: int
 
     Args:
         step: training step.
-        first: step of the first mining round; nothing is replayed before it.
+        first: step from which the buffer is replayed: that of the first mining round, 0 where clips were there before.
         share: the share in the end, 0 to 0.5; for adaptive the one it stands at.
         schedule: constant, linear, cosine or adaptive.
         ramp_steps: steps until a linear or cosine ramp is up, at least 0.
@@ -62,7 +62,8 @@ def adapted(share: float, seen: Observed, guard: Guard) -> tuple[float, str]:
     alarms = f"{seen.false_alarms} false alarms in {seen.hours:.2f} h"
     if seen.misses > guard.miss_rate * seen.events:
         lower = share / 2 if share / 2 >= LEAST else 0.0
-        return lower, f"{missed}, above the guard of {guard.miss_rate:.1%}: falls"
+        way = "falls" if share else "stays at 0"
+        return lower, f"{missed}, above the guard of {guard.miss_rate:.1%}: {way}"
     if seen.false_alarms > guard.target_fa_per_hour * seen.hours:
         if share >= guard.most:
             return guard.most, f"{alarms}, above {guard.target_fa_per_hour:g}/h, but the share is at its highest"

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from kws.bank import Bank
-from kws.errors import KwsError
 from kws.replay.buffer import Buffer
 from kws.replay.draw import Draw, Sampler, importance, split
 
@@ -41,11 +40,11 @@ class Snapshot:
         drawing: how clips are drawn.
         state: what `state()` gave, to go on with the very clips and priorities of a checkpoint; None: as the buffer
             has them now.
-        spoken: hashes of recordings of the keywords: a negative of another run may be one of them, its clips are left
-            out.
+        spoken: hashes of recordings that hold a keyword: a negative of another run may be one of them, its clips are
+            left out.
+        keywords: of the run; clips whose text says one are left out.
 
-    Raises:
-        KwsError: a clip of the checkpoint is no longer in the buffer.
+    `gone` counts the clips of the checkpoint that are no longer active: a person or another run took them out since.
     """
 
     def __init__(
@@ -56,18 +55,23 @@ class Snapshot:
         drawing: Drawing | None = None,
         state: Mapping[str, Any] | None = None,
         spoken: Collection[str] = (),
+        keywords: Collection[str] = (),
     ) -> None:
         self.drawing = drawing or Drawing()
-        here = {line["hash"]: line for line in buffer.drawable(spoken if state is None else ())}
-        self.hashes: list[str] = list(here) if state is None else list(state["hashes"])
-        if gone := [h for h in self.hashes if h not in here]:
-            raise KwsError(f"{buffer.folder}: clip {gone[0]} of the checkpoint is no longer active there")
+        here = {
+            line["hash"]: line for line in (buffer.drawable(spoken, keywords) if state is None else buffer.drawable())
+        }
+        wanted: list[str] = list(here) if state is None else list(state["hashes"])
+        there = np.array([h in here for h in wanted], bool)
+        self.hashes: list[str] = [h for h in wanted if h in here]
+        self.gone = len(wanted) - len(self.hashes)
         lines = [here[h] for h in self.hashes]
         if state is None:
             priority = np.array([line["priority"] for line in lines], np.float64)
             drawn = np.array([line["times_drawn"] for line in lines], np.int64)
+            self._given = drawn
         else:
-            priority, drawn = state["priority"].numpy(), state["drawn"].numpy()
+            priority, drawn, self._given = (state[name].numpy()[there] for name in ("priority", "drawn", "given"))
         lengths = [line["n_samples"] for line in lines]
         self.bank = Bank.lazy(lengths, lambda i: buffer.audio(self.hashes[i]), 2 * clip_n, device)
         kinds = np.array([line["kind"] for line in lines], str)
@@ -134,11 +138,12 @@ class Snapshot:
             "hashes": self.hashes,
             "priority": torch.from_numpy(self.priority),
             "drawn": torch.from_numpy(self.drawn),
+            "given": torch.from_numpy(self._given),  # how often each was drawn before: what changed is written back
         }
 
     def write_back(self, buffer: Buffer) -> None:
-        """Give the buffer what training learned."""
-        priority, drawn = self.priority.tolist(), self.drawn.tolist()
-        buffer.update(self.hashes, priority=priority, times_drawn=drawn)
-        told = [i for i, n in enumerate(drawn) if n]  # a clip that was never drawn has no loss yet
-        buffer.update([self.hashes[i] for i in told], last_loss=[priority[i] for i in told])
+        """Give the buffer what training learned of the clips that it drew: the latest loss is their priority."""
+        priority, drawn = self.priority, self.drawn
+        told = np.flatnonzero(drawn != self._given)
+        hashes, cost = [self.hashes[i] for i in told], priority[told].tolist()
+        buffer.update(hashes, priority=cost, last_loss=cost, times_drawn=drawn[told].tolist())

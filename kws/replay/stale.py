@@ -1,7 +1,9 @@
 """Staleness: each round hears the buffer again; what is solved retires, what was forgotten comes back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from kws.detector import Detector
 from kws.replay.buffer import Buffer, Decision, Row, State
@@ -9,13 +11,15 @@ from kws.replay.hear import hear_clips
 from kws.replay.quarantine import suspicion
 from kws.seeding import numpy_generator
 
+BLOCK = 512  # clips heard at once
+
 
 @dataclass(frozen=True)
 class Ageing:
     """When clips come and go as the model changes.
 
     Args:
-        solved: an active clip that scores below this retires, 0 to 1.
+        solved: an active clip that was drawn and scores below this retires, 0 to 1.
         forgotten: a retired clip that scores at least this comes back, at least `solved`.
         probe_n: how many retired clips a round hears again, drawn by lot: whoever forgets shows it there.
         seed: of the lots.
@@ -63,14 +67,17 @@ def age(
     rows += [retired[i] for i in sorted(rng.permutation(len(retired))[: ageing.probe_n])]
     if not rows:
         return Aged(0, 0, 0, 0, 0)
-    heard, vectors = hear_clips(detector, [buffer.audio(row.hash) for row in rows])
+    # A block at a time: the sound of a large buffer is gigabytes.
+    blocks = [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
+    made = [hear_clips(detector, [buffer.audio(row.hash) for row in block]) for block in blocks]
+    heard, vectors = (np.concatenate(of) for of in zip(*made, strict=True))
     column = {keyword: i for i, keyword in enumerate(detector.labels)}
     # A keyword that this model does not know: whatever it triggers now.
     scores = [
         float(line[column[row.keyword]] if row.keyword in column else line.max())
         for row, line in zip(rows, heard, strict=True)
     ]
-    moves = verdicts(rows, scores, ageing, suspect_from)
+    moves = verdicts(rows, scores, ageing, suspect_from, detector.labels)
     hashes = [row.hash for row in rows]
     buffer.rescored(
         run, round_, checkpoint,
@@ -88,17 +95,22 @@ def age(
 
 
 def verdicts(
-    rows: Sequence[Row], scores: Sequence[float], ageing: Ageing, suspect_from: Mapping[str, float]
+    rows: Sequence[Row],
+    scores: Sequence[float],
+    ageing: Ageing,
+    suspect_from: Mapping[str, float],
+    keywords: Collection[str] = (),
 ) -> dict[str, tuple[State, str]]:
     """The clips whose state changes with their new scores, to what, and why; what a person decided stands.
 
-    Suspicion is judged anew each round: what no longer scores like the keyword leaves the quarantine.
+    Suspicion is judged anew each round: what no longer scores like the keyword leaves the quarantine. A clip that was
+    never drawn does not retire: what came in by lot, or for its nearness, may score low from the first.
     """
     moves = {}
     for row, score in zip(rows, scores, strict=True):
         if row.decision is Decision.REJECTED:
             continue
-        why = suspicion(row.kind, row.keyword, row.text, score, suspect_from)
+        why = suspicion(row.kind, row.keyword, row.text, score, suspect_from, keywords)
         if why and row.decision is Decision.NONE:
             if row.state is not State.QUARANTINED:
                 moves[row.hash] = State.QUARANTINED, why
@@ -106,6 +118,6 @@ def verdicts(
             moves[row.hash] = State.ACTIVE, f"scores {score:.3f} now"
         elif row.state is State.RETIRED and score >= ageing.forgotten:
             moves[row.hash] = State.ACTIVE, f"forgotten: scores {score:.3f} again"
-        elif row.state is State.ACTIVE and score < ageing.solved:
+        elif row.state is State.ACTIVE and score < ageing.solved and row.times_drawn:
             moves[row.hash] = State.RETIRED, f"solved: scores {score:.3f}"
     return moves

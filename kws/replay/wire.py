@@ -4,7 +4,6 @@ import base64
 import binascii
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
@@ -12,13 +11,13 @@ import numpy as np
 
 from kws.errors import KwsError
 from kws.manifest import Part
-from kws.replay.clip import Decision, Kind, Source, State, plain
+from kws.replay.clip import HASH, Decision, Kind, Source, State, plain
 from kws.replay.index import Dossier, Line
 
 FORMAT = 1
+_MOST = 1e9  # a priority, which is a loss: sums of their powers stay finite
 LONGEST_S = 60  # of a clip; bounds what one file can make of the memory
 
-_HASH = re.compile(r"[0-9a-f]{64}")
 _Check = tuple[Callable[[object], bool], str]  # whether a value is allowed, and what is
 _OUT = (State.EVICTED, State.RETIRED)
 
@@ -72,7 +71,8 @@ def _lines_of(fields: Mapping[str, _Check]) -> _Check:
 _TEXT: _Check = _is_text, "text"
 _NAME: _Check = lambda v: _is_text(v) and v != "", "text that is not empty"
 _NUMBER: _Check = _is_number, "a finite number"
-_POSITIVE: _Check = lambda v: isinstance(v, int | float) and _is_number(v) and v >= 0, "a number of at least 0"
+_SCORE: _Check = lambda v: isinstance(v, int | float) and _is_number(v) and 0 <= v <= 1, "a number from 0 to 1"
+_POSITIVE: _Check = lambda v: isinstance(v, int | float) and _is_number(v) and 0 <= v <= _MOST, f"0 to {_MOST:g}"
 
 _SETTINGS = {"format": _whole(FORMAT, FORMAT), "sample_rate": _whole(1000, 384000)}
 _ORIGIN = {"recording": _NAME, "name": _TEXT}
@@ -86,7 +86,7 @@ _EVENT = {
     "priority": _or_null(_POSITIVE),
 }
 _COLUMNS: Mapping[str, _Check] = {
-    "hash": (lambda v: isinstance(v, str) and bool(_HASH.fullmatch(v)), "64 hexadecimal digits"),
+    "hash": (lambda v: isinstance(v, str) and bool(HASH.fullmatch(v)), "64 hexadecimal digits"),
     "n_samples": _whole(1),
     "kind": _one_of(Kind),
     "keyword": _TEXT,
@@ -99,8 +99,8 @@ _COLUMNS: Mapping[str, _Check] = {
     "run": _TEXT,
     "round": _whole(0),
     "checkpoint": _TEXT,
-    "score": _or_null(_NUMBER),
-    "score_now": _or_null(_NUMBER),
+    "score": _or_null(_SCORE),
+    "score_now": _or_null(_SCORE),
     "priority": _POSITIVE,
     "last_loss": _or_null(_NUMBER),
     "times_drawn": _whole(0),
@@ -113,7 +113,7 @@ _CLIP: Mapping[str, _Check] = {
     **_COLUMNS,
     "origins": _lines_of(_ORIGIN),
     "history": _lines_of(_EVENT),
-    "scores": _lines_of({"run": _TEXT, "round": _whole(0), "score": _NUMBER}),
+    "scores": _lines_of({"run": _TEXT, "round": _whole(0), "score": _SCORE}),
     "embedding": _or_null((_is_embedding, "an object with checkpoint and vector (float32 in base64)")),
     "sound": (lambda v: type(v) is bool, "true or false"),  # whether its file is there
 }
@@ -174,12 +174,25 @@ def clip_of(where: str, values: Line, sample_rate: int) -> tuple[Dossier, bool]:
         one["recording"] for one in values["origins"]
     }:  # the guard against leaks looks at them alone
         raise KwsError(f"{where}: origins: recording {min(missing)[:80]!r} of the clip is not among them")
+    _check_history(where, values)
     clip = {name: values[name] for name in _COLUMNS}
     clip |= {name: json.dumps(values[name]) for name in ("mixed_with", "mix")}
     embedding = values["embedding"]
     if embedding:
         embedding = embedding | {"vector": base64.b64decode(embedding["vector"])}
     return Dossier(clip, values["origins"], values["history"], values["scores"], embedding), values["sound"]
+
+
+def _check_history(where: str, values: Line) -> None:
+    """A clip is where its last event left it, and scores what it was last given: a rollback relies on that."""
+    placed = [event["state"] for event in values["history"] if event["state"] is not None]
+    if not (
+        placed and values["history"][0]["found"] and values["history"][0]["state"] and placed[-1] == values["state"]
+    ):
+        raise KwsError(f"{where}: history: the clip must be found first and be {values['state']} in the end")
+    last = values["scores"][-1]["score"] if values["scores"] else None
+    if last != values["score_now"]:
+        raise KwsError(f"{where}: score_now={values['score_now']}: the last of its scores is {last}")
 
 
 def _check(where: str, values: Line, fields: Mapping[str, _Check]) -> None:

@@ -22,7 +22,6 @@ AFTER_S = 0.5  # how long after a keyword's end a detector may still answer it
 _WINDOW_S = 0.032  # levels are those of the loudest 32 ms
 _SILENT = 1e-4  # a noise recording below this (-80 dBFS) is no noise
 _FLOOR = 1e-3  # where the bed is quieter than this (-60 dBFS), speech is scaled to this
-_LATEST_S = 1e8  # three years: beyond, an event time is surely not in seconds
 
 
 @dataclass(frozen=True)
@@ -171,26 +170,3 @@ def save_stream(stream: Stream, flac_path: Path, events_path: Path | None = None
     if events_path is not None:
         with replacing(events_path) as file:
             file.write(json.dumps(spans(stream)).encode())
-
-
-def load_events(path: Path) -> list[Span]:
-    """Event spans (start, end) in seconds from a JSON file `[[start, end], ...]`.
-
-    Raises:
-        KwsError: the file cannot be read, or an entry is not a pair of seconds with 0 <= start < end.
-    """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise KwsError(f"{path}: not a readable JSON file of events ({error})") from error
-    if not isinstance(entries, list):
-        raise KwsError(f"{path}: holds a {type(entries).__name__}, a list of [start, end] pairs expected")
-    return [_span(entry, f"{path}: event {i}") for i, entry in enumerate(entries)]
-
-
-def _span(entry: object, where: str) -> Span:
-    if isinstance(entry, list) and len(entry) == 2 and all(type(x) in (int, float) for x in entry):  # no bool
-        start, end = entry
-        if 0 <= start < end <= _LATEST_S:
-            return float(start), float(end)
-    raise KwsError(f"{where} is {str(entry)[:80]}, [start, end] in seconds with 0 <= start < end expected")

@@ -7,9 +7,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kws import build, results, stream
+from kws.annotations import read_annotations
 from kws.audio import load, to_int16
 from kws.cli import verb
-from kws.compose import load_events
 from kws.config import keywords, paths, settings
 from kws.console import Console
 from kws.detect import Calibration, calibrate, join
@@ -62,7 +62,8 @@ def on_streams(s: EvaluateConfig, detector: Any, words: list[str], console: Cons
         raise KwsError(f"keyword={words}: a positive stream holds one keyword; allowed is one of them")
     assert s.positive is not None
     assert s.events is not None
-    spans = load_events(Path(s.events))
+    collar = None if s.collar_s is None else (s.collar_s[0], s.collar_s[1])
+    spans = read_annotations(Path(s.events), words[0], collar)
     files = [Path(s.positive), *paths(s.negative, "negative")]
     tracks = []
     with console.progress("Listening", len(files)) as tick:

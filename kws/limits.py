@@ -99,6 +99,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "stream.negative_gap_s": (0, 60),
     "stream.chunk_s": (0.01, 10),
     "stream.refractory_s": (0, 60),
+    "collar_s": (0, 60),
     "per_hour": (1, 10**5),
     "min_score": (0, 1),
     "bands": (1, 100),
@@ -151,6 +152,8 @@ def check(config: Any) -> None:
             for number in numbers:
                 if not low <= number <= high:  # also refuses NaN
                     raise KwsError(f"{key}={value}: allowed is {short(low)} to {short(high)}")
+        if key == "collar_s" and value is not None and len(numbers) != 2:
+            raise KwsError(f"{key}={value}: allowed is [before,after]")
         if key in PAIRS and (len(numbers) != 2 or numbers[0] > numbers[1]):
             raise KwsError(f"{key}={value}: allowed is [low,high] with low <= high")
     if isinstance(config, TrainConfig):

@@ -287,6 +287,7 @@ class EvaluateConfig:
     keyword: Any
     positive: str | None
     events: str | None
+    collar_s: list[float] | None
     negative: Any
     out: str | None
     report: str | None

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kws.annotations import read_annotations
 from kws.audio import load, loudest_rms, to_float, to_int16
-from kws.compose import Piece, Stream, compose, load_events, save_stream, spans
+from kws.compose import Piece, Stream, compose, save_stream, spans
 from kws.errors import KwsError
 
 RATE = 16000
@@ -167,39 +168,7 @@ def test_streams_and_events_come_back(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["n.flac", "p.flac", "p.json"]
     pcm, rate = soundfile.read(tmp_path / "p.flac", dtype="int16")
     assert (rate, (pcm == stream.pcm).all()) == (RATE, True)
-    assert load_events(tmp_path / "p.json") == spans(stream)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[[1, 2], [3, 3]]", r"event 1 is \[3, 3\]"),
-        ("[[-1, 2]]", "event 0"),
-        ("[[1]]", "event 0"),
-        ("[[false, true]]", "event 0"),
-        ('[["1", 2]]', "event 0"),
-        ("[[NaN, 2]]", "event 0"),
-        ("[[0, Infinity]]", "event 0"),
-        ("[[0, 1" + "0" * 400 + "]]", "event 0"),
-        ("[7]", "event 0 is 7"),
-        ('{"a": [1, 2]}', "holds a dict"),
-        ("[[1, 2]", "not a readable JSON"),
-        ("[" * 100_000, "not a readable JSON"),
-        ("\udcff", "not a readable JSON"),
-    ],
-)
-def test_bad_events_are_named(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "e.json"
-    path.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(KwsError, match=rf"e\.json: .*{message}|e\.json: {message}"):
-        load_events(path)
-
-
-def test_missing_and_one_second_events(tmp_path: Path) -> None:
-    with pytest.raises(KwsError, match=r"e\.json"):
-        load_events(tmp_path / "e.json")
-    (tmp_path / "e.json").write_text("[[0, 1], [1, 2.5]]")  # no bools, though 1 == True
-    assert load_events(tmp_path / "e.json") == [(0, 1), (1, 2.5)]
+    assert read_annotations(tmp_path / "p.json", "computer") == spans(stream)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ def numbers(schema: type, prefix: str = "") -> Iterator[str]:
     for name, kind in get_type_hints(schema).items():
         if is_dataclass(kind):
             yield from numbers(kind, f"{prefix}{name}.")
-        elif {kind, *get_args(kind)} & {int, float}:
+        elif {kind, *get_args(kind), *(inner for arg in get_args(kind) for inner in get_args(arg))} & {int, float}:
             yield prefix + name
 
 

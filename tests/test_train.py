@@ -193,7 +193,13 @@ EVERY = [
 ]
 VARIED = {
     "hardest": ["replay.draw=rank", "replay.mix={neighbour:0.5,batch_hard:0.25,false_trigger:0.25}"],
-    "oldest": ["replay.capacity=10", "replay.draw=uniform", "replay.beta=null", "replay.at_score=0", "replay.target_fa_per_hour=0"],
+    "oldest": [
+        "replay.capacity=10",
+        "replay.draw=uniform",
+        "replay.beta=null",
+        "replay.at_score=0",
+        "replay.target_fa_per_hour=0",
+    ],
     "reservoir": ["replay.draw=proportional", "replay.per_source=2", "replay.quota={batch_hard:0.5}"],
     "balanced": ["replay.draw=rank", "replay.hours=0.002"],
 }

@@ -118,13 +118,16 @@ def fires(
     return np.asarray(found, dtype=np.float64)
 
 
-def misses(found: NDArray[np.float64], spans: Sequence[Span]) -> int:
-    """How many of the spans (start, end; seconds, both inclusive) hold none of the sorted firing times."""
-    if not spans:
-        return 0
-    start, end = np.asarray(spans, dtype=np.float64).T
+def hits(found: NDArray[np.float64], spans: Sequence[Span]) -> NDArray[np.bool_]:
+    """Which of the spans (start, end; seconds, both inclusive) hold one of the sorted firing times. Shape: [spans]."""
+    start, end = np.asarray(spans, dtype=np.float64).reshape(-1, 2).T
     first = np.searchsorted(found, start)  # the first firing that is not before the span
-    return int((np.append(found, math.inf)[first] > end).sum())
+    return np.asarray(np.append(found, math.inf)[first] <= end)
+
+
+def misses(found: NDArray[np.float64], spans: Sequence[Span]) -> int:
+    """How many of the spans hold none of the sorted firing times."""
+    return int((~hits(found, spans)).sum())
 
 
 def event_peaks(track: Track, spans: Sequence[Span]) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """kws evaluate: misses at fixed false alarms an hour, for a checkpoint or an exported file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from kws import build, results, stream
 from kws.annotations import read_annotations
 from kws.audio import load, to_int16
 from kws.cli import verb
-from kws.config import keywords, paths, settings
+from kws.compare import compare
+from kws.config import hint, keywords, paths, settings
 from kws.console import Console
 from kws.detect import Calibration, calibrate, join
 from kws.errors import KwsError
@@ -21,39 +23,92 @@ from kws.schema import EvaluateConfig
 from kws.selection import select
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What a detector did: on which streams, by keyword, and at which threshold it counts."""
+
+    name: str
+    on: str
+    heard: Mapping[str, Heard]
+    thresholds: Mapping[str, float]
+    calibrations: Mapping[str, Calibration]
+
+
 def run(cfg: DictConfig) -> None:
-    """Evaluate `detector` on given streams, or on the test part of `data.root`, calibrated on its validation part."""
+    """Evaluate `detector`, or compare two, on given streams, or on the test part of `data.root`."""
     s = settings(cfg, EvaluateConfig)
     console = Console()
     build.threads(s.threads)
-    detector = open_detector(Path(s.detector))
+    if (s.detector is None) == (s.compare is None):
+        raise KwsError(f"detector=... or compare=[a,b] must be given; {hint('detector')}")
+    files = [Path(s.detector)] if s.detector is not None else paths(s.compare, "compare")
+    if s.compare is not None and len(files) != 2:
+        raise KwsError(f"compare={s.compare}: allowed are two detectors, compare=[a.pt,b.pt]")
+    every = [evaluated(s, file, console) for file in files]
+    outcomes = [
+        outcome
+        for name, one in zip(names(files), every, strict=True)
+        for outcome in results.judge(one.heard, one.thresholds, s.stream.refractory_s, name, one.calibrations)
+    ]
+    title = f"{' and '.join(one.name for one in every)} {every[0].on}"
+    results.show(console, title, outcomes)
+    pairs = paired(s, every, files, console) if s.compare is not None else []
+    if s.out:
+        content = {"model": s.detector or [str(file) for file in files], "outcomes": results.as_json(outcomes)}
+        results.write_json(Path(s.out), content | ({"compared": pairs} if pairs else {}))
+        console.say(f"figures   {s.out}")
+    if s.report:
+        results.write_page(Path(s.report), title, {"model": ", ".join(map(str, files))}, outcomes)
+        console.say(f"report    {s.report}")
+
+
+def names(files: Sequence[Path]) -> list[str]:
+    """What tables call two detectors: nothing where there is one alone."""
+    return [""] if len(files) == 1 else [f"{letter}" for letter, _ in zip("ab", files, strict=True)]
+
+
+def evaluated(s: EvaluateConfig, file: Path, console: Console) -> Evaluated:
+    """One detector on what there is to evaluate on."""
+    detector = open_detector(file)
     words = keywords(s.keyword) if s.keyword is not None else list(detector.labels)
     for word in words:
         if word not in detector.labels:
-            raise KwsError(f"keyword={word}: {s.detector} does not know it; allowed are {', '.join(detector.labels)}")
+            raise KwsError(f"keyword={word}: {file} does not know it; allowed are {', '.join(detector.labels)}")
     limits = dict(zip(detector.labels, detector.thresholds, strict=True))
     given = [key for key in ("positive", "events", "negative") if getattr(s, key) is not None]
     if given and len(given) < 3:
         raise KwsError(f"{given[0]}=...: allowed only together with positive, events and negative")
     if given and s.data.root:
         raise KwsError("data.root: allowed are either streams (positive, events, negative) or data.root, not both")
-    calibrations: Mapping[str, Calibration] = {}
     if given:
-        heard, title = on_streams(s, detector, words, console), "on the given streams"
-    elif s.data.root:
+        heard = on_streams(s, detector, words, console)
+        return Evaluated(file.name, "on the given streams", heard, limits, {})
+    if s.data.root:
         heard, calibrations = on_recordings(s, detector, words, console)
         limits |= {k: c.threshold for k, c in calibrations.items()}
         title = "on the test part, thresholds from the validation part"
-    else:
-        raise KwsError("positive, events and negative, or data.root, must be given: what to evaluate on")
-    outcomes = results.judge(heard, limits, s.stream.refractory_s, "", calibrations)
-    results.show(console, f"{Path(s.detector).name} {title}", outcomes)
-    if s.out:
-        results.write_json(Path(s.out), {"model": s.detector, "outcomes": results.as_json(outcomes)})
-        console.say(f"figures   {s.out}")
-    if s.report:
-        results.write_page(Path(s.report), f"{Path(s.detector).name} {title}", {"model": s.detector}, outcomes)
-        console.say(f"report    {s.report}")
+        return Evaluated(file.name, title, heard, limits, calibrations)
+    raise KwsError("positive, events and negative, or data.root, must be given: what to evaluate on")
+
+
+def paired(
+    s: EvaluateConfig, every: Sequence[Evaluated], files: Sequence[Path], console: Console
+) -> list[dict[str, Any]]:
+    """Say how two detectors differ on the same streams, and how likely chance alone would make them differ so."""
+    first, second = every
+    found = []
+    for word in [word for word in first.heard if word in second.heard]:
+        a, b = first.heard[word], second.heard[word]
+        own = (first.thresholds[word], second.thresholds[word])
+        found += [(word, pair) for pair in compare(a, b, own, results.RATES, s.stream.refractory_s)]
+    if not found:
+        raise KwsError(f"compare={s.compare}: they have no keyword in common")
+    for letter, file in zip("ab", files, strict=True):
+        console.say(f"{letter}  {file}")
+    header = ("", "at", "missed by a, by b", "by a alone, by b alone", "p", "alarms of a, of b", "p")
+    console.table("compared on the same streams", header, [(word, *pair.cells()) for word, pair in found])
+    console.say("p: how often two equal detectors differ so by chance alone (McNemar for misses, Poisson for alarms)")
+    return [{"keyword": word, **asdict(pair)} for word, pair in found]
 
 
 def on_streams(s: EvaluateConfig, detector: Any, words: list[str], console: Console) -> dict[str, Heard]:

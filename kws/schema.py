@@ -283,7 +283,8 @@ class BufferConfig:
 
 @dataclass
 class EvaluateConfig:
-    detector: str
+    detector: str | None
+    compare: Any
     keyword: Any
     positive: str | None
     events: str | None

@@ -1,0 +1,95 @@
+"""Two detectors on the same streams: do they differ by more than chance?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import binomtest
+
+from kws.detect import fires, hits, threshold_for
+from kws.errors import KwsError
+from kws.evaluation import Heard
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two detectors at one operating point each, on the same events and hours.
+
+    `only_a` and `only_b` are the events that only the one misses; `p_misses` and `p_alarms` are two-sided.
+    `wanted_fa_per_hour` is the rate that both thresholds were set for, None at the detectors' own thresholds.
+    """
+
+    wanted_fa_per_hour: float | None
+    events: int
+    misses_a: int
+    misses_b: int
+    only_a: int
+    only_b: int
+    p_misses: float
+    hours: float
+    alarms_a: int
+    alarms_b: int
+    p_alarms: float
+
+    def cells(self) -> tuple[str, ...]:
+        """As a row of a table."""
+        return (
+            "as set" if self.wanted_fa_per_hour is None else f"{self.wanted_fa_per_hour:g}/h",
+            f"{self.misses_a}, {self.misses_b} of {self.events}",
+            f"{self.only_a}, {self.only_b}",
+            f"{self.p_misses:.3f}",
+            f"{self.alarms_a}, {self.alarms_b} in {self.hours:.2f} h",
+            f"{self.p_alarms:.3f}",
+        )
+
+
+def compare(
+    a: Heard, b: Heard, thresholds: tuple[float, float], rates: Sequence[float], refractory_s: float
+) -> list[Pair]:
+    """Compare two detectors at their own thresholds, and at those that allow each the same false alarms.
+
+    Args:
+        a, b: what each made of the same streams.
+        thresholds: of a and of b.
+        rates: false alarms an hour.
+        refractory_s: seconds of silence after each firing.
+
+    Raises:
+        KwsError: the streams are not the same.
+    """
+    if a.spans != b.spans or a.negative.hours != b.negative.hours:
+        raise KwsError("compare: the two heard different streams; detectors of one sample rate are expected")
+    found = [_pair(a, b, thresholds, None, refractory_s)]
+    for rate in rates:
+        equal = [threshold_for(heard.negative, rate, refractory_s) for heard in (a, b)]
+        found.append(_pair(a, b, (equal[0], equal[1]), rate, refractory_s))
+    return found
+
+
+def _pair(a: Heard, b: Heard, thresholds: tuple[float, float], wanted: float | None, refractory_s: float) -> Pair:
+    hit, alarms = [], []
+    for heard, threshold in zip((a, b), thresholds, strict=True):
+        hit.append(hits(fires(heard.positive.times, heard.positive.scores, threshold, refractory_s), heard.spans))
+        alarms.append(len(fires(heard.negative.times, heard.negative.scores, threshold, refractory_s)))
+    only_a, only_b = int((~hit[0] & hit[1]).sum()), int((hit[0] & ~hit[1]).sum())
+    return Pair(
+        wanted_fa_per_hour=wanted,
+        events=len(a.spans),
+        misses_a=int((~hit[0]).sum()),
+        misses_b=int((~hit[1]).sum()),
+        only_a=only_a,
+        only_b=only_b,
+        p_misses=sign_test(only_a, only_b),
+        hours=a.negative.hours,
+        alarms_a=alarms[0],
+        alarms_b=alarms[1],
+        p_alarms=sign_test(*alarms),
+    )
+
+
+def sign_test(a: int, b: int) -> float:
+    """How often a fair coin, thrown a + b times, falls as unevenly as a to b; 1 where it was not thrown.
+
+    Of two detectors on the same events this is McNemar's exact test (Psychometrika, 1947), of two Poisson counts over
+    the same hours the exact conditional test (Przyborowski and Wilenski, Biometrika, 1940).
+    """
+    return float(binomtest(a, a + b, 0.5).pvalue) if a + b else 1.0

@@ -1,13 +1,16 @@
 """Two detectors on the same streams: do they differ by more than chance?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from itertools import groupby
 
 from scipy.stats import binomtest
 
 from kws.detect import fires, hits, threshold_for
 from kws.errors import KwsError
 from kws.evaluation import Heard
+
+HEADER = ("at", "misses a / b", "alone a / b", "p", "alarms a / b", "p")
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,21 @@ class Pair:
     alarms_b: int
     p_alarms: float
 
-    def cells(self) -> tuple[str, ...]:
-        """As a row of a table."""
-        return (
-            "as set" if self.wanted_fa_per_hour is None else f"{self.wanted_fa_per_hour:g}/h",
-            f"{self.misses_a}, {self.misses_b} of {self.events}",
-            f"{self.only_a}, {self.only_b}",
-            f"{self.p_misses:.3f}",
-            f"{self.alarms_a}, {self.alarms_b} in {self.hours:.2f} h",
-            f"{self.p_alarms:.3f}",
-        )
+
+def table(pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
+    """Rows below `HEADER`; rates at which nothing differs, as where the hours are few, share one."""
+    rows: list[tuple[str, ...]] = []
+    for _, same in groupby(pairs, key=lambda pair: (pair.wanted_fa_per_hour is None, *astuple(pair)[1:])):
+        first, *others = same
+        at = "as set"
+        if first.wanted_fa_per_hour is not None:
+            rates = dict.fromkeys((first.wanted_fa_per_hour, (others or [first])[-1].wanted_fa_per_hour))
+            at = "-".join(f"{rate:g}" for rate in rates) + "/h"
+        misses = f"{first.misses_a} / {first.misses_b}"
+        alarms = f"{first.alarms_a} / {first.alarms_b}"
+        alone = f"{first.only_a} / {first.only_b}"
+        rows.append((at, misses, alone, f"{first.p_misses:.3f}", alarms, f"{first.p_alarms:.3f}"))
+    return rows
 
 
 def compare(

@@ -11,7 +11,7 @@ from kws import build, results, stream
 from kws.annotations import read_annotations
 from kws.audio import load, to_int16
 from kws.cli import verb
-from kws.compare import compare
+from kws.compare import HEADER, compare, table
 from kws.config import hint, keywords, paths, settings
 from kws.console import Console
 from kws.detect import Calibration, calibrate, join
@@ -96,19 +96,19 @@ def paired(
 ) -> list[dict[str, Any]]:
     """Say how two detectors differ on the same streams, and how likely chance alone would make them differ so."""
     first, second = every
+    for letter, file in zip("ab", files, strict=True):
+        console.say(f"{letter}  {file}")
     found = []
     for word in [word for word in first.heard if word in second.heard]:
         a, b = first.heard[word], second.heard[word]
         own = (first.thresholds[word], second.thresholds[word])
-        found += [(word, pair) for pair in compare(a, b, own, results.RATES, s.stream.refractory_s)]
+        pairs = compare(a, b, own, results.RATES, s.stream.refractory_s)
+        console.table(f"{word}: {len(a.spans)} events, {a.negative.hours:.2f} h", HEADER, table(pairs))
+        found += [{"keyword": word, **asdict(pair)} for pair in pairs]
     if not found:
         raise KwsError(f"compare={s.compare}: they have no keyword in common")
-    for letter, file in zip("ab", files, strict=True):
-        console.say(f"{letter}  {file}")
-    header = ("", "at", "missed by a, by b", "by a alone, by b alone", "p", "alarms of a, of b", "p")
-    console.table("compared on the same streams", header, [(word, *pair.cells()) for word, pair in found])
     console.say("p: how often two equal detectors differ so by chance alone (McNemar for misses, Poisson for alarms)")
-    return [{"keyword": word, **asdict(pair)} for word, pair in found]
+    return found
 
 
 def on_streams(s: EvaluateConfig, detector: Any, words: list[str], console: Console) -> dict[str, Heard]:

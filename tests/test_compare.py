@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kws.compare import compare, sign_test
+from kws.compare import compare, sign_test, table
 from kws.detect import Track
 from kws.errors import KwsError
 from kws.evaluation import Heard
@@ -44,6 +44,16 @@ def test_at_equal_alarms_each_gets_its_own_threshold() -> None:
     assert (none.misses_a, none.misses_b, none.alarms_a, none.alarms_b) == (0, 0, 0, 0), "0.9 is above 0.8"
     assert (many.alarms_a, many.alarms_b) == (0, 5)
     assert many.wanted_fa_per_hour == 100
+
+
+def test_rates_that_the_hours_cannot_tell_apart_share_a_row() -> None:
+    a, b = heard(set(range(20)), 3), heard(set(range(15)), 9)
+    rows = table(compare(a, b, (0.85, 0.75), (0.0, 0.1, 0.5, 4.0), 1.0))
+    assert rows == [
+        ("as set", "0 / 5", "0 / 5", "0.062", "0 / 9", "0.004"),
+        ("0-0.5/h", "0 / 5", "0 / 5", "0.062", "0 / 0", "1.000"),
+        ("4/h", "0 / 5", "0 / 5", "0.062", "3 / 0", "0.250"),
+    ]
 
 
 def test_a_perfect_detector_beats_a_blind_one() -> None:

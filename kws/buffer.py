@@ -46,7 +46,10 @@ def opened(s: BufferConfig) -> Buffer:
 def chosen(s: BufferConfig, rows: Sequence[Row], states: Sequence[State]) -> list[Row]:
     """The clips that are asked for: those named, else all in these states that pass the filters."""
     if s.clips is not None:
-        return tables.find(rows, s.clips)
+        filters = {"state": s.state, "kind": s.kind, "keyword": s.keyword, "source": s.source}
+        if also := [key for key, value in filters.items() if value is not None]:
+            raise KwsError(f"{also[0]}: allowed is either clips=[...] or a choice by {', '.join(filters)}, not both")
+        return tables.find(rows, named(s.clips))
     among = states if s.state is None else [State(s.state)]
     return [
         row
@@ -56,6 +59,16 @@ def chosen(s: BufferConfig, rows: Sequence[Row], states: Sequence[State]) -> lis
         and s.keyword in (None, row.keyword)
         and s.source in (None, row.source.name)
     ]
+
+
+def named(value: object) -> list[str]:
+    """The beginnings of hashes of a setting that is one or a list of them."""
+    given = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str | int) for one in given):
+        raise KwsError(
+            f"clips={value}: allowed are beginnings of hashes; quote those that read as numbers: clips=['12e4']"
+        )
+    return [str(one) for one in given]
 
 
 def stats(s: BufferConfig, console: Console) -> None:
@@ -124,7 +137,7 @@ def list_(s: BufferConfig, console: Console) -> None:
         title += f" of {keywords.pop()}"
         lines = [line[:2] + line[3:] for line in lines]
     console.say(title)
-    console.lines(lines[0], lines[1:], tables.LONG_N)
+    console.lines(lines[0], lines[1:], cut=2, from_left=len(lines[0]) - 2)
     if len(shown) < len(rows):
         console.say(f"{len(rows) - len(shown)} more are not shown; most=null shows all")
 
@@ -256,6 +269,10 @@ def decide(s: BufferConfig, console: Console, decision: Decision, states: Sequen
         raise KwsError(f"clips=[...] must be given, or state, kind, keyword or source: which clips are {decision}")
     with opened(s) as buffer:
         rows = chosen(s, buffer.rows(None), states)
+        if not rows:
+            raise KwsError(
+                f"{s.buffer}: no clip is so; kws buffer list shows what is there, and in a pipe with full names"
+            )
         changed = buffer.decide([row.hash for row in rows], decision)
     console.say(f"{len(rows)} clips {decision}, {changed} of them changed their state")
 

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from kws import __version__, config
-from kws.errors import KwsError
+from kws.errors import KwsError, printable
+from kws.help import help_of
 from kws.schema import SCHEMAS
 
 VERBS = {
@@ -49,8 +50,15 @@ def main() -> None:
         near = get_close_matches(words[0], VERBS, 1)
         guess = f" (did you mean {near[0]}?)" if near else ""
         fail(f"{words[0]}: no such verb{guess}; allowed are {', '.join(VERBS)}")
-    sys.argv = [f"kws {words[0]}", *words[1:]]
-    importlib.import_module(f"kws.{words[0]}").main()
+    try:
+        if {"-h", "--help"} & set(words[1:]):
+            print(help_of(words[0]))
+        else:
+            sys.argv = [f"kws {words[0]}", *words[1:]]
+            importlib.import_module(f"kws.{words[0]}").main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
@@ -94,7 +102,7 @@ def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
 
 def fail(message: str) -> None:
     """Say it in one line and leave with code 2."""
-    print(f"kws: {' '.join(message.split())}", file=sys.stderr)
+    print(f"kws: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 

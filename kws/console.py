@@ -17,10 +17,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from kws.errors import printable
+
 
 def escape(text: str) -> str:
     """Text to be printed as it is: a recording's name must drive neither the terminal nor rich."""
-    return escape_markup("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return escape_markup(printable(text))
 
 
 class Console:
@@ -47,8 +49,11 @@ class Console:
             made.add_row(*map(escape, row))
         self.out.print(made)
 
-    def lines(self, header: Sequence[str], rows: Sequence[Sequence[str]], cut: int) -> None:
-        """A table of one line a row: in a terminal the last `cut` columns are cut to what room the others leave."""
+    def lines(self, header: Sequence[str], rows: Sequence[Sequence[str]], cut: int, from_left: int) -> None:
+        """A table of one line a row: in a terminal the last `cut` columns are cut to what room the others leave.
+
+        Column `from_left` loses its beginning, the others their end.
+        """
         made = Table(box=box.SIMPLE_HEAD, padding=0)
         widths = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]
         needed = sum(widths) + len(widths) + 1
@@ -61,7 +66,10 @@ class Console:
                 escape(name), justify="right" if number else "left", no_wrap=True, overflow="ellipsis", width=width
             )
         for row in rows:
-            made.add_row(*map(escape, row))
+            cells = list(row)
+            if cell_len(cells[from_left]) > widths[from_left]:
+                cells[from_left] = "…" + cells[from_left][1 - widths[from_left] :]
+            made.add_row(*map(escape, cells))
         # What goes to a file or a pipe has no width to keep to.
         out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=needed)
         out.print(made)

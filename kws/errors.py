@@ -1,6 +1,11 @@
 """The errors a person can mend: each is shown as one line, with exit code 2 and no traceback."""
 
 
+def printable(text: str) -> str:
+    """Text that drives no terminal: a recording's name may hold anything."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 class KwsError(Exception):
     """Bad input: the message names the key or file, the value and what was allowed."""
 

@@ -14,10 +14,9 @@ from kws.audio import BadAudio, content_hash, load, sound_files, to_int16
 from kws.cli import verb
 from kws.config import paths, settings
 from kws.console import Console
-from kws.errors import KwsError
+from kws.errors import KwsError, LeakError
 from kws.manifest import Part, says
 from kws.replay.buffer import Buffer, Found, Kind, Limits, Source
-from kws.replay.clip import train_only
 from kws.replay.hear import hear_clips
 from kws.replay.mine import Caps, neighbour_rows, trigger_rows, triggers
 from kws.replay.neighbours import Near, nearness
@@ -38,31 +37,36 @@ def run(cfg: DictConfig) -> None:
     build.threads(s.threads)
     model = checkpoint.read_model(Path(s.checkpoint))
     files = [file for place in paths(s.streams, "streams") for file in sound_files(place, "streams")]
-    known, near = {}, None
+    known: dict[str, tuple[Source, str, str]] = {}
+    near = None
     if s.data.root:
         s.data.sample_rate = model.recipe.sample_rate  # a sound is known by its samples at one rate
         store = build.store(s.data, console, build.recordings(s.data))
         for entry in store.entries:
-            known[entry.hash] = (source_of(entry), f"{entry.recording.label} {entry.recording.text}")
+            known[entry.hash] = (source_of(entry), entry.recording.label, entry.recording.text)
         near = near_keywords(model, store) if s.neighbours else None
     elif s.neighbours:
         raise KwsError(f"neighbours={s.neighbours:g}: allowed is 0 without data.root=DIR, where the keywords are")
-    known |= {one.hash: (one, "") for one in model.held_out}
+    known |= {one.hash: (one, "", "") for one in model.held_out}
     # All are heard before the first clip is kept: nothing is added beside an error, and one choice is made of all.
-    heard = listen(s, model, known, files, near, console)
+    heard = listen(model, recordings(s, model, known, files, console), near, console)
     wanted = chosen_rows(s, model, heard)
-    count, new, aside = 0, 0, 0
+    count, new, near_n, aside = 0, 0, 0, 0
     suspect = suspect_from(s, model)
     limits = Limits(s.capacity or MOST)  # who mines by hand evicts nothing, unless told to
     with Buffer(Path(s.buffer), limits, model.recipe.sample_rate, s.overlap, s.cosine) as buffer:
-        buffer.hold_out(one for one, _ in known.values() if one.part is not Part.TRAIN)
+        buffer.hold_out(one for one, *_ in known.values() if one.part is not Part.TRAIN)
         buffer.admit(one.source for one in heard)
         for number, one in enumerate(heard):
             found = embedded(as_clips(s, model, one, wanted, number), model.detector)
             added = buffer.add(found, suspect, model.recipe.labels)
-            count, new, aside = count + len(found), new + len(added.new), aside + len(added.quarantined)
+            count, new = count + len(found), new + len(added.new)
+            near_n, aside = near_n + added.near, aside + len(added.quarantined)
         hours = hours_of(model, heard)
-        console.say(f"{count} clips found in {hours:.2f} h, {new} of them new; {len(buffer)} clips in {s.buffer}")
+        console.say(
+            f"{count} clips found in {hours:.2f} h, {new} of them new, {near_n} repeat others nearly; "
+            f"{len(buffer)} clips in {s.buffer}"
+        )
         if aside:
             console.say(f"{aside} of them score like the keyword and are in quarantine: kws buffer review shows them")
 
@@ -106,46 +110,45 @@ def near_keywords(model: checkpoint.Model, store: Store) -> Near:
     return nearness(hear_clips(model.detector, [store.audio(i) for i in chosen])[1])
 
 
-def listen(
+def recordings(
     s: MineConfig,
     model: checkpoint.Model,
-    known: Mapping[str, tuple[Source, str]],
+    known: Mapping[str, tuple[Source, str, str]],
     files: Sequence[Path],
-    near: Near | None,
     console: Console,
-) -> list[Heard]:
-    """Score every recording, once it is known to be one for training.
+) -> list[tuple[Path, Source, str]]:
+    """The files that can be mined, with their recording and text: all are looked at before any is listened to.
 
-    What nobody knows is given for training by who mines it. `known` maps the hash of a sound to its recording and text:
-    what is held out is refused under whatever name.
+    What nobody knows is given for training by who mines it. `known` maps the hash of a sound to its recording, label
+    and text: what is held out is refused under whatever name.
     """
-    heard: list[Heard] = []
+    found: list[tuple[Path, Source, str]] = []
     bad: list[BadAudio] = []
-    saying: list[str] = []
-    with console.progress("Listening", len(files)) as tick:
+    saying, held_out = [], []
+    with console.progress("Reading recordings", len(files)) as tick:
         for number, file in enumerate(files):
             try:
-                pcm = to_int16(load(file, model.recipe.sample_rate))
+                hash_ = content_hash(to_int16(load(file, model.recipe.sample_rate)))
             except BadAudio as error:
                 bad.append(error)
                 continue
-            hash_ = content_hash(pcm)
-            source, text = known.get(hash_, (Source(hash_, str(file), Part.TRAIN), ""))
-            train_only(source)
-            if any(says(text, k) for k in model.recipe.labels):
+            source, label, text = known.get(hash_, (Source(hash_, str(file), Part.TRAIN), "", ""))
+            if source.part is not Part.TRAIN:
+                held_out.append(f"{source.name!r}, a {source.part} recording")
+            elif any(says(f"{label} {text}", k) for k in model.recipe.labels):
                 saying.append(source.name)  # a trigger there is no false one
-                continue
-            sound, of = after_silence(pcm, model), near or (lambda hidden: hidden[:, 0] * 0)
-            scores, nearest = stream.heard(model.detector, sound, model.recipe.sample_rate, of)
-            lead = silent_rows(model)
-            heard.append(Heard(file, source, text, len(pcm), scores[lead:], nearest[lead:]))
+            else:
+                found.append((file, source, text))
             tick(number + 1)
+    if held_out:
+        more = f" and {len(held_out) - 3} more" if len(held_out) > 3 else ""
+        raise LeakError(f"streams: {'; '.join(held_out[:3])}{more}: may not enter the replay buffer")
     if len(bad) > s.data.max_bad_share * len(files) or len(bad) == len(files):
         raise KwsError(
             f"streams: {len(bad)} of {len(files)} recordings do not decode, more than data.max_bad_share="
             f"{s.data.max_bad_share:g}; first {bad[0].name}: {bad[0].reason}"
         )
-    if not heard:
+    if not found:
         raise KwsError(f"streams: nothing to mine; {saying[0]}: its transcript or label holds the keyword")
     if saying:
         console.warn(f"left out, their transcript or label holds a keyword: {len(saying)} recordings")
@@ -153,6 +156,21 @@ def listen(
         console.warn(f"{broken.name}: not read: {broken.reason}")
     if bad:
         console.warn(f"{len(bad)} of {len(files)} recordings do not decode and are left out")
+    return found
+
+
+def listen(
+    model: checkpoint.Model, files: Sequence[tuple[Path, Source, str]], near: Near | None, console: Console
+) -> list[Heard]:
+    """Score every recording."""
+    heard: list[Heard] = []
+    of, lead = near or (lambda hidden: hidden[:, 0] * 0), silent_rows(model)
+    with console.progress("Listening", len(files)) as tick:
+        for file, source, text in files:
+            pcm = to_int16(load(file, model.recipe.sample_rate))
+            scores, nearest = stream.heard(model.detector, after_silence(pcm, model), model.recipe.sample_rate, of)
+            heard.append(Heard(file, source, text, len(pcm), scores[lead:], nearest[lead:]))
+            tick(len(heard))
     return heard
 
 
@@ -197,6 +215,8 @@ def chosen_rows(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) 
         return Rows(kind, column, number, rows - starts[number])
 
     hours, found = hours_of(model, heard), []
+    # A cap a recording is one for each hour of it that has begun: a day of radio is one recording too.
+    begun = [max(1, math.ceil(one.n_samples / model.recipe.sample_rate / 3600)) for one in heard]
     columns = range(len(model.recipe.labels))
     lowest = s.min_score if s.at_score is None else s.at_score
     for c in columns:
@@ -204,11 +224,11 @@ def chosen_rows(s: MineConfig, model: checkpoint.Model, heard: Sequence[Heard]) 
         wanted_n, reserve = math.ceil(s.per_hour * hours), s.reserve
         if s.at_score is not None:
             wanted_n, reserve = len(track), 0.0  # whatever scores enough
-        rng, caps = numpy_generator(0, "mine", c), Caps(s.max_per_recording)
+        rng, caps = numpy_generator(0, "mine", c), Caps(s.max_per_recording, begun)
         rows = trigger_rows(track, sources_at, wanted_n, reserve, lowest, s.bands, apart_n, caps, rng)
         found.append(laid_out(Kind.FALSE_TRIGGER, c, rows))
     if s.neighbours:
-        nearness, caps = joined([one.near for one in heard]), Caps(s.max_per_recording)
+        nearness, caps = joined([one.near for one in heard]), Caps(s.max_per_recording, begun)
         rows = neighbour_rows(nearness, sources_at, math.ceil(s.neighbours * hours), apart_n, caps)
         best = np.stack([joined([one.scores[:, c] for one in heard]) for c in columns])[:, rows].argmax(0)
         found += [laid_out(Kind.NEIGHBOUR, c, rows[best == c]) for c in columns]

@@ -276,7 +276,7 @@ class BufferConfig:
     max_bad_share: float
     sample_rate: int
     decisions: str | None
-    clips: list[str] | None
+    clips: Any
     retired: bool
     min_age_s: float
 

@@ -25,6 +25,11 @@ class Listener(Protocol):
     def __call__(self, pcm: Tensor, /) -> Tensor: ...
 
 
+def _piece(pcm: np.ndarray, start: int, n: int) -> Tensor:
+    """Samples of a stream, in memory of torch's: where an array of NumPy's begins may change the last bit of a sum."""
+    return torch.from_numpy(to_float(pcm[start : start + n])).clone()
+
+
 def scores(detector: Listener, pcm: np.ndarray, sample_rate: int, chunk_s: float = PASS_S) -> np.ndarray:
     """Every score row of a stream, from silence.
 
@@ -38,7 +43,7 @@ def scores(detector: Listener, pcm: np.ndarray, sample_rate: int, chunk_s: float
     """
     detector.reset()
     step = max(1, round(chunk_s * sample_rate))
-    rows = [detector(torch.from_numpy(to_float(pcm[i : i + step]))).cpu() for i in range(0, max(1, len(pcm)), step)]
+    rows = [detector(_piece(pcm, i, step)).cpu() for i in range(0, max(1, len(pcm)), step)]
     return torch.cat(rows).numpy()
 
 
@@ -59,7 +64,7 @@ def heard(
     step = round(PASS_S * sample_rate)
     found, made = [], []
     for i in range(0, max(1, len(pcm)), step):
-        rows, hidden = detector.hear(torch.from_numpy(to_float(pcm[i : i + step])))
+        rows, hidden = detector.hear(_piece(pcm, i, step))
         found.append(rows.cpu())
         made.append(of(hidden).cpu())
     return torch.cat(found).numpy(), torch.cat(made).numpy()

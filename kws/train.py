@@ -77,7 +77,8 @@ def run(cfg: DictConfig) -> None:
     with build.buffer(s.replay, folder, store.sample_rate) as buffer:
         buffer.hold_out(held_out_sources(store))
         # What will be mined is refused now, not after the training before the first round.
-        buffer.admit(source(store.entries[i]) for i in (*chosen.pool, *chosen.noise[Part.TRAIN]))
+        sources = [*chosen.pool, *chosen.noise[Part.TRAIN], *(chosen.speech[Part.TRAIN] if s.replay.online else ())]
+        buffer.admit(source(store.entries[i]) for i in sources)
         r = Run(s, id_, out, recipe, build.plan(s, recipe.smooth_n), store, chosen, buffer, console, device)
         both = s.compare_without_replay and r.plan.fills
         trained = [("with replay" if both else "", out, train_arm(r, "Training", out))]

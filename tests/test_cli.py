@@ -56,6 +56,7 @@ def test_help_and_cfg_show_every_setting(cli, verb, here):
     assert said.out.startswith(f"kws {verb}\n")
     for key in yaml.safe_load(shown.out):
         assert f"\n{key}:" in said.out
+    assert "  # " in said.out, "with what they mean"
     assert sorted(p.name for p in here.iterdir()) == ["empty", "text"]
 
 
@@ -126,7 +127,7 @@ BAD = [
 
 @pytest.mark.parametrize(("verb", "word", "named"), [(v, w, n) for v, w, *n in BAD], ids=lambda x: str(x)[:40])
 def test_bad_input_is_one_line_and_leaves_nothing(cli, tiny, run, tones, here, verb, word, named):
-    said = cli(verb, *words_of(verb, tiny, run, tones), word.format(run=run))
+    said = cli(verb, *words_of(verb, tiny, run, tones), word.replace("{run}", str(run)))
     refused(said, *named)
     assert sorted(p.name for p in here.iterdir()) == ["empty", "text"]
     assert (here / "text").read_text() == "x"

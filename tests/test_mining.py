@@ -92,12 +92,24 @@ def test_within_a_band_it_is_drawn_by_lot() -> None:
 
 def test_the_reserve_keeps_its_distance() -> None:
     taken = np.array([100, 500])
-    found = by_lot(1000, taken, 8, 20, np.random.default_rng(0)).tolist()
+    anywhere = np.zeros_like
+    found = by_lot(1000, taken, anywhere, 8, 20, Caps(99), np.random.default_rng(0)).tolist()
     assert len(found) == 8
     everything = sorted([*found, *taken.tolist()])
     assert min(b - a for a, b in pairwise(everything)) > 20
-    assert by_lot(0, taken[:0], 8, 20, np.random.default_rng(0)).tolist() == []
-    assert len(by_lot(30, np.array([15]), 8, 20, np.random.default_rng(0))) == 0, "there is no room"
+    assert by_lot(0, taken[:0], anywhere, 8, 20, Caps(99), np.random.default_rng(0)).tolist() == []
+    assert len(by_lot(30, np.array([15]), anywhere, 8, 20, Caps(99), np.random.default_rng(0))) == 0, "there is no room"
+
+
+def test_the_reserve_passes_over_gaps_and_full_recordings_and_is_whole_all_the_same() -> None:
+    def halves(rows: np.ndarray) -> np.ndarray:
+        return np.where(rows % 100 < 50, rows // 100, -1)  # 40 recordings of 50 rows, with gaps between them
+
+    none = np.zeros(0, np.int64)
+    rows = by_lot(4000, none, halves, 20, 5, Caps(1), np.random.default_rng(0))
+    assert len(rows) == 20
+    assert len(set(halves(rows).tolist())) == 20, "one of each"
+    assert -1 not in halves(rows)
 
 
 def test_triggers_by_hand() -> None:

@@ -169,8 +169,8 @@ WRONG: list[tuple[str, object, str]] = [
     ("score", 7e9, "a number from 0 to 1"),
     ("priority", -1, "0 to 1e"),
     ("priority", 1e300, "0 to 1e"),
-    ("history", [], "must be found first"),
-    ("state", "retired", "must be found first"),
+    ("history", [], "its first event must have a state"),
+    ("state", "retired", "its last one be retired"),
     ("score_now", 0.5, "the last of its scores is 0.25"),
     ("times_drawn", 2**70, "a whole number"),
     ("mix", {"snr_db": "loud"}, "an object of numbers"),
@@ -246,6 +246,18 @@ def test_links_lead_nowhere(folder: Path, tmp_path: Path) -> None:
     (folder / transfer.HELD_OUT).symlink_to("/dev/zero")
     with pytest.raises(KwsError, match="leads out of"):
         restored(folder, tmp_path / "there")
+
+
+def test_what_a_rollback_left_comes_back_too(tmp_path: Path) -> None:
+    with Buffer(tmp_path / "buffer", Limits(100), RATE) as buffer:
+        (clip,) = buffer.add([found(1, run="a", round=3)]).new
+        buffer.decide([clip], Decision.RELEASED)
+        buffer.rollback("a", 2)
+        assert buffer.check() == []
+        transfer.export(buffer, tmp_path / "out")
+        assert restored(tmp_path / "out", tmp_path / "there") == (1, 0)
+        with Buffer(tmp_path / "there", Limits(100), RATE) as there:
+            assert there.rows(None) == buffer.rows(None)
 
 
 def test_a_full_disk_leaves_the_buffer_as_it_was(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -306,11 +306,12 @@ class Buffer:
         """Evict what exceeds the limits, of the active clips and of those in quarantine; returns what went."""
         evicted = []
         wanted = "vector" if self.limits.eviction == Eviction.BALANCED else "NULL"  # they take long to read
-        # Only what one and the same model made of two sounds can be compared: of most of them, or of none.
+        # Only what one and the same model made of two sounds can be compared: the model that heard most of them.
         sql = f"""SELECT c.hash, kind, recording, n_samples, coalesce(score_now, score), {wanted}
             FROM clips c LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = (
-                SELECT checkpoint FROM embeddings GROUP BY checkpoint ORDER BY count(*) DESC, checkpoint LIMIT 1)
-            WHERE state = ? ORDER BY id"""
+                SELECT f.checkpoint FROM embeddings f JOIN clips d USING (hash) WHERE d.state = ?1
+                GROUP BY f.checkpoint ORDER BY count(*) DESC, f.checkpoint LIMIT 1)
+            WHERE state = ?1 ORDER BY id"""
         for state in (State.ACTIVE, State.QUARANTINED):
             clip, kind, recording, n_samples, score, vector = columns(self._index.read(sql, state), 6)
             clips = Clips(

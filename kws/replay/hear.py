@@ -30,11 +30,12 @@ def hear_clips(
         for at in range(0, len(indexes), AT_ONCE):
             some = indexes[at : at + AT_ONCE]
             rows_n = max(1, -(-n // detector.block_n))  # the last row is completed with silence
-            sound = np.zeros((len(some), rows_n * detector.block_n), np.float32)
+            # In memory of torch's: where an array of NumPy's begins may change the last bit of a sum.
+            sound = torch.zeros(len(some), rows_n * detector.block_n)
             for place, i in enumerate(some):
-                sound[place, :n] = to_float(clips[i])
+                sound[place, :n] = torch.from_numpy(to_float(clips[i]))
             with torch.no_grad():
-                x = clip_features(detector.features, torch.from_numpy(sound).to(device), detector.block_n)
+                x = clip_features(detector.features, sound.to(device), detector.block_n)
                 hidden, _ = detector.model.hidden(x, detector.model.initial_cache(len(some)))
                 rows = torch.sigmoid(detector.model.head(hidden))
                 rows = (

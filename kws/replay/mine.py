@@ -1,7 +1,7 @@
 """What comes into the buffer: false triggers of a stream, each with the sound that makes its score reproducible."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +46,15 @@ class Caps:
 
     Args:
         most: of each.
+        times: so many times as many of each recording; None for 1.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most, self._count = most, Counter[int]()
+    def __init__(self, most: int, times: Sequence[int] | None = None) -> None:
+        self.most, self.times, self._count = most, times, Counter[int]()
 
     def take(self, source: int) -> bool:
         """Take a place for a clip of this recording, if there is one; -1 is none."""
-        if source < 0 or self._count[source] >= self.most:
+        if source < 0 or self._count[source] >= self.most * (self.times[source] if self.times else 1):
             return False
         self._count[source] += 1
         return True
@@ -95,8 +96,16 @@ def choose(
     return found[np.argsort(-scores[found], kind="stable")]
 
 
-def by_lot(rows_n: int, taken: NDArray[np.int64], n: int, apart_n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """About `n` rows anywhere in a stream, each more than `apart_n` from the others and from those taken already.
+def by_lot(
+    rows_n: int,
+    taken: NDArray[np.int64],
+    sources_at: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    n: int,
+    apart_n: int,
+    caps: Caps,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """About `n` rows anywhere in recordings, each more than `apart_n` from the others and from those taken already.
 
     A small reserve of these keeps what the model does not (or not yet) confuse in the buffer too.
 
@@ -104,13 +113,14 @@ def by_lot(rows_n: int, taken: NDArray[np.int64], n: int, apart_n: int, rng: np.
     """
     found: list[int] = []
     near = np.sort(taken)
-    for row in rng.integers(0, rows_n, 4 * n).tolist() if rows_n else ():
-        at = int(np.searchsorted(near, row))
-        if all(abs(int(other) - row) > apart_n for other in near[max(0, at - 1) : at + 1]):
-            found.append(row)
-            near = np.insert(near, at, row)
+    drawn = rng.integers(0, rows_n, 8 * n) if rows_n else np.zeros(0, np.int64)
+    for row, source in zip(drawn.tolist(), sources_at(drawn).tolist(), strict=True):
         if len(found) == n:
             break
+        at = int(np.searchsorted(near, row))
+        if all(abs(int(other) - row) > apart_n for other in near[max(0, at - 1) : at + 1]) and caps.take(source):
+            found.append(row)
+            near = np.insert(near, at, row)
     return np.array(found, np.int64)
 
 
@@ -139,8 +149,7 @@ def trigger_rows(
     """
     spare_n, rows = round(reserve * wanted_n), peaks(track, lowest, apart_n)
     rows = rows[choose(track[rows], sources_at(rows), wanted_n - spare_n, lowest, bands, caps, rng)]
-    spare = by_lot(len(track), rows, spare_n, apart_n, rng)
-    return np.concatenate([rows, allowed(spare, sources_at, spare_n, caps)])
+    return np.concatenate([rows, by_lot(len(track), rows, sources_at, spare_n, apart_n, caps, rng)])
 
 
 def neighbour_rows(

@@ -51,7 +51,7 @@ def age(
     run: str,
     round_: int,
 ) -> Aged:
-    """Hear the active and the quarantined clips again, and a probe of the retired ones; keep scores, move clips.
+    """Hear the active, quarantined and rejected clips again, and a probe of the retired ones; keep scores, move clips.
 
     Args:
         buffer: whose clips.
@@ -65,6 +65,8 @@ def age(
     retired = [r for r in kept if r.decision is not Decision.REJECTED and buffer.path(r.hash).exists()]
     rng = numpy_generator(ageing.seed, "probe", round_)
     rows += [retired[i] for i in sorted(rng.permutation(len(retired))[: ageing.probe_n])]
+    # What a person rejected does not move, but its embedding must be of now to keep out what repeats it.
+    rows += [r for r in kept if r.decision is Decision.REJECTED and buffer.path(r.hash).exists()]
     if not rows:
         return Aged(0, 0, 0, 0, 0)
     # A block at a time: the sound of a large buffer is gigabytes.

@@ -6,7 +6,6 @@ from kws.errors import KwsError
 from kws.replay.clip import Row
 
 HEADER = ("clip", "kind", "keyword", "state", "found", "now", "loss", "drawn", "recording", "reason or text")
-LONG_N = 2  # columns at the end that may be cut
 
 
 def counts(rows: Iterable[Row], group: Callable[[Row], str], within: Callable[[Row], str]) -> dict[str, dict[str, int]]:

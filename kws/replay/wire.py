@@ -185,11 +185,10 @@ def clip_of(where: str, values: Line, sample_rate: int) -> tuple[Dossier, bool]:
 
 def _check_history(where: str, values: Line) -> None:
     """A clip is where its last event left it, and scores what it was last given: a rollback relies on that."""
-    placed = [event["state"] for event in values["history"] if event["state"] is not None]
-    if not (
-        placed and values["history"][0]["found"] and values["history"][0]["state"] and placed[-1] == values["state"]
-    ):
-        raise KwsError(f"{where}: history: the clip must be found first and be {values['state']} in the end")
+    states = [event["state"] for event in values["history"]]
+    placed = [state for state in states if state is not None]
+    if states[:1] != placed[:1] or placed[-1:] != [values["state"]]:
+        raise KwsError(f"{where}: history: its first event must have a state, and its last one be {values['state']}")
     last = values["scores"][-1]["score"] if values["scores"] else None
     if last != values["score_now"]:
         raise KwsError(f"{where}: score_now={values['score_now']}: the last of its scores is {last}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypedDict
+from typing import Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from kws.errors import KwsError, LeakError
 from kws.manifest import Part, says
 from kws.replay import files
 from kws.replay.clip import Decision, Found, Kind, Row, Source, State, check_found
-from kws.replay.index import Dossier, Index, as_blob
-from kws.replay.keep import Clips, Eviction, Limits, surplus
+from kws.replay.index import Dossier, Index, as_blob, matrix
+from kws.replay.keep import Eviction, Limits, surplus
 from kws.replay.near import Sounds, near_duplicates
 from kws.replay.quarantine import suspicion
 
@@ -282,46 +282,20 @@ class Buffer:
         # Only what one and the same model made of two sounds can be compared.
         checkpoint = next((one.checkpoint for one in new if one.embedding is not None), "")
         known = [one.embedding if one.checkpoint == checkpoint else None for one in new]
-        wanted = "e.vector" if self.cosine <= 1 else "NULL"  # they take long to read
-        sql = f"""SELECT c.recording, c.offset_s, c.n_samples, {wanted}
-            FROM clips c LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = ?
-            WHERE c.state IN (?, ?) OR c.decision = ?"""
-        old = self._index.read(sql, checkpoint, State.ACTIVE, State.QUARANTINED, Decision.REJECTED)
         sounds = Sounds(
             [one.source.hash for one in new],
             np.array([one.offset_s for one in new]),
             np.array([len(one.pcm) / self.sample_rate for one in new]),
             matrix([None if vector is None else as_blob(vector) for vector in known]),
         )
-        recording, offset_s, n_samples, vector = columns(old, 4)
-        here = Sounds(
-            recording,
-            np.array(offset_s, np.float64),
-            np.array(n_samples, np.float64) / self.sample_rate,
-            matrix(vector),
-        )
+        here = self._index.sounds(self.sample_rate, checkpoint if self.cosine <= 1 else None)
         return {order[i] for i in near_duplicates(sounds, here, self.overlap, self.cosine)}
 
     def _hold(self, run: str, round_: int) -> list[str]:
         """Evict what exceeds the limits, of the active clips and of those in quarantine; returns what went."""
         evicted = []
-        wanted = "vector" if self.limits.eviction == Eviction.BALANCED else "NULL"  # they take long to read
-        # Only what one and the same model made of two sounds can be compared: the model that heard most of them.
-        sql = f"""SELECT c.hash, kind, recording, n_samples, coalesce(score_now, score), {wanted}
-            FROM clips c LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = (
-                SELECT f.checkpoint FROM embeddings f JOIN clips d USING (hash) WHERE d.state = ?1
-                GROUP BY f.checkpoint ORDER BY count(*) DESC, f.checkpoint LIMIT 1)
-            WHERE state = ?1 ORDER BY id"""
         for state in (State.ACTIVE, State.QUARANTINED):
-            clip, kind, recording, n_samples, score, vector = columns(self._index.read(sql, state), 6)
-            clips = Clips(
-                clip,
-                kind,
-                recording,
-                np.array(n_samples, np.int64),
-                np.array(score, np.float64),  # None: NaN
-                matrix(vector),
-            )
+            clips = self._index.clips(state, embedded=self.limits.eviction == Eviction.BALANCED)
             for i in surplus(clips, self.limits, self.sample_rate):
                 self._index.move(clips.hash[i], State.EVICTED, "", run, round_)
                 evicted.append(clips.hash[i])
@@ -492,21 +466,3 @@ class Buffer:
             by_source=Counter(row.source.name for row in rows).most_common(10),
             by_state={str(line[0]): int(line[1]) for line in states},
         )
-
-
-def columns(lines: Sequence[sqlite3.Row], n: int) -> list[list[Any]]:
-    """The `n` columns of these lines."""
-    return [list(column) for column in zip(*lines, strict=True)] or [[] for _ in range(n)]
-
-
-def matrix(vectors: Sequence[bytes | None]) -> NDArray[np.float32] | None:
-    """Embeddings, as the index keeps them, one below the other; rows of NaN where there is none, None for none at all.
-
-    Shape: returns [N, D]. A vector of another length than the first is as good as none.
-    """
-    size = next((len(v) for v in vectors if v is not None), 0)
-    if size == 0:
-        return None
-    empty = as_blob(np.full(size // 4, np.nan, np.float32))
-    rows = b"".join([v if v is not None and len(v) == size else empty for v in vectors])
-    return np.frombuffer(rows, "<f4").reshape(len(vectors), -1)

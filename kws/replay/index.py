@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from kws.errors import LeakError
 from kws.manifest import Part
 from kws.replay.clip import Decision, Found, Row, Source, State, as_columns, as_row, plain, train_only
+from kws.replay.keep import Clips
+from kws.replay.near import Sounds
 from kws.replay.schema import connect, one_line_errors, reading, writing
 
 Line = dict[str, Any]  # of a table, by column
@@ -82,6 +84,30 @@ class Index:
             if wanted
             else set()
         )
+
+    def sounds(self, sample_rate: int, checkpoint: str | None) -> Sounds:
+        """The clips that keep their repetitions out; with what this checkpoint made of them, unless it is None."""
+        wanted = "NULL" if checkpoint is None else "e.vector"  # they take long to read
+        sql = f"""SELECT c.recording, c.offset_s, c.n_samples, {wanted}
+            FROM clips c LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = ?
+            WHERE c.state IN (?, ?) OR c.decision = ?"""
+        lines = self.read(sql, checkpoint or "", State.ACTIVE, State.QUARANTINED, Decision.REJECTED)
+        recording, offset_s, n_samples, vector = columns(lines, 4)
+        length_s = np.array(n_samples, np.float64) / sample_rate
+        return Sounds(recording, np.array(offset_s, np.float64), length_s, matrix(vector))
+
+    def clips(self, state: State, embedded: bool) -> Clips:
+        """The clips in this state, column by column, in the order they came in; with embeddings if so."""
+        # Only what one and the same model made of two sounds can be compared: the model that heard most of them.
+        join = """LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = (
+            SELECT f.checkpoint FROM embeddings f JOIN clips d USING (hash) WHERE d.state = ?1
+            GROUP BY f.checkpoint ORDER BY count(*) DESC, f.checkpoint LIMIT 1)"""
+        wanted, of = ("e.vector", join) if embedded else ("NULL", "")  # they take long to read
+        sql = f"""SELECT c.hash, kind, recording, n_samples, coalesce(score_now, score), {wanted}
+            FROM clips c {of} WHERE state = ?1 ORDER BY id"""
+        clip, kind, recording, n_samples, score, vector = columns(self.read(sql, state), 6)
+        scores = np.array(score, np.float64)  # None: NaN
+        return Clips(clip, kind, recording, np.array(n_samples, np.int64), scores, matrix(vector))
 
     def top_priority(self) -> float:
         """The highest priority of an active clip, 1 where there is none."""
@@ -250,3 +276,21 @@ class Index:
 def as_blob(vector: NDArray[np.float32]) -> bytes:
     """An embedding as the index keeps it. Shape: vector [D]."""
     return vector.astype("<f4").tobytes()
+
+
+def columns(lines: Sequence[sqlite3.Row], n: int) -> list[list[Any]]:
+    """The `n` columns of these lines."""
+    return [list(column) for column in zip(*lines, strict=True)] or [[] for _ in range(n)]
+
+
+def matrix(vectors: Sequence[bytes | None]) -> NDArray[np.float32] | None:
+    """Embeddings, as the index keeps them, one below the other; rows of NaN where there is none, None for none at all.
+
+    Shape: returns [N, D]. A vector of another length than the first is as good as none.
+    """
+    size = next((len(v) for v in vectors if v is not None), 0)
+    if size == 0:
+        return None
+    empty = as_blob(np.full(size // 4, np.nan, np.float32))
+    rows = b"".join([v if v is not None and len(v) == size else empty for v in vectors])
+    return np.frombuffer(rows, "<f4").reshape(len(vectors), -1)

@@ -47,6 +47,7 @@ def arms() -> list[Arm]:
     ]
     rules = ("hardest", "oldest", "reservoir", "balanced")
     one = {
+        "no-pool": ("replay.share=0", "mining.rounds=0", "mining.pool_share=0"),
         "draw-uniform": ("replay.draw=uniform",),
         "draw-rank": ("replay.draw=rank",),
         "adaptive": ("replay.schedule=adaptive",),
@@ -54,10 +55,7 @@ def arms() -> list[Arm]:
         **{f"evict-{rule}": ("replay.capacity=100", f"replay.eviction={rule}") for rule in rules},
         "neighbours": ("recipe=replay_neighbours",),
         "batch": ("recipe=replay_batch",),
-        "no-pool": ("replay.share=0", "mining.rounds=0", "mining.pool_share=0"),
-        "draw-unweighted": ("replay.beta=null",),
         "top-only": ("mining.bands=1", "mining.reserve=0"),
-        "quarantine-half": ("replay.quarantine=0.5",),
     }
     # Without a pool there is more to draw fresh from the first step on.
     alone = {"batch", "no-pool"}
@@ -255,16 +253,16 @@ def against(counts: np.ndarray, reference: np.ndarray) -> bool:
 TABLES = (
     ("Share, computer", "computer", [f"share-{s:g}" for s in SHARES], "share-0"),
     ("Share, alexa", "alexa", [f"share-{s:g}" for s in SHARES], "share-0"),
-    ("Draw", "computer", ["share-0.05", "draw-uniform", "draw-rank", "draw-unweighted"], "share-0.05"),
+    ("Draw", "computer", ["share-0.05", "draw-uniform", "draw-rank"], "share-0.05"),
     (
         "Eviction, 100 clips",
         "computer",
         ["evict-hardest", "evict-oldest", "evict-reservoir", "evict-balanced"],
         "evict-hardest",
     ),
-    ("Quarantine", "computer", ["share-0.05", "quarantine-none", "quarantine-half"], "share-0.05"),
+    ("Quarantine", "computer", ["share-0.05", "quarantine-none"], "share-0.05"),
     ("Adaptive", "computer", [*(f"share-{s:g}" for s in SHARES), "adaptive"], "share-0.05"),
-    ("What comes in", "computer", ["share-0.05", "top-only", "neighbours", "batch", "no-pool"], "no-pool"),
+    ("What comes in", "computer", ["share-0", "share-0.05", "top-only", "neighbours", "batch", "no-pool"], "share-0"),
 )
 
 

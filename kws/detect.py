@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.errors import KwsError
-from kws.metrics import poisson, poisson_upper, rate_text, wilson
+from kws.metrics import evidence, poisson, poisson_upper, wilson
 
 Span = tuple[float, float]
 
@@ -253,14 +253,10 @@ def calibrate(
     alarms = len(fires(negative.times, negative.scores, threshold, refractory_s))
     alarms, hours = math.ceil(alarms / passes), negative.hours / passes
     bound = poisson_upper(alarms, hours)
-    note = f"{alarms} alarm{'s' * (alarms != 1)} in {hours:.2f} h shows only < {rate_text(bound)}/h"
-    note += f" (heard {passes} times, under other noise)" * (passes > 1)
     supported = rate_per_hour * hours >= 1
-    if rate_per_hour == 0:
-        note += "; no stream is long enough to show 0/h"
-    elif not supported:
-        needed = poisson_upper(0, rate_per_hour)
-        note += f"; {needed:.1f} h with no alarm are needed to show {rate_per_hour:g}/h"
+    note = evidence(alarms, hours, rate_per_hour)
+    if passes > 1:
+        note += f"; heard {passes} times, under other noise"
     if positive is not None and spans:
         missed = misses(fires(positive.times, positive.scores, threshold, refractory_s), spans)
         note += f"; {missed} of {len(spans)} events missed"

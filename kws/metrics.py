@@ -57,6 +57,23 @@ def poisson_upper(k: int, exposure: float) -> float:
     return float(chi2.ppf(0.95, 2 * k + 2)) / 2 / exposure
 
 
+def evidence(k: int, hours: float, wanted: float) -> str:
+    """What `k` alarms in so many hours show, and the hours that a wanted rate would take, in words.
+
+    Args:
+        k: alarms, 0 or more.
+        hours: above 0.
+        wanted: alarms an hour, 0 or more.
+    """
+    text = f"{k} alarm{'s' * (k != 1)} in {hours:.2f} h shows only < {rate_text(poisson_upper(k, hours))}/h"
+    if wanted == 0:
+        return f"{text}; no stream is long enough to show 0/h"
+    if wanted * hours >= 1:
+        return text
+    needed = poisson_upper(0, wanted)
+    return f"{text}; {needed:.{0 if needed >= 10 else 1}f} h with no alarm are needed to show {wanted:g}/h"
+
+
 def rate_text(rate: float) -> str:
     """A rate for people, no finer than its interval deserves: 0.04, 1.4, 133."""
     return f"{rate:.2f}" if rate < 1 else f"{rate:.1f}" if rate < 100 else f"{rate:.0f}"

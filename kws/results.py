@@ -11,9 +11,11 @@ from kws.audio import replacing
 from kws.console import Console
 from kws.detect import Calibration, OperatingPoint, at_threshold, operating_points
 from kws.evaluation import Heard
+from kws.metrics import evidence
 from kws.report import Curve, Table, curve, points_table, write_report
 
 RATES = (0.0, 0.1, 0.5, 1.0, 2.0)
+SHOWN = 0.1  # false alarms an hour that people ask for: how long a stream would show it is said
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,11 @@ def table(outcomes: Sequence[Outcome], title: str) -> Table:
 
 
 def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
-    """The table in the terminal, and what the calibration could not know."""
+    """The table in the terminal, and what the hours and the calibration cannot know."""
     made = table(outcomes, title)
     console.table(made.title, made.header, made.rows)
+    for o in outcomes:
+        console.say(f"{o.name}: {evidence(o.own.false_alarms, o.own.hours, SHOWN)}")
     for o in outcomes:
         if o.calibration is not None:
             console.say(f"{o.name}: threshold {o.calibration.threshold:.4f} from validation: {o.calibration.note}")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import poisson as poisson_law
 
-from kws.metrics import poisson, poisson_upper, rate_text, wilson
+from kws.metrics import evidence, poisson, poisson_upper, rate_text, wilson
 
 REFEREE = Path(os.environ.get("KWS_DATA", "/nonexistent")).parent / "referee" / "referee.py"
 
@@ -81,3 +81,11 @@ def test_intervals_are_the_referees(referee: ModuleType) -> None:
             assert [round(x, 4) for x in wilson(k, n)] == referee.wilson(k, n)
     for k in (*range(50), 500):
         assert poisson_upper(k, 0.72) == pytest.approx(referee.poisson_upper(k) / 0.72, rel=1e-9)
+
+
+def test_what_few_hours_show_is_said_in_words() -> None:
+    assert (
+        evidence(0, 0.72, 0.1) == "0 alarms in 0.72 h shows only < 4.2/h; 30 h with no alarm are needed to show 0.1/h"
+    )
+    assert evidence(1, 2.0, 0.5) == "1 alarm in 2.00 h shows only < 2.4/h"
+    assert evidence(0, 1.0, 0.0).endswith("no stream is long enough to show 0/h")

@@ -48,7 +48,8 @@ class Recipe:
         """These weights as a detector, on the CPU; its thresholds are 0.5 where none are given."""
         net = self.net()
         net.load_state_dict(state)
-        return Detector(self.front_end(), net, self.labels, thresholds or [0.5] * len(self.labels), self.smooth_n)
+        limits = [0.5] * len(self.labels) if thresholds is None else thresholds
+        return Detector(self.front_end(), net, self.labels, limits, self.smooth_n)
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
@@ -138,7 +139,7 @@ def read_model(path: Path) -> Model:
         raise KwsError(f"{path}: a checkpoint without a finished model; give the model.pt of a run")
     try:
         recipe = Recipe(**content["recipe"])
-        detector = recipe.detector(content["model"], content["thresholds"])
+        detector = recipe.detector(content["model"], list(content["thresholds"]))
         held_out = [Source(hash_, name, Part(part)) for hash_, name, part in content.get("held_out", ())]
     except Exception as error:  # plain values of any kind may stand in a forged file
         raise KwsError(f"{path}: its net cannot be built ({first_line(error)})") from None

@@ -18,23 +18,23 @@ from kws.replay.keep import Eviction
 from kws.replay.snapshot import Snapshot
 
 CLIPS, NEW, BATCH, CLIP_S, RATE, DIMS, ROUNDS = 100_000, 1000, 256, 2, 16000, 64, 3
-PER_RECORDING = 5
+PER_RECORDING, DRAWS = 5, 200
 NOTE = """\
 {n} clips of {s} s from {r} recordings, embeddings of {d} numbers, as a round of `kws train` adds them. Faked: the old
 clips are rows without sound files, their hashes and embeddings are random, no two of them alike; none of what is timed
 reads an old clip's sound. Real: the index, and all that a new clip costs (noise, its FLAC file down to the disk, near-
-duplicates by overlap 0.5 and cosine 0.99, eviction of as many). One thread but for the files. Median s of {rounds};
-{cores} cores, load {load:.1f} at the start:"""
+duplicates by overlap 0.5 and cosine 0.99, eviction of as many). One thread but for the files. Median s of {rounds} (draws:
+200) after one to warm up; {cores} cores, load {load:.1f} at the start:"""
 
 
-def seconds(work: Callable[[int], object]) -> float:
-    """Median of some runs; each gets its number."""
+def seconds(work: Callable[[int], object], rounds: int = ROUNDS) -> float:
+    """Median of some runs, after one to warm up; each gets its number."""
     spent = []
-    for number in range(ROUNDS):
+    for number in range(rounds + 1):
         begun = time.perf_counter()
         work(number)
         spent.append(time.perf_counter() - begun)
-    return statistics.median(spent)
+    return statistics.median(spent[1:])
 
 
 def clips(first: int, n: int, pcm: np.ndarray, round_: int) -> list[Found]:
@@ -84,11 +84,13 @@ def main(clips_n: float = CLIPS) -> None:
             for _, sampler in snapshot._pools.values():
                 sampler.drawn[:] = drawn
                 sampler._fresh = np.flatnonzero(sampler.drawn == 0)
-            print(f"{seconds(lambda _: snapshot.draw(BATCH, 0.4, rng)):8.5f}   to draw {BATCH}, {name}", flush=True)
+            print(
+                f"{seconds(lambda _: snapshot.draw(BATCH, 0.4, rng), DRAWS):8.5f}   to draw {BATCH}, {name}", flush=True
+            )
         first = n
         for eviction in Eviction:
-            batches = [noise(first + i * NEW, NEW) for i in range(ROUNDS)]
-            first += ROUNDS * NEW
+            batches = [noise(first + i * NEW, NEW) for i in range(ROUNDS + 1)]
+            first += (ROUNDS + 1) * NEW
             with Buffer(Path(folder), Limits(n, eviction=eviction), RATE, 0.5, 0.99) as buffer:
 
                 def add(number: int) -> None:

@@ -23,8 +23,8 @@ NOTE = """\
 {n} clips of {s} s from {r} recordings, embeddings of {d} numbers, as a round of `kws train` adds them. Faked: the old
 clips are rows without sound files, their hashes and embeddings are random, no two of them alike; none of what is timed
 reads an old clip's sound. Real: the index, and all that a new clip costs (noise, its FLAC file down to the disk, near-
-duplicates by overlap 0.5 and cosine 0.99, eviction of as many). One thread but for the files. Median s of {rounds} (draws:
-200) after one to warm up; {cores} cores, load {load:.1f} at the start:"""
+duplicates by overlap 0.5 and cosine 0.99, eviction of as many). One thread but for the files. Median s of {rounds}, of
+200 for draws, after one to warm up; {cores} cores, load {load:.1f} at the start:"""
 
 
 def seconds(work: Callable[[int], object], rounds: int = ROUNDS) -> float:

@@ -328,6 +328,19 @@ def test_an_adaptive_share_of_zero_is_the_control_and_no_look_comes_before_the_f
     assert len(looks) > 3
 
 
+@pytest.mark.parametrize("word", ["replay.share=0.4", "replay.draw=rank", "replay.schedule=adaptive"])
+def test_runs_that_differ_in_their_replay_are_one_up_to_the_first_round(cli, tiny, run, tmp_path, word):
+    """What the runs behind docs/replay.md rely on: one beginning serves all of them."""
+    words = [w for w in tiny if w.split("=")[0] != word.split("=")[0]] + [word]
+    train_in(cli, tmp_path / "whole", *words)
+    (tmp_path / "forked").mkdir()
+    shutil.copy(run / "fork.pt", tmp_path / "forked" / "state.pt")
+    train_in(cli, tmp_path / "forked", *words)
+    a, b = (checkpoint.read(tmp_path / name / "model.pt")["model"] for name in ("whole", "forked"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert known(tmp_path / "whole") == known(tmp_path / "forked")
+
+
 def test_a_finished_run_stays_as_it_is(cli, tiny, run, tmp_path):
     train_in(cli, tmp_path / "a", *tiny)
     train_in(cli, tmp_path / "a", *tiny)

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from kws.detect import Span
 from kws.errors import KwsError
@@ -16,7 +16,16 @@ ANSWER_S = (0.0, 0.5)  # how long before a word and after its end a detector may
 _Line = tuple[str, object, object, str | None]  # where it stands; start, end and label as read
 
 
-def read_annotations(path: Path, keyword: str, collar_s: tuple[float, float] | None = None) -> list[Span]:
+class Marked(NamedTuple):
+    """A span within which a detector may answer, and when the keyword has been said, where that is known; seconds."""
+
+    span: Span
+    spoken_s: float | None
+
+
+def read_annotations(
+    path: Path, keyword: str, collar_s: tuple[float, float] | None = None, needed: bool = True
+) -> list[Marked]:
     """The spans within which a detector may answer, for each time that a file says the keyword is said.
 
     The name of the file tells its format:
@@ -33,9 +42,10 @@ def read_annotations(path: Path, keyword: str, collar_s: tuple[float, float] | N
         keyword: whose spans are wanted; case and `_` for a space do not matter.
         collar_s: seconds added before the start and after the end of each; None adds `ANSWER_S`, but nothing to JSON
             without labels: those are spans to answer in already, as the referee's are.
+        needed: nothing of the keyword is an error.
 
     Raises:
-        KwsError: it cannot be read, a line is malformed, or nothing in it is the keyword.
+        KwsError: it cannot be read, a line is malformed, or nothing in it is the keyword where that is needed.
     """
     readers = {".json": _json, ".csv": _csv, ".txt": _audacity, ".rttm": _rttm}
     reader = readers.get(path.suffix.lower())
@@ -49,11 +59,12 @@ def read_annotations(path: Path, keyword: str, collar_s: tuple[float, float] | N
     for where, start, end, label in reader(path, text):
         span = _span(start, end, f"{path}: {where}")
         if label is None or same_word(label, keyword):
-            usual = (0.0, 0.0) if label is None and path.suffix.lower() == ".json" else ANSWER_S
-            found.append(_widened(span, usual if collar_s is None else collar_s))
+            plain = label is None and path.suffix.lower() == ".json" and collar_s is None
+            wide = span if plain else _widened(span, ANSWER_S if collar_s is None else collar_s)
+            found.append(Marked(wide, None if plain else span[1]))
         else:
             others.add(label)
-    if not found and others:
+    if needed and not found and others:
         there = ", ".join(map(repr, sorted(others)[:5]))
         raise KwsError(f"{path}: nothing there is labelled {keyword!r}; there are {there}")
     return found

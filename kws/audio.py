@@ -2,16 +2,18 @@
 
 import hashlib
 import io
+import math
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import librosa
 import numpy as np
 import soundfile
+import soxr
 from numpy.typing import NDArray
 
 from kws.errors import KwsError
@@ -65,34 +67,122 @@ def load(path: Path, sample_rate: int = 16000) -> NDArray[np.float32]:
     Raises:
         BadAudio: missing, undecodable, empty, or not finite.
     """
-    name = path.as_posix()
-    if not path.is_file():
-        raise BadAudio(name, "no such file")
+    return np.concatenate(list(_sound(path, sample_rate)))
+
+
+def pcm_blocks(path: Path, sample_rate: int, block_n: int) -> Iterator[NDArray[np.int16]]:
+    """Sound of a file piece by piece, whatever its length: `to_int16(load(...))`, of which no more than that is held.
+
+    Args:
+        path: as for `load`.
+        sample_rate: Hz of the result.
+        block_n: samples a piece, at least 1; the last one may be shorter.
+
+    Raises:
+        BadAudio: as for `load`, when the reading comes to it.
+    """
+    rest = np.zeros(0, np.int16)
+    for block in _pcm(path, sample_rate):
+        rest = np.concatenate([rest, block])
+        whole = len(rest) - len(rest) % block_n
+        for at in range(0, whole, block_n):
+            yield rest[at : at + block_n]
+        rest = rest[whole:]
+    if len(rest):
+        yield rest
+
+
+def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[np.int16]:
+    """The sound between two seconds of a file, as far as there is some; nothing before it is decoded where it can seek.
+
+    Shape: returns int16 [T] at `sample_rate`.
+
+    Raises:
+        BadAudio: as for `load`.
+    """
+    with _open(path) as file, _telling(path):
+        rate = file.samplerate
+        start, end = (min(max(0, round(at * rate)), file.frames) for at in (start_s, end_s))
+        file.seek(start)
+        x = file.read(end - start, dtype="float32", always_2d=True).mean(axis=1)
+    if rate != sample_rate and len(x):
+        x = soxr.resample(x, rate, sample_rate, quality="soxr_hq")
+    return to_int16(np.clip(x, -1, 1))
+
+
+def length_s(path: Path) -> float:
+    """How long a file says it is, in seconds, by its header alone; 0 where that cannot be read."""
     try:
-        x, rate = _decode(path)
+        return float(soundfile.info(path).duration)
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
+        return 0.0
+
+
+def _pcm(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
+    with _open(path) as file:
+        plain = file.subtype == "PCM_16" and file.channels == 1 and file.samplerate == sample_rate
+        if plain:  # as most recordings are; float and back would give the same, in three times the time
+            yield from _read(path, file, "int16")
+    if not plain:
+        for block in _sound(path, sample_rate):
+            yield to_int16(block)
+
+
+def _sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
+    """The blocks of `load`; at least one, none empty."""
+    made = heard = 0
+    with _open(path) as file:
+        rate = int(file.samplerate)
+        if rate < _LOWEST_RATE:
+            raise BadAudio(path.as_posix(), f"sample rate {rate} Hz, at least {_LOWEST_RATE} expected")
+        resampler = soxr.ResampleStream(rate, sample_rate, 1, "float32", "soxr_hq") if rate != sample_rate else None
+        for block in _read(path, file, "float32"):
+            x = block[:, 0] if file.channels == 1 else block.mean(axis=1)
+            if not np.isfinite(x).all():
+                raise BadAudio(path.as_posix(), "holds NaN or infinite samples")
+            heard += len(x)
+            if resampler is not None:
+                x = resampler.resample_chunk(x)
+            if len(x):
+                made += len(x)
+                yield np.clip(x, -1, 1)  # float files and the resampler may overshoot
+    if resampler is not None:
+        # As long as the file, to the sample: the filter's own end is cut, or filled up with silence.
+        last = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        wanted = math.ceil(heard * sample_rate / rate) - made
+        x = np.append(last, np.zeros(max(0, wanted - len(last)), np.float32))[: max(0, wanted)]
+        if len(x):
+            yield np.clip(x, -1, 1)
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    if not path.is_file():
+        raise BadAudio(path.as_posix(), "no such file")
+    with _telling(path):
+        return soundfile.SoundFile(path)
+
+
+def _read(path: Path, file: soundfile.SoundFile, kind: str) -> Iterator[NDArray[Any]]:
+    """Blocks as they are decoded, int16 [n] or float32 [n, channels]."""
+    empty = True
+    while True:
+        with _telling(path):
+            block = file.read(_BLOCK_N, dtype=kind, always_2d=kind == "float32")
+        if not len(block):
+            break
+        empty = False
+        yield block
+    if empty:
+        raise BadAudio(path.as_posix(), "empty")
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
         # libsndfile's own words, without the path that it puts before some of them.
-        raise BadAudio(name, str(error).rsplit(": ", 1)[-1].rstrip(".")) from error
-    if len(x) == 0:
-        raise BadAudio(name, "empty")
-    if not np.isfinite(x).all():
-        raise BadAudio(name, "holds NaN or infinite samples")
-    if rate < _LOWEST_RATE:
-        raise BadAudio(name, f"sample rate {rate} Hz, at least {_LOWEST_RATE} expected")
-    if rate != sample_rate:
-        x = librosa.resample(x, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
-        if len(x) == 0:
-            raise BadAudio(name, "empty")
-    clipped: NDArray[np.float32] = np.clip(x, -1, 1)  # float files and the resampler may overshoot
-    return clipped
-
-
-def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
-    with soundfile.SoundFile(path) as file:
-        blocks = [np.zeros(0, np.float32)]
-        while len(block := file.read(_BLOCK_N, dtype="float32", always_2d=True)):
-            blocks.append(block.mean(axis=1))
-        return np.concatenate(blocks), int(file.samplerate)
+        raise BadAudio(path.as_posix(), str(error).rsplit(": ", 1)[-1].rstrip(".")) from error
 
 
 def to_int16(x: NDArray[np.float32]) -> NDArray[np.int16]:
@@ -122,10 +212,16 @@ def save_flac(path: Path, pcm: NDArray[np.int16], sample_rate: int) -> None:
 
     Shape: pcm int16 [T].
     """
-    encoded = io.BytesIO()  # libsndfile swallows the errors of a Python file; here a full disk raises
-    soundfile.write(encoded, pcm, sample_rate, format="FLAC", subtype="PCM_16")
+    encoded = flac(pcm, sample_rate)  # libsndfile swallows the errors of a Python file; here a full disk raises
     with replacing(path) as file:
-        file.write(encoded.getbuffer())
+        file.write(encoded)
+
+
+def flac(pcm: NDArray[np.int16], sample_rate: int) -> bytes:
+    """16-bit FLAC of samples (int16 [T]) at so many Hz."""
+    encoded = io.BytesIO()
+    soundfile.write(encoded, pcm, sample_rate, format="FLAC", subtype="PCM_16")
+    return encoded.getvalue()
 
 
 @contextmanager

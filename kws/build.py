@@ -10,8 +10,9 @@ from kws import schema as c
 from kws.audio import keyword_bounds, to_float
 from kws.bank import Bank
 from kws.batch import Augmentation, Drawer, Keywords
-from kws.checkpoint import Recipe
+from kws.checkpoint import Model, Recipe
 from kws.console import Console
+from kws.detector import Detector
 from kws.errors import KwsError, LeakError
 from kws.evaluation import Levels
 from kws.harvest import Policy
@@ -76,6 +77,7 @@ def store(data: c.DataConfig, console: Console, found: Sequence[Recording]) -> S
 def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
     """The net and its front end."""
     row_s = s.features.hop_s * s.model.stride
+    smooth_n = smoothing(s.model.smooth_s, s.model.smooth_k, row_s, "model.")
     built = Recipe(
         labels=labels,
         sample_rate=s.data.sample_rate,
@@ -87,8 +89,9 @@ def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
         kernel=s.model.kernel,
         dilations=list(s.model.dilations),
         stride=s.model.stride,
-        smooth_n=max(1, round(s.model.smooth_s / row_s)),
+        smooth_n=smooth_n,
         clip_n=samples(s.batch.clip_s, row_s, s.data.sample_rate),
+        smooth_k=s.model.smooth_k,
     )
     reach_s = built.net().receptive_field * s.features.hop_s + s.features.window_s + s.model.smooth_s
     if reach_s > s.batch.clip_s - s.mining.post_s:
@@ -102,6 +105,27 @@ def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
 def samples(seconds: float, row_s: float, sample_rate: int) -> int:
     """The nearest number of samples that is a whole number of rows."""
     return round(seconds / row_s) * round(row_s * sample_rate)
+
+
+def smoothing(smooth_s: float, smooth_k: int, row_s: float, group: str = "") -> int:
+    """Rows that scores are smoothed over; raises KwsError, naming the key in its group, where k of them cannot be."""
+    smooth_n = max(1, round(smooth_s / row_s))
+    if smooth_k > smooth_n:
+        raise KwsError(
+            f"{group}smooth_k={smooth_k}: allowed is 0 to {smooth_n}, the rows of {1000 * row_s:g} ms in "
+            f"{group}smooth_s={smooth_s:g}"
+        )
+    return smooth_n
+
+
+def resmoothed(model: Model, smooth_s: float | None, smooth_k: int | None) -> Detector:
+    """The detector of a checkpoint with another smoothing of its scores; null leaves it as it was trained."""
+    r = model.recipe
+    row_s = model.detector.frame_s
+    k = r.smooth_k if smooth_k is None else smooth_k
+    n = smoothing(r.smooth_n * row_s if smooth_s is None else smooth_s, k, row_s)
+    made = model.detector
+    return Detector(made.features, made.model, r.labels, made.thresholds, n, k)
 
 
 def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
@@ -123,6 +147,7 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         early_n=round(o.early_s / row_s),
         late_n=round(o.late_s / row_s),
         smooth_n=smooth_n,
+        smooth_k=s.model.smooth_k,
         save_every=o.save_every,
         share=s.replay.share,
         schedule=s.replay.schedule.value,

@@ -37,6 +37,7 @@ class Recipe:
     stride: int
     smooth_n: int
     clip_n: int  # samples a training clip
+    smooth_k: int = 0  # see Detector
 
     def front_end(self) -> LogMel:
         return LogMel(self.sample_rate, self.n_mels, self.window_s, self.hop_s, self.low_hz)
@@ -49,7 +50,7 @@ class Recipe:
         net = self.net()
         net.load_state_dict(state)
         limits = [0.5] * len(self.labels) if thresholds is None else thresholds
-        return Detector(self.front_end(), net, self.labels, limits, self.smooth_n)
+        return Detector(self.front_end(), net, self.labels, limits, self.smooth_n, self.smooth_k)
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:

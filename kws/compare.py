@@ -6,9 +6,11 @@ from itertools import groupby
 
 from scipy.stats import binomtest
 
-from kws.detect import fires, hits, threshold_for
+from kws.detect import fires, hits
 from kws.errors import KwsError
-from kws.evaluation import Heard
+from kws.heard import Heard
+from kws.operating import threshold_for
+from kws.sweep import sweep
 
 HEADER = ("at", "misses a / b", "alone a / b", "p", "alarms a / b", "p")
 
@@ -67,8 +69,9 @@ def compare(
     if a.spans != b.spans or a.negative.hours != b.negative.hours:
         raise KwsError("compare: the two heard different streams; detectors of one sample rate are expected")
     found = [_pair(a, b, thresholds, None, refractory_s)]
+    swept = [sweep(heard.negative, refractory_s) for heard in (a, b)]
     for rate in rates:
-        equal = [threshold_for(heard.negative, rate, refractory_s) for heard in (a, b)]
+        equal = [threshold_for(negative, rate) for negative in swept]
         found.append(_pair(a, b, (equal[0], equal[1]), rate, refractory_s))
     return found
 

@@ -154,8 +154,12 @@ def compose(
 
 def spans(stream: Stream) -> list[Span]:
     """When a detector may answer each piece: from its start to 0.5 s past its end, in seconds."""
-    rate = stream.sample_rate
-    return [(p.start / rate, (p.start + p.n_samples) / rate + AFTER_S) for p in stream.pieces]
+    return answer_spans(stream.pieces, stream.sample_rate)
+
+
+def answer_spans(pieces: Sequence[Piece], sample_rate: int) -> list[Span]:
+    """The same of pieces alone."""
+    return [(p.start / sample_rate, (p.start + p.n_samples) / sample_rate + AFTER_S) for p in pieces]
 
 
 def save_stream(stream: Stream, flac_path: Path, events_path: Path | None = None) -> None:

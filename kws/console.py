@@ -1,5 +1,6 @@
 """What a person sees in the terminal: progress with time left, warnings, tables."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -93,3 +94,17 @@ class Console:
                 bar.update(task, completed=done, note=escape(note), total=total)
 
             yield tick
+
+
+@contextmanager
+def listening(console: Console, what: str, total_s: float) -> Iterator[Callable[[float], None]]:
+    """Progress in seconds of sound, with the time left and how many times faster than real time it goes."""
+    begun = time.monotonic()
+    with console.progress(f"{what}, s", round(total_s)) as tick:
+
+        def tell(heard_s: float) -> None:
+            pace = heard_s / max(1e-3, time.monotonic() - begun)
+            tick(min(round(heard_s), round(total_s)), f"{pace:.0f}x real time")
+
+        yield tell
+        tick(round(total_s))

@@ -10,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from kws.errors import KwsError
 from kws.features import LogMel
 from kws.models.ds_tcn import DSTCN, Block
+from kws.smoothing import smoothed
 
 
 class Detector(nn.Module):
@@ -20,10 +21,12 @@ class Detector(nn.Module):
         model: causal model; it is copied, its batch norms are folded into the convolutions.
         labels: keywords, one score column each.
         thresholds: one a keyword, in [0, 1].
-        smooth_n: rows in the moving average over the scores (Chen et al., 2014), at least 1.
+        smooth_n: rows that are smoothed over, at least 1.
+        smooth_k: 0: a score is their mean (Chen et al., 2014). Else it is the `smooth_k`-th highest of them, 1 to
+            `smooth_n`: it reaches a threshold where so many of the last `smooth_n` rows do.
 
     Raises:
-        KwsError: not one threshold a keyword, or nothing to average over.
+        KwsError: not one threshold a keyword, or nothing to smooth over.
     """
 
     labels: list[str]
@@ -37,18 +40,21 @@ class Detector(nn.Module):
         labels: Sequence[str],
         thresholds: Sequence[float],
         smooth_n: int,
+        smooth_k: int = 0,
     ) -> None:
         super().__init__()
         if smooth_n < 1 or len(thresholds) != len(labels):
             raise KwsError(
                 f"smooth_n={smooth_n}, {len(thresholds)} thresholds: allowed is 1 or more, and one a keyword"
             )
+        if not 0 <= smooth_k <= smooth_n:
+            raise KwsError(f"smooth_k={smooth_k}: allowed is 0 (the mean) to smooth_n={smooth_n}")
         self.features = copy.deepcopy(features).eval()
         self.model = folded(model)
         self.labels = list(labels)
         self.thresholds = [float(t) for t in thresholds]
         self.sample_rate = features.sample_rate
-        self.smooth_n = smooth_n
+        self.smooth_n, self.smooth_k = smooth_n, smooth_k
         self.context_n = features.context_n
         self.block_n = features.hop_n * model.stride  # samples a row
         self.frame_s = self.block_n / features.sample_rate
@@ -93,11 +99,38 @@ class Detector(nn.Module):
             used = rows_n * self.block_n
             x = self.features(heard[: self.context_n + used].unsqueeze(0))
             hidden, self.cache = self.model.hidden(x, self.cache)
-            logits = self.model.head(hidden)
             self.tail = heard[used:]
-            scores = torch.cat([self.recent, torch.sigmoid(logits[0].t())])
+            scores = torch.cat([self.recent, self.raw(hidden)[0]])
             self.recent = scores[scores.shape[0] - (self.smooth_n - 1) :]
-            return scores.unfold(0, self.smooth_n, 1).mean(-1), hidden[0].t()
+            return smoothed(scores, self.smooth_n, self.smooth_k), hidden[0].t()
+
+    @torch.jit.export
+    def batch(self, pcm: Tensor) -> Tensor:
+        """Recordings side by side, each from silence; the stream that is being heard is left alone.
+
+        Shape: pcm float32 [B, n] in [-1, 1]; returns float32 [B, n // block_n, K] in [0, 1].
+        """
+        return self.hear_batch(pcm)[0]
+
+    @torch.jit.export
+    def hear_batch(self, pcm: Tensor) -> tuple[Tensor, Tensor]:
+        """As `batch`, and what the model's head saw at each row.
+
+        Shape: pcm float32 [B, n] in [-1, 1]; returns float32 [B, rows, K] in [0, 1] and [B, rows, C].
+        """
+        with torch.no_grad():
+            x = self.features.clips(pcm.to(self.features.window.device), self.block_n)
+            cache: list[Tensor] = []
+            for shape in self.cache_shapes:
+                cache.append(torch.zeros(pcm.shape[0], shape[0], shape[1], device=x.device))
+            hidden, _ = self.model.hidden(x, cache)
+            before = torch.zeros(pcm.shape[0], self.smooth_n - 1, len(self.labels), device=x.device)
+            scores = torch.cat([before, self.raw(hidden)], 1)
+            return smoothed(scores, self.smooth_n, self.smooth_k), hidden.transpose(1, 2)
+
+    def raw(self, hidden: Tensor) -> Tensor:
+        """Scores before smoothing. Shape: hidden [B, C, N], returns [B, N, K] in [0, 1]."""
+        return torch.sigmoid(self.model.head(hidden)).transpose(1, 2)
 
 
 def folded(model: DSTCN) -> DSTCN:

@@ -1,4 +1,4 @@
-"""kws evaluate: misses at fixed false alarms an hour, for a checkpoint or an exported file."""
+"""kws evaluate: misses at fixed false alarms an hour, for a checkpoint or an exported file, or two of them compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,19 +7,25 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kws import build, results, stream
+from kws import build, checkpoint, compare, listen, results
 from kws.annotations import read_annotations
-from kws.audio import load, to_int16
+from kws.audio import sound_files
+from kws.breakdown import Confused, confusion
 from kws.cli import verb
-from kws.compare import HEADER, compare, table
 from kws.config import hint, keywords, paths, settings
-from kws.console import Console
-from kws.detect import Calibration, calibrate, join
+from kws.console import Console, listening
 from kws.errors import KwsError
-from kws.evaluation import Heard, evaluate_part
+from kws.evaluation import evaluate_part, negative_hours, part_takes
+from kws.examples import Judged
 from kws.exporting import open_detector
+from kws.files import Given, evaluate_files
+from kws.heard import Hear, Heard
+from kws.listen import Take, seconds
 from kws.manifest import Part
-from kws.schema import EvaluateConfig
+from kws.operating import RATES, Calibration, demand_hours
+from kws.pictures import cutter, galleries, write_pictures
+from kws.report import Table
+from kws.schema import Engine, EvaluateConfig, Unsupported
 from kws.selection import select
 
 
@@ -27,11 +33,14 @@ from kws.selection import select
 class Evaluated:
     """What a detector did: on which streams, by keyword, and at which threshold it counts."""
 
-    name: str
+    name: str  # in tables; empty where there is one detector alone
+    file: Path
     on: str
     heard: Mapping[str, Heard]
     thresholds: Mapping[str, float]
     calibrations: Mapping[str, Calibration]
+    takes: Sequence[Take]
+    sample_rate: int
 
 
 def run(cfg: DictConfig) -> None:
@@ -44,110 +53,185 @@ def run(cfg: DictConfig) -> None:
     files = [Path(s.detector)] if s.detector is not None else paths(s.compare, "compare")
     if s.compare is not None and len(files) != 2:
         raise KwsError(f"compare={s.compare}: allowed are two detectors, compare=[a.pt,b.pt]")
-    every = [evaluated(s, file, console) for file in files]
+    names = [""] if len(files) == 1 else ["a", "b"]
+    every = [evaluated(s, file, name, console) for file, name in zip(files, names, strict=True)]
+    refractory_s = s.stream.refractory_s
     outcomes = [
         outcome
-        for name, one in zip(names(files), every, strict=True)
-        for outcome in results.judge(one.heard, one.thresholds, s.stream.refractory_s, name, one.calibrations)
+        for one in every
+        for outcome in results.judge(one.heard, one.thresholds, refractory_s, one.name, one.calibrations)
     ]
-    title = f"{' and '.join(one.name for one in every)} {every[0].on}"
+    title = f"{' and '.join(one.file.name for one in every)} {every[0].on}"
     results.show(console, title, outcomes)
-    pairs = paired(s, every, files, console) if s.compare is not None else []
+    results.show_groups(console, outcomes)
+    pairs, tables = compared(s, every, console) if s.compare is not None else ([], [])
+    confused = {one.name: confusion(one.heard, one.thresholds, refractory_s) for one in every}
+    tables += results.show_confusion(console, confused)
     if s.out:
-        content = {"model": s.detector or [str(file) for file in files], "outcomes": results.as_json(outcomes)}
+        content: dict[str, Any] = {"model": s.detector or [str(file) for file in files]}
+        content |= {"outcomes": results.as_json(outcomes), "confused": as_plain(confused)}
         results.write_json(Path(s.out), content | ({"compared": pairs} if pairs else {}))
         console.say(f"figures   {s.out}")
+    shown = [judged(one, word, every) for one in every for word in one.heard]
     if s.report:
-        results.write_page(Path(s.report), title, {"model": ", ".join(map(str, files))}, outcomes)
+        facts = {one.name or "detector": str(one.file) for one in every}
+        results.write_page(Path(s.report), title, facts, outcomes, tables, galleries(shown, refractory_s))
         console.say(f"report    {s.report}")
+    if s.plots:
+        count = write_pictures(Path(s.plots), results.arms(outcomes), galleries(shown, refractory_s))
+        console.say(f"plots     {s.plots} ({count} PNG files)")
 
 
-def names(files: Sequence[Path]) -> list[str]:
-    """What tables call two detectors: nothing where there is one alone."""
-    return [""] if len(files) == 1 else [f"{letter}" for letter, _ in zip("ab", files, strict=True)]
-
-
-def evaluated(s: EvaluateConfig, file: Path, console: Console) -> Evaluated:
+def evaluated(s: EvaluateConfig, file: Path, name: str, console: Console) -> Evaluated:
     """One detector on what there is to evaluate on."""
-    detector = open_detector(file)
+    detector = opened(s, file)
     words = keywords(s.keyword) if s.keyword is not None else list(detector.labels)
     for word in words:
         if word not in detector.labels:
             raise KwsError(f"keyword={word}: {file} does not know it; allowed are {', '.join(detector.labels)}")
-    limits = dict(zip(detector.labels, detector.thresholds, strict=True))
     given = [key for key in ("positive", "events", "negative") if getattr(s, key) is not None]
     if given and len(given) < 3:
         raise KwsError(f"{given[0]}=...: allowed only together with positive, events and negative")
     if given and s.data.root:
         raise KwsError("data.root: allowed are either streams (positive, events, negative) or data.root, not both")
+    limits = dict(zip(detector.labels, detector.thresholds, strict=True))
+    hear = engine(s, file)
     if given:
-        heard = on_streams(s, detector, words, console)
-        return Evaluated(file.name, "on the given streams", heard, limits, {})
+        if s.threshold.at_fa_per_hour is not None:
+            raise KwsError(
+                f"threshold.at_fa_per_hour={s.threshold.at_fa_per_hour:g}: allowed only with data.root: a threshold is "
+                "placed on validation recordings, never on the streams that measure it"
+            )
+        streams = on_files(s, words)
+        takes = streams.takes
+        with listening(console, "Listening", seconds(takes)) as tell:
+            heard, bad = evaluate_files(
+                detector, words, streams, takes, s.stream.chunk_s, s.data.max_bad_share, tell, hear
+            )
+        for one in bad:
+            console.warn(f"{one.name}: left out: {one.reason}")
+        if bad:
+            console.warn(f"{len(bad)} of {len(streams.negatives)} negative recordings do not decode and are left out")
+        return Evaluated(name, file, "on the given streams", heard, limits, {}, takes, detector.sample_rate)
     if s.data.root:
-        heard, calibrations = on_recordings(s, detector, words, console)
-        limits |= {k: c.threshold for k, c in calibrations.items()}
-        title = "on the test part, thresholds from the validation part"
-        return Evaluated(file.name, title, heard, limits, calibrations)
+        return on_recordings(s, detector, file, name, words, limits, hear, console)
     raise KwsError("positive, events and negative, or data.root, must be given: what to evaluate on")
 
 
-def paired(
-    s: EvaluateConfig, every: Sequence[Evaluated], files: Sequence[Path], console: Console
-) -> list[dict[str, Any]]:
+def opened(s: EvaluateConfig, file: Path) -> Any:
+    """The detector of a file, with another smoothing if that is asked for."""
+    if s.smooth_s is None and s.smooth_k is None:
+        return open_detector(file)
+    try:
+        model = checkpoint.read_model(file)
+    except KwsError as error:
+        raise KwsError(f"smooth_s, smooth_k: allowed only for a checkpoint ({error})") from None
+    return build.resmoothed(model, s.smooth_s, s.smooth_k)
+
+
+def engine(s: EvaluateConfig, file: Path) -> Hear:
+    """Who hears: the cores of this machine, or a cluster."""
+    if s.engine is Engine.local:
+        return listen.hear_all
+    from kws.cluster import hear_on_ray
+
+    return hear_on_ray(lambda: opened(s, file.absolute()))
+
+
+def on_files(s: EvaluateConfig, words: list[str]) -> Given:
+    """The files that were given, and when each keyword is said in them."""
+    positives, events = paths(s.positive, "positive"), paths(s.events, "events")
+    if len(positives) != len(events):
+        raise KwsError(
+            f"events={s.events}: {len(events)} files; allowed is one for each of {len(positives)} in positive"
+        )
+    collar = None if s.collar_s is None else (s.collar_s[0], s.collar_s[1])
+    marks = []
+    for file in events:
+        alone = len(words) == 1 and len(events) == 1
+        marks.append({word: read_annotations(file, word, collar, needed=alone) for word in words})
+        same = [word for word in words[1:] if marks[-1][word] and marks[-1][word] == marks[-1][words[0]]]
+        if same:
+            raise KwsError(f"keyword={words}: {file} has no labels; allowed is one keyword, or labels that tell which")
+    if not any(found for each in marks for found in each.values()):
+        raise KwsError(f"events={s.events}: none of {', '.join(words)} is said there")
+    negatives = [file for place in paths(s.negative, "negative") for file in sound_files(place, "negative")]
+    return Given(list(zip(positives, marks, strict=True)), negatives)
+
+
+def on_recordings(
+    s: EvaluateConfig,
+    detector: Any,
+    file: Path,
+    name: str,
+    words: list[str],
+    limits: dict[str, float],
+    hear: Hear,
+    console: Console,
+) -> Evaluated:
+    """The test part for the figures, and the validation part for the thresholds if they are to be placed anew."""
+    s.data.sample_rate = detector.sample_rate
+    store = build.store(s.data, console, build.recordings(s.data))
+    rate_per_hour, passes = s.threshold.at_fa_per_hour, s.threshold.passes
+    needed = [Part.TEST] if rate_per_hour is None else [Part.VALIDATION, Part.TEST]
+    chosen = select(store.entries, words, s.data.noise_label, 0.0, needed)
+    levels, chunk_s, longest_s = build.levels(s.stream), s.stream.chunk_s, s.stream.max_keyword_s
+    calibrations: dict[str, Calibration] = {}
+    on = "on the test part"
+    if rate_per_hour is not None:
+        if s.threshold.unsupported is Unsupported.refuse:
+            demand_hours(negative_hours(store, chosen, Part.VALIDATION, levels), rate_per_hour)
+        takes = part_takes(store, chosen, Part.VALIDATION, levels, passes)
+        with listening(console, "Calibrating", seconds(takes)) as tell:
+            found = evaluate_part(detector, store, chosen, Part.VALIDATION, takes, chunk_s, longest_s, tell, hear)
+        calibrations = {
+            k: results.calibrated(h, rate_per_hour, s.stream.refractory_s, passes) for k, h in found.items()
+        }
+        limits |= {k: c.threshold for k, c in calibrations.items()}
+        on += ", thresholds from the validation part"
+    takes = part_takes(store, chosen, Part.TEST, levels, 1)
+    with listening(console, "Testing", seconds(takes)) as tell:
+        heard = evaluate_part(detector, store, chosen, Part.TEST, takes, chunk_s, longest_s, tell, hear)
+    return Evaluated(name, file, on, heard, limits, calibrations, takes, detector.sample_rate)
+
+
+def judged(one: Evaluated, word: str, every: Sequence[Evaluated]) -> Judged:
+    """A detector on one keyword, with the others on the same streams beside it, for pictures."""
+    cut = cutter(one.takes, one.sample_rate)
+
+    def of(each: Evaluated, others: list[Judged]) -> Judged:
+        return Judged(
+            each.name or "detector", word, each.heard[word], each.thresholds[word], cut, each.sample_rate, others
+        )
+
+    return of(one, [of(each, []) for each in every if each is not one and word in each.heard])
+
+
+def compared(
+    s: EvaluateConfig, every: Sequence[Evaluated], console: Console
+) -> tuple[list[dict[str, Any]], list[Table]]:
     """Say how two detectors differ on the same streams, and how likely chance alone would make them differ so."""
     first, second = every
-    for letter, file in zip("ab", files, strict=True):
-        console.say(f"{letter}  {file}")
-    found = []
+    for one in every:
+        console.say(f"{one.name}  {one.file}")
+    found, tables = [], []
     for word in [word for word in first.heard if word in second.heard]:
         a, b = first.heard[word], second.heard[word]
         own = (first.thresholds[word], second.thresholds[word])
-        pairs = compare(a, b, own, results.RATES, s.stream.refractory_s)
-        console.table(f"{word}: {len(a.spans)} events, {a.negative.hours:.2f} h", HEADER, table(pairs))
+        pairs = compare.compare(a, b, own, RATES, s.stream.refractory_s)
+        title = f"{word}, a against b: {len(a.spans)} events, {a.negative.hours:.2f} h"
+        tables.append(Table(title, compare.HEADER, compare.table(pairs)))
+        console.table(title, compare.HEADER, tables[-1].rows)
         found += [{"keyword": word, **asdict(pair)} for pair in pairs]
     if not found:
         raise KwsError(f"compare={s.compare}: they have no keyword in common")
     console.say("p: how often two equal detectors differ so by chance alone (McNemar for misses, Poisson for alarms)")
-    return found
+    return found, tables
 
 
-def on_streams(s: EvaluateConfig, detector: Any, words: list[str], console: Console) -> dict[str, Heard]:
-    """The one keyword of the positive stream, and the negative streams one after another."""
-    if len(words) != 1:
-        raise KwsError(f"keyword={words}: a positive stream holds one keyword; allowed is one of them")
-    assert s.positive is not None
-    assert s.events is not None
-    collar = None if s.collar_s is None else (s.collar_s[0], s.collar_s[1])
-    spans = read_annotations(Path(s.events), words[0], collar)
-    files = [Path(s.positive), *paths(s.negative, "negative")]
-    tracks = []
-    with console.progress("Listening", len(files)) as tick:
-        for number, file in enumerate(files):
-            pcm = to_int16(load(file, detector.sample_rate))
-            tracks.append(stream.track(detector, pcm, detector.sample_rate, s.stream.chunk_s)[words[0]])
-            tick(number + 1)
-    return {words[0]: Heard(tracks[0], spans, join(tracks[1:]))}
-
-
-def on_recordings(
-    s: EvaluateConfig, detector: Any, words: list[str], console: Console
-) -> tuple[dict[str, Heard], dict[str, Calibration]]:
-    """Streams of the validation part for the thresholds, of the test part for the figures."""
-    s.data.sample_rate = detector.sample_rate
-    store = build.store(s.data, console, build.recordings(s.data))
-    chosen = select(store.entries, words, s.data.noise_label, 0.0)
-    levels, chunk_s, passes = build.levels(s.stream), s.stream.chunk_s, s.threshold.passes
-    with console.progress("Calibrating", len(words) + passes) as tick:
-        found = evaluate_part(detector, store, chosen, Part.VALIDATION, levels, passes, chunk_s, tick)
-    calibrations = {
-        k: calibrate(h.negative, h.positive, h.spans, s.threshold.at_fa_per_hour, s.stream.refractory_s, passes)
-        for k, h in found.items()
-    }
-    if not chosen.speech[Part.TEST]:
-        raise KwsError(f"data.root={s.data.root}: no negative recording in the test part")
-    with console.progress("Testing", len(words) + 1) as tick:
-        heard = evaluate_part(detector, store, chosen, Part.TEST, levels, 1, chunk_s, tick)
-    return dict(heard), calibrations
+def as_plain(confused: Mapping[str, Sequence[Confused]]) -> list[dict[str, Any]]:
+    """Confusions as plain values, with the detector's name."""
+    return [{"arm": name, **asdict(row)} for name, rows in confused.items() for row in rows]
 
 
 main = verb("evaluate", run)

@@ -1,17 +1,22 @@
 """Streams made of a part's recordings, and what a detector does on them."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kws import stream
-from kws.compose import Stream, compose, spans
-from kws.detect import Track, join
+from kws import listen
+from kws.audio import keyword_bounds, to_float
+from kws.compose import Piece, Stream, answer_spans, compose
+from kws.detect import Span, join, offsets
+from kws.heard import Hear, Heard, Passage, Tell, whole
+from kws.listen import Take
 from kws.manifest import Part
 from kws.seeding import numpy_generator
 from kws.selection import Selection
 from kws.store import Store
+from kws.stream import Listener
 
 
 @dataclass(frozen=True)
@@ -22,15 +27,6 @@ class Levels:
     noise_db: tuple[float, float]
     gap_s: float
     negative_gap_s: float
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What a detector made of one keyword's streams."""
-
-    positive: Track
-    spans: list[tuple[float, float]]
-    negative: Track
 
 
 def positive_stream(
@@ -52,6 +48,15 @@ def negative_stream(store: Store, chosen: Selection, part: Part, levels: Levels,
     return _stream(store, chosen, part, chosen.speech[part], rng, levels, levels.negative_gap_s)
 
 
+def negative_hours(store: Store, chosen: Selection, part: Part, levels: Levels) -> float:
+    """How long the stream of the negatives of a part is."""
+    return _length_s(store, chosen.speech[part], levels.negative_gap_s) / 3600
+
+
+def _length_s(store: Store, said: Sequence[int], gap_s: float) -> float:
+    return sum(store.entries[i].n_samples / store.sample_rate + gap_s for i in said)
+
+
 def _stream(
     store: Store,
     chosen: Selection,
@@ -68,44 +73,82 @@ def _stream(
     return replace(made, pieces=[replace(piece, index=order[piece.index]) for piece in made.pieces])
 
 
+def part_takes(store: Store, chosen: Selection, part: Part, levels: Levels, passes: int) -> list[Take]:
+    """A stream of each keyword that has recordings in a part, then its negatives `passes` times; made when heard.
+
+    The streams depend on the recordings alone, not on a run's seed: two models are heard on the same ones.
+    """
+    takes = []
+    for column, said in enumerate(chosen.positives[part]):
+        if said:
+
+            def positive(column: int = column) -> Stream:
+                made = positive_stream(store, chosen, part, column, levels)
+                assert made is not None
+                return made
+
+            takes.append(Take(positive, _length_s(store, said, levels.gap_s)))
+    for number in range(passes):
+
+        def negative(number: int = number) -> Stream:
+            return negative_stream(store, chosen, part, levels, number)
+
+        takes.append(Take(negative, _length_s(store, chosen.speech[part], levels.negative_gap_s)))
+    return takes
+
+
 def evaluate_part(
-    detector: stream.Listener,
+    detector: Listener,
     store: Store,
     chosen: Selection,
     part: Part,
-    levels: Levels,
-    passes: int,
+    takes: Sequence[Take],
     chunk_s: float,
-    progress: Callable[[int], None] = lambda _: None,
+    longest_s: float,
+    tell: Tell = lambda _: None,
+    hear: Hear = listen.hear_all,
 ) -> Mapping[str, Heard]:
-    """Run a detector over streams of one part: a stream of each keyword, and the negatives `passes` times.
-
-    The streams depend on the recordings alone, not on the run's seed: two models are heard on the same ones.
+    """Run a detector over the streams of one part.
 
     Args:
         detector: a `Detector` or an exported file.
         store, chosen: the sound and the roles of the recordings.
-        part: which part to hear.
-        levels: of the streams.
-        passes: streams of the negatives, each under other noise; they are not independent of one another.
+        part, takes: which part to hear, and its streams as `part_takes` has them. Several passes of the negatives are
+            not independent of one another.
         chunk_s: a trigger counts from the end of the chunk of this length that brings it.
-        progress: called after each stream with how many are done; there are as many as keywords + passes.
+        longest_s: a keyword lasts no longer than this: to find where it ends in its recording.
+        tell: called with the seconds heard so far.
+        hear: hears takes.
 
     Returns:
         what was heard of each keyword that has recordings in the part.
     """
-    positives = {}
-    for column, keyword in enumerate(chosen.keywords):
-        made = positive_stream(store, chosen, part, column, levels)
-        if made is not None:
-            tracks = stream.track(detector, made.pcm, store.sample_rate, chunk_s)
-            positives[keyword] = (tracks[keyword], spans(made))
-        progress(column + 1)
-    negatives: dict[str, list[Track]] = {keyword: [] for keyword in chosen.keywords}
-    for number in range(passes):
-        made = negative_stream(store, chosen, part, levels, number)
-        tracks = stream.track(detector, made.pcm, store.sample_rate, chunk_s)
-        for keyword in chosen.keywords:  # a detector may know more
-            negatives[keyword].append(tracks[keyword])
-        progress(len(chosen.keywords) + number + 1)
-    return {k: Heard(found, marks, join(negatives[k])) for k, (found, marks) in positives.items()}
+    found = [whole(result) for result in hear(detector, takes, chunk_s, tell)]
+    said = [keyword for keyword, own in zip(chosen.keywords, chosen.positives[part], strict=True) if own]
+    heard = {}
+    for take, keyword in enumerate(said):
+        one = found[take]
+        events = []
+        for piece, span in zip(one.pieces, answer_spans(one.pieces, store.sample_rate), strict=True):
+            end = piece.start + keyword_bounds(to_float(store.audio(piece.index)), store.sample_rate, longest_s)[1]
+            events.append(replace(_passage(store, piece, span, take), spoken_s=end / store.sample_rate))
+        tracks = [result.tracks[keyword] for result in found[len(said) :]]
+        negatives = [
+            _passage(store, piece, _lies(piece, store.sample_rate), len(said) + number, offset)
+            for number, (result, offset) in enumerate(zip(found[len(said) :], offsets(tracks), strict=True))
+            for piece in result.pieces
+        ]
+        others = {k: track for k, track in one.tracks.items() if k != keyword and k in chosen.keywords}
+        heard[keyword] = Heard(one.tracks[keyword], events, join(tracks), negatives, others)
+    return heard
+
+
+def _lies(piece: Piece, rate: int) -> Span:
+    return piece.start / rate, (piece.start + piece.n_samples) / rate
+
+
+def _passage(store: Store, piece: Piece, span: Span, take: int, offset_s: float = 0.0) -> Passage:
+    recording = store.entries[piece.index].recording
+    snr_db = piece.snr_db if math.isfinite(piece.snr_db) else None
+    start, end = span[0] + offset_s, span[1] + offset_s
+    return Passage(start, end, recording.name, recording.speaker, recording.source, snr_db, None, take, offset_s)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from kws import checkpoint
+from kws import build, checkpoint
 from kws.cli import verb
 from kws.config import settings
 from kws.console import Console
@@ -23,10 +23,14 @@ def run(cfg: DictConfig) -> None:
     model = checkpoint.read_model(Path(s.checkpoint))
     if s.thresholds is None and "calibration" not in model.facts:
         raise KwsError(f"thresholds=... must be given: {s.checkpoint} was never calibrated")
+    smoothing = {key: value for key in ("smooth_s", "smooth_k") if (value := getattr(s, key)) is not None}
+    if smoothing and s.thresholds is None:
+        raise KwsError(f"thresholds=... must be given: those of {s.checkpoint} were not calibrated with this smoothing")
+    detector = build.resmoothed(model, s.smooth_s, s.smooth_k)
     if s.thresholds is not None:
-        model.detector.thresholds = thresholds(s.thresholds, len(model.recipe.labels))
-    export(model.detector, out, model.facts | {"checkpoint": model.hash})
-    pairs = zip(model.detector.labels, model.detector.thresholds, strict=True)
+        detector.thresholds = thresholds(s.thresholds, len(model.recipe.labels))
+    export(detector, out, model.facts | {"checkpoint": model.hash} | smoothing)
+    pairs = zip(detector.labels, detector.thresholds, strict=True)
     Console().say(f"{out}: " + ", ".join(f"{k} at {t:.4f}" for k, t in pairs))
 
 

@@ -67,14 +67,13 @@ class LogMel(nn.Module):
         mels = torch.log(power @ self.banks + self.floor)
         return (mels.transpose(1, 2) + self.shift) / self.scale
 
+    def clips(self, pcm: Tensor, multiple: int) -> Tensor:
+        """Features of clips as the detector hears them from silence.
 
-def clip_features(front_end: LogMel, pcm: Tensor, multiple: int) -> Tensor:
-    """Features of clips as the detector hears them from silence.
-
-    Shape: pcm [B, T], T a multiple of `multiple` samples; returns [B, M, T / hop].
-    """
-    usable = pcm.shape[1] // multiple * multiple
-    padded = torch.nn.functional.pad(pcm[:, :usable], (front_end.context_n, 0))
-    # A few clips at a time stay in a CPU's cache: three times as fast as the whole batch at once.
-    at_once = 4 if pcm.device.type == "cpu" else len(pcm)
-    return torch.cat([front_end(some) for some in torch.split(padded, at_once)])
+        Shape: pcm [B, T], of which whole multiples of `multiple` samples are used; returns [B, M, T / hop].
+        """
+        usable = pcm.shape[1] // multiple * multiple
+        padded = torch.nn.functional.pad(pcm[:, :usable], (self.context_n, 0))
+        # A few clips at a time stay in a CPU's cache: three times as fast as the whole batch at once.
+        at_once = 4 if pcm.device.type == "cpu" else pcm.shape[0]
+        return torch.cat([self.forward(some) for some in torch.split(padded, at_once)])

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kws.smoothing import smoothed
+
 
 def max_pooling_loss(
     logits: Tensor,
@@ -13,25 +15,27 @@ def max_pooling_loss(
     early_n: int,
     late_n: int,
     smooth_n: int = 1,
+    smooth_k: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Max-pooling loss over time (Sun et al., 2016; Hou et al., 2020).
 
     A keyword must be scored somewhere from `early_n` rows before its end to `late_n` rows after; its column must stay
     low before the keyword begins, and everywhere in a clip that does not hold it. Only the highest row of each span is
-    judged, after the moving average that the detector will apply (here on logits).
+    judged, after the smoothing that the detector will apply (here on logits).
 
     Args:
         logits: raw scores.
         target: 1 where the clip holds the keyword, else 0.
         start, end: first and last row of the keyword in a clip that holds one.
         early_n, late_n: rows, at least 0.
-        smooth_n: rows averaged.
+        smooth_n, smooth_k: the smoothing, as in `Detector`.
 
     Shape: logits [B, K, N], target [B, K], start and end [B]; returns the loss of each clip and column [B, K], and the
         highest logit of each clip outside its keyword [B, K].
     """
     if smooth_n > 1:
-        logits = F.avg_pool1d(F.pad(logits, (smooth_n - 1, 0), mode="replicate"), smooth_n, 1)
+        before = F.pad(logits, (smooth_n - 1, 0), mode="replicate")
+        logits = smoothed(before.transpose(1, 2), smooth_n, smooth_k).transpose(1, 2)
     row = torch.arange(logits.shape[2], device=logits.device)
     low = torch.finfo(logits.dtype).min
     at_end = (row >= (end - early_n)[:, None]) & (row <= (end + late_n)[:, None])

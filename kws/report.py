@@ -1,31 +1,20 @@
-"""The report: one HTML page that stands alone, with facts, tables and misses drawn against false alarms."""
+"""The report: one HTML page that stands alone, with the curve, tables, and what went wrong to look at and to hear."""
 
-import base64
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
-from kws.audio import replacing
-from kws.detect import OperatingPoint, Span, Track, at_threshold, fires, threshold_for
+from kws.audio import flac, replacing
+from kws.det import COLOURS, Arm, plot
+from kws.examples import Example, draw
+from kws.html import encoded, head, image, player
 from kws.metrics import rate_text
-
-_COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#56b4e9",
-    "#e69f00",
-    "#000000",
-)  # Okabe and Ito, 2008
+from kws.operating import OperatingPoint
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 0.5rem 0 2rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.9rem 0.25rem 0; }
 th, td { border-bottom: 1px solid #ddd; }
@@ -33,7 +22,11 @@ td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 img { max-width: 100%; }
 li { list-style: none; }
 li span { display: inline-block; width: 1.6rem; height: 0.25rem; margin: 0 0.6rem 0.25rem 0; }
-"""
+figure { margin: 0 0 1.5rem; }
+figcaption { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+audio { width: 100%; height: 2.5rem; }
+.columns { display: grid; grid-template-columns: repeat(2, 1fr); gap: 0 1.5rem; }
+""" + "".join(f".c{i} {{ background: {colour}; }}\n" for i, colour in enumerate(COLOURS))
 
 
 @dataclass(frozen=True)
@@ -46,11 +39,20 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One arm of the plot: a line through its points; those with a wanted rate get a marker and intervals."""
+class Column:
+    """Examples that stand below one another: of one detector, with how many there are in all."""
 
-    name: str
-    points: Sequence[OperatingPoint]
+    title: str
+    examples: Sequence[Example]
+    all_n: int
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Examples of one kind, a column a detector."""
+
+    title: str
+    columns: Sequence[Column] = field(default_factory=list)
 
 
 def points_table(arms: Mapping[str, Sequence[OperatingPoint]], title: str = "Operating points") -> Table:
@@ -76,49 +78,31 @@ def _cells(same: Sequence[OperatingPoint]) -> tuple[str, str, str, str]:
     if p.wanted_fa_per_hour is not None:
         ends = dict.fromkeys((p.wanted_fa_per_hour, same[-1].wanted_fa_per_hour))
         wanted = "-".join(f"{rate:g}" for rate in ends) + "/h"
-    missed = f"{p.misses}/{p.events} = {p.miss_rate:.1%}".replace("%", " %")
-    alarms = f"{p.false_alarms} in {p.hours:.2f} h = {rate_text(p.fa_per_hour)}/h"
     return (
         wanted,
-        f"{missed} [{100 * p.miss_low:.1f}, {100 * p.miss_high:.1f}]",
-        f"{alarms} [{rate_text(p.fa_low)}, {rate_text(p.fa_high)}]",
+        share_text(p.misses, p.events, p.miss_low, p.miss_high),
+        alarms_text(p.false_alarms, p.hours, p.fa_low, p.fa_high),
         f"{p.threshold:.4f}",
     )
 
 
-def curve(
-    positive: Track,
-    spans: Sequence[Span],
-    negative: Track,
-    n: int = 60,
-    max_fa_per_hour: float = 20.0,
-    refractory_s: float = 1.0,
-) -> list[OperatingPoint]:
-    """The best point at each number of false alarms, from none up to a rate, thinned to about `n` for a plot.
+def share_text(k: int, n: int, low: float, high: float) -> str:
+    """A share with its count and interval: 6/64 = 9.4 % [4.4, 19.0]."""
+    return f"{k}/{n} = {100 * k / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
-    Args:
-        positive: track of a stream in which the keyword is said.
-        spans: (start, end) in seconds of each event of `positive`; at least one.
-        negative: track of a stream without it.
-        n: most points, spread evenly over the logarithm of the count; at least 2.
-        max_fa_per_hour: where the curve ends.
-        refractory_s: seconds of silence after each firing.
-    """
-    lowest = threshold_for(negative, max_fa_per_hour, refractory_s)
-    # Rows below the lowest threshold never fire: without them each of the n searches is short.
-    high = negative.scores >= np.float64(lowest)
-    if not high.any():
-        return [at_threshold(positive, spans, negative, lowest, refractory_s)]
-    top = replace(negative, times=negative.times[high], scores=negative.scores[high])
-    most = len(fires(top.times, top.scores, lowest, refractory_s))
-    counts = np.unique(np.append(0, np.rint(np.geomspace(1, most, max(n - 1, 1)))))
-    # Half an alarm more than the count, lest rounding of the rate lose the last one.
-    wanted = [max(lowest, threshold_for(top, (k + 0.5) / top.hours, refractory_s)) for k in counts]
-    return [at_threshold(positive, spans, top, t, refractory_s) for t in sorted(set(wanted), reverse=True)]
+
+def alarms_text(k: int, hours: float, low: float, high: float) -> str:
+    """A rate with its count, hours and interval: 1 in 0.72 h = 1.4/h [0.04, 7.7]."""
+    return f"{k} in {hours:.2f} h = {rate_text(k / hours)}/h [{rate_text(low)}, {rate_text(high)}]"
 
 
 def write_report(
-    path: Path, title: str, facts: Mapping[str, str], tables: Sequence[Table], curves: Sequence[Curve]
+    path: Path,
+    title: str,
+    facts: Mapping[str, str],
+    tables: Sequence[Table],
+    arms: Sequence[Arm],
+    galleries: Sequence[Gallery] = (),
 ) -> None:
     """Write the page: no file beside it, no script, nothing fetched; every name stays text.
 
@@ -127,28 +111,52 @@ def write_report(
         title: heading.
         facts: what was run on what: command, commit, data, seeds.
         tables: in this order.
-        curves: drawn in one plot; none, no plot.
+        arms: drawn in one plot; none, no plot.
+        galleries: in this order.
     """
-    body = [f"<h1>{escape(title)}</h1>"]
-    if facts:
-        body.append(_table(Table("", (), [(k, v) for k, v in facts.items()])))
-    if any(c.points for c in curves):
-        image = base64.b64encode(plot(curves)).decode()
-        alt = "Misses against false alarms per hour"
-        body.append(f'<h2>{alt}</h2><img alt="{alt}" src="data:image/png;base64,{image}"><ul>')
-        # The names stand here, not in the picture: its font lacks most scripts and it reads $ as mathematics.
-        body += [
-            f'<li><span style="background:{_colour(i)}"></span>{escape(c.name)}</li>' for i, c in enumerate(curves)
-        ]
-        body.append("</ul>")
-    body += [_table(t) for t in tables]
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
     with replacing(path) as file:
-        # A file name that is no UTF-8 reaches Python as lone surrogates; they become question marks.
-        file.write(page.encode(errors="replace"))
+
+        def write(text: str) -> None:
+            file.write(encoded(text))
+
+        write(head(title, _STYLE))
+        if facts:
+            write(_table(Table("", (), [(k, v) for k, v in facts.items()])))
+        if arms:
+            alt = "Misses against false alarms per hour"
+            write(f"<h2>{alt}</h2>{image(plot(arms), alt)}<ul>")
+            # The names stand here, not in the picture: its font lacks most scripts and it reads $ as mathematics.
+            write(f"{''.join(_legend(i, arm.name) for i, arm in enumerate(arms))}</ul>")
+        for table in tables:
+            write(_table(table))
+        for gallery in galleries:
+            _gallery(gallery, write)
+        write("</body></html>\n")
+
+
+def _gallery(gallery: Gallery, write: Callable[[str], None]) -> None:
+    write(f"<h2>{escape(gallery.title)}</h2>")
+    names = sorted({name for column in gallery.columns for example in column.examples for name in example.lines})
+    if len(names) > 1:
+        write(f"<ul>{''.join(_legend(i, name) for i, name in enumerate(names))}</ul>")
+    write('<div class="columns">')
+    for column in gallery.columns:
+        shown = len(column.examples)
+        left = f"; the {shown} that are furthest from right" if column.all_n > shown else ""
+        write(f"<section><h3>{escape(column.title)}: {column.all_n}{left}</h3>")
+        for example in column.examples:
+            drawn = draw(example, {name: i for i, name in enumerate(names)})
+            write(
+                f"<figure>{image(drawn, f'scores and spectrogram of this {example.kind}')}"
+                f"{player(flac(example.pcm, example.sample_rate))}"
+                f"<figcaption>{escape(example.what)}; highest score {example.score:.3f}</figcaption></figure>\n"
+            )
+        write("</section>")
+    write("</div>")
+
+
+def _legend(i: int, name: str) -> str:
+    return f'<li><span class="c{i % len(COLOURS)}"></span>{escape(name)}</li>'
 
 
 def _table(table: Table) -> str:
@@ -159,36 +167,3 @@ def _table(table: Table) -> str:
     rows += [row(cells, "td") for cells in table.rows]
     heading = f"<h2>{escape(table.title)}</h2>" if table.title else ""
     return f"{heading}<table>{''.join(rows)}</table>"
-
-
-def plot(curves: Sequence[Curve]) -> bytes:
-    """PNG of misses against false alarms per hour, one colour an arm; no alarm is drawn as half an alarm."""
-    from matplotlib.figure import Figure  # slow to import, and only the report draws
-
-    figure = Figure(figsize=(9, 5.5), dpi=110, layout="constrained")
-    axes = figure.subplots()
-    for i, arm in enumerate(curves):
-        points = sorted(arm.points, key=lambda p: -p.threshold)
-        axes.step([_x(p) for p in points], [100 * p.miss_rate for p in points], where="post", color=_colour(i))
-        for p in (p for p in points if p.wanted_fa_per_hour is not None):
-            x, y = _x(p), 100 * p.miss_rate
-            axes.plot(x, y, "o", color=_colour(i))
-            axes.vlines(x, 100 * p.miss_low, 100 * p.miss_high, color=_colour(i), alpha=0.35)
-            axes.hlines(y, max(p.fa_low, x / 10), p.fa_high, color=_colour(i), alpha=0.35)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("false alarms per hour (none: drawn at half an alarm; bars: 95 %)")
-    axes.set_ylabel("misses, %")
-    axes.grid(alpha=0.3)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return png.getvalue()
-
-
-def _x(p: OperatingPoint) -> float:
-    return max(p.fa_per_hour, 0.5 / p.hours)
-
-
-def _colour(i: int) -> str:
-    return _COLOURS[i % len(_COLOURS)]

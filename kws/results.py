@@ -3,31 +3,50 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 from kws.audio import replacing
+from kws.breakdown import Alarmed, Confused, Latency, Missed, alarmed_by, found_at, latency, missed_by
 from kws.console import Console
-from kws.detect import Calibration, OperatingPoint, at_threshold, operating_points
-from kws.evaluation import Heard
+from kws.det import Arm
+from kws.heard import Heard
 from kws.metrics import evidence
-from kws.report import Curve, Table, curve, points_table, write_report
+from kws.operating import (
+    RATES,
+    Calibration,
+    Curve,
+    OperatingPoint,
+    at_threshold,
+    calibrate,
+    curve,
+    operating_points,
+)
+from kws.report import Gallery, Table, alarms_text, points_table, share_text, write_report
+from kws.sweep import sweep
 
-RATES = (0.0, 0.1, 0.5, 1.0, 2.0)
 SHOWN = 0.1  # false alarms an hour that people ask for: how long a stream would show it is said
+WORST = 5  # groups shown in the terminal
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One keyword of one detector: the operating points of a sweep, the one at its own threshold, the whole curve."""
+    """One keyword of one detector: points at fixed rates, the one at its own threshold, the whole curve, and why.
+
+    What is missed by whom, where the alarms come from and how late triggers are is told at its own threshold.
+    """
 
     arm: str  # such as "with replay"; empty where there is one alone
     keyword: str
     points: list[OperatingPoint]
     own: OperatingPoint
-    curve: list[OperatingPoint]
+    curve: Curve
     calibration: Calibration | None = None
+    latency: Latency | None = None
+    missed: list[Missed] = field(default_factory=list)
+    alarmed: list[Alarmed] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -44,16 +63,34 @@ def judge(
 ) -> list[Outcome]:
     """Count misses and false alarms of each keyword, at fixed rates and at its own threshold."""
     return [
-        Outcome(
-            arm,
-            keyword,
-            operating_points(h.positive, h.spans, h.negative, RATES, refractory_s),
-            at_threshold(h.positive, h.spans, h.negative, thresholds[keyword], refractory_s),
-            curve(h.positive, h.spans, h.negative, refractory_s=refractory_s),
-            (calibrations or {}).get(keyword),
-        )
+        judged(arm, keyword, h, thresholds[keyword], refractory_s, (calibrations or {}).get(keyword))
         for keyword, h in heard.items()
     ]
+
+
+def judged(
+    arm: str, keyword: str, heard: Heard, threshold: float, refractory_s: float, calibration: Calibration | None
+) -> Outcome:
+    """The outcome of one keyword."""
+    positive, negative = sweep(heard.positive, refractory_s, heard.spans), sweep(heard.negative, refractory_s)
+    answered, alarms = found_at(heard, threshold, refractory_s)
+    return Outcome(
+        arm,
+        keyword,
+        operating_points(positive, negative, RATES),
+        at_threshold(positive, negative, threshold),
+        curve(positive, negative),
+        calibration,
+        latency(heard, answered),
+        missed_by(heard, answered),
+        alarmed_by(heard, alarms),
+    )
+
+
+def calibrated(heard: Heard, rate_per_hour: float, refractory_s: float, passes: int) -> Calibration:
+    """The threshold for a wanted rate, on what was heard of the validation part."""
+    negative, positive = sweep(heard.negative, refractory_s), sweep(heard.positive, refractory_s, heard.spans)
+    return calibrate(negative, positive, rate_per_hour, passes)
 
 
 def table(outcomes: Sequence[Outcome], title: str) -> Table:
@@ -70,6 +107,57 @@ def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
     for o in outcomes:
         if o.calibration is not None:
             console.say(f"{o.name}: threshold {o.calibration.threshold:.4f} from validation: {o.calibration.note}")
+        if o.latency is not None:
+            console.say(f"{o.name}: {latency_text(o.latency)}")
+
+
+def group_tables(outcome: Outcome) -> list[Table]:
+    """Misses and false alarms of one keyword by source, speaker, SNR and recording, the worst first."""
+    missed = [
+        (row.by, row.value or "-", share_text(row.misses, row.events, row.miss_low, row.miss_high))
+        for row in outcome.missed
+    ]
+    alarmed = [
+        (row.by, row.value or "-", alarms_text(row.false_alarms, row.hours, row.fa_low, row.fa_high))
+        for row in outcome.alarmed
+    ]
+    made = []
+    for what, rows in (("misses", missed), ("false alarms", alarmed)):
+        worst = [row for _, same in groupby(rows, key=lambda row: row[0]) for row in islice(same, WORST)]
+        if worst:
+            made.append(
+                Table(f"{outcome.name}: {what} as set, worst {WORST} of each", ("by", "", f"{what} [95 %]"), worst)
+            )
+    return made
+
+
+def show_groups(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """Where misses and false alarms come from, in the terminal."""
+    for outcome in outcomes:
+        for made in group_tables(outcome):
+            console.table(made.title, made.header, made.rows)
+
+
+def show_confusion(console: Console, confused: Mapping[str, Sequence[Confused]]) -> list[Table]:
+    """Which keyword is taken for which, in the terminal; the tables. One keyword alone has none."""
+    made = []
+    for name, found in confused.items():
+        rows = [(row.said, row.fired, share_text(row.times, row.events, row.low, row.high)) for row in found]
+        if rows:
+            of = f" ({name})" if name else ""
+            made.append(
+                Table(f"Confusion between keywords, as set{of}", ("said", "fired", "of the times [95 %]"), rows)
+            )
+            console.table(made[-1].title, made[-1].header, rows)
+    return made
+
+
+def latency_text(late: Latency) -> str:
+    """How late triggers come, in words."""
+    return (
+        f"triggers come {late.median_s:.2f} s after the keyword's end (median of {late.events}), "
+        f"95 % of them within {late.p95_s:.2f} s"
+    )
 
 
 def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -81,6 +169,10 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "at_fa_per_hour": {str(p.wanted_fa_per_hour): asdict(p) for p in o.points},
             "as_calibrated": asdict(o.own),
             "calibration": asdict(o.calibration) if o.calibration else None,
+            "latency": asdict(o.latency) if o.latency else None,
+            "missed_by": [asdict(row) for row in o.missed],
+            "alarmed_by": [asdict(row) for row in o.alarmed],
+            "curve": {name: getattr(o.curve, name).tolist() for name in ("thresholds", "false_alarms", "misses")},
         }
         for o in outcomes
     ]
@@ -102,8 +194,31 @@ def finite(value: Any) -> Any:
     return [finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def write_page(path: Path, title: str, facts: Mapping[str, str], outcomes: Sequence[Outcome]) -> None:
-    """The report as one HTML page."""
+def arms(outcomes: Sequence[Outcome]) -> list[Arm]:
+    """The lines of the DET plot."""
+    return [Arm(o.name, o.curve, o.points) for o in outcomes]
+
+
+def write_page(
+    path: Path,
+    title: str,
+    facts: Mapping[str, str],
+    outcomes: Sequence[Outcome],
+    tables: Sequence[Table] = (),
+    galleries: Sequence[Gallery] = (),
+) -> None:
+    """The report as one HTML page.
+
+    Args:
+        path: where to; its folder is made.
+        title, facts, galleries: as for `report.write_report`.
+        outcomes: drawn, and in tables.
+        tables: after the operating points.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    curves = [Curve(o.name, [*o.curve, *o.points]) for o in outcomes]
-    write_report(path, title, facts, [table(outcomes, "Operating points")], curves)
+    late = [(o.name, latency_text(o.latency)) for o in outcomes if o.latency]
+    known = [(o.name, evidence(o.own.false_alarms, o.own.hours, SHOWN)) for o in outcomes]
+    own = [table(outcomes, "Operating points"), Table("What the hours show", (), known)]
+    own += [Table("Latency", (), late)] if late else []
+    groups = [made for o in outcomes for made in group_tables(o)]
+    write_report(path, title, facts, [*own, *tables, *groups], arms(outcomes), galleries)

@@ -33,6 +33,20 @@ class Schedule(enum.Enum):
     adaptive = "adaptive"
 
 
+class Unsupported(enum.Enum):
+    """What becomes of a wanted rate that the validation hours are too few for."""
+
+    refuse = "refuse"
+    guess = "guess"
+
+
+class Engine(enum.Enum):
+    """Where recordings are heard."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Draw(enum.Enum):
     """How clips of the buffer are drawn that were drawn before."""
 
@@ -99,6 +113,7 @@ class ModelConfig:
     dilations: list[int]
     stride: int
     smooth_s: float
+    smooth_k: int
 
 
 @dataclass
@@ -203,7 +218,8 @@ class MiningConfig:
 
 @dataclass
 class ThresholdConfig:
-    at_fa_per_hour: float
+    at_fa_per_hour: float | None
+    unsupported: Unsupported
     passes: int
 
 
@@ -215,6 +231,7 @@ class StreamConfig:
     negative_gap_s: float
     chunk_s: float
     refractory_s: float
+    max_keyword_s: float
 
 
 @dataclass
@@ -286,12 +303,16 @@ class EvaluateConfig:
     detector: str | None
     compare: Any
     keyword: Any
-    positive: str | None
-    events: str | None
+    positive: Any
+    events: Any
     collar_s: list[float] | None
     negative: Any
+    smooth_s: float | None
+    smooth_k: int | None
+    engine: Engine
     out: str | None
     report: str | None
+    plots: str | None
     threads: int
     data: DataConfig
     threshold: ThresholdConfig
@@ -303,6 +324,8 @@ class ExportConfig:
     checkpoint: str
     out: str
     thresholds: Any
+    smooth_s: float | None
+    smooth_k: int | None
     force: bool
 
 

@@ -31,7 +31,13 @@ def in_pool(recording: Recording, share: float) -> bool:
     return seed_of(0, "pool", recording.speaker or recording.name) % 10000 < share * 10000
 
 
-def select(entries: Sequence[Entry], keywords: Sequence[str], noise_label: str, pool_share: float) -> Selection:
+def select(
+    entries: Sequence[Entry],
+    keywords: Sequence[str],
+    noise_label: str,
+    pool_share: float,
+    needed: Sequence[Part] = (Part.TRAIN, Part.VALIDATION),
+) -> Selection:
     """Give each recording its role.
 
     Args:
@@ -39,9 +45,10 @@ def select(entries: Sequence[Entry], keywords: Sequence[str], noise_label: str, 
         keywords: labels that are positives, in the order of the score columns.
         noise_label: label of background noise.
         pool_share: share of the train negatives that is only mined, 0 to 0.9.
+        needed: parts that must hold each keyword and negatives.
 
     Raises:
-        KwsError: a keyword has no recording in the train or validation part, or no negatives to train or calibrate on.
+        KwsError: a keyword has no recording, or there are no negatives, in one of those parts.
     """
     chosen = Selection(list(keywords))
     for part in Part:
@@ -63,12 +70,12 @@ def select(entries: Sequence[Entry], keywords: Sequence[str], noise_label: str, 
             chosen.speech[part].append(index)
     labels = sorted({e.recording.label for e in entries})
     for column, keyword in enumerate(keywords):
-        for part in (Part.TRAIN, Part.VALIDATION):
+        for part in needed:
             if not chosen.positives[part][column]:
                 raise KwsError(
                     f"keyword={keyword}: no recording of it in the {part} part; labels there are {', '.join(labels)}"
                 )
-    for part in (Part.TRAIN, Part.VALIDATION):
+    for part in needed:
         if not chosen.speech[part]:
             raise KwsError(f"data.root: no negative recording in the {part} part; labels are {', '.join(labels)}")
     return chosen

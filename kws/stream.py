@@ -1,6 +1,6 @@
 """Scores of hours of audio in one pass: the detector itself, fed in large chunks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ class Listener(Protocol):
     """What `Detector` and an exported file have in common."""
 
     labels: list[str]
+    sample_rate: int
     frame_s: float
 
     def reset(self) -> None: ...
@@ -25,9 +26,50 @@ class Listener(Protocol):
     def __call__(self, pcm: Tensor, /) -> Tensor: ...
 
 
-def _piece(pcm: np.ndarray, start: int, n: int) -> Tensor:
-    """Samples of a stream, in memory of torch's: where an array of NumPy's begins may change the last bit of a sum."""
-    return torch.from_numpy(to_float(pcm[start : start + n])).clone()
+class Batched(Listener, Protocol):
+    """A listener that hears several recordings at once; files exported by older versions cannot."""
+
+    def batch(self, pcm: Tensor, /) -> Tensor: ...
+
+
+def _tensor(pcm: np.ndarray) -> Tensor:
+    """Samples in memory of torch's: where an array of NumPy's begins may change the last bit of a sum."""
+    return torch.from_numpy(to_float(pcm)).clone()
+
+
+def follow(
+    detector: Listener, blocks: Iterable[np.ndarray], tell: Callable[[int], None] = lambda _: None
+) -> tuple[np.ndarray, int]:
+    """Every score row of a stream that comes in blocks, from silence, and its samples; no more than a block is held.
+
+    Args:
+        detector: a `Detector` or an exported file; it is reset first.
+        blocks: int16 [n] each; their lengths change the speed, not the scores.
+        tell: called with the samples of each block that was heard.
+
+    Shape: returns float32 [rows, K].
+    """
+    detector.reset()
+    rows, heard_n = [], 0
+    for block in blocks:
+        rows.append(detector(_tensor(block)).cpu())
+        heard_n += len(block)
+        tell(len(block))
+    return torch.cat(rows or [detector(torch.zeros(0))]).numpy(), heard_n
+
+
+def side_by_side(detector: Batched, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Every score row of each of several recordings, each from silence: short ones cost a call together, not one each.
+
+    Shape: sounds int16 [T] each; returns float32 [rows, K] of each.
+    """
+    longest = max(map(len, sounds))
+    padded = torch.zeros(len(sounds), longest)
+    for i, pcm in enumerate(sounds):
+        padded[i, : len(pcm)] = torch.from_numpy(to_float(pcm))
+    rows, block_n = detector.batch(padded).cpu(), round(detector.frame_s * detector.sample_rate)
+    # What comes after a recording's end changes nothing before it.
+    return [rows[i, : len(pcm) // block_n].numpy() for i, pcm in enumerate(sounds)]
 
 
 def scores(detector: Listener, pcm: np.ndarray, sample_rate: int, chunk_s: float = PASS_S) -> np.ndarray:
@@ -41,10 +83,8 @@ def scores(detector: Listener, pcm: np.ndarray, sample_rate: int, chunk_s: float
 
     Shape: returns float32 [rows, K].
     """
-    detector.reset()
     step = max(1, round(chunk_s * sample_rate))
-    rows = [detector(_piece(pcm, i, step)).cpu() for i in range(0, max(1, len(pcm)), step)]
-    return torch.cat(rows).numpy()
+    return follow(detector, (pcm[i : i + step] for i in range(0, len(pcm), step)))[0]
 
 
 def heard(
@@ -64,7 +104,7 @@ def heard(
     step = round(PASS_S * sample_rate)
     found, made = [], []
     for i in range(0, max(1, len(pcm)), step):
-        rows, hidden = detector.hear(_piece(pcm, i, step))
+        rows, hidden = detector.hear(_tensor(pcm[i : i + step]))
         found.append(rows.cpu())
         made.append(of(hidden).cpu())
     return torch.cat(found).numpy(), torch.cat(made).numpy()
@@ -83,7 +123,11 @@ def row_times(rows_n: int, row_samples: int, stream_n: int, sample_rate: int, ch
 
 def track(detector: Listener, pcm: np.ndarray, sample_rate: int, chunk_s: float) -> Mapping[str, Track]:
     """The score track of each keyword over one stream (int16 [T])."""
-    found = scores(detector, pcm, sample_rate)
-    times = row_times(len(found), round(detector.frame_s * sample_rate), len(pcm), sample_rate, chunk_s)
-    length_s = len(pcm) / sample_rate
-    return {k: Track(times, np.ascontiguousarray(found[:, i]), length_s) for i, k in enumerate(detector.labels)}
+    return tracks(detector, scores(detector, pcm, sample_rate), len(pcm), chunk_s)
+
+
+def tracks(detector: Listener, rows: np.ndarray, stream_n: int, chunk_s: float) -> Mapping[str, Track]:
+    """Score rows (float32 [rows, K]) of a stream of so many samples as a track of each keyword."""
+    rate = detector.sample_rate
+    times = row_times(len(rows), round(detector.frame_s * rate), stream_n, rate, chunk_s)
+    return {k: Track(times, np.ascontiguousarray(rows[:, i]), stream_n / rate) for i, k in enumerate(detector.labels)}

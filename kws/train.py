@@ -16,19 +16,22 @@ from kws import __version__, build, checkpoint, results
 from kws.checkpoint import Recipe
 from kws.cli import verb
 from kws.config import keywords, settings
-from kws.console import Console
+from kws.console import Console, listening
 from kws.curves import Curves
-from kws.detect import calibrate, event_peaks
-from kws.evaluation import evaluate_part
+from kws.detect import event_peaks
+from kws.errors import KwsError
+from kws.evaluation import evaluate_part, negative_hours, part_takes
 from kws.exporting import export
 from kws.harvest import Harvest, held_out_sources
 from kws.heldout import HeldOut
+from kws.listen import seconds
 from kws.manifest import Part
+from kws.operating import demand_hours
 from kws.replay.buffer import Buffer
 from kws.replay.rounds import source
 from kws.results import Outcome, judge
 from kws.runfolder import claim, commit, finished
-from kws.schema import TrainConfig
+from kws.schema import TrainConfig, Unsupported
 from kws.seeding import seed_of
 from kws.selection import Selection, select
 from kws.store import Store
@@ -69,6 +72,8 @@ def run(cfg: DictConfig) -> None:
         s.data = replace(s.data, root=str(build.spoken_corpus(s, words, console)))
     store = build.store(s.data, console, build.recordings(s.data))
     chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
+    if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
+        demand_hours(negative_hours(store, chosen, Part.VALIDATION, build.levels(s.stream)), target(s))
     id_ = claim(out, config)
     describe(console, store, chosen)
     console.say(f"run folder: {out} (a killed run goes on with the same command and out={out})")
@@ -172,12 +177,11 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
     state = {k: v.cpu() for k, v in weights.items()}
     detector = r.recipe.detector(state)
     levels, passes, t = build.levels(r.s.stream), r.s.threshold.passes, r.s.stream.refractory_s
-    with r.console.progress(f"Calibrating{arm and ', '}{arm}", len(r.recipe.labels) + passes) as tick:
-        heard = evaluate_part(detector, r.store, r.chosen, Part.VALIDATION, levels, passes, r.s.stream.chunk_s, tick)
-        calibrations = {
-            k: calibrate(h.negative, h.positive, h.spans, r.s.threshold.at_fa_per_hour, t, passes)
-            for k, h in heard.items()
-        }
+    chunk_s, longest_s, of = r.s.stream.chunk_s, r.s.stream.max_keyword_s, f"{arm and ', '}{arm}"
+    takes = part_takes(r.store, r.chosen, Part.VALIDATION, levels, passes)
+    with listening(r.console, f"Calibrating{of}", seconds(takes)) as tell:
+        heard = evaluate_part(detector, r.store, r.chosen, Part.VALIDATION, takes, chunk_s, longest_s, tell)
+    calibrations = {k: results.calibrated(h, target(r.s), t, passes) for k, h in heard.items()}
     detector.thresholds = [calibrations[k].threshold for k in r.recipe.labels]
     facts = {
         "version": __version__,
@@ -194,9 +198,19 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
     export(detector, folder / "detector.pt", facts | {"checkpoint": checkpoint.weights_hash(state)})
     if not r.chosen.speech[Part.TEST]:
         return []
-    with r.console.progress(f"Testing{arm and ', '}{arm}", len(r.recipe.labels) + 1) as tick:
-        heard = evaluate_part(detector, r.store, r.chosen, Part.TEST, levels, 1, r.s.stream.chunk_s, tick)
-        return judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
+    takes = part_takes(r.store, r.chosen, Part.TEST, levels, 1)
+    with listening(r.console, f"Testing{of}", seconds(takes)) as tell:
+        heard = evaluate_part(detector, r.store, r.chosen, Part.TEST, takes, chunk_s, longest_s, tell)
+    return judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
+
+
+def target(s: TrainConfig) -> float:
+    """The false alarms an hour that thresholds are placed for."""
+    if s.threshold.at_fa_per_hour is None:
+        raise KwsError(
+            "threshold.at_fa_per_hour=null: allowed is a rate an hour; only kws evaluate leaves thresholds alone"
+        )
+    return s.threshold.at_fa_per_hour
 
 
 def describe(console: Console, store: Store, chosen: Selection) -> None:

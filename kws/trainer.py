@@ -12,7 +12,7 @@ from torch import Tensor
 from kws import checkpoint
 from kws.batch import Batch, Drawer
 from kws.errors import KwsError
-from kws.features import LogMel, clip_features
+from kws.features import LogMel
 from kws.loss import max_pooling_loss
 from kws.models import DSTCN
 from kws.replay.draw import beta_at
@@ -37,6 +37,7 @@ class Plan:
     early_n: int  # rows
     late_n: int  # rows
     smooth_n: int  # rows
+    smooth_k: int
     save_every: int
     share: float
     schedule: str
@@ -210,12 +211,12 @@ class Trainer:
         batch = self.drawer.draw(n_positive, n_fresh, self.replay.bank, chosen, generator(p.seed, "batch", step))
 
         hop = self.front_end.hop_n * self.net.stride
-        x = clip_features(self.front_end, batch.pcm, hop)
+        x = self.front_end.clips(batch.pcm, hop)
         x = self.drawer.vary_features(x, generator(p.seed, "masks", step))
         self.net.train()
         logits, _ = self.net(x, self.net.initial_cache(len(x)))
         rows = (batch.start / hop).floor().long(), (batch.end / hop).floor().long()
-        loss, _ = max_pooling_loss(logits, batch.target, *rows, p.early_n, p.late_n, p.smooth_n)
+        loss, _ = max_pooling_loss(logits, batch.target, *rows, p.early_n, p.late_n, p.smooth_n, p.smooth_k)
         each = loss.sum(1)
         weight = torch.full((len(x),), p.negative_weight, device=x.device)
         weight[:n_positive] = 1.0

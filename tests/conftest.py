@@ -43,6 +43,7 @@ TINY = [
     "mining.per_hour=3000",
     "mining.min_score=0.01",
     "threshold.passes=1",
+    "threshold.unsupported=guess",
 ]
 
 

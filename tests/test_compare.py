@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from kws.compare import compare, sign_test, table
 from kws.detect import Track
 from kws.errors import KwsError
-from kws.evaluation import Heard
+from kws.heard import Heard, Passage
 
 SPANS = [(10.0 * i, 10.0 * i + 2) for i in range(1, 21)]
+EVENTS = [Passage(a, b) for a, b in SPANS]
 
 
 def heard(hit: set[int], alarms: int, hours: float = 1.0) -> Heard:
@@ -24,7 +25,7 @@ def heard(hit: set[int], alarms: int, hours: float = 1.0) -> Heard:
         scores[round(SPANS[i][0] * 10) + 5] = 0.9 if i in hit else 0.1
     quiet = np.zeros(3000, np.float32)
     quiet[np.arange(alarms) * 50] = 0.8
-    return Heard(Track(times, scores, 300.0), SPANS, Track(times, quiet, hours * 3600))
+    return Heard(Track(times, scores, 300.0), EVENTS, Track(times, quiet, hours * 3600))
 
 
 def test_known_counts_at_the_own_thresholds() -> None:

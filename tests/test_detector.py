@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kws import config
 from kws.detector import Detector
 from kws.exporting import export, load_exported
-from kws.features import LogMel, clip_features
+from kws.features import LogMel
 from kws.models import DSTCN
 
 
@@ -30,7 +30,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 def as_clip(net: DSTCN, pcm: Tensor, smooth_n: int) -> Tensor:
     """What training and the batch norms' own code make of a clip, smoothed by hand; the rows before it score 0."""
     with torch.no_grad():
-        logits, _ = net(clip_features(LogMel(), pcm[None], 320), net.initial_cache(1))
+        logits, _ = net(LogMel().clips(pcm[None], 320), net.initial_cache(1))
     scores = torch.sigmoid(logits[0].t())
     rows = [scores[max(0, i + 1 - smooth_n) : i + 1].sum(0) / smooth_n for i in range(len(scores))]
     return torch.stack(rows)

@@ -12,7 +12,8 @@ from torch import Tensor
 from kws.audio import to_int16
 from kws.detect import misses
 from kws.errors import KwsError
-from kws.evaluation import Levels, evaluate_part
+from kws.evaluation import Levels, evaluate_part, part_takes
+from kws.listen import seconds
 from kws.manifest import Part, Recording
 from kws.selection import Selection, in_pool, same_word, select
 from kws.store import Entry, Store
@@ -97,7 +98,7 @@ def test_what_is_missing_is_named() -> None:
 class Ear:
     """Hears pure tones: the score of a column is 1 in each 20 ms row that holds its frequency."""
 
-    labels, frame_s = ("low", "high"), 0.02
+    labels, sample_rate, frame_s = ("low", "high"), 16000, 0.02
 
     def __init__(self) -> None:
         self.heard: list[Tensor] = []
@@ -127,12 +128,15 @@ def tones() -> tuple[Store, Selection]:
     return Store(16000, entries, [], [], np.concatenate(clips)), select(entries, ["low", "high"], "noise", 0.0)
 
 
-def test_an_evaluation_hears_its_part_alone_and_knows_where_the_keywords_are() -> None:
+def test_an_evaluation_hears_its_part_alone_and_knows_where_the_keywords_are(monkeypatch: pytest.MonkeyPatch) -> None:
     store, chosen = tones()
     levels = Levels((10.0, 10.0), (-40.0, -26.0), 1.0, 0.33)
-    ear, done = Ear(), list[int]()
-    heard = evaluate_part(ear, store, chosen, TEST, levels, 2, 0.08, done.append)
-    assert done == [1, 2, 3, 4]
+    ear, done = Ear(), list[float]()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one ear hears all, in the order of the takes
+    takes = part_takes(store, chosen, TEST, levels, 2)
+    heard = evaluate_part(ear, store, chosen, TEST, takes, 0.08, 1.0, done.append)
+    assert done[-1] == pytest.approx(seconds(takes), abs=0.01)
+    assert done == sorted(done)
     assert [float(x.abs().max()) for x in ear.heard] == pytest.approx([0.2] * 4, abs=1e-3)
     for found in heard.values():
         hits = found.positive.times[found.positive.scores > 0.5]
@@ -145,5 +149,5 @@ def test_an_evaluation_hears_its_part_alone_and_knows_where_the_keywords_are() -
         assert found.negative.scores.max() == 0
         assert found.negative.duration_s == pytest.approx(2 * 3 * (0.5 + 0.33), abs=0.01)
     other = Ear()
-    evaluate_part(other, store, chosen, TEST, levels, 2, 0.08)
+    evaluate_part(other, store, chosen, TEST, takes, 0.08, 1.0)
     assert all(torch.equal(a, b) for a, b in zip(ear.heard, other.heard, strict=True)), "all hear the same streams"

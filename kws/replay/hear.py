@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from kws.audio import to_float
 from kws.detector import Detector
-from kws.features import clip_features
 
 AT_ONCE = 64  # clips
 
@@ -24,7 +23,6 @@ def hear_clips(
     scores = np.zeros((len(clips), len(detector.labels)), np.float32)
     embeddings = np.zeros((len(clips), detector.model.head.in_channels), np.float32)
     order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
-    device = detector.features.window.device
     for n, same in groupby(order, key=lambda i: len(clips[i])):
         indexes = list(same)
         for at in range(0, len(indexes), AT_ONCE):
@@ -34,14 +32,8 @@ def hear_clips(
             sound = torch.zeros(len(some), rows_n * detector.block_n)
             for place, i in enumerate(some):
                 sound[place, :n] = torch.from_numpy(to_float(clips[i]))
-            with torch.no_grad():
-                x = clip_features(detector.features, sound.to(device), detector.block_n)
-                hidden, _ = detector.model.hidden(x, detector.model.initial_cache(len(some)))
-                rows = torch.sigmoid(detector.model.head(hidden))
-                rows = (
-                    torch.nn.functional.pad(rows, (detector.smooth_n - 1, 0)).unfold(2, detector.smooth_n, 1).mean(-1)
-                )
-                peak = rows.amax(1).argmax(1)
-                scores[some] = rows.amax(2).cpu().numpy()
-                embeddings[some] = hidden[torch.arange(len(some), device=device), :, peak].cpu().numpy()
+            rows, hidden = detector.hear_batch(sound)
+            peak = rows.amax(2).argmax(1)
+            scores[some] = rows.amax(1).cpu().numpy()
+            embeddings[some] = hidden[torch.arange(len(some), device=hidden.device), peak].cpu().numpy()
     return scores, embeddings

@@ -1,8 +1,5 @@
 """What a person hears of the buffer: one HTML page with players, and the decisions that come back from it."""
 
-import base64
-import hashlib
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,11 +7,11 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from kws.audio import replacing
+from kws.audio import flac, replacing
 from kws.errors import KwsError
+from kws.html import encoded, head, player
 from kws.replay.clip import HASH
 
 _MOST_BYTES = 50_000_000  # of a decisions file: room for 700 000 hashes
@@ -143,8 +140,6 @@ class Card:
 def write_review(path: Path, clips: Sequence[Card], title: str, buffer: str) -> None:
     """Write the page on which a person hears clips and decides: no file beside it, nothing fetched, names stay text.
 
-    A content security policy allows the page its own style and script, named by hash, and sound that it holds itself.
-
     Args:
         path: where to; its folder exists. An older page is replaced at once or not at all.
         clips: shown with the highest latest score first, those without a score last.
@@ -154,32 +149,16 @@ def write_review(path: Path, clips: Sequence[Card], title: str, buffer: str) -> 
     Raises:
         OSError: the disk is full or fails.
     """
-    policy = (
-        f"default-src 'none'; base-uri 'none'; form-action 'none'; media-src data:; "
-        f"style-src '{_source(_STYLE)}'; script-src '{_source(_SCRIPT)}'"
-    )
-    head = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>"
-        f"<p>Buffer: {escape(buffer)}</p>"
-    )
     with replacing(path) as file:
 
         def write(text: str) -> None:
-            # A file name that is no UTF-8 reaches Python as lone surrogates; they become question marks.
-            file.write(text.encode(errors="replace"))
+            file.write(encoded(text))
 
-        write(head)
+        write(head(title, _STYLE, _SCRIPT) + f"<p>Buffer: {escape(buffer)}</p>")
         write(_HEADER if clips else "<p>There is nothing to review.</p>")
         for clip in sorted(clips, key=_hardness, reverse=True):
             write(_card(clip))
         write(f"<script>{_SCRIPT}</script></body></html>\n" if clips else "</body></html>\n")
-
-
-def _source(text: str) -> str:
-    """An inline style or script as a content security policy names it."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _hardness(clip: Card) -> float:
@@ -208,15 +187,9 @@ def _card(clip: Card) -> str:
     )
     return (
         f'<fieldset data-hash="{clip_hash}" tabindex="-1"><legend><code>{escape(clip.hash[:12])}</code></legend>'
-        f'<audio controls preload="none" src="data:audio/flac;base64,{_flac(clip)}"></audio>'
+        f"{player(flac(clip.pcm, clip.sample_rate))}"
         f'<dl>{rows}</dl>{radios}<button type="button">undecided</button></fieldset>\n'
     )
-
-
-def _flac(clip: Card) -> str:
-    encoded = io.BytesIO()
-    soundfile.write(encoded, clip.pcm, clip.sample_rate, format="FLAC", subtype="PCM_16")
-    return base64.b64encode(encoded.getbuffer()).decode()
 
 
 def read_decisions(path: Path) -> tuple[list[str], list[str]]:

@@ -10,7 +10,6 @@ from hydra import compose, initialize_config_dir
 
 from kws import build, config, stream
 from kws.detector import Detector
-from kws.features import clip_features
 from kws.schema import TrainConfig
 
 ROUNDS = 3
@@ -40,7 +39,7 @@ def sliding(detector: Detector, pcm: torch.Tensor, window_n: int, hop_n: int) ->
     """What evaluation costs without an exact stream: one clip for each hop, in batches."""
     with torch.no_grad():
         for windows in pcm.unfold(0, window_n, hop_n).split(64):
-            x = clip_features(detector.features, windows, detector.block_n)
+            x = detector.features.clips(windows, detector.block_n)
             detector.model(x, detector.model.initial_cache(len(x)))
 
 

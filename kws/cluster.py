@@ -1,0 +1,79 @@
+"""Recordings spread over a Ray cluster (extra `kws[ray]`): the same jobs as on one machine, so the same numbers."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kws.errors import KwsError
+from kws.heard import Hear, Tell
+from kws.listen import Job, Result, Take, hear, jobs_of, seconds
+from kws.stream import Listener
+
+RETRIES = 3  # of a job whose worker was lost
+WAITING = 2  # jobs sent ahead for each worker: streams that are made here then never fill the memory
+
+
+def hear_on_ray(opened: Callable[[], Listener]) -> Hear:
+    """What hears takes on the Ray cluster of the environment (RAY_ADDRESS), or on one that is started here.
+
+    Files must be reachable under the same paths on every machine; streams that are made for the occasion are sent.
+    A job whose worker is lost is given to another, up to `RETRIES` times.
+
+    Args:
+        opened: opens the detector, on the worker.
+
+    Raises:
+        KwsError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise KwsError("engine=ray needs the extra kws[ray]: pip install 'kws[ray]'") from error
+
+    def hear_all(
+        detector: Listener, takes: Sequence[Take], chunk_s: float, tell: Tell = lambda _: None
+    ) -> list[Result]:
+        if not ray.is_initialized():
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        work = ray.remote(num_cpus=1, max_retries=RETRIES)(_work)
+        ear = ray.put(opened)
+        jobs = jobs_of(takes, hasattr(detector, "batch"))
+        most = max(1, int(ray.cluster_resources().get("CPU", 1))) * WAITING
+        sent: OrderedDict[Any, Job] = OrderedDict()
+        found: dict[int, Result] = {}
+        heard_s = 0.0
+
+        def take_in(least: int) -> None:
+            nonlocal heard_s
+            while len(sent) > least:
+                done = ray.wait(list(sent), num_returns=1)[0][0]
+                job = sent.pop(done)
+                found.update(zip(job, ray.get(done), strict=True))
+                heard_s += seconds([takes[i] for i in job])
+                tell(heard_s)
+
+        for job in jobs:
+            take_in(most - 1)
+            sent[work.remote(ear, [_sendable(takes[i]) for i in job], chunk_s)] = job
+        take_in(0)
+        return [found[i] for i in range(len(takes))]
+
+    return hear_all
+
+
+def _sendable(take: Take) -> Take:
+    """A take that makes sense on another machine: a file by its full path, a stream as its sound."""
+    if isinstance(take.sound, Path):
+        return replace(take, sound=take.sound.absolute())
+    return replace(take, sound=take.sound() if callable(take.sound) else take.sound)
+
+
+def _work(opened: Callable[[], Listener], takes: Sequence[Take], chunk_s: float) -> list[Result]:
+    """A job on a worker."""
+    torch.set_num_threads(1)
+    return hear(opened(), takes, chunk_s)

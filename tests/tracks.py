@@ -1,0 +1,40 @@
+"""Score tracks by hand and at random, and counting as plainly as can be; no test of its own."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from kws.detect import Span, Track
+
+
+def track(scores: Any, row_s: float = 0.01, duration_s: float | None = None) -> Track:
+    """Rows every `row_s`, as a causal detector gives them."""
+    values = np.asarray(scores, dtype=np.float32)
+    times = np.arange(1, len(values) + 1, dtype=np.float64) * row_s
+    return Track(times, values, float(times[-1:].sum()) if duration_s is None else duration_s)
+
+
+@st.composite
+def tracks(draw: st.DrawFn) -> Track:
+    """Rows at 10 ms or at 80 ms chunk ends, where times repeat; scores with many ties, 0 and 1 among them."""
+    n_rows, seed = draw(st.integers(1, 600)), draw(st.integers(0, 2**32 - 1))
+    steps, smooth = draw(st.sampled_from([2, 10, 2**24])), draw(st.sampled_from([1, 8]))
+    rng = np.random.default_rng(seed)
+    scores = np.convolve(np.round(rng.random(n_rows) ** 4 * steps) / steps, np.ones(smooth) / smooth, "same")
+    times = np.arange(1, n_rows + 1, dtype=np.float64) * 0.01
+    if draw(st.booleans()):
+        times = np.ceil(np.arange(1, n_rows + 1) / 8) * 0.08
+    return Track(times, scores[:n_rows].astype(np.float32), float(times[-1]) + 0.003)
+
+
+def fires_by_hand(times: np.ndarray, scores: np.ndarray, threshold: float, refractory_s: float = 1.0) -> list[float]:
+    found: list[float] = []
+    for t, s in zip(times, scores, strict=True):
+        if float(s) >= threshold and (not found or t - found[-1] >= refractory_s):
+            found.append(float(t))
+    return found
+
+
+def misses_by_hand(found: list[float], spans: list[Span]) -> int:
+    return sum(not any(a <= t <= b for t in found) for a, b in spans)

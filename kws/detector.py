@@ -136,6 +136,8 @@ class Detector(nn.Module):
 def folded(model: DSTCN) -> DSTCN:
     """A copy in evaluation mode whose batch norms are part of the convolutions before them: fewer ops, same scores."""
     model = copy.deepcopy(model).eval()
+    if isinstance(model.norm, nn.Identity):  # as one that was folded has
+        return model
     model.stem, model.norm = fuse_conv_bn_eval(model.stem, model.norm), nn.Identity()  # type: ignore[assignment]
     for block in model.blocks:
         assert isinstance(block, Block)

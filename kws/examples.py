@@ -128,7 +128,7 @@ def _example(
     when = window[0] if at_s is None else at_s
     return Example(
         kind,
-        f"{clock(when - offset)}, {', '.join(filter(None, known))}",
+        f"{clock(when - offset)}, {', '.join(dict.fromkeys(filter(None, known)))}",
         score,
         one.cut(passage.take, window[0] - offset, window[1] - offset),
         one.sample_rate,

@@ -69,14 +69,15 @@ def evaluate_files(
             f"allowed is a share of data.max_bad_share={max_bad_share}"
         )
     good = [(i, result) for i, result in enumerate(found) if i >= first and isinstance(result, Listened)]
-    heard, names = {}, [takes_name(file) for file in given.negatives]
+    heard = {}
+    file_of = dict(enumerate(given.negatives, first))
     for word in words:
         track, events, others = _said(word, words, given, positives)
         if not events:
             continue
         tracks = [result.tracks[word] for _, result in good]
         negatives = [
-            Passage(at, at + one.duration_s, names[i - first], "", names[i - first], None, None, i, at)
+            Passage(at, at + one.duration_s, takes_name(file_of[i]), "", file_of[i].parent.name, None, None, i, at)
             for (i, _), one, at in zip(good, tracks, offsets(tracks), strict=True)
         ]
         heard[word] = Heard(track, events, join(tracks), negatives, others)
@@ -107,5 +108,5 @@ def _said(
         for (start, end), spoken in marks[word]:
             until = None if spoken is None else spoken + at
             name = takes_name(file)
-            events.append(Passage(start + at, end + at, name, "", name, None, until, i, at))
+            events.append(Passage(start + at, end + at, name, "", file.parent.name, None, until, i, at))
     return track(word), events, {other: track(other) for other in words if other != word}

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kws import stream
 from kws.audio import BadAudio, length_s, pcm_blocks
@@ -78,10 +80,14 @@ def hear(
     def samples(n: int) -> None:
         tell(n / rate)
 
+    def of_file(file: Path, rows: NDArray[np.float32], n: int) -> Result:
+        if not len(rows):
+            return BadAudio(file.as_posix(), f"shorter than a score row of {detector.frame_s:g} s")
+        return Listened(dict(stream.tracks(detector, rows, n, chunk_s)), [])
+
     def one(sound: Path | Stream | Callable[[], Stream]) -> Result:
         if isinstance(sound, Path):
-            rows, n = stream.follow(detector, pcm_blocks(sound, rate, block_n), samples)
-            return Listened(dict(stream.tracks(detector, rows, n, chunk_s)), [])
+            return of_file(sound, *stream.follow(detector, pcm_blocks(sound, rate, block_n), samples))
         made = sound if isinstance(sound, Stream) else sound()
         blocks = (made.pcm[i : i + block_n] for i in range(0, len(made.pcm), block_n))
         rows, n = stream.follow(detector, blocks, samples)
@@ -93,21 +99,21 @@ def hear(
         except BadAudio as error:
             return [error]
     found: list[Result | None] = [None] * len(takes)
+    files = [each.sound for each in takes if isinstance(each.sound, Path)]
     whole = {}
-    for i, each in enumerate(takes):
-        assert isinstance(each.sound, Path)
+    for i, file in enumerate(files):
         try:
-            blocks = list(pcm_blocks(each.sound, rate, block_n))
+            blocks = list(pcm_blocks(file, rate, block_n))
         except BadAudio as error:
             found[i] = error
             continue
         if len(blocks) == 1:
             whole[i] = blocks[0]
         else:  # longer than its header says
-            found[i] = one(each.sound)
+            found[i] = one(file)
     if whole:
         for i, rows in zip(whole, stream.side_by_side(detector, list(whole.values())), strict=True):  # type: ignore[arg-type]
-            found[i] = Listened(dict(stream.tracks(detector, rows, len(whole[i]), chunk_s)), [])
+            found[i] = of_file(files[i], rows, len(whole[i]))
             samples(len(whole[i]))
     return [result for result in found if result is not None]
 

@@ -9,6 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from kws import build, config, stream
+from kws.checkpoint import Recipe
 from kws.detector import Detector
 from kws.schema import TrainConfig
 
@@ -26,13 +27,18 @@ def seconds(work: Callable[[], object]) -> float:
     return statistics.median(spent)
 
 
-def default_detector() -> Detector:
-    """The default model, untrained: its speed does not depend on its weights."""
+def default_recipe() -> Recipe:
+    """The default model."""
     config.register()
     with initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
         cfg = compose("train", ["keyword=computer", "data.root=."])
-    recipe = build.recipe(config.settings(cfg, TrainConfig), ["computer"])
-    return Detector(recipe.front_end(), recipe.net(), recipe.labels, [0.5], recipe.smooth_n)
+    return build.recipe(config.settings(cfg, TrainConfig), ["computer"])
+
+
+def default_detector() -> Detector:
+    """The same untrained: its speed does not depend on its weights."""
+    recipe = default_recipe()
+    return recipe.detector(recipe.net().state_dict())
 
 
 def sliding(detector: Detector, pcm: torch.Tensor, window_n: int, hop_n: int) -> None:

@@ -130,6 +130,7 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         beta=s.replay.beta,
         mining_steps=tuple(min(o.steps - 1, round(a * o.steps)) for a in at),
         replay_from=round(s.mining.first_at * o.steps),
+        validate_every=s.validate_every,
         check_every=s.replay.check_every,
         guard=Guard(s.replay.target_fa_per_hour, s.replay.guard, s.replay.rise, s.replay.most),
         online_every=s.replay.online_every if s.replay.online else 0,
@@ -212,6 +213,7 @@ def policy(s: c.TrainConfig, clip_n: int) -> Policy:
         Drawing(Draw(r.draw.value), r.alpha, by_kind(r.mix)),
         r.quarantine,
         r.at_score,
+        s.threshold.at_fa_per_hour,
     )
 
 

@@ -17,7 +17,6 @@ from kws.checkpoint import Recipe
 from kws.cli import verb
 from kws.config import keywords, settings
 from kws.console import Console
-from kws.curves import Curves
 from kws.detect import calibrate, event_peaks
 from kws.evaluation import evaluate_part
 from kws.exporting import export
@@ -28,11 +27,12 @@ from kws.replay.buffer import Buffer
 from kws.replay.rounds import source
 from kws.results import Outcome, judge
 from kws.runfolder import claim, commit, finished
+from kws.runlog import RunLog
 from kws.schema import TrainConfig
 from kws.seeding import seed_of
 from kws.selection import Selection, select
 from kws.store import Store
-from kws.trainer import Plan, Shared, Step, Trainer, read_state
+from kws.trainer import Plan, Trainer, read_state
 
 
 @dataclass
@@ -114,42 +114,29 @@ def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
     state = read_state(state_file) if state_file.is_file() else None
     if state is not None and r.plan.fills:
         r.buffer.rollback(r.id, state["rounds"])
-    step = 0 if state is None else state["step"]
+    s, policy = r.s.stream, build.policy(r.s, r.recipe.clip_n)
+    rounds = Harvest(
+        policy,
+        r.recipe,
+        r.store,
+        r.chosen,
+        entries,
+        r.buffer,
+        lambda: HeldOut(r.store, r.chosen, build.levels(s), s.chunk_s, s.refractory_s),
+        r.console,
+        r.out,
+        r.id,
+        r.device,
+    )
+    replay = rounds.snapshot(None if state is None else state["replay"])
+    trainer = Trainer(net, front_end, drawer, replay, r.plan, rounds, state_file)
+    if state is not None:
+        trainer.load(state, replay)
     with (
-        Curves(folder / "metrics.csv", step, Step) as curves,
-        Curves(folder / "share.csv", step, Shared) as shares,
+        r.console.progress(title, r.plan.steps) as tick,
+        RunLog(folder, trainer.step, r.s.tensorboard, r.console, tick) as log,
     ):
-
-        def tell_share(told: Shared) -> None:
-            shares.add(told)
-            r.console.say(f"step {told.step}: share {told.before:.3f} -> {told.after:.3f}: {told.reason}")
-
-        s, harvest = r.s.stream, build.policy(r.s, r.recipe.clip_n)
-        rounds = Harvest(
-            harvest,
-            r.recipe,
-            r.store,
-            r.chosen,
-            entries,
-            r.buffer,
-            lambda: HeldOut(r.store, r.chosen, build.levels(s), s.chunk_s, s.refractory_s),
-            r.console,
-            tell_share,
-            r.out,
-            r.id,
-            r.device,
-        )
-        replay = rounds.snapshot(None if state is None else state["replay"])
-        trainer = Trainer(net, front_end, drawer, replay, r.plan, rounds, state_file)
-        if state is not None:
-            trainer.load(state, replay)
-        with r.console.progress(title, r.plan.steps) as tick:
-
-            def tell(told: Step) -> None:
-                curves.add(told)
-                tick(told.step + 1, f"loss {told.loss:.3f}, {told.replayed} replayed of {told.buffer}")
-
-            trainer.run(tell)
+        trainer.run(log)
     trainer.replay.write_back(r.buffer)
     return trainer.average
 

@@ -35,5 +35,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || test -n "$(PYTHON)" || { echo "kws needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -c constraints.txt setuptools hatchling editables
-	$(BIN)/pip install -c constraints.txt --no-build-isolation -e '.[speech,dev]'
+	$(BIN)/pip install -c constraints.txt --no-build-isolation -e '.[speech,ray,dev]'
 	@touch $@

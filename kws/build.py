@@ -155,6 +155,7 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         beta=s.replay.beta,
         mining_steps=tuple(min(o.steps - 1, round(a * o.steps)) for a in at),
         replay_from=round(s.mining.first_at * o.steps),
+        validate_every=s.validate_every,
         check_every=s.replay.check_every,
         guard=Guard(s.replay.target_fa_per_hour, s.replay.guard, s.replay.rise, s.replay.most),
         online_every=s.replay.online_every if s.replay.online else 0,
@@ -237,6 +238,7 @@ def policy(s: c.TrainConfig, clip_n: int) -> Policy:
         Drawing(Draw(r.draw.value), r.alpha, by_kind(r.mix)),
         r.quarantine,
         r.at_score,
+        target(s.threshold),
     )
 
 
@@ -279,6 +281,13 @@ def spoken_corpus(s: c.TrainConfig, words: list[str], console: Console) -> Path:
             lambda n, all_: tick(n, total=all_),
         )
     return manifest.parent
+
+
+def target(threshold: c.ThresholdConfig) -> float:
+    """The false alarms an hour that thresholds are placed for; raises KwsError where none is said."""
+    if threshold.at_fa_per_hour is None:
+        raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
+    return threshold.at_fa_per_hour
 
 
 def levels(stream: c.StreamConfig) -> Levels:

@@ -1,12 +1,13 @@
 """What a person sees in the terminal: progress with time left, warnings, tables."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console as RichConsole
+from rich.console import RenderableType
 from rich.markup import escape as escape_markup
 from rich.progress import (
     BarColumn,
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from kws.errors import printable
 
@@ -85,13 +87,12 @@ class Console:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=self.out) as bar:
+        with _Bar(*columns, console=self.out) as bar:
             task = bar.add_task(escape(what), total=total, note="")
 
             def tick(done: int, note: str = "", total: int | None = None) -> None:
-                bar.update(task, completed=done, note=escape(note), total=total)
+                bar.update(task, completed=done, note=printable(note), total=total)
 
             yield tick
 
@@ -108,3 +109,13 @@ def listening(console: Console, what: str, total_s: float) -> Iterator[Callable[
 
         yield tell
         tick(round(total_s))
+
+
+class _Bar(Progress):
+    """A bar with its note in a line below, where it takes no room from the bar."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["note"]:
+                yield Text(f"  {task.fields['note']}", no_wrap=True, overflow="ellipsis")

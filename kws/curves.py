@@ -1,9 +1,10 @@
-"""Training curves as CSV: one row a step or a look at the share, readable by anything."""
+"""Training curves as CSV, readable by anything: a row a step, a look at the share, or a keyword on validation."""
 
 import csv
 import dataclasses
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -11,8 +12,66 @@ from typing import TYPE_CHECKING, Self
 from kws.audio import replacing
 from kws.errors import KwsError
 
-if TYPE_CHECKING:  # torch is slow to import, and only their names are wanted
-    from kws.trainer import Shared, Step
+if TYPE_CHECKING:  # scipy is slow to import, and only its name is wanted
+    from kws.operating import OperatingPoint
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step had to say."""
+
+    step: int
+    loss: float
+    loss_positive: float
+    loss_fresh: float
+    loss_replayed: float
+    share: float
+    replayed: int
+    batch: int
+    buffer: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A change of an adaptive share, or why there was none."""
+
+    step: int
+    before: float
+    after: float
+    false_alarms: int
+    hours: float
+    misses: int
+    events: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Validated:
+    """One keyword on the validation streams, at the threshold for the wanted rate; intervals as in `OperatingPoint`."""
+
+    step: int
+    keyword: str
+    wanted_fa_per_hour: float
+    threshold: float
+    misses: int
+    events: int
+    miss_rate: float
+    miss_low: float
+    miss_high: float
+    false_alarms: int
+    hours: float
+    fa_per_hour: float
+    fa_low: float
+    fa_high: float
+
+    @classmethod
+    def of(cls, step: int, keyword: str, point: "OperatingPoint") -> Self:
+        """What was counted after a step."""
+        return cls(step, keyword, *(getattr(point, field.name) for field in dataclasses.fields(cls)[2:]))
+
+
+Row = Step | Shared | Validated
 
 
 class Curves:
@@ -24,7 +83,7 @@ class Curves:
         kind: the record of a row; its first field is `step`.
     """
 
-    def __init__(self, path: Path, step: int, kind: "type[Step] | type[Shared]") -> None:
+    def __init__(self, path: Path, step: int, kind: type[Row]) -> None:
         self.names = [f.name for f in dataclasses.fields(kind)]
         done = []
         if path.is_file():
@@ -37,7 +96,7 @@ class Curves:
         self.file = path.open("a", newline="", encoding="utf-8", buffering=1)  # a kill loses no more than a line
         self.writer = csv.writer(self.file)
 
-    def add(self, row: "Step | Shared") -> None:
+    def add(self, row: Row) -> None:
         """One more row."""
         self.writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in dataclasses.astuple(row))
 

@@ -13,8 +13,9 @@ from kws import checkpoint
 from kws.audio import to_int16
 from kws.checkpoint import Model, Recipe
 from kws.console import Console
-from kws.heldout import HeldOut
+from kws.heldout import HeldOut, Tracks
 from kws.manifest import Part
+from kws.operating import OperatingPoint
 from kws.replay.buffer import Added, Buffer, Found, Kind, Source
 from kws.replay.hear import hear_clips
 from kws.replay.neighbours import Near, nearness
@@ -24,7 +25,7 @@ from kws.replay.snapshot import Drawing, Snapshot
 from kws.replay.stale import Ageing, age
 from kws.selection import Selection
 from kws.store import Store
-from kws.trainer import Hard, Shared, Trainer
+from kws.trainer import Hard, Trainer
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Policy:
     drawing: Drawing
     quarantine: float | None  # share of the held-out positives' median score from which a clip is suspect
     at_score: float  # from which a score counts as an alarm, or a keyword as heard, when the share is steered
+    at_fa_per_hour: float  # for which the validation streams are counted
 
 
 class Harvest:
@@ -48,7 +50,7 @@ class Harvest:
         bank_entries: which entry of the store each clip of the training bank is.
         buffer: what is filled.
         held_out: makes the validation streams when they are first needed.
-        console, tell: where the run speaks; `tell` takes each change of an adaptive share.
+        console: where the run speaks.
         out: the run folder.
         run: its id.
         device: where replayed sound goes.
@@ -64,15 +66,15 @@ class Harvest:
         buffer: Buffer,
         held_out: Callable[[], HeldOut],
         console: Console,
-        tell: Callable[[Shared], None],
         out: Path,
         run: str,
         device: torch.device,
     ) -> None:
         self.policy, self.recipe, self.store, self.chosen = policy, recipe, store, chosen
         self.bank_entries, self.buffer, self._make_held_out = bank_entries, buffer, held_out
-        self.console, self.tell_share, self.out, self.run, self.device = console, tell, out, run, device
+        self.console, self.out, self.run, self.device = console, out, run, device
         self.min_score = policy.search.min_score
+        self._last: tuple[int, Tracks] | None = None  # the step at which the streams were heard last, and what was
 
     @cached_property
     def held_out(self) -> HeldOut:
@@ -95,8 +97,18 @@ class Harvest:
 
     def observe(self, trainer: Trainer) -> Observed:
         """What the averaged weights do on the validation streams at `policy.at_score`."""
-        detector = self.recipe.detector({k: v.cpu() for k, v in trainer.average.items()})
-        return self.held_out.observe(detector, self.policy.at_score)
+        return self.held_out.observe(self._heard(trainer), self.policy.at_score)
+
+    def validate(self, trainer: Trainer) -> Mapping[str, OperatingPoint]:
+        """What they do there for each keyword at `policy.at_fa_per_hour`."""
+        return self.held_out.at_rate(self._heard(trainer), self.policy.at_fa_per_hour)
+
+    def _heard(self, trainer: Trainer) -> Tracks:
+        """The validation streams as the averaged weights hear them: once a step, whoever asks."""
+        if self._last is None or self._last[0] != trainer.step:
+            detector = self.recipe.detector({k: v.cpu() for k, v in trainer.average.items()})
+            self._last = trainer.step, self.held_out.hear(detector)
+        return self._last[1]
 
     def fill(self, trainer: Trainer, round_: int, pool: bool, hard: Sequence[Hard]) -> Snapshot:
         """One round: the buffer heard again, the pool mined, if `pool`, then what was hard in the batches."""

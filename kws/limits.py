@@ -11,6 +11,7 @@ from kws.schema import ByKind, Schedule, TrainConfig
 RANGES: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "threads": (0, 1024),
+    "validate_every": (1, 10**7),
     "data.sample_rate": (8000, 48000),
     "data.max_bad_share": (0, 1),
     "data.speak.positives": (20, 100000),

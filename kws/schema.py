@@ -242,6 +242,8 @@ class TrainConfig:
     device: str
     threads: int
     compare_without_replay: bool
+    validate_every: int | None
+    tensorboard: bool
     data: DataConfig
     features: FeaturesConfig
     model: ModelConfig

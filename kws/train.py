@@ -17,9 +17,7 @@ from kws.checkpoint import Recipe
 from kws.cli import verb
 from kws.config import keywords, settings
 from kws.console import Console, listening
-from kws.curves import Curves
 from kws.detect import event_peaks
-from kws.errors import KwsError
 from kws.evaluation import evaluate_part, negative_hours, part_takes
 from kws.exporting import export
 from kws.harvest import Harvest, held_out_sources
@@ -31,11 +29,12 @@ from kws.replay.buffer import Buffer
 from kws.replay.rounds import source
 from kws.results import Outcome, judge
 from kws.runfolder import claim, commit, finished
+from kws.runlog import RunLog
 from kws.schema import TrainConfig, Unsupported
 from kws.seeding import seed_of
 from kws.selection import Selection, select
 from kws.store import Store
-from kws.trainer import Plan, Shared, Step, Trainer, read_state
+from kws.trainer import Plan, Trainer, read_state
 
 
 @dataclass
@@ -73,7 +72,7 @@ def run(cfg: DictConfig) -> None:
     store = build.store(s.data, console, build.recordings(s.data))
     chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
-        demand_hours(negative_hours(store, chosen, Part.VALIDATION, build.levels(s.stream)), target(s))
+        demand_hours(negative_hours(store, chosen, Part.VALIDATION, build.levels(s.stream)), build.target(s.threshold))
     id_ = claim(out, config)
     describe(console, store, chosen)
     console.say(f"run folder: {out} (a killed run goes on with the same command and out={out})")
@@ -119,42 +118,29 @@ def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
     state = read_state(state_file) if state_file.is_file() else None
     if state is not None and r.plan.fills:
         r.buffer.rollback(r.id, state["rounds"])
-    step = 0 if state is None else state["step"]
+    s, policy = r.s.stream, build.policy(r.s, r.recipe.clip_n)
+    rounds = Harvest(
+        policy,
+        r.recipe,
+        r.store,
+        r.chosen,
+        entries,
+        r.buffer,
+        lambda: HeldOut(r.store, r.chosen, build.levels(s), s.chunk_s, s.refractory_s),
+        r.console,
+        r.out,
+        r.id,
+        r.device,
+    )
+    replay = rounds.snapshot(None if state is None else state["replay"])
+    trainer = Trainer(net, front_end, drawer, replay, r.plan, rounds, state_file)
+    if state is not None:
+        trainer.load(state, replay)
     with (
-        Curves(folder / "metrics.csv", step, Step) as curves,
-        Curves(folder / "share.csv", step, Shared) as shares,
+        r.console.progress(title, r.plan.steps) as tick,
+        RunLog(folder, trainer.step, r.s.tensorboard, r.console, tick) as log,
     ):
-
-        def tell_share(told: Shared) -> None:
-            shares.add(told)
-            r.console.say(f"step {told.step}: share {told.before:.3f} -> {told.after:.3f}: {told.reason}")
-
-        s, harvest = r.s.stream, build.policy(r.s, r.recipe.clip_n)
-        rounds = Harvest(
-            harvest,
-            r.recipe,
-            r.store,
-            r.chosen,
-            entries,
-            r.buffer,
-            lambda: HeldOut(r.store, r.chosen, build.levels(s), s.chunk_s, s.refractory_s),
-            r.console,
-            tell_share,
-            r.out,
-            r.id,
-            r.device,
-        )
-        replay = rounds.snapshot(None if state is None else state["replay"])
-        trainer = Trainer(net, front_end, drawer, replay, r.plan, rounds, state_file)
-        if state is not None:
-            trainer.load(state, replay)
-        with r.console.progress(title, r.plan.steps) as tick:
-
-            def tell(told: Step) -> None:
-                curves.add(told)
-                tick(told.step + 1, f"loss {told.loss:.3f}, {told.replayed} replayed of {told.buffer}")
-
-            trainer.run(tell)
+        trainer.run(log)
     trainer.replay.write_back(r.buffer)
     return trainer.average
 
@@ -181,7 +167,7 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
     takes = part_takes(r.store, r.chosen, Part.VALIDATION, levels, passes)
     with listening(r.console, f"Calibrating{of}", seconds(takes)) as tell:
         heard = evaluate_part(detector, r.store, r.chosen, Part.VALIDATION, takes, chunk_s, longest_s, tell)
-    calibrations = {k: results.calibrated(h, target(r.s), t, passes) for k, h in heard.items()}
+    calibrations = {k: results.calibrated(h, build.target(r.s.threshold), t, passes) for k, h in heard.items()}
     detector.thresholds = [calibrations[k].threshold for k in r.recipe.labels]
     facts = {
         "version": __version__,
@@ -202,15 +188,6 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
     with listening(r.console, f"Testing{of}", seconds(takes)) as tell:
         heard = evaluate_part(detector, r.store, r.chosen, Part.TEST, takes, chunk_s, longest_s, tell)
     return judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
-
-
-def target(s: TrainConfig) -> float:
-    """The false alarms an hour that thresholds are placed for."""
-    if s.threshold.at_fa_per_hour is None:
-        raise KwsError(
-            "threshold.at_fa_per_hour=null: allowed is a rate an hour; only kws evaluate leaves thresholds alone"
-        )
-    return s.threshold.at_fa_per_hour
 
 
 def describe(console: Console, store: Store, chosen: Selection) -> None:

@@ -1,7 +1,7 @@
 """The training loop: draw, augment, step, learn priorities; fill the buffer when it is due; go on after a kill."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from kws import checkpoint
 from kws.batch import Batch, Drawer
+from kws.curves import Shared, Step, Validated
 from kws.errors import KwsError
 from kws.features import LogMel
 from kws.loss import max_pooling_loss
 from kws.models import DSTCN
+from kws.operating import OperatingPoint
 from kws.replay.draw import beta_at
 from kws.replay.share import Guard, Observed, adapted, share_at, stochastic_round
 from kws.replay.snapshot import Snapshot
@@ -45,6 +47,7 @@ class Plan:
     beta: float | None
     mining_steps: tuple[int, ...]
     replay_from: int  # step from which the buffer is replayed
+    validate_every: int | None  # steps between two rows of validation; None: none are written
     check_every: int  # steps between two looks at an adaptive share
     guard: Guard
     online_every: int  # steps between two rounds that take in what was hard in the batches; 0: none do
@@ -54,36 +57,6 @@ class Plan:
     def fills(self) -> bool:
         """Does anything come into the buffer?"""
         return bool(self.mining_steps or self.online_every)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step had to say."""
-
-    step: int
-    loss: float
-    loss_positive: float
-    loss_fresh: float
-    loss_replayed: float
-    share: float
-    replayed: int
-    batch: int
-    buffer: int
-    lr: float
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A change of an adaptive share, or why there was none."""
-
-    step: int
-    before: float
-    after: float
-    false_alarms: int
-    hours: float
-    misses: int
-    events: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -113,10 +86,23 @@ class Rounds(Protocol):
         """Fill the buffer in this round (from 1), from the pool if so and from what was hard; the new snapshot."""
 
     def observe(self, trainer: "Trainer") -> Observed:
-        """What the averaged weights do on the validation streams."""
+        """What the averaged weights do on the validation streams, at a score."""
 
-    def tell_share(self, told: Shared) -> None:
+    def validate(self, trainer: "Trainer") -> Mapping[str, OperatingPoint]:
+        """What they do there for each keyword, at a rate of false alarms."""
+
+
+class Log(Protocol):
+    """Whom a trainer tells how it goes."""
+
+    def step(self, told: Step) -> None:
+        """A step is done."""
+
+    def share(self, told: Shared) -> None:
         """An adaptive share was looked at."""
+
+    def validation(self, told: Sequence[Validated]) -> None:
+        """The validation streams were heard: one of these a keyword."""
 
 
 class Trainer:
@@ -155,8 +141,8 @@ class Trainer:
         )
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
 
-    def run(self, tell: Callable[[Step], None], stop_at: int | None = None) -> None:
-        """Train to the end of the plan (or to `stop_at`), telling of each step."""
+    def run(self, log: Log, stop_at: int | None = None) -> None:
+        """Train to the end of the plan (or to `stop_at`), telling `log` how it goes."""
         last = self.plan.steps if stop_at is None else min(stop_at, self.plan.steps)
         while self.step < last:
             for pool in self._due()[self.rounds :]:
@@ -166,8 +152,9 @@ class Trainer:
                 self.save()
             told = self._step()
             self.step += 1
-            tell(told)  # before saving: a kill between the two leaves a row too many, which a resume drops
-            self._adapt()
+            log.step(told)  # before saving: a kill between the two leaves a row too many, which a resume drops
+            self._adapt(log)
+            self._validate(log)
             if self.step % self.plan.save_every == 0:
                 self.save()
         self.save()
@@ -179,7 +166,7 @@ class Trainer:
         steps = [(s, True) for s in p.mining_steps if s <= self.step] + [(s, False) for s in begun]
         return [pool for _, pool in sorted(steps, key=lambda at: (at[0], not at[1]))]
 
-    def _adapt(self) -> None:
+    def _adapt(self, log: Log) -> None:
         """Where it is time, look at the validation streams and steer an adaptive share."""
         p = self.plan
         # Not before the first mining round, also where a buffer lies there already: an untrained net misses everything.
@@ -188,9 +175,15 @@ class Trainer:
             return
         seen, before = self.asked.observe(self), self.share
         self.share, reason = adapted(before, seen, p.guard)
-        self.asked.tell_share(
+        log.share(
             Shared(self.step - 1, before, self.share, seen.false_alarms, seen.hours, seen.misses, seen.events, reason)
         )
+
+    def _validate(self, log: Log) -> None:
+        """Where it is time, and at the end, tell what is missed on the validation streams; nothing else comes of it."""
+        every = self.plan.validate_every
+        if every is not None and (self.step % every == 0 or self.step == self.plan.steps):
+            log.validation([Validated.of(self.step - 1, k, point) for k, point in self.asked.validate(self).items()])
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to zero."""

@@ -28,6 +28,7 @@ TINY = [
     "optim.warmup=4",
     "optim.save_every=5",
     "optim.ema=0.8",
+    "validate_every=8",
     "batch.size=16",
     "batch.clip_s=1.4",
     "batch.max_keyword_s=0.9",

@@ -12,13 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from kws.curves import Curves
+from kws.curves import Curves, Step
 from kws.detect import Track
 from kws.errors import KwsError
 from kws.evaluation import Heard
 from kws.results import as_json, judge, write_json
 from kws.runfolder import claim
-from kws.trainer import Step
 
 CONFIG = {
     "keyword": ["alexa"], "seed": 0, "out": "runs/a", "device": "cpu", "threads": 2,

@@ -10,9 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kws.curves import Curves
+from kws.curves import Curves, Shared
 from kws.replay.share import LEAST, Guard, Observed, adapted, share_at, stochastic_round
-from kws.trainer import Shared
 
 GUARD = Guard(target_fa_per_hour=2.0, miss_rate=0.1, rise=0.02, most=0.25)
 

@@ -10,26 +10,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from kill import Killed, death
 
 from kws import checkpoint, harvest, train, trainer
 from kws.curves import Curves
 from kws.harvest import Harvest
 from kws.replay.buffer import Buffer, Decision, Row
 from kws.replay.snapshot import Snapshot
+from kws.runlog import RunLog
 from kws.trainer import Trainer
 
 PROCESS = "from kws.cli import main; main()"
-
-
-class Killed(BaseException):
-    """Ends a run as nothing expects it to end."""
 
 
 def rows(out: Path) -> list[Row]:
@@ -70,7 +66,7 @@ def same(out: Path, other: Path) -> None:
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
     assert a["thresholds"] == b["thresholds"]
     assert known(out) == known(other)
-    for name in ("metrics.csv", "share.csv"):
+    for name in ("metrics.csv", "share.csv", "validation.csv"):
         assert (out / name).read_text() == (other / name).read_text()
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (out, other))
     assert first == second
@@ -87,7 +83,8 @@ def test_a_run_leaves_what_the_readme_lists(run):
     listed = re.findall(
         "`(.*?)`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
     )
-    assert {"model.pt", "detector.pt", "report.html", "results.json", "metrics.csv", "config.yaml"} <= set(listed)
+    assert {"model.pt", "detector.pt", "report.html", "results.json", "config.yaml"} <= set(listed)
+    assert {"metrics.csv", "share.csv", "validation.csv", "tensorboard/"} <= set(listed)
     assert {"buffer/", "checkpoints/"} <= set(listed)
     for name in listed:
         assert (run / name).is_dir() if name.endswith("/") else (run / name).stat().st_size > 0
@@ -130,33 +127,14 @@ def test_a_round_at_the_very_end_still_comes(cli, tiny, tmp_path):
     assert curves(tmp_path / "a")[-1]["buffer"] != "0"
 
 
-@contextmanager
-def death(place: Any, name: str, call: int, first: bool) -> Iterator[None]:
-    """A run within dies in the call-th call of `place.name`: before it does anything, if `first`, else after."""
-    real, calls = getattr(place, name), 0
-
-    def deadly(*args: Any, **settings: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call and first:
-            raise Killed
-        done = real(*args, **settings)
-        if calls == call:
-            raise Killed
-        return done
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(place, name, deadly)
-        with pytest.raises(Killed):
-            yield
-
-
 @pytest.mark.parametrize(
     ("place", "name", "call", "first"),
     [
         (Trainer, "_step", 8, True),  # between two states
         (Trainer, "save", 2, False),  # a state is just written
-        (Curves, "add", 10, True),  # a step is done, its row is not
+        (Curves, "add", 11, True),  # a step is done, its row is not
+        (RunLog, "validation", 2, True),  # the validation streams were heard, their row is not there
+        (RunLog, "validation", 2, False),  # it is, but the state does not know
         (harvest, "mine_pool", 1, True),  # before the first round
         (Buffer, "add", 1, True),  # a round is found, not kept
         (Buffer, "add", 1, False),  # kept, but the state does not know
@@ -233,7 +211,8 @@ def test_killed_again_and_again_it_comes_to_the_same_end(cli, tiny, tmp_path, ev
         (Buffer, "rescored", 1, False),  # between the two commits of one round
         (Snapshot, "write_back", 2, False),  # between two rounds at one step
         (Harvest, "fill", 1, False),
-        (Harvest, "fill", 2, True),
+        (Trainer, "_validate", 3, False),  # at step 16 both are due: the share has changed, a row is told
+        (Harvest, "fill", 1, True),
         (Buffer, "add", 2, False),
         (Trainer, "_adapt", 2, False),
         (Snapshot, "write_back", 3, False),  # the last step is done
@@ -261,8 +240,10 @@ def test_killed_in_the_arm_without_replay_both_arms_end_the_same(cli, tiny, tmp_
             cli("train", *words, f"out={out}")
     train_in(cli, out, *words)
     same(tmp_path / "whole", out)
-    a, b = (checkpoint.read_model(tmp_path / name / "without_replay/model.pt") for name in ("whole", "killed"))
-    assert a.hash == b.hash
+    a, b = (tmp_path / name / "without_replay" for name in ("whole", "killed"))
+    assert checkpoint.read_model(a / "model.pt").hash == checkpoint.read_model(b / "model.pt").hash
+    for name in ("metrics.csv", "validation.csv"):
+        assert (a / name).read_text() == (b / name).read_text()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")

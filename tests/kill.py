@@ -1,0 +1,32 @@
+"""Runs that end as nothing expects them to end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+
+class Killed(BaseException):
+    """What no code catches."""
+
+
+@contextmanager
+def death(place: Any, name: str, call: int, first: bool) -> Iterator[None]:
+    """A run within dies in the call-th call of `place.name`: before it does anything, if `first`, else after."""
+    real, calls = getattr(place, name), 0
+
+    def deadly(*args: Any, **settings: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call and first:
+            raise Killed
+        done = real(*args, **settings)
+        if calls == call:
+            raise Killed
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, name, deadly)
+        with pytest.raises(Killed):
+            yield

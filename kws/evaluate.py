@@ -142,9 +142,7 @@ def on_files(s: EvaluateConfig, words: list[str]) -> Given:
     """The files that were given, and when each keyword is said in them."""
     positives, events = paths(s.positive, "positive"), paths(s.events, "events")
     if len(positives) != len(events):
-        raise KwsError(
-            f"events={s.events}: {len(events)} files; allowed is one for each of {len(positives)} in positive"
-        )
+        raise KwsError(f"events={s.events}: allowed are as many files as in positive, {len(positives)}")
     collar = None if s.collar_s is None else (s.collar_s[0], s.collar_s[1])
     marks = []
     for file in events:

@@ -92,3 +92,91 @@ def test_a_word_the_detector_does_not_know_and_half_a_stream_are_refused(cli, ru
         assert said.code == 2
         assert said.err.startswith("kws: ")
         assert said.err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def labelled(cli, run, streams, tmp_path_factory) -> tuple[Path, list[str]]:
+    """A detector of two keywords, and streams in which both are said, with labels that tell which."""
+    folder = tmp_path_factory.mktemp("labelled")
+    recipe = checkpoint.read_model(run / "model.pt").recipe
+    two = type(recipe)(**{**vars(recipe), "labels": ["boop", "beep"]})
+    checkpoint.write_model(folder / "two.pt", two, two.net().state_dict(), [0.4, 0.4], {})
+    positive, events, negative = (word.split("=")[1] for word in streams)
+    spans = json.loads(Path(events).read_text())
+    lines = [f"{a},{b - 0.5},{'boop' if i % 4 == 0 else 'beep'}\n" for i, (a, b) in enumerate(spans)]
+    (folder / "e.csv").write_text("start,end,label\n" + "".join(lines))
+    return folder, [f"positive={positive}", f"events={folder}/e.csv", f"negative={negative}"]
+
+
+def test_several_keywords_in_one_stream_and_their_confusion(cli, labelled, tmp_path):
+    folder, words = labelled
+    found = figures(cli, folder / "two.pt", tmp_path / "a.json", *words)
+    assert [(k, o["as_calibrated"]["events"]) for k, o in found.items()] == [("boop", 4), ("beep", 12)]
+    confused = json.loads((tmp_path / "a.json").read_text())["confused"]
+    assert [(row["said"], row["fired"], row["events"]) for row in confused] == [
+        ("boop", "beep", 4),
+        ("beep", "boop", 12),
+    ]
+
+
+def test_several_recordings_are_one_after_another(cli, run, streams, tmp_path):
+    positive, events, _ = (word.split("=")[1] for word in streams)
+    once = figures(cli, run / "model.pt", tmp_path / "a.json", *streams)["beep"]["as_calibrated"]
+    twice = [f"positive=[{positive},{positive}]", f"events=[{events},{events}]", streams[2]]
+    both = figures(cli, run / "model.pt", tmp_path / "b.json", *twice)["beep"]["as_calibrated"]
+    assert (both["misses"], both["events"]) == (2 * once["misses"], 2 * once["events"])
+
+
+def test_a_folder_with_a_broken_recording_says_so_and_counts_the_rest(cli, run, streams, tmp_path):
+    folder = tmp_path / "negatives"
+    folder.mkdir()
+    for i in range(12):
+        soundfile.write(folder / f"{i}.flac", np.zeros(16000, np.int16), 16000)
+    (folder / "broken.flac").write_bytes(b"fLaC")
+    words = [*streams[:2], f"negative={folder}"]
+    said = cli("evaluate", f"detector={run}/model.pt", f"out={tmp_path}/a.json", *words)
+    assert said.code == 0
+    assert "1 of 13 negative recordings do not decode and are left out" in said.err
+    (outcome,) = json.loads((tmp_path / "a.json").read_text())["outcomes"]
+    assert outcome["as_calibrated"]["hours"] == pytest.approx(12 / 3600)
+    said = cli("evaluate", f"detector={run}/model.pt", "data.max_bad_share=0.01", *words)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "allowed is a share of data.max_bad_share=0.01" in said.err
+
+
+def test_latency_is_told_where_annotations_say_when_the_keyword_ends(cli, labelled, run, streams, tmp_path):
+    _, words = labelled
+    told = figures(cli, run / "model.pt", tmp_path / "a.json", *words)["beep"]
+    assert told["as_calibrated"]["events"] == 12
+    if told["as_calibrated"]["misses"] < 12:
+        assert -1.2 < told["latency"]["median_s"] <= told["latency"]["p95_s"] <= 0.5
+    assert figures(cli, run / "model.pt", tmp_path / "b.json", *streams)["beep"]["latency"] is None
+
+
+def test_another_smoothing_is_the_smoothing_of_an_export(cli, run, streams, tmp_path):
+    said = cli(
+        "export", f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", "smooth_k=3", "smooth_s=0.16", "thresholds=0.3"
+    )
+    assert said.code == 0, said.err
+    other = ["smooth_k=3", "smooth_s=0.16"]
+    exported = figures(cli, tmp_path / "d.pt", tmp_path / "a.json", *streams)["beep"]["at_fa_per_hour"]
+    ours = figures(cli, run / "model.pt", tmp_path / "b.json", *other, *streams)
+    assert ours["beep"]["at_fa_per_hour"] == exported
+    assert figures(cli, run / "model.pt", tmp_path / "c.json", *streams)["beep"]["at_fa_per_hour"] != exported
+
+
+def test_what_cannot_be_placed_or_counted_is_one_line(cli, run, tiny, streams, tmp_path):
+    data = [word for word in tiny if word.startswith("data.")]
+    refused = {
+        ("threshold.at_fa_per_hour=0.5", *data): "0.00 h of validation negatives are too few",
+        ("threshold.at_fa_per_hour=0.5", *streams): "allowed only with data.root",
+        (streams[0], "events=[a.json,b.json]", streams[2]): "allowed are as many files as in positive, 1",
+    }
+    for words, reason in refused.items():
+        said = cli("evaluate", f"detector={run}/model.pt", *words)
+        assert (said.code, said.err.strip().count("\n")) == (2, 0), said.err
+        assert reason in said.err
+    said = cli("train", *tiny, "threshold.unsupported=refuse", f"out={tmp_path}/run")
+    assert said.code == 2
+    assert "are too few to place a threshold" in said.err
+    assert not (tmp_path / "run").exists(), "before anything is begun"

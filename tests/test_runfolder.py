@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from kws.curves import Curves, Step
 from kws.detect import Track
 from kws.errors import KwsError
-from kws.evaluation import Heard
+from kws.heard import Heard, Passage
 from kws.results import as_json, judge, write_json
 from kws.runfolder import claim
 
@@ -123,7 +123,11 @@ def test_what_was_heard_is_counted() -> None:
     positive, negative = np.zeros(1800, np.float32), np.zeros(1800, np.float32)
     positive[[10, 20]], negative[[100, 200, 300]] = [0.9, 0.6], [0.8, 0.7, 0.5]
     spans = [(21.0, 23.0), (41.0, 43.0), (61.0, 63.0), (81.0, 83.0)]
-    heard = {"alexa": Heard(Track(times, positive, 3600.0), spans, Track(times, negative, 3600.0))}
+    heard = {
+        "alexa": Heard(
+            Track(times, positive, 3600.0), [Passage(*span) for span in spans], Track(times, negative, 3600.0)
+        )
+    }
     (told,) = as_json(judge(heard, {"alexa": 0.55}, 1.0, "with replay"))
     assert (told["arm"], told["keyword"], told["calibration"]) == ("with replay", "alexa", None)
     own, at = told["as_calibrated"], told["at_fa_per_hour"]

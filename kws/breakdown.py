@@ -108,7 +108,7 @@ def alarmed_by(heard: Heard, alarms: NDArray[np.float64]) -> list[Alarmed]:
             counts[group_of(passage, by)] += 1
         if len(hours) > 1:
             rows = [Alarmed(by, v, counts[v], h, counts[v] / h, *poisson(counts[v], h)) for v, h in hours.items()]
-            rows = [row for row in rows if row.false_alarms or by != "recording"]  # there are thousands of these
+            rows = [row for row in rows if row.false_alarms or by in ("source", "snr")]  # there are thousands of others
             made += sorted(rows, key=lambda row: (-row.false_alarms, row.hours, row.value))
     return made
 

@@ -48,8 +48,12 @@ def table(pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
         misses = f"{first.misses_a} / {first.misses_b}"
         alarms = f"{first.alarms_a} / {first.alarms_b}"
         alone = f"{first.only_a} / {first.only_b}"
-        rows.append((at, misses, alone, f"{first.p_misses:.3f}", alarms, f"{first.p_alarms:.3f}"))
+        rows.append((at, misses, alone, _p(first.p_misses), alarms, _p(first.p_alarms)))
     return rows
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.0005 else "<0.001"
 
 
 def compare(

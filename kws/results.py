@@ -139,16 +139,18 @@ def show_groups(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 
 def show_confusion(console: Console, confused: Mapping[str, Sequence[Confused]]) -> list[Table]:
-    """Which keyword is taken for which, in the terminal; the tables. One keyword alone has none."""
+    """Which keyword is taken for which, in the terminal where it happened at all; the tables of all pairs."""
     made = []
     for name, found in confused.items():
         rows = [(row.said, row.fired, share_text(row.times, row.events, row.low, row.high)) for row in found]
-        if rows:
-            of = f" ({name})" if name else ""
-            made.append(
-                Table(f"Confusion between keywords, as set{of}", ("said", "fired", "of the times [95 %]"), rows)
-            )
-            console.table(made[-1].title, made[-1].header, rows)
+        if not rows:  # one keyword alone
+            continue
+        of = f" ({name})" if name else ""
+        made.append(Table(f"Confusion between keywords, as set{of}", ("said", "fired", "of the times [95 %]"), rows))
+        happened = [row for row, one in zip(rows, found, strict=True) if one.times]
+        if happened:
+            console.table(made[-1].title, made[-1].header, happened)
+        console.say(f"{len(happened)} of {len(rows)} pairs of keywords were confused{of}")
     return made
 
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,16 +118,16 @@ class Piper:
                 length_scale=voice.config.length_scale * OWN_PACE_WPM / one.rate_wpm,
             )
             try:
-                chunks = list(voice.synthesize(_written(one, self._configs[model], file), how))
+                chunks = list(voice.synthesize(_written(one, voice, file), how))
             except KwsError:
                 raise
             except Exception as error:
-                raise KwsError(f"{file}: cannot say {one.text or one.phones!r} ({_first_line(error)})") from error
+                raise KwsError(f"{file}: cannot say {one.phones or one.text!r} ({_first_line(error)})") from error
             sound = np.concatenate(
                 [np.zeros(0, np.float32), *(chunk.audio_float_array.reshape(-1) for chunk in chunks)]
             )
             if not (np.isfinite(sound).all() and sound.any()):
-                raise KwsError(f"{file}: says nothing for {one.text or one.phones!r}")
+                raise KwsError(f"{file}: says nothing for {one.phones or one.text!r}")
             yield to_int16(resampled(sound, voice.config.sample_rate, sample_rate))
 
 
@@ -157,16 +158,18 @@ def _config(file: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _written(one: Utterance, config: dict[str, Any], file: Path) -> str:
-    """What Piper reads: a plain text, or phones in the brackets that it obeys."""
-    if not one.phones:
-        return plain(one.text).replace("[", " ")
-    phones = spelt(one.phones)
-    if config.get("phoneme_type", "espeak") != "espeak":
-        raise KwsError(f"{file}: phones: this voice reads letters, it cannot say {one.phones!r}")
-    if unknown := sorted({*phones} - {*config["phoneme_id_map"], " "}):
-        raise KwsError(f"{file}: phones: {one.phones!r}: this voice has no {unknown[0]!r}")
-    return f"[[{phones}]]"
+def _written(one: Utterance, voice: Any, file: Path) -> str:
+    """What Piper reads: a plain text, or phones in the brackets that it obeys. What it would leave out is an error."""
+    shown = f"{file}: {one.phones or one.text!r}"
+    reads_phones = voice.config.phoneme_type == "espeak"
+    if one.phones and not reads_phones:
+        raise KwsError(f"{shown}: this voice reads letters, it says no phones")
+    written = f"[[{spelt(one.phones)}]]" if one.phones else plain(one.text).replace("[", " ")
+    if reads_phones:
+        signs = {sign for sentence in voice.phonemize(written) for sign in sentence} - {*voice.config.phoneme_id_map}
+        if unknown := sorted(sign for sign in signs if unicodedata.category(sign[0])[0] in "LMN"):
+            raise KwsError(f"{shown}: this voice has no sound {unknown[0]!r}")
+    return written
 
 
 def _first_line(error: Exception) -> str:

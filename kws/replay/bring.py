@@ -73,7 +73,7 @@ def into_buffer(buffer: Buffer, folder: Path, progress: Callable[[int, int], Non
     if not manifest.is_file():
         raise KwsError(f"{folder}: no manifest.csv; the clips are not all made")
     recordings = read(folder, split=Split.COLUMN)
-    with manifest.open(newline="", encoding="utf-8") as file:
+    with manifest.open(newline="", encoding="utf-8-sig") as file:
         keyword_of = {line["path"]: line.get("keyword", "") for line in csv.DictReader(file)}
     found, held = [], []
     for number, one in enumerate(recordings, 1):
@@ -84,10 +84,11 @@ def into_buffer(buffer: Buffer, folder: Path, progress: Callable[[int, int], Non
                 held.append(source)
             elif len(pcm) > LONGEST_S * buffer.sample_rate:
                 raise KwsError(
-                    f"{one.path}: {len(pcm) / buffer.sample_rate:.0f} s long, at most {LONGEST_S} s expected"
+                    f"{one.path}: {len(pcm) / buffer.sample_rate:.0f} s long, a clip is at most {LONGEST_S} s"
                 )
+            elif not (keyword := keyword_of.get(one.name, "")):
+                raise KwsError(f"{manifest}: path={one.name!r} has no keyword; which does it sound like?")
             else:
-                keyword = keyword_of[one.name]
                 found.append(Found(pcm, Kind.CONFUSABLE, keyword, source, 0.0, None, "", MADE, 0, one.text))
         progress(number, len(recordings))
     buffer.hold_out(held)

@@ -18,6 +18,7 @@ from kws.errors import KwsError
 from kws.manifest import Part, hash_part
 from tests.piper_voices import HZ, OWN_HZ, PHONE_N, RATE, SIGNS, write_voice
 
+GOOD = {"num_speakers": 1, "audio": {"sample_rate": 22050}, "phoneme_id_map": {}}
 SPEAKERS = {f"p{200 + i}": i for i in range(20)}
 
 
@@ -156,6 +157,8 @@ def test_another_model_of_the_same_name_does_not_go_on(folder, tmp_path):
 def test_sounds_that_a_voice_has_not_are_an_error_and_not_left_out(folder, tmp_path):
     with pytest.raises(KwsError, match=r"en_US-lessac-low.onnx: 'kʘt': this voice has no sound 'ʘ'"):
         heard(folder, one("", phones="kʘt"))
+    with pytest.raises(KwsError, match=r"this voice has no sound '\['"):
+        heard(folder, one("", phones="kæt]] and more [["))
     write_voice(tmp_path, "few", phoneme_id_map={sign: [0] for sign in "_^$kəmpjˈuːɾ"})
     with pytest.raises(KwsError, match=r"few.onnx: 'computer': this voice has no sound 'ɚ'"):
         heard(tmp_path, one("computer", "few"))
@@ -170,13 +173,26 @@ def test_a_voice_that_reads_letters_says_no_phones(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    ["", "{", "[]", '{"num_speakers": 1}', json.dumps({"num_speakers": "2", "audio": {"sample_rate": 22050}})],
-)
-def test_damaged_settings_name_their_file(folder, tmp_path, settings):
+    [
+        "", "{", "[]", '{"num_speakers": 1}',
+        json.dumps(GOOD | {"num_speakers": "2"}),
+        json.dumps(GOOD | {"speaker_id_map": {"anna": 1}}),
+        json.dumps(GOOD | {"speaker_id_map": {"\ud800": 0}}),
+        json.dumps(GOOD | {"audio": {"sample_rate": 0}}),
+        json.dumps(GOOD | {"phoneme_id_map": []}),
+    ],
+)  # fmt: skip
+def test_damaged_settings_name_their_file(tmp_path, settings):
     write_voice(tmp_path, "bad")
     (tmp_path / "bad.onnx.json").write_text(settings)
     with pytest.raises(KwsError, match=r"bad.onnx.json: not the settings of a Piper voice"):
         Piper(tmp_path).voices()
+
+
+def test_settings_that_piper_cannot_use_name_their_model(tmp_path):
+    write_voice(tmp_path, "bad", inference={"length_scale": "fast"})
+    with pytest.raises(KwsError, match=r"bad.onnx: cannot say 'computer'"):
+        heard(tmp_path, one("computer", "bad"))
 
 
 def test_a_damaged_model_names_its_file(tmp_path):

@@ -87,12 +87,20 @@ def test_two_processes_make_the_same_bytes_as_one(said, planned, tmp_path):
 
 
 KILLED = """
-import sys
+import sys, time
+from pathlib import Path
 from kws.confuse.say import say
 from kws.confuse.synthesis import Espeak
 from tests.test_say import ROLES, plan_parts
+
+class Slow(Espeak):
+    def say(self, utterances, sample_rate):
+        for pcm in super().say(utterances, sample_rate):
+            time.sleep(0.05)
+            yield pcm
+
 if __name__ == "__main__":
-    say(__import__("pathlib").Path(sys.argv[1]), Espeak(), plan_parts(Espeak(), ROLES, 3), workers=2)
+    say(Path(sys.argv[1]), Slow(), plan_parts(Espeak(), ROLES, 3), workers=2)
 """
 
 

@@ -113,19 +113,16 @@ class Piper:
         except Exception as error:  # what a damaged model makes of the runtime is no closed list
             raise KwsError(f"{file}: not a Piper voice ({_first_line(error)})") from error
         for one in utterances:
-            how = piper.SynthesisConfig(
-                speaker_id=self._speakers[one.voice].id,
-                length_scale=voice.config.length_scale * OWN_PACE_WPM / one.rate_wpm,
-            )
             try:
+                pace = voice.config.length_scale * OWN_PACE_WPM / one.rate_wpm
+                how = piper.SynthesisConfig(speaker_id=self._speakers[one.voice].id, length_scale=pace)
                 chunks = list(voice.synthesize(_written(one, voice, file), how))
             except KwsError:
                 raise
             except Exception as error:
                 raise KwsError(f"{file}: cannot say {one.phones or one.text!r} ({_first_line(error)})") from error
-            sound = np.concatenate(
-                [np.zeros(0, np.float32), *(chunk.audio_float_array.reshape(-1) for chunk in chunks)]
-            )
+            sounds = [np.zeros(0, np.float32), *(chunk.audio_float_array.reshape(-1) for chunk in chunks)]
+            sound = np.concatenate(sounds)
             if not (np.isfinite(sound).all() and sound.any()):
                 raise KwsError(f"{file}: says nothing for {one.phones or one.text!r}")
             yield to_int16(resampled(sound, voice.config.sample_rate, sample_rate))
@@ -149,7 +146,7 @@ def _config(file: Path) -> dict[str, Any]:
         config = json.loads(file.read_text("utf-8"))
         speakers, ids = config["num_speakers"], config.get("speaker_id_map") or {}
         fits = type(speakers) is int and 0 <= speakers <= 100_000 and config["audio"]["sample_rate"] >= 8000
-        fits &= all(type(number) is int and 0 <= number < max(1, speakers) for number in ids.values())
+        fits &= all(who.isprintable() and type(i) is int and 0 <= i < max(1, speakers) for who, i in ids.items())
         fits &= isinstance(config["phoneme_id_map"], dict)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise KwsError(f"{file}: not the settings of a Piper voice ({_first_line(error)})") from error
@@ -164,11 +161,16 @@ def _written(one: Utterance, voice: Any, file: Path) -> str:
     reads_phones = voice.config.phoneme_type == "espeak"
     if one.phones and not reads_phones:
         raise KwsError(f"{shown}: this voice reads letters, it says no phones")
-    written = f"[[{spelt(one.phones)}]]" if one.phones else plain(one.text).replace("[", " ")
-    if reads_phones:
-        signs = {sign for sentence in voice.phonemize(written) for sign in sentence} - {*voice.config.phoneme_id_map}
-        if unknown := sorted(sign for sign in signs if unicodedata.category(sign[0])[0] in "LMN"):
-            raise KwsError(f"{shown}: this voice has no sound {unknown[0]!r}")
+    if one.phones:
+        written, signs = f"[[{spelt(one.phones)}]]", {*spelt(one.phones)} - {" "}
+        unknown = signs - ({*voice.config.phoneme_id_map} - {"[", "]"})
+    else:
+        written = plain(one.text).replace("[", " ")
+        signs = {sign for sentence in voice.phonemize(written) for sign in sentence} if reads_phones else set()
+        # Voices may do without punctuation, but not without sounds.
+        unknown = {s for s in signs - {*voice.config.phoneme_id_map} if unicodedata.category(s[0])[0] in "LMN"}
+    if unknown:
+        raise KwsError(f"{shown}: this voice has no sound {min(unknown)!r}")
     return written
 
 

@@ -4,9 +4,12 @@ A run that resumes at step 700 asks for the generators of step 700: nothing need
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(seed: int, *purpose: str | int) -> int:
@@ -15,8 +18,10 @@ def seed_of(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def generator(seed: int, *purpose: str | int) -> torch.Generator:
+def generator(seed: int, *purpose: str | int) -> "torch.Generator":
     """A torch generator (on the CPU, so that every device sees the same draws)."""
+    import torch  # takes a second, which processes that synthesise speech need not spend
+
     return torch.Generator().manual_seed(seed_of(seed, *purpose))
 
 

@@ -62,12 +62,13 @@ def test_wheel_has_the_licence_and_the_command(wheel):
     assert metadata(wheel)["License-Expression"] == "Apache-2.0"
 
 
-def test_gpl_code_comes_with_the_extra_alone(wheel):
+@pytest.mark.parametrize(("extra", "package"), [("speech", "espeakng-loader"), ("piper", "piper-tts")])
+def test_gpl_code_comes_with_its_extra_and_never_without_one(wheel, extra, package):
     needed = [Requirement(line) for line in metadata(wheel).get_all("Requires-Dist", [])]
-    (espeak,) = (r for r in needed if r.name == "espeakng-loader")
-    assert espeak.marker is not None
-    assert espeak.marker.evaluate({"extra": "speech"})
-    assert not espeak.marker.evaluate({"extra": ""})
+    markers = [r.marker for r in needed if r.name == package]
+    assert None not in markers
+    assert any(marker.evaluate({"extra": extra}) for marker in markers)
+    assert not any(marker.evaluate({"extra": ""}) for marker in markers)
 
 
 def metadata(wheel: zipfile.ZipFile) -> Message:

@@ -4,12 +4,8 @@ Positives and negatives are said by the same voices, or a detector learns the vo
 Voices are divided over the parts by timbre: nobody in the test part was heard in training, in any accent.
 """
 
-import csv
-import hashlib
 import importlib.resources
-import io
 import itertools
-import json
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kws.audio import replacing, save_flac, to_int16
-from kws.confuse.speech import Voice, accents, phonemes, speak, variants
+from kws.audio import save_flac, to_int16
+from kws.confuse.folder import MANIFEST, begin, finish, is_complete, plain_name
+from kws.confuse.speech import Voice, accents, phonemes, speak, timbres
+from kws.confuse.voices import PARTS, by_lot, cast, spread
 from kws.errors import KwsError
+from kws.manifest import Part
 from kws.seeding import numpy_generator
 
 SAMPLE_RATE = 16000
 COLUMNS = ("path", "duration_s", "label", "speaker", "text", "source", "part")
-PARTS = ("train", "validation", "test")
-SHARES = (0.60, 0.15)  # of train and validation; test gets the rest
 # A rate of false alarms needs hours more than training needs sentences: the test part gets most of them.
 SENTENCE_SHARES = (0.35, 0.15)
 COLOURS = {"white": 0, "pink": 0.5, "brown": 1}  # amplitude falls with this power of the frequency
@@ -43,7 +40,7 @@ class _Clip:
 
     path: str
     label: str
-    part: str
+    part: Part
     source: str
     text: str = ""
     voice: Voice | None = None
@@ -80,34 +77,23 @@ def speak_corpus(
     n_of = {"positives": n_positives, "sentences": n_sentences, "confusables": n_confusables}
     n_of["noise"] = n_noise
     _check(keywords, n_of)
-    manifest, arguments_file = folder / "manifest.csv", folder / "arguments.json"
-    arguments = json.dumps({"keywords": keywords, "seed": seed, **n_of}, indent=1).encode()
-    if manifest.exists() or arguments_file.exists():
-        if not arguments_file.exists() or arguments_file.read_bytes() != arguments:
-            raise KwsError(f"{folder}: holds other recordings; name a new folder, or delete this one")
-        if manifest.exists():
-            return manifest
+    arguments = {"keywords": keywords, "seed": seed, **n_of}
+    if is_complete(folder, arguments):
+        return folder / MANIFEST
     clips = list(_spoken(keywords, seed, n_of))
-    for i, part in enumerate(_parts(n_noise)):
+    for i, part in enumerate(spread(n_noise)):
         kind = NOISES[i % len(NOISES)]
         clips.append(_Clip(f"noise/{kind}-{i:05d}.flac", "noise", part, f"generated {kind}"))
-    for label in {Path(clip.path).parent for clip in clips}:
-        (folder / label).mkdir(parents=True, exist_ok=True)
-    with replacing(arguments_file) as file:
-        file.write(arguments)
-    rows = io.StringIO(newline="")
-    writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    begin(folder, arguments, (clip.path for clip in clips))
+    rows: list[tuple[str, ...]] = []
     for n_done, clip in enumerate(clips, start=1):
         pcm = to_int16(speak(clip.text, clip.voice, SAMPLE_RATE) if clip.voice else _noise(clip, seed))
         save_flac(folder / clip.path, pcm, SAMPLE_RATE)
         speaker, duration_s = clip.voice.name if clip.voice else "", f"{len(pcm) / SAMPLE_RATE:.4f}"
-        writer.writerow((clip.path, duration_s, clip.label, speaker, clip.text, clip.source, clip.part))
+        rows.append((clip.path, duration_s, clip.label, speaker, clip.text, clip.source, clip.part))
         if progress:
             progress(n_done, len(clips))
-    with replacing(manifest) as file:
-        file.write(rows.getvalue().encode())
-    return manifest
+    return finish(folder, COLUMNS, rows)
 
 
 def _check(keywords: Sequence[str], n_of: dict[str, int]) -> None:
@@ -122,33 +108,17 @@ def _check(keywords: Sequence[str], n_of: dict[str, int]) -> None:
             raise KwsError(f"n_{name}: {n_clips} is less than {MIN_CLIPS}, too few for every part to get one")
 
 
-def _folder_name(label: str) -> str:
-    """`label` where it is a plain name, else what is plain of it and a hash: never a path."""
-    plain = "".join(char if char in LETTERS or char in "0123456789_" else "-" for char in label.lower())[:40]
-    return plain if plain == label else f"{plain}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
-
-
 def _letters(text: str) -> str:
     """What texts or their sounds in IPA are compared by: no spaces, case, stress or length (category Lm)."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     return "".join(char for char in plain if char.isalnum() and unicodedata.category(char) != "Lm")
 
 
-def _parts(n: int, shares: tuple[float, float] = SHARES) -> list[str]:
-    """The part of each of n things."""
-    return [PARTS[(x > shares[0]) + (x > sum(shares))] for x in ((i + 0.5) / n for i in range(n))]
-
-
-def _cast(seed: int, n_voices: dict[str, int]) -> dict[str, list[str]]:
+def _cast(seed: int, n_voices: dict[Part, int]) -> dict[Part, list[str]]:
     """So many voices for each part: no timbre is in two parts, and all are in use before one comes twice."""
     rng = numpy_generator(seed, "corpus", "cast")
-    timbres: dict[str, list[str]] = {part: [] for part in PARTS}
-    for part, name in zip(_parts(len(variants())), rng.permutation(variants()), strict=True):
-        timbres[part].append(str(name))
-    return {
-        part: [f"{rng.choice(accents())}+{names[i % len(names)]}" for i in range(n_voices[part])]
-        for part, names in timbres.items()
-    }
+    voices = by_lot(timbres(), rng)
+    return {part: cast(voices[part], n_voices[part], rng) for part in PARTS}
 
 
 def _spoken(keywords: Sequence[str], seed: int, n_of: dict[str, int]) -> Iterator[_Clip]:
@@ -159,16 +129,16 @@ def _spoken(keywords: Sequence[str], seed: int, n_of: dict[str, int]) -> Iterato
     said = [(keyword.replace(" ", "_"), "keyword", [keyword] * n_of["positives"]) for keyword in keywords]
     said.append(("speech", "sentence", _sentences(keywords, vocabulary, seed, n_of["sentences"])))
     said.append(("speech", "confusable", _confusables(keywords, vocabulary, seed, n_of["confusables"])))
-    positive_parts, sentence_parts = _parts(n_of["positives"]), _parts(n_of["sentences"], SENTENCE_SHARES)
+    positive_parts, sentence_parts = spread(n_of["positives"]), spread(n_of["sentences"], SENTENCE_SHARES)
     # As many voices as the rarer of positives and sentences: then each voice says both.
-    cast = _cast(seed, {part: min(positive_parts.count(part), sentence_parts.count(part)) for part in PARTS})
+    voices = _cast(seed, {part: min(positive_parts.count(part), sentence_parts.count(part)) for part in PARTS})
     for label, kind, texts in said:
-        parts = sentence_parts if kind == "sentence" else _parts(len(texts))
+        parts = sentence_parts if kind == "sentence" else spread(len(texts))
         for i, (text, part) in enumerate(zip(texts, parts, strict=True)):
             rng = numpy_generator(seed, "corpus", "voice", label, kind, i)
-            name = cast[part][(i - parts.index(part)) % len(cast[part])]
+            name = voices[part][(i - parts.index(part)) % len(voices[part])]
             voice = Voice(name, int(rng.integers(130, 211)), int(rng.integers(20, 81)))
-            path = f"{_folder_name(label)}/{kind}-{i:05d}.flac"
+            path = f"{plain_name(label)}/{kind}-{i:05d}.flac"
             yield _Clip(path, label, part, f"espeak-ng {kind}", text, voice)
 
 

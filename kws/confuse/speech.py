@@ -79,7 +79,12 @@ def variants() -> list[str]:
 
 def voices() -> list[str]:
     """Every accent in every variant, sorted: `en-us+f2` and so on."""
-    return sorted(f"{accent}+{variant}" for accent in accents() for variant in variants())
+    return sorted(voice for names in timbres().values() for voice in names)
+
+
+def timbres() -> dict[str, list[str]]:
+    """The voices of each variant, one in each accent: the same larynx throughout."""
+    return {variant: [f"{accent}+{variant}" for accent in accents()] for variant in variants()}
 
 
 @functools.cache
@@ -114,8 +119,8 @@ def _engine(voice: str) -> Iterator[ctypes.CDLL]:
             _unload(library._handle)
 
 
-def _plain(text: str) -> str:
-    """`text` without control characters: some are commands to espeak-ng. Refuses one with nothing to say."""
+def plain(text: str) -> str:
+    """`text` without control characters: some are commands to synthesisers. Refuses one with nothing to say."""
     plain = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in text)
     if not any(char.isalnum() for char in plain):
         raise KwsError(f"text: {text!r} holds no letter or digit to say")
@@ -136,7 +141,11 @@ def speak(text: str, voice: Voice, sample_rate: int = 16000) -> npt.NDArray[np.f
 
     Raises KwsError for an unknown voice, a text with nothing to say, and where the extra is not installed.
     """
-    text = _plain(text)
+    return synthesised(plain(text), 0, voice, sample_rate)
+
+
+def synthesised(text: str, flags: int, voice: Voice, sample_rate: int) -> npt.NDArray[np.float32]:
+    """What espeak-ng makes of `text` under its `flags`: see `speak`, and `phones.speak_phones` for the other use."""
     if voice.name not in _voice_names():
         raise KwsError(f"voice: {voice.name!r} is none of kws.confuse.speech.voices(), such as 'en-us+f2'")
     chunks: list[bytes] = []
@@ -158,17 +167,24 @@ def speak(text: str, voice: Voice, sample_rate: int = 16000) -> npt.NDArray[np.f
             *[ctypes.c_uint] * 4,
             *[ctypes.c_void_p] * 2,
         ]
-        failed = library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _PLAIN_UTF8_TEXT, None, None)
+        failed = library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _PLAIN_UTF8_TEXT | flags, None, None)
     pcm = np.frombuffer(b"".join(chunks), dtype=np.int16)
     if failed or not pcm.any():
         raise KwsError(f"text: espeak-ng says nothing for {text!r}")
-    sound = pcm.astype(np.float32) / np.float32(32768)
-    if sample_rate == NATIVE_RATE:
+    return resampled(pcm.astype(np.float32) / np.float32(32768), NATIVE_RATE, sample_rate)
+
+
+def resampled(sound: npt.NDArray[np.float32], rate: int, sample_rate: int) -> npt.NDArray[np.float32]:
+    """`sound` at another rate, in [-1, 1].
+
+    Shape: sound [T]; returns [T * sample_rate / rate].
+    """
+    if sample_rate == rate:
         return sound
     import librosa
 
-    resampled = librosa.resample(sound, orig_sr=NATIVE_RATE, target_sr=sample_rate, res_type="soxr_hq")
-    return np.asarray(np.clip(resampled, -1, 1), dtype=np.float32)
+    changed = librosa.resample(sound, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
+    return np.asarray(np.clip(changed, -1, 1), dtype=np.float32)
 
 
 def phonemes(texts: Sequence[str], accent: str = "en-us") -> list[str]:
@@ -176,9 +192,14 @@ def phonemes(texts: Sequence[str], accent: str = "en-us") -> list[str]:
 
     Raises KwsError for an unknown accent or a text with nothing to say.
     """
+    return [" ".join(text.split()) for text in read_out(texts, accent, _IPA)]
+
+
+def read_out(texts: Sequence[str], accent: str, mode: int) -> list[str]:
+    """The phonemes of each of `texts` as espeak-ng writes them in a `mode` of espeak_TextToPhonemes; see `phonemes`."""
     if accent not in accents():
         raise KwsError(f"accent: {accent!r} is none of {', '.join(accents())}")
-    encoded = [_plain(text).encode() for text in texts]
+    encoded = [plain(text).encode() for text in texts]
     with _engine(accent) as library:
         read_clause = library.espeak_TextToPhonemes
         read_clause.restype = ctypes.c_char_p
@@ -187,6 +208,6 @@ def phonemes(texts: Sequence[str], accent: str = "en-us") -> list[str]:
         for text in encoded:
             rest, clauses = ctypes.c_char_p(text), []
             while rest.value is not None:  # a call reads up to the next clause and moves `rest` there
-                clauses.append(read_clause(ctypes.byref(rest), _UTF8, _IPA).decode())
-            read.append(" ".join(" ".join(clauses).split()))
+                clauses.append(read_clause(ctypes.byref(rest), _UTF8, mode).decode())
+            read.append(" ".join(clauses))
     return read

@@ -1,16 +1,19 @@
-"""Clips that a person brings: recordings that are not the keyword, or sound like it."""
+"""Clips that a person brings or has made: recordings that are not the keyword, or sound like it."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
 from kws.audio import BadAudio, content_hash, load, sound_files, to_int16
 from kws.errors import KwsError
-from kws.manifest import Part
+from kws.manifest import Part, Split, read
+from kws.replay.buffer import Added, Buffer
 from kws.replay.clip import Found, Kind, Source
 from kws.replay.transfer import inside
 from kws.replay.wire import LONGEST_S
 
 RUN = "kws buffer import"
+MADE = "kws confuse"
 
 
 def brought(
@@ -49,3 +52,44 @@ def brought(
         found.append(Found(pcm, kind, keyword, source, 0.0, None, "", RUN, 0, text))
         progress(number, len(files))
     return found, bad
+
+
+def into_buffer(buffer: Buffer, folder: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Added:
+    """Bring the confusables that `confuse.say` made: those of the train part; what measures is barred for good.
+
+    Each comes in with its text, the keyword it sounds like, and whose voice it is in the name of its recording. Nothing
+    quarantines one for how it scores: it is known not to be the keyword.
+
+    Args:
+        buffer: that they enter.
+        folder: with its manifest.csv; every recording of it that is not for training is held out, positives too.
+        progress: called after each recording with how many are done, and of how many.
+
+    Raises:
+        KwsError: no manifest of that kind, a damaged clip, or one longer than a clip may be.
+        LeakError: the buffer has a clip of a recording that is not for training here, or holds out one that is.
+    """
+    manifest = folder / "manifest.csv"
+    if not manifest.is_file():
+        raise KwsError(f"{folder}: no manifest.csv; the clips are not all made")
+    recordings = read(folder, split=Split.COLUMN)
+    with manifest.open(newline="", encoding="utf-8-sig") as file:
+        keyword_of = {line["path"]: line.get("keyword", "") for line in csv.DictReader(file)}
+    found, held = [], []
+    for number, one in enumerate(recordings, 1):
+        if one.part is not Part.TRAIN or one.label == Kind.CONFUSABLE:
+            pcm = to_int16(load(one.path, buffer.sample_rate))
+            source = Source(content_hash(pcm), f"{one.name} ({one.source})", one.part)
+            if one.part is not Part.TRAIN:
+                held.append(source)
+            elif len(pcm) > LONGEST_S * buffer.sample_rate:
+                raise KwsError(
+                    f"{one.path}: {len(pcm) / buffer.sample_rate:.0f} s long, a clip is at most {LONGEST_S} s"
+                )
+            elif not (keyword := keyword_of.get(one.name, "")):
+                raise KwsError(f"{manifest}: path={one.name!r} has no keyword; which does it sound like?")
+            else:
+                found.append(Found(pcm, Kind.CONFUSABLE, keyword, source, 0.0, None, "", MADE, 0, one.text))
+        progress(number, len(recordings))
+    buffer.hold_out(held)
+    return buffer.add(found)

@@ -1,10 +1,16 @@
-"""Run the benchmarks, one after another: python -m tests.benchmarks [stream|evaluate|draw|buffer [a number]]."""
+"""Run the benchmarks, one after another: python -m tests.benchmarks [stream|evaluate|draw|buffer|say [a number]]."""
 
 import sys
 
-from tests.benchmarks import buffer, draw, evaluate, stream
+from tests.benchmarks import buffer, draw, evaluate, say, stream
 
-BENCHMARKS = {"stream": stream.main, "evaluate": evaluate.main, "draw": draw.main, "buffer": buffer.main}
+BENCHMARKS = {
+    "stream": stream.main,
+    "evaluate": evaluate.main,
+    "draw": draw.main,
+    "buffer": buffer.main,
+    "say": say.main,
+}
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.audio import to_int16
-from kws.confuse.phones import spelt
+from kws.confuse.mnemonics import spelt
 from kws.confuse.speech import plain, resampled
 from kws.confuse.synthesis import OWN_PACE_WPM, Utterance
 from kws.confuse.voices import Voices, by_name

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kws.confuse.folder import plain_name
-from kws.confuse.phones import spelt
+from kws.confuse.mnemonics import spelt
 from kws.confuse.speech import PITCHES, RATES_WPM, plain
 from kws.confuse.synthesis import Synthesiser, Utterance
 from kws.confuse.voices import PARTS, SHARES, cast, spread

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.audio import to_int16
-from kws.confuse.phones import speak_phones
+from kws.confuse.mnemonics import speak_phones
 from kws.confuse.speech import Voice, speak, timbres
 from kws.confuse.voices import Voices, by_lot
 from kws.manifest import Part

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kws.confuse.phones import _table, mnemonics, speak_phones, spelt
+from kws.confuse.mnemonics import _table, mnemonics, speak_phones, spelt
 from kws.confuse.speech import NATIVE_RATE, Voice, accents, phonemes, speak
 from kws.errors import KwsError
 

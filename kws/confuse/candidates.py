@@ -6,6 +6,7 @@ Each function proposes; how far a candidate is from the keyword, and whether it 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from itertools import chain, permutations
 
 import numpy as np
@@ -15,7 +16,7 @@ from kws.confuse.distance import distances, weight
 from kws.confuse.edits import edited
 from kws.confuse.lexicon import Lexicon
 from kws.confuse.sequences import sequences
-from kws.confuse.sounds import GAP, Inventory, Sound, Sounds
+from kws.confuse.sounds import GAP, Inventory, Sound, Sounds, phones_of
 
 LETTERS_IN_A_ROW = 3  # so many of a misspelling stand together in some word
 
@@ -79,7 +80,7 @@ def edited_phones(keyword: Keyword, inventory: Inventory, n: int, rng: np.random
         others = beside.get(sound.phones) or [o for o in added if _alike(sound, o)]
         return [replace(other, stress=sound.stress) for other in others if sound != GAP]
 
-    strings = (edited(said, replacements, added, inventory.fits, n, rng) for said in keyword.sounds)
+    strings = (edited(said, replacements, added, partial(inventory.fits, like=said), n, rng) for said in keyword.sounds)
     return [Draft(inventory.write(said), Kind.PHONES) for said in chain.from_iterable(strings)]
 
 
@@ -90,7 +91,7 @@ def _alike(sound: Sound, other: Sound) -> bool:
 def spellings(keyword: Keyword, lexicon: Lexicon, n: int, rng: np.random.Generator) -> list[Draft]:
     """The keyword's letters edited (GraphemeAug: Park, 2021), so that it still looks like a word; n of each number."""
     together, letters = set(), set()
-    for word in lexicon.unique:
+    for word in [*lexicon.unique, *keyword.text.split()]:
         together |= _in_a_row(word.casefold())
         letters |= set(word.casefold())
     alphabet = sorted(letter for letter in letters if letter.isalpha())
@@ -118,20 +119,21 @@ def parts(keyword: Keyword, inventory: Inventory) -> list[Draft]:
     drafts = [Draft(text, Kind.PART) for text in texts] + [Draft(f"{text} {text}", Kind.PART) for text in texts]
     drafts += [Draft(" ".join(order), Kind.PART) for order in permutations(texts[:4])]
     cut = chain.from_iterable(_cuts(said) for said in keyword.sounds)
-    return drafts + [Draft(inventory.write(_stressed(part)), Kind.PART) for part in cut if _is_sayable(part)]
+    return drafts + [Draft(inventory.write(part), Kind.PART) for part in cut]
 
 
 def _cuts(said: Sounds) -> Iterator[Sounds]:
     half = len(said) // 2
-    for n in range(2, len(said)):
-        yield said[:n] if said[n - 1] != GAP else said[: n - 1]
-        yield said[-n:] if said[-n] != GAP else said[1 - n :]
+    parts = {part: _stressed(part) for n in range(2, len(said)) for part in (said[:n], said[-n:]) if _is_sayable(part)}
+    yield from parts.values()
     for part in (said[:half], said[half:]):
-        yield (*part, GAP, *part)
+        if _is_sayable(part):
+            yield (*_stressed(part), GAP, *_stressed(part))
 
 
 def _is_sayable(part: Sounds) -> bool:
-    return any(is_vowel(phone) for sound in part for phone in sound.phones) and GAP not in (part[0], part[-1])
+    """Whether it begins and ends within a word, and has a vowel."""
+    return any(map(is_vowel, phones_of(part))) and GAP not in (part[0], part[-1])
 
 
 def _stressed(part: Sounds) -> Sounds:

@@ -19,7 +19,6 @@ from kws.errors import KwsError
 from kws.manifest import says
 from kws.seeding import numpy_generator
 
-SAMPLE = 15000  # words that the phonemes of a language are learnt from
 LOOKED_AT = 10  # candidates for each that is taken, at most
 DRAWN = 8  # sequences of words are drawn for each candidate that is wanted: most are too far, or come twice
 
@@ -100,14 +99,16 @@ def find(
     if not any(char.isalnum() for char in text):
         raise KwsError(f"keyword={text}: allowed is what has a letter or digit to say")
     known = lexicon(language, words)
-    inventory = Inventory([*known.unique[:: -(-len(known.unique) // SAMPLE)], text], language)
+    inventory = Inventory([*known.sounds, *sounds([text], language)], language)
     keyword = _keyword(text, language, pronunciations, inventory)
     refused = {_plain(one) for one in exclude}
     wanted = [_given(one, kind, keyword, inventory) for one, kind in (include or {}).items()]
     first = judge.hear([draft for draft in wanted if _plain(draft.text) not in refused], keyword, language)
     drafts = _drafts(keyword, known, inventory, n, bands[-1], kind_shares, seed)
-    once = {_plain(draft.text): draft for draft in reversed(drafts)}  # of one text, the first kind counts
-    pool = [draft for plain, draft in reversed(once.items()) if plain not in refused and not _says(draft, keyword)]
+    once: dict[str, Draft] = {}
+    for draft in sorted(drafts, key=lambda draft: is_phonemes(draft.text)):  # text rather than phonemes
+        once.setdefault(_plain(draft.text), draft)  # of one text, the first kind counts
+    pool = [draft for plain, draft in once.items() if plain not in refused and not _says(draft, keyword)]
     # A part of the keyword is one at any distance.
     heard = [h for h in judge.hear(pool, keyword, language) if h.distance < bands[-1] or h.draft.kind is Kind.PART]
     same = judge.homophones(heard, keyword, () if pronunciations else others)

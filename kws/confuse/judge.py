@@ -74,7 +74,10 @@ def _joined(phones: Phones) -> str:
 
 def differing(heard: Sequence[Heard]) -> list[Heard]:
     """One of each sound: the first."""
-    return list({one.said: one for one in reversed(heard)}.values())[::-1]
+    firsts: dict[Phones, Heard] = {}
+    for one in heard:
+        firsts.setdefault(one.said, one)
+    return list(firsts.values())
 
 
 def traits(heard: Sequence[Heard], keyword: Keyword) -> list[list[Hashable]]:

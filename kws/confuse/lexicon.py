@@ -8,8 +8,10 @@ from pathlib import Path
 from kws.confuse.articulation import Phones
 from kws.confuse.distance import Coded, code
 from kws.confuse.phones import cmudict, frequencies, is_english, ways
+from kws.confuse.sounds import Sounds, sounds
 from kws.errors import KwsError
 
+SAMPLE = 15000  # words that the phonemes of a language are learnt from
 COMMON = 1000  # times in the subtitles: words that most people know
 
 
@@ -17,6 +19,7 @@ COMMON = 1000  # times in the subtitles: words that most people know
 class Lexicon:
     """Words, each of their pronunciations beside them, and which words are common enough to be put into sequences."""
 
+    language: str
     words: list[str]
     phones: list[Phones]
     coded: Coded
@@ -26,6 +29,11 @@ class Lexicon:
     def unique(self) -> list[str]:
         """Each word once."""
         return list(dict.fromkeys(self.words))
+
+    @functools.cached_property
+    def sounds(self) -> list[Sounds]:
+        """How some of the words are said, phoneme by phoneme: what a language has is learnt from them."""
+        return sounds(self.unique[:: -(-len(self.unique) // SAMPLE)], self.language)
 
 
 def lexicon(language: str, file: Path | None = None) -> Lexicon:
@@ -60,6 +68,7 @@ def _said(words: Sequence[str], language: str, common: set[str]) -> Lexicon:
     said = ways(words, language)
     pairs = [(word, phones) for word, each in zip(words, said, strict=True) for phones in each if phones]
     return Lexicon(
+        language,
         [word for word, _ in pairs],
         [phones for _, phones in pairs],
         code([phones for _, phones in pairs]),

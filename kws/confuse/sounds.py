@@ -52,12 +52,11 @@ def _sound(name: str, ipa: str, language: str) -> Sound:
 class Inventory:
     """What a language says: its phonemes, the commonest first, and which three may follow one another in its words."""
 
-    def __init__(self, words: Sequence[str], language: str) -> None:
+    def __init__(self, said: Sequence[Sounds], language: str) -> None:
         self.language = language
         counts: Counter[Sound] = Counter()
         self._run_on: dict[tuple[str, str], bool] = {}
         self._triples: set[tuple[str, ...]] = set()
-        said = sounds(words, language)
         for word in said:
             bare = [replace(sound, stress="") for sound in word]
             counts.update(set(bare))
@@ -67,9 +66,9 @@ class Inventory:
         common = (sound for sound, n in counts.most_common() if n >= RARE * len(said))
         self.sounds = [sound for sound in common if sound.phones and sound == self._by_name[sound.name]]
 
-    def fits(self, said: Sounds) -> bool:
-        """Whether all neighbours are such as the language's words have."""
-        return bool(said) and _triples(said) <= self._triples
+    def fits(self, said: Sounds, like: Sounds = ()) -> bool:
+        """Whether all neighbours are such as the language's words have, or as `like` has."""
+        return bool(said) and _triples(said) - _triples(like) <= self._triples
 
     def write(self, said: Sounds) -> str:
         """The string that espeak-ng speaks these phonemes from: `[[k'at]]`."""

@@ -1,12 +1,11 @@
 """kws buffer: look into a replay buffer, decide about its clips, carry it elsewhere."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from kws.cli import fail, verb
+from kws.cli import take_action, verb
 from kws.config import settings
 from kws.console import Console
 from kws.curves import read_columns
@@ -307,11 +306,7 @@ entry = verb("buffer", run)
 
 def main() -> None:
     """`kws buffer ACTION key=value ...`: the action is a setting like any other, written as a word."""
-    words = sys.argv[1:]
-    if words and "=" not in words[0] and not words[0].startswith("-"):
-        if words[0] not in ACTIONS:
-            fail(f"kws buffer {words[0]}: no such action; allowed are {', '.join(ACTIONS)}")
-        sys.argv[1] = f"action={words[0]}"
+    take_action("buffer", ACTIONS)
     entry()
 
 

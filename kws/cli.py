@@ -4,7 +4,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import is_dataclass
 from difflib import get_close_matches
 from typing import get_type_hints
@@ -23,9 +23,14 @@ VERBS = {
     "train": "train a detector from recordings, mining and replaying what confuses it",
     "mine": "stream recordings through a checkpoint and keep its false triggers in a buffer",
     "buffer": "look into a replay buffer, decide about its clips, carry it elsewhere",
+    "confuse": "find what sounds like a keyword and is not it",
     "evaluate": "misses at fixed false alarms per hour, for a checkpoint or an exported file",
     "export": "write a checkpoint as a TorchScript file that needs torch alone",
 }
+MODULES = {"confuse": "confuse.verb"}  # of verbs that have a package of their own
+# What takes the next word on the command line of a Hydra app.
+TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
+TAKES_ONE |= {"-cd", "--config-dir"}
 
 
 def usage() -> str:
@@ -55,7 +60,7 @@ def main() -> None:
             print(help_of(words[0]))
         else:
             sys.argv = [f"kws {words[0]}", *words[1:]]
-            importlib.import_module(f"kws.{words[0]}").main()
+            importlib.import_module(f"kws.{MODULES.get(words[0], words[0])}").main()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,6 +88,15 @@ def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
             sys.exit(130)
 
     return entry
+
+
+def take_action(verb: str, actions: Collection[str]) -> None:
+    """Put the action of a verb, a word alone anywhere on the command line, as the setting that it is."""
+    for i, word in enumerate(sys.argv[1:], start=1):
+        if "=" not in word and word[:1] not in "-~+" and sys.argv[i - 1] not in TAKES_ONE:
+            if word not in actions:
+                fail(f"kws {verb} {word}: no such action; allowed are {', '.join(actions)}")
+            sys.argv[i] = f"action={word}"
 
 
 def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
@@ -123,6 +137,8 @@ def explain(error: Exception, schema: type) -> str:
     if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?could not be converted to (\w+)", text):
         kind = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
         return f"{key_of(text, texts[0])}={found.group(1)}: allowed is {kind.get(found.group(2), found.group(2))}"
+    if found := re.search(r"AltException: ([^=\s]+)=([^\n]*)", text):
+        return f"""{found.group(1)}={found.group(2)}: a text with such signs needs quotes: {found.group(1)}='"..."'"""
     if found := re.search(r"Error merging override ([^=\s]+)=(.*)", texts[0]):
         return f"{found.group(1)}={found.group(2)}: a value of another kind is wanted, see --cfg job for its default"
     if found := re.search(r"Could not find '([^']*)'", text):

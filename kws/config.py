@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from kws.errors import KwsError
 from kws.limits import check
-from kws.schema import SCHEMAS, BufferConfig, EvaluateConfig, ExportConfig, MineConfig, TrainConfig
+from kws.schema import SCHEMAS, BufferConfig, ConfuseConfig, EvaluateConfig, ExportConfig, MineConfig, TrainConfig
 
-Settings = TypeVar("Settings", TrainConfig, MineConfig, BufferConfig, EvaluateConfig, ExportConfig)
+Settings = TypeVar("Settings", TrainConfig, MineConfig, BufferConfig, ConfuseConfig, EvaluateConfig, ExportConfig)
 
 
 def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
@@ -37,7 +37,7 @@ def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
 def hint(key: str) -> str:
     """What a person would write for a key that must be given."""
     return {
-        "action": "the word after kws buffer, such as kws buffer stats",
+        "action": "a word after the verb, such as kws buffer stats or kws confuse list",
         "keyword": "one word or a list, such as keyword=computer or keyword=[alexa,computer]",
         "checkpoint": "the model.pt of a run, such as checkpoint=runs/mine/model.pt",
         "detector": "a checkpoint (model.pt) or an exported detector (detector.pt)",

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from kws.errors import KwsError
-from kws.schema import ByKind, Schedule, TrainConfig
+from kws.schema import ByKind, CandidateKinds, CandidatesConfig, ConfuseConfig, Schedule, TrainConfig
 
 # What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -120,6 +121,10 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "max_bad_share": (0, 1),
     "sample_rate": (8000, 48000),
     "min_age_s": (0, 10**9),
+    "confuse.n": (0, 50000),
+    "confuse.bands": (0, 2),
+    "confuse.quotas": (0, 1),
+    **{f"confuse.kinds.{kind.name}": (0, 1) for kind in dataclasses.fields(CandidateKinds)},
 }
 
 PAIRS: tuple[str, ...] = (
@@ -163,6 +168,8 @@ def check(config: Any) -> None:
             raise KwsError(f"{key}={value}: allowed is [low,high] with low <= high")
     if isinstance(config, TrainConfig):
         check_train(config)
+    if isinstance(config, ConfuseConfig):
+        check_candidates(config.confuse)
 
 
 def check_train(c: TrainConfig) -> None:
@@ -228,3 +235,15 @@ def check_replay(c: TrainConfig) -> None:
     shares = [share for share in dataclasses.asdict(c.replay.mix).values() if share is not None]
     if shares and not any(shares):
         raise KwsError("replay.mix: all shares are 0; allowed is at least one above 0")
+
+
+def check_candidates(c: CandidatesConfig) -> None:
+    """Rules between the settings of what sounds like a keyword."""
+    if len(c.bands) < 2 or any(low >= high for low, high in pairwise(c.bands)):
+        raise KwsError(f"confuse.bands={c.bands}: allowed are two edges or more, each above the one before")
+    if len(c.quotas) != len(c.bands) - 1 or not any(c.quotas):
+        raise KwsError(
+            f"confuse.quotas={c.quotas}: allowed is a share for each of the {len(c.bands) - 1} bands, one above 0"
+        )
+    if not any(dataclasses.asdict(c.kinds).values()):
+        raise KwsError("confuse.kinds: all shares are 0; allowed is at least one above 0")

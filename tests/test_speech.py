@@ -125,3 +125,41 @@ def test_a_missing_extra_says_how_to_install_it(monkeypatch):
     speech._installation.cache_clear()
     with pytest.raises(KwsError, match=r"pip install 'kws\[speech\]'"):
         speak("hello", VOICE)
+
+
+def test_any_language_is_read():
+    assert {"de", "fr", "cmn", "pt-br", "en-us"} < set(speech.languages())
+    assert phonemes(["Zeit", "Bücher"], "de") == ["tsˈaɪt", "bˈyːçɜ"]
+    assert phonemes(["Computer"], "de") != phonemes(["Computer"], "en-us")
+    assert phonemes(["hello world"], "de")[0].isprintable()
+    assert "(" not in phonemes(["hello world"], "de")[0], "no marks of a change of language"
+
+
+def test_every_language_reads_numbers_and_none_ends_the_process():
+    code = "from kws.confuse.speech import *; print(*(x for x in languages() if not any(phonemes(['1', '12'], x))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"chr", "cv", "sjn"}, "these have no numbers"
+
+
+def test_phonemes_are_told_one_by_one():
+    (said, two) = speech.transcribe(["computer", "hey you"])
+    assert [name for name, _ in said] == ["k", "@", "m", "p", "j", "'u:", "t#", "3"]
+    assert [sound for _, sound in said] == ["k", "ə", "m", "p", "j", "ˈuː", "ɾ", "ɚ"]
+    assert (" ", " ") in two
+    assert speech.transcribe(["привет"], "ru")[0][1:3] == [("r;", "rʲ"), ("i", "i")], "palatal by a name of its own"
+
+
+def test_transcribed_phonemes_together_are_the_pronunciation():
+    texts = ["seven yellow windows", "twenty eight", "o'clock"]
+    for pairs, ipa in zip(speech.transcribe(texts), phonemes(texts), strict=True):
+        assert "".join(sound for _, sound in pairs) == ipa
+
+
+def test_phoneme_strings_are_pronounced_as_the_text_they_stand_for():
+    texts = ["computer", "hey marvin", "church judge"]
+    strings = ["[[" + "".join(name for name, _ in pairs) + "]]" for pairs in speech.transcribe(texts)]
+    assert speech.pronounced(strings) == phonemes(texts)
+    assert speech.pronounced(["[[k'at]]", "[[]]", "[[t|S]]", "[[tS]]"])[:2] == ["kˈæt", ""]
+    assert speech.pronounced(["[[k@mpj'u:t3]]"], "en") == phonemes(["computer"], "en"), "said as in England"
+    with pytest.raises(KwsError, match="'klingon'"):
+        speech.pronounced(["[[k]]"], "klingon")

@@ -8,10 +8,13 @@ nothing else in the process has the same library loaded. 900 ms of speech takes 
 
 import ctypes
 import functools
+import itertools
+import re
 import sys
+import tempfile
 import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,10 @@ PITCHES = (0, 99)
 
 # speak_lib.h of espeak-ng 1.52
 _SYNCHRONOUS, _DONT_EXIT, _UTF8, _PLAIN_UTF8_TEXT, _IPA, _RATE, _PITCH = 2, 0x8000, 1, 1, 2, 1, 3
+_PHONEMES = 0x100  # [[...]] are phonemes
+_NAMES, _BOUNDARY = 0, 0xE000  # phonemes by espeak-ng's names; what is put between them, of the private use area
+_COLOURS = (";", ":", "I^")  # names of what colours the phoneme before: palatal, long
+_CRASHES = {"kl"}  # Greenlandic ends the process
 _SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 _one_at_a_time = threading.Lock()  # the library has one state for the whole process
 
@@ -69,6 +76,19 @@ def accents() -> list[str]:
     names = (path.name.lower() for path in (data / "lang").glob("*/en*"))
     # en-shaw reads the Shavian alphabet; of Latin letters it makes the very samples that `en` makes.
     return sorted(name for name in names if (name == "en" or name.startswith("en-")) and name != "en-shaw")
+
+
+@functools.cache
+def languages() -> tuple[str, ...]:
+    """The languages that espeak-ng reads, sorted: `cmn`, `de`, `en-us`, `pt-br` and so on."""
+    _, data = _installation()
+    found = []
+    for path in (data / "lang").rglob("*"):
+        if path.is_file() and path.name not in _CRASHES:
+            says = dict(line.split()[:2] for line in path.read_text("latin-1").splitlines() if len(line.split()) > 1)
+            if (data / f"{says.get('dictionary', path.name.split('-')[0])}_dict").is_file():
+                found.append(path.name.lower())
+    return tuple(sorted(found))
 
 
 def variants() -> list[str]:
@@ -161,15 +181,9 @@ def synthesised(text: str, flags: int, voice: Voice, sample_rate: int) -> npt.ND
         library.espeak_SetSynthCallback(callback)
         library.espeak_SetParameter(_RATE, voice.rate_wpm, 0)
         library.espeak_SetParameter(_PITCH, voice.pitch, 0)
-        library.espeak_Synth.argtypes = [
-            ctypes.c_char_p,
-            ctypes.c_size_t,
-            *[ctypes.c_uint] * 4,
-            *[ctypes.c_void_p] * 2,
-        ]
-        failed = library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _PLAIN_UTF8_TEXT | flags, None, None)
+        done = _synthesise(library, encoded, _PLAIN_UTF8_TEXT | flags)
     pcm = np.frombuffer(b"".join(chunks), dtype=np.int16)
-    if failed or not pcm.any():
+    if not done or not pcm.any():
         raise KwsError(f"text: espeak-ng says nothing for {text!r}")
     return resampled(pcm.astype(np.float32) / np.float32(32768), NATIVE_RATE, sample_rate)
 
@@ -187,27 +201,106 @@ def resampled(sound: npt.NDArray[np.float32], rate: int, sample_rate: int) -> np
     return np.asarray(np.clip(changed, -1, 1), dtype=np.float32)
 
 
-def phonemes(texts: Sequence[str], accent: str = "en-us") -> list[str]:
-    """How each of `texts` is pronounced in `accent`, one of `accents()`: IPA with stress marks and spaces.
+def phonemes(texts: Sequence[str], language: str = "en-us") -> list[str]:
+    """How each of `texts` is pronounced in `language`, one of `languages()`: IPA with stress marks and spaces.
 
-    Raises KwsError for an unknown accent or a text with nothing to say.
+    Raises KwsError for an unknown language or a text with nothing to say.
     """
-    return [" ".join(text.split()) for text in read_out(texts, accent, _IPA)]
+    return read_out(texts, language, _IPA)
 
 
-def read_out(texts: Sequence[str], accent: str, mode: int) -> list[str]:
+def read_out(texts: Sequence[str], language: str, mode: int) -> list[str]:
     """The phonemes of each of `texts` as espeak-ng writes them in a `mode` of espeak_TextToPhonemes; see `phonemes`."""
-    if accent not in accents():
-        raise KwsError(f"accent: {accent!r} is none of {', '.join(accents())}")
     encoded = [plain(text).encode() for text in texts]
-    with _engine(accent) as library:
+    with _reader(language) as read:
+        return [read(text, mode) for text in encoded]
+
+
+def transcribe(texts: Sequence[str], language: str = "en-us") -> list[list[tuple[str, str]]]:
+    """The same phoneme by phoneme: espeak-ng's name of each, which it speaks from, beside its IPA.
+
+    Stress marks stand before a vowel in both; (" ", " ") parts words. Where names and IPA cannot be told which
+    belongs to which, the list is empty.
+    """
+    encoded = [plain(text).encode() for text in texts]
+    with _reader(language) as read:
+        return [_aligned(*(read(text, mode | _BOUNDARY << 8) for mode in (_NAMES, _IPA))) for text in encoded]
+
+
+def pronounced(strings: Sequence[str], language: str = "en-us") -> list[str]:
+    """How espeak-ng says strings of its names for phonemes, such as `[[k'at]]`, in `language`: IPA as of `phonemes`.
+
+    A language says the phonemes of its dialects in its own way. Names that it does not have are passed over.
+    """
+    _known(language)
+    c_library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
+    c_library.fopen.restype, c_library.fopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p] * 2
+    c_library.fclose.argtypes = [ctypes.c_void_p]
+    stop = _SYNTH_CALLBACK(lambda *_: 1)  # the phonemes are traced before there is sound, and none is needed
+    with tempfile.TemporaryDirectory() as folder, _engine(language) as library:
+        trace = Path(folder) / "phonemes"
+        if not (file := c_library.fopen(str(trace).encode(), b"w")):
+            raise KwsError(f"{trace}: cannot be written")
+        library.espeak_SetSynthCallback(stop)
+        library.espeak_SetPhonemeTrace.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        library.espeak_SetPhonemeTrace(_IPA, file)
+        for text in strings:
+            _synthesise(library, text.encode(), _PLAIN_UTF8_TEXT | _PHONEMES)
+        library.espeak_SetPhonemeTrace(0, None)
+        c_library.fclose(file)
+        return trace.read_text("utf-8").splitlines()
+
+
+def _synthesise(library: ctypes.CDLL, text: bytes, flags: int) -> bool:
+    """Whether it went well."""
+    library.espeak_Synth.argtypes = [ctypes.c_char_p, ctypes.c_size_t, *[ctypes.c_uint] * 4, *[ctypes.c_void_p] * 2]
+    return bool(library.espeak_Synth(text, len(text) + 1, 0, 0, 0, flags, None, None) == 0)
+
+
+def _known(language: str) -> None:
+    if language not in languages():
+        raise KwsError(f"language: {language!r} is none of espeak-ng's: {', '.join(languages())}")
+
+
+@contextmanager
+def _reader(language: str) -> Iterator[Callable[[bytes, int], str]]:
+    """Reads text in a language into phonemes, in one of espeak-ng's modes."""
+    _known(language)
+    with _engine(language) as library:
         read_clause = library.espeak_TextToPhonemes
         read_clause.restype = ctypes.c_char_p
         read_clause.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
-        read = []
-        for text in encoded:
+
+        def read(text: bytes, mode: int) -> str:
             rest, clauses = ctypes.c_char_p(text), []
             while rest.value is not None:  # a call reads up to the next clause and moves `rest` there
                 clauses.append(read_clause(ctypes.byref(rest), _UTF8, mode).decode())
-            read.append(" ".join(clauses))
-    return read
+            # (en) and (de) say that a word is read as in another language
+            whole = " ".join(clauses)
+            return " ".join((re.sub(r"\([a-z-]+\)", "", whole) if "(" in whole else whole).split())
+
+        yield read
+
+
+def _aligned(names: str, ipa: str) -> list[tuple[str, str]]:
+    """Each phoneme's name beside its IPA."""
+    boundary = chr(_BOUNDARY)
+    words: list[list[tuple[str, str]]] = []
+    nothing: list[str] = []
+    sounds = [word.split(boundary) for word in ipa.split()]
+    named = [word.split(boundary) for word in names.split()]
+    if len(named) != len(sounds):  # pauses are words by name alone
+        named = [word for word in named if not all(name.startswith("_") for name in word)]
+    for one, other in itertools.zip_longest(named, sounds, fillvalue=nothing):
+        name, sound = one, other
+        if len(name) != len(sound):  # what only colours the phoneme before it has a name and no place of its own
+            name, sound = [], [piece for piece in other if piece]
+            for piece in one:
+                if piece.startswith(_COLOURS) and name:
+                    name[-1] += piece
+                elif not piece.startswith(("_", "@-")):
+                    name.append(piece)
+        if len(name) != len(sound):
+            return []
+        words.append([(a, b) for a, b in zip(name, sound, strict=True) if a])
+    return [pair for i, word in enumerate(words) for pair in ([(" ", " ")] * (i > 0) + word)]

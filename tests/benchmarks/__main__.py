@@ -1,14 +1,15 @@
-"""Run the benchmarks, one after another: python -m tests.benchmarks [stream|evaluate|draw|buffer|say [a number]]."""
+"""Run the benchmarks, one after another: python -m tests.benchmarks [NAME [a number]], see BENCHMARKS."""
 
 import sys
 
-from tests.benchmarks import buffer, draw, evaluate, say, stream
+from tests.benchmarks import buffer, confuse, draw, evaluate, say, stream
 
 BENCHMARKS = {
     "stream": stream.main,
     "evaluate": evaluate.main,
     "draw": draw.main,
     "buffer": buffer.main,
+    "confuse": confuse.main,
     "say": say.main,
 }
 

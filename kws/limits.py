@@ -121,6 +121,11 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "max_bad_share": (0, 1),
     "sample_rate": (8000, 48000),
     "min_age_s": (0, 10**9),
+    "clips": (1, 10**6),
+    "positives": (0, 10**6),
+    "rates": (80, 450),
+    "pitches": (0, 99),
+    "workers": (0, 256),
     "confuse.n": (0, 50000),
     "confuse.bands": (0, 2),
     "confuse.quotas": (0, 1),
@@ -135,7 +140,7 @@ PAIRS: tuple[str, ...] = (
     "mining.snr_db",
     "mining.noise_db",
 )
-PAIRS += ("stream.snr_db", "stream.noise_db")  # [low, high]
+PAIRS += ("stream.snr_db", "stream.noise_db", "rates", "pitches")  # [low, high]
 
 
 def short(number: float) -> str:

@@ -331,6 +331,14 @@ class ExportConfig:
     force: bool
 
 
+class Synth(enum.Enum):
+    """Who speaks."""
+
+    espeak = "espeak"
+    piper = "piper"
+    command = "command"
+
+
 @dataclass
 class CandidateKinds:
     """A share for each kind of candidate; so that confuse.kinds={phones: 0} is an override like any other."""
@@ -362,6 +370,15 @@ class ConfuseConfig:
     out: str | None
     most: int | None
     seed: int
+    clips: int | None
+    positives: int
+    buffer: str | None
+    synth: Synth
+    voices: Any
+    command: Any
+    rates: list[int]
+    pitches: list[int]
+    workers: int
     confuse: CandidatesConfig
 
 

@@ -69,7 +69,7 @@ def test_outside_of_its_range_a_number_is_refused_by_name(train, key):
             limits.check(train)
 
 
-@pytest.mark.parametrize("key", limits.PAIRS)
+@pytest.mark.parametrize("key", [key for key in limits.PAIRS if key in set(numbers(schema.TrainConfig))])
 @pytest.mark.parametrize(
     "upside", [lambda low, high: [high, low], lambda low, high: [low], lambda low, high: [low] * 3]
 )

@@ -1,5 +1,7 @@
-"""kws confuse: find what sounds like a keyword and is not it."""
+"""kws confuse: find what sounds like a keyword and is not it, say it, and put it into a replay buffer."""
 
+import math
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -12,10 +14,21 @@ from kws.cli import take_action, verb
 from kws.config import settings
 from kws.confuse import listed
 from kws.confuse.candidates import Kind
+from kws.confuse.command import Command
 from kws.confuse.find import Candidate, Found, find
+from kws.confuse.folder import plain_name
+from kws.confuse.phones import is_english
+from kws.confuse.piper import Piper
+from kws.confuse.plan import CONFUSABLE, Role, Saying, plan_parts
+from kws.confuse.say import say
+from kws.confuse.synthesis import Espeak, Synthesiser
+from kws.confuse.voices import PARTS, SHARES
 from kws.console import Console
 from kws.errors import KwsError
-from kws.schema import ConfuseConfig
+from kws.manifest import Part
+from kws.replay.bring import into_buffer
+from kws.replay.buffer import Buffer, Limits
+from kws.schema import ConfuseConfig, Synth
 
 FEW = 20  # names of what is left out that are shown
 
@@ -95,7 +108,73 @@ def counts(result: Found, edges: list[float]) -> list[list[str]]:
     return rows
 
 
-ACTIONS: Mapping[str, Callable[[ConfuseConfig, Console], None]] = {"list": list_}
+def say_(s: ConfuseConfig, console: Console) -> None:
+    """The candidates as clips in many voices, those for training in a replay buffer."""
+    voices = synthesiser(s)
+    out = Path(s.out) if s.out is not None else Path("runs") / f"confuse-{plain_name(s.keyword)}"
+    chosen = found(s).chosen
+    if not voices.says_phones:
+        spoken = [one for one in chosen if not one.as_phones]
+        if len(spoken) < len(chosen):
+            console.warn(f"{len(chosen) - len(spoken)} candidates are phonemes, which synth={s.synth.value} cannot say")
+        chosen = spoken
+    if not chosen:
+        raise KwsError(f"keyword={s.keyword}: no candidate to say; a wider confuse.bands or confuse.include gives some")
+    sayings = [
+        Saying(phones="".join(one.phones), keyword=s.keyword) if one.as_phones else Saying(one.text, keyword=s.keyword)
+        for one in chosen
+    ]
+    label = " ".join(s.keyword.split()).replace(" ", "_")
+    roles = [
+        Role(label, [Saying(s.keyword, keyword=s.keyword)], in_all(voices, s.positives)),
+        Role(CONFUSABLE, sayings, in_all(voices, len(sayings) if s.clips is None else s.clips)),
+    ]
+    low, high = s.rates
+    deep, bright = s.pitches
+    utterances = plan_parts(voices, roles, s.seed, rates=(low, high), pitches=(deep, bright))
+    with console.progress("Speaking", len(utterances)) as tick:
+        manifest = say(out, voices, utterances, s.workers or os.cpu_count() or 1, progress=lambda done, _: tick(done))
+        tick(len(utterances))
+    parts = Counter(one.part for one in utterances)
+    listed_ = ", ".join(f"{parts[part]} {part}" for part in Part)
+    console.say(f"clips     {manifest.parent}  ({len(utterances)}: {listed_}; {len(chosen)} texts)")
+    place = Path(s.buffer) if s.buffer is not None else out / "buffer"
+    with Buffer(place, Limits(clips=10**7)) as buffer:
+        added = into_buffer(buffer, out)
+        console.say(f"buffer    {place}  ({len(added.new)} new of {len(buffer)}, {added.near} repeat others)")
+    console.say(f"train with them: kws train keyword=... data.root=... replay.buffer={place}")
+
+
+def in_all(voices: Synthesiser, train_n: int) -> int:
+    """Clips of all parts, of which so many are for training: those without a voice get none."""
+    shares = dict(zip(PARTS, (*SHARES, 1 - sum(SHARES)), strict=True))
+    whole = sum(share for part, share in shares.items() if voices.voices()[part])
+    return math.ceil(train_n * whole / shares[Part.TRAIN] - 1e-9)
+
+
+def synthesiser(s: ConfuseConfig) -> Synthesiser:
+    """Who speaks."""
+    given = [key for key in ("voices", "command") if getattr(s, key) is not None]
+    if s.synth is Synth.espeak:
+        if given:
+            raise KwsError(f"{given[0]}={getattr(s, given[0])}: allowed only with synth=piper or synth=command")
+        if not is_english(s.confuse.language):
+            raise KwsError(f"confuse.language={s.confuse.language}: synth=espeak has voices for English alone")
+        return Espeak()
+    if s.synth is Synth.piper:
+        if not isinstance(s.voices, str) or s.command is not None:
+            raise KwsError(f"voices={s.voices}: allowed with synth=piper is a folder of voices, and no command")
+        return Piper(Path(s.voices))
+    return Command(_words(s.command, "command"), ("default",) if s.voices is None else _words(s.voices, "voices"))
+
+
+def _words(value: object, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
+        raise KwsError(f"{key}={value}: allowed with synth=command is a list of texts")
+    return tuple(value)
+
+
+ACTIONS: Mapping[str, Callable[[ConfuseConfig, Console], None]] = {"say": say_, "list": list_}
 
 entry = verb("confuse", run)
 

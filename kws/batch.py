@@ -36,12 +36,13 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Keywords:
-    """Where each keyword lies in its recording: clip index, label column, first and last sample."""
+    """Where each keyword lies in its recording: clip index, label column, first and last sample; whether it is real."""
 
     index: Tensor
     column: Tensor
     start: Tensor
     end: Tensor
+    real: Tensor  # false where it was synthesised
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Drawer:
         end_n: earliest and latest place of a keyword's end, samples before the end of the clip.
         noise_share: share of fresh negatives that are noise alone.
         augmentation: how clips are varied.
+        real_share: share of a keyword's clips that are real ones, where it has both; None: as its recordings are.
     """
 
     RAMP_N = 800  # 50 ms at 16 kHz, between a keyword and its context
@@ -103,6 +105,7 @@ class Drawer:
         end_n: tuple[int, int],
         noise_share: float,
         augmentation: Augmentation,
+        real_share: float | None = None,
     ) -> None:
         self.bank, self.keywords, self.n_columns = bank, keywords, n_columns
         self.clip_n, self.end_n, self.noise_share, self.augmentation = (
@@ -111,6 +114,7 @@ class Drawer:
             noise_share,
             augmentation,
         )
+        self.real_share = real_share
         self.speech, self.noise = torch.tensor(list(speech)), torch.tensor(list(noise))
         # A clip shorter than a window still yields one window.
         self.weight = bank.lengths[self.speech].clamp_min(clip_n).double().cumsum(0) if len(speech) else torch.zeros(0)
@@ -202,9 +206,8 @@ class Drawer:
         column = torch.randint(self.n_columns, (n,), generator=rng)
         pick = torch.zeros(n, dtype=torch.long)
         for c in range(self.n_columns):
-            mine = (k.column == c).nonzero().flatten()
             chosen = column == c
-            pick[chosen] = mine[torch.randint(len(mine), (int(chosen.sum()),), generator=rng)]
+            pick[chosen] = self._recordings(c, int(chosen.sum()), rng)
         speed = self._speeds(n, rng)
         late, early = self.end_n
         end = self.clip_n - late - (early - late) * torch.rand(n, generator=rng)
@@ -225,6 +228,20 @@ class Drawer:
         clip = augment.crossfade(clip, around, start.to(clip.device), end.to(clip.device), self.RAMP_N)
         target = torch.nn.functional.one_hot(column, self.n_columns).float()
         return clip, target, start, end
+
+    def _recordings(self, column: int, n: int, rng: torch.Generator) -> Tensor:
+        """Recordings of one keyword, each as often as the next among the real ones and among the synthesised."""
+        mine = (self.keywords.column == column).nonzero().flatten()
+        real = self.keywords.real[mine]
+        if self.real_share is None or real.all() or not real.any():
+            return mine[torch.randint(len(mine), (n,), generator=rng)]
+        from_real = torch.rand(n, generator=rng) < self.real_share
+        real_ones, others = mine[real], mine[~real]
+        return torch.where(
+            from_real,
+            real_ones[torch.randint(len(real_ones), (n,), generator=rng)],
+            others[torch.randint(len(others), (n,), generator=rng)],
+        )
 
     def _augment(self, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         a, n = self.augmentation, len(x)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -28,6 +29,9 @@ from kws.seeding import seed_of
 from kws.selection import Selection
 from kws.store import Store, pack
 from kws.trainer import Plan
+
+if TYPE_CHECKING:
+    from kws.confuse.find import Found  # it needs an extra
 
 
 def device(name: str) -> torch.device:
@@ -184,7 +188,7 @@ def augmentation(s: c.TrainConfig) -> Augmentation:
 
 
 def drawer(
-    s: c.TrainConfig, packed: Store, chosen: Selection, clip_n: int, where: torch.device
+    s: c.TrainConfig, packed: Store, chosen: Selection, clip_n: int, where: torch.device, said: Sequence[Path] = ()
 ) -> tuple[Drawer, list[int]]:
     """The batches: train recordings only, without the pool; and which entry of the store each clip of its bank is."""
     positives = [(i, k) for k, indexes in enumerate(chosen.positives[Part.TRAIN]) for i in indexes]
@@ -193,6 +197,11 @@ def drawer(
         recording = packed.entries[i].recording
         if recording.part is not Part.TRAIN:
             raise LeakError(f"{recording.name}: a {recording.part} recording among those of training")
+    made_up = [folder.resolve() for folder in said]
+
+    def spoken(path: Path) -> bool:
+        return any(path.is_relative_to(folder) for folder in made_up)
+
     place = {entry: n for n, entry in enumerate(used)}
     bank = Bank.of([packed.audio(i) for i in used], 2 * clip_n, where)
     longest_s = s.batch.max_keyword_s
@@ -202,6 +211,9 @@ def drawer(
         column=torch.tensor([k for _, k in positives]),
         start=torch.tensor([a for a, _ in bounds]),
         end=torch.tensor([b for _, b in bounds]),
+        real=torch.tensor(
+            [not any(packed.entries[i].recording.path.is_relative_to(f) for f in said) for i, _ in positives]
+        ),
     )
     late_s, early_s = s.batch.end_s
     made = Drawer(
@@ -214,6 +226,7 @@ def drawer(
         (round(late_s * packed.sample_rate), round(early_s * packed.sample_rate)),
         s.batch.noise_share,
         augmentation(s),
+        s.batch.real_share,
     )
     return made, used
 
@@ -281,6 +294,59 @@ def spoken_corpus(s: c.TrainConfig, words: list[str], console: Console) -> Path:
             lambda n, all_: tick(n, total=all_),
         )
     return manifest.parent
+
+
+def candidates(settings: c.CandidatesConfig, keyword: str, seed: int) -> "Found":
+    """What sounds like a keyword, as the settings ask for it."""
+    from kws.confuse import listed
+    from kws.confuse.candidates import Kind
+    from kws.confuse.find import find
+
+    given = settings.pronunciations
+    given = [given] if isinstance(given, str) else given or []
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise KwsError(f"confuse.pronunciations={given}: allowed is one pronunciation or a list of them")
+    return find(
+        keyword,
+        settings.n,
+        settings.bands,
+        settings.quotas,
+        {Kind(kind): share for kind, share in asdict(settings.kinds).items()},
+        settings.language,
+        given,
+        None if settings.words is None else Path(settings.words),
+        listed.texts(settings.include, "confuse.include"),
+        listed.texts(settings.exclude, "confuse.exclude"),
+        seed,
+    )
+
+
+def said(s: c.TrainConfig, words: Sequence[str], console: Console) -> list[Path]:
+    """Each keyword, and what sounds like it, in many voices, under the cache; returns a folder for each."""
+    k, folders = s.data.said, []
+    if not (k.positives or k.confusables):
+        return []
+    from kws.confuse.plan import plan_parts
+    from kws.confuse.roles import roles
+    from kws.confuse.say import say
+    from kws.confuse.synthesis import Espeak
+
+    for word in words:
+        chosen = candidates(s.confuse, word, s.seed).chosen if k.confusables else []
+        utterances = plan_parts(Espeak(), roles(Espeak(), word, chosen, k.positives, k.confusables), s.seed)
+        name = seed_of(s.seed, word, k.positives, *(f"{one.file} {one.text} {one.phones}" for one in utterances))
+        folders.append(Path(s.data.cache) / f"said-{name:016x}")
+        with console.progress(f"Speaking {word}", len(utterances)) as tick:
+            say(folders[-1], Espeak(), utterances, torch.get_num_threads(), progress=lambda done, _: tick(done))
+            tick(len(utterances))
+    return folders
+
+
+def said_recordings(folders: Sequence[Path]) -> list[Recording]:
+    """The keywords of those folders; what sounds like them is for the replay buffer."""
+    from kws.confuse.plan import CONFUSABLE
+
+    return [one for folder in folders for one in read(folder, split=Split.COLUMN) if one.label != CONFUSABLE]
 
 
 def target(threshold: c.ThresholdConfig) -> float:

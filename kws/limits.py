@@ -19,6 +19,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "data.speak.confusables": (0, 100000),
     "data.speak.sentences": (20, 100000),
     "data.speak.noises": (6, 100000),
+    "data.said.positives": (0, 10**6),
+    "data.said.confusables": (0, 10**6),
     "features.n_mels": (8, 128),
     "features.window_s": (0.005, 0.1),
     "features.hop_s": (0.002, 0.05),
@@ -44,6 +46,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "augment.mel_mask_n": (0, 64),
     "batch.size": (2, 65536),
     "batch.positive_share": (0.01, 0.9),
+    "batch.real_share": (0, 1),
     "batch.noise_share": (0, 0.9),
     "batch.clip_s": (0.5, 10),
     "batch.max_keyword_s": (0.2, 5),
@@ -173,7 +176,7 @@ def check(config: Any) -> None:
             raise KwsError(f"{key}={value}: allowed is [low,high] with low <= high")
     if isinstance(config, TrainConfig):
         check_train(config)
-    if isinstance(config, ConfuseConfig):
+    if isinstance(config, TrainConfig | ConfuseConfig):
         check_candidates(config.confuse)
 
 

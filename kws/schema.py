@@ -85,6 +85,14 @@ class SpeakConfig:
 
 
 @dataclass
+class SaidConfig:
+    """Clips in many voices beside the recordings: of the keyword, and of what sounds like it."""
+
+    positives: int
+    confusables: int
+
+
+@dataclass
 class DataConfig:
     root: str | None
     manifest: str | None
@@ -96,6 +104,7 @@ class DataConfig:
     max_bad_share: float
     cache: str
     speak: SpeakConfig
+    said: SaidConfig
 
 
 @dataclass
@@ -137,6 +146,7 @@ class AugmentConfig:
 class BatchConfig:
     size: int
     positive_share: float
+    real_share: float | None
     noise_share: float
     clip_s: float
     max_keyword_s: float
@@ -235,6 +245,30 @@ class StreamConfig:
 
 
 @dataclass
+class CandidateKinds:
+    """A share for each kind of candidate; so that confuse.kinds={phones: 0} is an override like any other."""
+
+    word: float
+    sequence: float
+    phones: float
+    part: float
+    spelling: float
+
+
+@dataclass
+class CandidatesConfig:
+    n: int
+    bands: list[float]
+    quotas: list[float]
+    kinds: CandidateKinds
+    language: str
+    pronunciations: Any
+    words: str | None
+    include: Any
+    exclude: Any
+
+
+@dataclass
 class TrainConfig:
     keyword: Any
     out: str
@@ -245,6 +279,7 @@ class TrainConfig:
     validate_every: int | None
     tensorboard: bool
     data: DataConfig
+    confuse: CandidatesConfig
     features: FeaturesConfig
     model: ModelConfig
     augment: AugmentConfig
@@ -337,30 +372,6 @@ class Synth(enum.Enum):
     espeak = "espeak"
     piper = "piper"
     command = "command"
-
-
-@dataclass
-class CandidateKinds:
-    """A share for each kind of candidate; so that confuse.kinds={phones: 0} is an override like any other."""
-
-    word: float
-    sequence: float
-    phones: float
-    part: float
-    spelling: float
-
-
-@dataclass
-class CandidatesConfig:
-    n: int
-    bands: list[float]
-    quotas: list[float]
-    kinds: CandidateKinds
-    language: str
-    pronunciations: Any
-    words: str | None
-    include: Any
-    exclude: Any
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from kws.heldout import HeldOut
 from kws.listen import seconds
 from kws.manifest import Part
 from kws.operating import demand_hours
+from kws.replay.bring import into_buffer
 from kws.replay.buffer import Buffer
 from kws.replay.rounds import source
 from kws.results import Outcome, judge
@@ -51,6 +52,7 @@ class Run:
     buffer: Buffer
     console: Console
     device: torch.device
+    said: list[Path]
 
 
 def run(cfg: DictConfig) -> None:
@@ -69,7 +71,8 @@ def run(cfg: DictConfig) -> None:
         return
     if not s.data.root:
         s.data = replace(s.data, root=str(build.spoken_corpus(s, words, console)))
-    store = build.store(s.data, console, build.recordings(s.data))
+    said = build.said(s, words, console)
+    store = build.store(s.data, console, [*build.recordings(s.data), *build.said_recordings(said)])
     chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
         demand_hours(negative_hours(store, chosen, Part.VALIDATION, build.levels(s.stream)), build.target(s.threshold))
@@ -80,18 +83,13 @@ def run(cfg: DictConfig) -> None:
     folder = Path(s.replay.buffer) if s.replay.buffer else out / "buffer"
     with build.buffer(s.replay, folder, store.sample_rate) as buffer:
         buffer.hold_out(held_out_sources(store))
+        if not (out / "state.pt").is_file():
+            bring(buffer, said, console)
         # What will be mined is refused now, not after the training before the first round.
         sources = [*chosen.pool, *chosen.noise[Part.TRAIN], *(chosen.speech[Part.TRAIN] if s.replay.online else ())]
         buffer.admit(source(store.entries[i]) for i in sources)
-        r = Run(s, id_, out, recipe, build.plan(s, recipe.smooth_n), store, chosen, buffer, console, device)
-        both = s.compare_without_replay and r.plan.fills
-        trained = [("with replay" if both else "", out, train_arm(r, "Training", out))]
-        if both:
-            plan = replace(r.plan, share=0.0, schedule="constant", mining_steps=(), online_every=0)
-            alone = replace(r, plan=plan)
-            place = out / "without_replay"
-            fork(r, place)
-            trained.insert(0, ("without replay", place, train_arm(alone, "Without replay", place)))
+        r = Run(s, id_, out, recipe, build.plan(s, recipe.smooth_n), store, chosen, buffer, console, device, said)
+        trained = train_arms(r)
         if not s.replay.buffer:  # a buffer that others use too may hold what they are about to replay
             buffer.purge()
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
@@ -109,11 +107,33 @@ def run(cfg: DictConfig) -> None:
     console.say(f"time      {time.monotonic() - begun:.0f} s")
 
 
+def bring(buffer: Buffer, said: Sequence[Path], console: Console) -> None:
+    """Put what sounds like the keywords into the buffer, before anything is trained."""
+    for folder in said:
+        added = into_buffer(buffer, folder)
+        if added.new:
+            console.say(f"buffer: {len(added.new)} said clips that sound like a keyword, {added.near} repeat others")
+
+
+def train_arms(r: Run) -> list[tuple[str, Path, Mapping[str, torch.Tensor]]]:
+    """The arm with replay, and the one without if that is asked for: name, folder and averaged weights of each."""
+    if not (r.s.compare_without_replay and r.plan.fills):
+        return [("", r.out, train_arm(r, "Training", r.out))]
+    weights = train_arm(r, "Training", r.out)
+    alone = replace(r, plan=replace(r.plan, share=0.0, schedule="constant", mining_steps=(), online_every=0))
+    place = r.out / "without_replay"
+    fork(r, place)
+    return [
+        ("without replay", place, train_arm(alone, "Without replay", place)),
+        ("with replay", r.out, weights),
+    ]
+
+
 def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
     """Train one arm in its folder, from its state file where there is one; returns the averaged weights."""
     torch.manual_seed(seed_of(r.s.seed, "weights"))
     net, front_end = r.recipe.net().to(r.device), r.recipe.front_end().to(r.device)
-    drawer, entries = build.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, r.device)
+    drawer, entries = build.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, r.device, r.said)
     state_file = folder / "state.pt"
     state = read_state(state_file) if state_file.is_file() else None
     if state is not None and r.plan.fills:

@@ -1,28 +1,27 @@
 """kws confuse: find what sounds like a keyword and is not it, say it, and put it into a replay buffer."""
 
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from kws import build
 from kws.cli import take_action, verb
 from kws.config import settings
 from kws.confuse import listed
 from kws.confuse.candidates import Kind
 from kws.confuse.command import Command
-from kws.confuse.find import Candidate, Found, find
+from kws.confuse.find import Candidate, Found
 from kws.confuse.folder import plain_name
 from kws.confuse.phones import is_english
 from kws.confuse.piper import Piper
-from kws.confuse.plan import CONFUSABLE, Role, Saying, plan_parts
+from kws.confuse.plan import plan_parts
+from kws.confuse.roles import roles
 from kws.confuse.say import say
 from kws.confuse.synthesis import Espeak, Synthesiser
-from kws.confuse.voices import PARTS, SHARES
 from kws.console import Console
 from kws.errors import KwsError
 from kws.manifest import Part
@@ -41,32 +40,11 @@ def run(cfg: DictConfig) -> None:
     ACTIONS[s.action](s, Console())
 
 
-def found(s: ConfuseConfig) -> Found:
-    """The candidates that the settings ask for."""
-    c = s.confuse
-    given = [c.pronunciations] if isinstance(c.pronunciations, str) else c.pronunciations or []
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        raise KwsError(f"confuse.pronunciations={given}: allowed is one pronunciation or a list of them")
-    return find(
-        s.keyword,
-        c.n,
-        c.bands,
-        c.quotas,
-        {Kind(kind): share for kind, share in asdict(c.kinds).items()},
-        c.language,
-        given,
-        None if c.words is None else Path(c.words),
-        listed.texts(c.include, "confuse.include"),
-        listed.texts(c.exclude, "confuse.exclude"),
-        s.seed,
-    )
-
-
 def list_(s: ConfuseConfig, console: Console) -> None:
     """The candidates as a table, and as a file."""
     if s.out is not None and Path(s.out).exists():
         raise KwsError(f"out={s.out}: there is such a file already; allowed is a new one")
-    result = found(s)
+    result = build.candidates(s.confuse, s.keyword, s.seed)
     chosen, edges = result.chosen, s.confuse.bands
     most = len(chosen) if s.most is None else s.most
     shown = [chosen[i * len(chosen) // most] for i in range(most)] if most < len(chosen) else chosen
@@ -112,44 +90,27 @@ def say_(s: ConfuseConfig, console: Console) -> None:
     """The candidates as clips in many voices, those for training in a replay buffer."""
     voices = synthesiser(s)
     out = Path(s.out) if s.out is not None else Path("runs") / f"confuse-{plain_name(s.keyword)}"
-    chosen = found(s).chosen
-    if not voices.says_phones:
-        spoken = [one for one in chosen if not one.as_phones]
-        if len(spoken) < len(chosen):
-            console.warn(f"{len(chosen) - len(spoken)} candidates are phonemes, which synth={s.synth.value} cannot say")
-        chosen = spoken
-    if not chosen:
+    chosen = build.candidates(s.confuse, s.keyword, s.seed).chosen
+    wanted = roles(voices, s.keyword, chosen, s.positives, s.clips)
+    texts = len(wanted[-1].sayings)
+    if texts < len(chosen):
+        console.warn(f"{len(chosen) - texts} candidates are phonemes, which synth={s.synth.value} cannot say")
+    if not texts:
         raise KwsError(f"keyword={s.keyword}: no candidate to say; a wider confuse.bands or confuse.include gives some")
-    sayings = [
-        Saying(phones="".join(one.phones), keyword=s.keyword) if one.as_phones else Saying(one.text, keyword=s.keyword)
-        for one in chosen
-    ]
-    label = " ".join(s.keyword.split()).replace(" ", "_")
-    roles = [
-        Role(label, [Saying(s.keyword, keyword=s.keyword)], in_all(voices, s.positives)),
-        Role(CONFUSABLE, sayings, in_all(voices, len(sayings) if s.clips is None else s.clips)),
-    ]
     low, high = s.rates
     deep, bright = s.pitches
-    utterances = plan_parts(voices, roles, s.seed, rates=(low, high), pitches=(deep, bright))
+    utterances = plan_parts(voices, wanted, s.seed, rates=(low, high), pitches=(deep, bright))
     with console.progress("Speaking", len(utterances)) as tick:
         manifest = say(out, voices, utterances, s.workers or os.cpu_count() or 1, progress=lambda done, _: tick(done))
         tick(len(utterances))
     parts = Counter(one.part for one in utterances)
     listed_ = ", ".join(f"{parts[part]} {part}" for part in Part)
-    console.say(f"clips     {manifest.parent}  ({len(utterances)}: {listed_}; {len(chosen)} texts)")
+    console.say(f"clips     {manifest.parent}  ({len(utterances)}: {listed_}; {texts} texts)")
     place = Path(s.buffer) if s.buffer is not None else out / "buffer"
     with Buffer(place, Limits(clips=10**7)) as buffer:
         added = into_buffer(buffer, out)
         console.say(f"buffer    {place}  ({len(added.new)} new of {len(buffer)}, {added.near} repeat others)")
     console.say(f"train with them: kws train keyword=... data.root=... replay.buffer={place}")
-
-
-def in_all(voices: Synthesiser, train_n: int) -> int:
-    """Clips of all parts, of which so many are for training: those without a voice get none."""
-    shares = dict(zip(PARTS, (*SHARES, 1 - sum(SHARES)), strict=True))
-    whole = sum(share for part, share in shares.items() if voices.voices()[part])
-    return math.ceil(train_n * whole / shares[Part.TRAIN] - 1e-9)
 
 
 def synthesiser(s: ConfuseConfig) -> Synthesiser:

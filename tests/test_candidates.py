@@ -159,6 +159,8 @@ def test_letters_are_edited_so_that_it_looks_like_a_word(words):
 def test_parts_of_a_keyword(inventory):
     parts = texts(candidates.parts(keyword("hey marvin"), inventory))
     assert {"hey", "marvin", "hey hey", "marvin marvin", "marvin hey"} <= parts
+    three = texts(candidates.parts(keyword("one two three"), inventory))
+    assert {"two one three", "three two one", "one three two"} <= three
     strings = {text for text in parts if is_phonemes(text)}
     assert {"[[m'A@vIn]]", "[[h'eI m'A@]]", "[['A@vIn]]"} <= strings
     assert all("'" in text for text in strings), "each has a stress"

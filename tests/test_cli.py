@@ -39,6 +39,7 @@ def words_of(verb: str, tiny, run, tones) -> list[str]:
         "mine": [f"checkpoint={run}/model.pt", f"streams={tones}/speech-train-0.flac", "buffer=new"],
         "evaluate": [f"detector={run}/model.pt", f"data.root={tones}", "data.cache=new", "out=new.json"],
         "export": [f"checkpoint={run}/model.pt", "out=new.pt"],
+        "confuse": ["list", "keyword=computer", "out=new.csv", "confuse.n=50"],
     }[verb]
 
 
@@ -122,6 +123,35 @@ BAD = [
     ("export", "thresholds=2", "thresholds=2", "0 to 1"),
     ("export", "thresholds=[0.1,0.2]", "thresholds", "1 number"),
     ("export", "thresholds=true", "thresholds"),
+    ("confuse", "sing", "sing", "list"),
+    ("confuse", "action=sing", "action=sing", "list"),
+    ("confuse", "keyword=[a,b]", "keyword"),
+    ("confuse", "keyword=...", "keyword=..."),
+    ("confuse", "out=text", "out=text", "already"),
+    ("confuse", "most=0", "most=0", "1 to"),
+    ("confuse", "confuse.n=-1", "confuse.n=-1", "0 to 50000"),
+    ("confuse", "confuse.bands=[0.5]", "confuse.bands=[0.5]", "two edges"),
+    ("confuse", "confuse.bands=[0.1,0.3,0.2]", "confuse.bands", "each above"),
+    ("confuse", "confuse.bands=[0.1,0.3]", "confuse.quotas", "each of the 1 bands"),
+    ("confuse", "confuse.quotas=[0,0,0,0,0]", "confuse.quotas", "one above 0"),
+    ("confuse", "confuse.kinds={word: 2}", "confuse.kinds.word=2", "0 to 1"),
+    ("confuse", "confuse.kinds={whole: 1}", "confuse.kinds.whole", "spelling, word"),
+    (
+        "confuse",
+        "confuse.kinds={word: 0, sequence: 0, phones: 0, part: 0, spelling: 0}",
+        "confuse.kinds",
+        "above 0",
+    ),
+    ("confuse", "confuse.language=klingon", "confuse.language=klingon", "en-us"),
+    ("confuse", "confuse.language=de", "confuse.words", "language=de"),
+    ("confuse", "confuse.words=none_such", "confuse.words=none_such"),
+    ("confuse", "confuse.pronunciations=5", "confuse.pronunciations"),
+    ("confuse", 'confuse.pronunciations=["жж"]', "confuse.pronunciations", "IPA"),
+    ("confuse", "confuse.pronunciations=[kˈæt]", "confuse.pronunciations=[kˈæt]", "quotes"),
+    ("confuse", "confuse.include=none_such.csv", "confuse.include=none_such.csv", "no such file"),
+    ("confuse", "confuse.include=[computer]", "confuse.include", "holds the keyword"),
+    ("confuse", "confuse.include=[5]", "confuse.include", "quotes"),
+    ("confuse", "confuse.exclude=[...]", "confuse.exclude", "no text"),
 ]
 
 
@@ -135,7 +165,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(cli, tiny, run, tones, here, v
 
 @pytest.mark.parametrize(
     ("verb", "key"),
-    [("train", "keyword"), ("mine", "buffer"), ("mine", "streams"), ("evaluate", "detector"), ("export", "out")],
+    [
+        ("train", "keyword"),
+        ("mine", "buffer"),
+        ("mine", "streams"),
+        ("evaluate", "detector"),
+        ("export", "out"),
+        ("confuse", "keyword"),
+    ],
 )
 def test_what_must_be_given_is_asked_for(cli, tiny, run, tones, here, verb, key):
     words = [w for w in words_of(verb, tiny, run, tones) if not w.startswith(f"{key}=")]
@@ -161,6 +198,7 @@ def test_a_real_process_leaves_with_one_line(tiny, here):
         ("mine", "buffer=a,b", ["a/index.sqlite", "b/index.sqlite"]),
         ("evaluate", "out=a.json,b.json", ["a.json", "b.json"]),
         ("export", "out=a.pt,b.pt", ["a.pt", "b.pt"]),
+        ("confuse", "out=a.csv,b.csv", ["a.csv", "b.csv"]),
         ("train", "replay.share=0,0.1", ["new/0/model.pt", "new/1/model.pt"]),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from itertools import chain, permutations
+from itertools import chain, combinations
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def _alike(sound: Sound, other: Sound) -> bool:
 
 
 def spellings(keyword: Keyword, lexicon: Lexicon, n: int, rng: np.random.Generator) -> list[Draft]:
-    """The keyword's letters edited (GraphemeAug: Park, 2021), so that it still looks like a word; n of each number."""
+    """The keyword's letters edited so that it still looks like a word, n of each number (Zhang et al., 2025)."""
     together, letters = set(), set()
     for word in [*lexicon.unique, *keyword.text.split()]:
         together |= _in_a_row(word.casefold())
@@ -114,10 +114,12 @@ def _in_a_row(word: str) -> set[str]:
 
 
 def parts(keyword: Keyword, inventory: Inventory) -> list[Draft]:
-    """Beginnings, endings, halves, halves and words doubled, and of several words each alone and in other orders."""
+    """Beginnings, endings, halves, halves and words doubled, and of several words each alone and any two swapped."""
     texts = keyword.text.split()
     drafts = [Draft(text, Kind.PART) for text in texts] + [Draft(f"{text} {text}", Kind.PART) for text in texts]
-    drafts += [Draft(" ".join(order), Kind.PART) for order in permutations(texts[:4])]
+    for i, j in combinations(range(len(texts)), 2):
+        swapped = [*texts[:i], texts[j], *texts[i + 1 : j], texts[i], *texts[j + 1 :]]
+        drafts.append(Draft(" ".join(swapped), Kind.PART))
     cut = chain.from_iterable(_cuts(said) for said in keyword.sounds)
     return drafts + [Draft(inventory.write(part), Kind.PART) for part in cut]
 

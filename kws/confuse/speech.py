@@ -248,7 +248,10 @@ def pronounced(strings: Sequence[str], language: str = "en-us") -> list[str]:
             _synthesise(library, text.encode(), _PLAIN_UTF8_TEXT | _PHONEMES)
         library.espeak_SetPhonemeTrace(0, None)
         c_library.fclose(file)
-        return trace.read_text("utf-8").splitlines()
+        lines = trace.read_text("utf-8").split("\n")[:-1]
+    if len(lines) != len(strings):
+        raise KwsError(f"espeak-ng says {len(lines)} lines of phonemes for {len(strings)} strings of them")
+    return lines
 
 
 def _synthesise(library: ctypes.CDLL, text: bytes, flags: int) -> bool:

@@ -81,19 +81,19 @@ def variety(candidates: Sequence[Candidate]) -> str:
 
 def main() -> None:
     """Time, counts, variety and agreement with sound, keyword by keyword."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     lexicon("en-us")
-    print(f"lexicon: {time.perf_counter() - begun:.1f} s, once a process")
+    print(f"lexicon: {time.process_time() - begun:.1f} s of one core, once a process")
     for keyword in KEYWORDS:
-        begun = time.perf_counter()
+        begun = time.process_time()
         result = found(keyword)
         kinds, bands = (Counter(getattr(one, name) for one in result.chosen) for name in ("kind", "band"))
-        print(f"\n{keyword}: {time.perf_counter() - begun:.1f} s, {len(result.chosen)} candidates")
-        print(
-            f"  taken of each kind { ({str(k): kinds[k] for k in Kind}) }, of each band {dict(sorted(bands.items()))}"
-        )
-        there = Counter(kind for (_, kind), n in result.available.items() for _ in range(n))
-        print(f"  found of each kind { ({str(k): there[k] for k in Kind}) }")
+        print(f"\n{keyword}: {time.process_time() - begun:.1f} s of one core, {len(result.chosen)} candidates")
+        there: Counter[Kind] = Counter()
+        for (_, kind), n in result.available.items():
+            there[kind] += n
+        print("  " + ", ".join(f"{kind} {kinds[kind]} of {there[kind]}" for kind in Kind if there[kind]))
+        print(f"  of each band {[bands[band] for band in range(1, 6)]}")
         print(f"  left out: {len(result.homophones)} homophones, {len(result.too_near)} too near, ", end="")
         print(f"{len(result.holding)} that hold it")
         nearest = found(keyword, n=4 * len(result.chosen)).chosen[: len(result.chosen)]
@@ -111,10 +111,8 @@ def main() -> None:
         agreed = {"distance": distances(way, code(others)), "edits": edit_distances(way, others)}
         if other:
             agreed["panphon"] = np.array(other(way, others))
-        print(
-            f"{keyword}: Spearman with sound: "
-            + ", ".join(f"{k} {spearmanr(x, heard)[0]:.3f}" for k, x in agreed.items())
-        )
+        agreement = ", ".join(f"{name} {spearmanr(x, heard)[0]:.2f}" for name, x in agreed.items())
+        print(f"{keyword}, agreement with sound (Spearman): {agreement}", flush=True)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "max_bad_share": (0, 1),
     "sample_rate": (8000, 48000),
     "min_age_s": (0, 10**9),
-    "clips": (1, 10**6),
+    "confusables": (1, 10**6),
     "positives": (0, 10**6),
     "rates": (80, 450),
     "pitches": (0, 99),

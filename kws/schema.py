@@ -381,7 +381,7 @@ class ConfuseConfig:
     out: str | None
     most: int | None
     seed: int
-    clips: int | None
+    confusables: int | None
     positives: int
     buffer: str | None
     synth: Synth

@@ -38,14 +38,20 @@ def tone(hz: float, n: int, start: int = 0, end: int | None = None) -> np.ndarra
     return np.where((t >= start) & (t < (n if end is None else end)), x, 0).astype(np.int16)
 
 
-def drawer(augmentation: Augmentation = PLAIN, noise_share: float = 0.0, word: Sequence[int] = (START, END)) -> Drawer:
+def drawer(
+    augmentation: Augmentation = PLAIN,
+    noise_share: float = 0.0,
+    word: Sequence[int] = (START, END),
+    real_share: float | None = None,
+) -> Drawer:
     """Three recordings of two keywords, two of speech of which one is three times as long, one of noise."""
     clips = [tone(hz, 24000, *word) for hz in WORDS] + [tone(SPEECH[0], 40000), tone(SPEECH[1], 120000)]
     bank = Bank.of([*clips, tone(NOISE[0], 50000)], 2 * CLIP_N)
     keywords = Keywords(
-        torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1]), torch.full((3,), START), torch.full((3,), END)
+        torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1]), torch.full((3,), START), torch.full((3,), END),
+        torch.tensor([True, False, True]),
     )  # fmt: skip
-    return Drawer(bank, keywords, [3, 4], [5], 2, CLIP_N, END_N, noise_share, augmentation)
+    return Drawer(bank, keywords, [3, 4], [5], 2, CLIP_N, END_N, noise_share, augmentation, real_share)
 
 
 def replayed() -> Bank:
@@ -177,10 +183,19 @@ def test_noise_lies_beneath_all_or_nothing() -> None:
         assert bool((strength > 100).all() if noise_p else (strength < 20).all()), strength
 
 
+@pytest.mark.parametrize(("real_share", "of_real"), [(None, 0.5), (0.9, 0.9), (0.0, 0.0), (1.0, 1.0)])
+def test_real_recordings_get_their_share_of_a_keyword(real_share: float | None, of_real: float) -> None:
+    """The first keyword has one real recording and one that was said; the second has real ones alone."""
+    found = heard(drawer(real_share=real_share).draw(600, 0, None, torch.zeros(0), rng()).pcm)
+    first = [hz for hz in found if hz in WORDS[:2]]
+    assert found.count(WORDS[2]) == pytest.approx(300, abs=60)
+    assert first.count(WORDS[0]) / len(first) == pytest.approx(of_real, abs=0.07)
+
+
 def test_every_window_of_speech_holds_some() -> None:
     short = Drawer(
         Bank.of([tone(500, 24000, START, END), tone(2000, 4000)], 2 * CLIP_N),
-        Keywords(torch.tensor([0]), torch.tensor([0]), torch.tensor([START]), torch.tensor([END])),
+        Keywords(*(torch.tensor([x]) for x in (0, 0, START, END, True))),
         [1], [], 1, CLIP_N, END_N, 0.0, PLAIN,
     )  # fmt: skip
     pcm = short.draw(1, 300, None, torch.zeros(0), rng()).pcm[1:]

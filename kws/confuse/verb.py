@@ -91,7 +91,7 @@ def say_(s: ConfuseConfig, console: Console) -> None:
     voices = synthesiser(s)
     out = Path(s.out) if s.out is not None else Path("runs") / f"confuse-{plain_name(s.keyword)}"
     chosen = build.candidates(s.confuse, s.keyword, s.seed).chosen
-    wanted = roles(voices, s.keyword, chosen, s.positives, s.clips)
+    wanted = roles(voices, s.keyword, chosen, s.positives, s.confusables)
     texts = len(wanted[-1].sayings)
     if texts < len(chosen):
         console.warn(f"{len(chosen) - texts} candidates are phonemes, which synth={s.synth.value} cannot say")

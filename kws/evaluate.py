@@ -72,13 +72,14 @@ def run(cfg: DictConfig) -> None:
         content |= {"outcomes": results.as_json(outcomes), "confused": as_plain(confused)}
         results.write_json(Path(s.out), content | ({"compared": pairs} if pairs else {}))
         console.say(f"figures   {s.out}")
-    shown = [judged(one, word, every) for one in every for word in one.heard]
+    wrong = [judged(one, word, every) for one in every for word in one.heard] if s.report or s.plots else []
+    shown = galleries(wrong, refractory_s)
     if s.report:
         facts = {one.name or "detector": str(one.file) for one in every}
-        results.write_page(Path(s.report), title, facts, outcomes, tables, galleries(shown, refractory_s))
+        results.write_page(Path(s.report), title, facts, outcomes, tables, shown)
         console.say(f"report    {s.report}")
     if s.plots:
-        count = write_pictures(Path(s.plots), results.arms(outcomes), galleries(shown, refractory_s))
+        count = write_pictures(Path(s.plots), results.arms(outcomes), shown)
         console.say(f"plots     {s.plots} ({count} PNG files)")
 
 

@@ -60,6 +60,13 @@ def test_only_what_is_for_training_enters_the_buffer(said: Path) -> None:
     assert all(row.source.name.startswith("train/confusable/") for row in kept)
 
 
+def test_nobody_imports_the_voices_that_measure(cli, said: Path, tmp_path: Path) -> None:
+    words = [f"buffer={tmp_path}/b", f"folder={said}", "keyword=hey marvin"]
+    told = cli("buffer", "import", *words)
+    assert (told.code, told.err.count("\n")) == (2, 1)
+    assert "kws confuse made it" in told.err
+
+
 def test_the_same_again_changes_nothing_and_another_seed_is_refused(cli, said: Path) -> None:
     before = {path: path.read_bytes() for path in said.rglob("*.flac")}
     told = cli("confuse", *FEW, "positives=30", f"out={said}")

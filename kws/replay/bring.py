@@ -35,8 +35,11 @@ def brought(
         progress: called after each recording with how many are done, and of how many.
 
     Raises:
-        KwsError: no recording there, one that lies elsewhere, or one that is no clip but hours to be mined.
+        KwsError: no recording there, one that lies elsewhere, one that is no clip but hours to be mined, or what
+            `kws confuse` said, part of which is to measure by.
     """
+    if all((folder / name).is_file() for name in ("manifest.csv", "arguments.json")):  # it holds test voices too
+        raise KwsError(f"folder={folder}: kws confuse made it, and brings its clips for training with buffer=DIR")
     found, bad, files = [], [], sound_files(folder, "folder")
     for number, file in enumerate(files, 1):
         try:

@@ -24,7 +24,11 @@ class Marked(NamedTuple):
 
 
 def read_annotations(
-    path: Path, keyword: str, collar_s: tuple[float, float] | None = None, needed: bool = True
+    path: Path,
+    keyword: str,
+    collar_s: tuple[float, float] | None = None,
+    needed: bool = True,
+    labelled: bool = False,
 ) -> list[Marked]:
     """The spans within which a detector may answer, for each time that a file says the keyword is said.
 
@@ -43,6 +47,7 @@ def read_annotations(
         collar_s: seconds added before the start and after the end of each; None adds `ANSWER_S`, but nothing to JSON
             without labels: those are spans to answer in already, as the referee's are.
         needed: nothing of the keyword is an error.
+        labelled: a line without a label is one too, as where several keywords are told apart.
 
     Raises:
         KwsError: it cannot be read, a line is malformed, or nothing in it is the keyword where that is needed.
@@ -56,8 +61,10 @@ def read_annotations(
     except (OSError, ValueError) as error:
         raise KwsError(f"{path}: no events can be read ({error})") from error
     found, others = [], set()
-    for where, start, end, label in reader(path, text):
+    for where, start, end, label in _lines(reader(path, text), path):
         span = _span(start, end, f"{path}: {where}")
+        if labelled and label is None:
+            raise KwsError(f"{path}: {where} has no label; allowed are labels that tell which keyword it is")
         if label is None or same_word(label, keyword):
             plain = label is None and path.suffix.lower() == ".json" and collar_s is None
             wide = span if plain else _widened(span, ANSWER_S if collar_s is None else collar_s)
@@ -68,6 +75,13 @@ def read_annotations(
         there = ", ".join(map(repr, sorted(others)[:5]))
         raise KwsError(f"{path}: nothing there is labelled {keyword!r}; there are {there}")
     return found
+
+
+def _lines(read: Iterator[_Line], path: Path) -> Iterator[_Line]:
+    try:
+        yield from read
+    except csv.Error as error:
+        raise KwsError(f"{path}: malformed CSV ({error})") from error
 
 
 def _widened(span: Span, collar_s: tuple[float, float]) -> Span:

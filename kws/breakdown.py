@@ -81,9 +81,9 @@ def latency(heard: Heard, answered: NDArray[np.float64]) -> Latency | None:
 
 
 def missed_by(heard: Heard, answered: NDArray[np.float64]) -> list[Missed]:
-    """Misses in each group of events, by what is known of them; the most first. One group alone is none."""
+    """Misses in each group of events, by what is known of them; the worst first. One group alone is none."""
     made = []
-    for by in GROUPS:
+    for by in ("recording", *GROUPS):
         counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         for event, at in zip(heard.events, answered.tolist(), strict=True):
             count = counts[group_of(event, by)]
@@ -91,6 +91,7 @@ def missed_by(heard: Heard, answered: NDArray[np.float64]) -> list[Missed]:
             count[1] += 1
         if len(counts) > 1:
             rows = [Missed(by, v, k, n, k / n, *wilson(k, n)) for v, (k, n) in counts.items()]
+            rows = [row for row in rows if row.misses or by != "recording"]
             made += sorted(rows, key=lambda row: (-row.miss_low, -row.misses, row.value))
     return made
 
@@ -115,8 +116,12 @@ def alarmed_by(heard: Heard, alarms: NDArray[np.float64]) -> list[Alarmed]:
 
 def cause(negatives: Sequence[Passage], alarms: NDArray[np.float64]) -> list[int]:
     """Which negative recording each alarm is laid to: the last one that had begun `LATE_S` before."""
-    starts = [passage.start_s for passage in negatives]
-    return [max(0, bisect_right(starts, at - LATE_S) - 1) for at in alarms.tolist()] if negatives else []
+    starts, causes = [passage.start_s for passage in negatives], []
+    for at in alarms.tolist() if negatives else ():
+        there, before = (max(0, bisect_right(starts, at - late_s) - 1) for late_s in (0.0, LATE_S))
+        # Each take is heard from silence: what was in the one before is forgotten.
+        causes.append(before if negatives[before].take == negatives[there].take else there)
+    return causes
 
 
 def group_of(passage: Passage, by: str) -> str:
@@ -137,6 +142,8 @@ def confusion(heard: Mapping[str, Heard], thresholds: Mapping[str, float], refra
     for said, one in heard.items():
         for fired, track in one.others.items():
             found = fires(track.times, track.scores, thresholds[fired], refractory_s)
+            right = [(found >= start) & (found <= end) for start, end in one.answers.get(fired, ())]
+            found = found[~np.any(right, axis=0)] if right else found
             times, events = int(hits(found, one.spans).sum()), len(one.events)
             made.append(Confused(said, fired, times, events, times / events, *wilson(times, events)))
     return made

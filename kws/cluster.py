@@ -1,6 +1,7 @@
 """Recordings spread over a Ray cluster (extra `kws[ray]`): the same jobs as on one machine, so the same numbers."""
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from kws.checkpoint import first_line
 from kws.errors import KwsError
 from kws.heard import Hear, Tell
 from kws.listen import Job, Result, Take, hear, jobs_of, seconds
@@ -39,7 +41,11 @@ def hear_on_ray(opened: Callable[[], Listener]) -> Hear:
         detector: Listener, takes: Sequence[Take], chunk_s: float, tell: Tell = lambda _: None
     ) -> list[Result]:
         if not ray.is_initialized():
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            try:
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                where = os.environ.get("RAY_ADDRESS", "this machine")
+                raise KwsError(f"engine=ray: no cluster at {where} ({first_line(error)})") from None
         work = ray.remote(num_cpus=1, max_retries=RETRIES)(_work)
         ear = ray.put(opened)
         jobs = jobs_of(takes, hasattr(detector, "batch"))
@@ -53,7 +59,17 @@ def hear_on_ray(opened: Callable[[], Listener]) -> Hear:
             while len(sent) > least:
                 done = ray.wait(list(sent), num_returns=1)[0][0]
                 job = sent.pop(done)
-                found.update(zip(job, ray.get(done), strict=True))
+                try:
+                    found.update(zip(job, ray.get(done), strict=True))
+                except ray.exceptions.RayError as error:
+                    cause = getattr(error, "cause", None)
+                    if isinstance(cause, KwsError):
+                        raise cause from None
+                    of = ", ".join(str(takes[i].sound) for i in job if isinstance(takes[i].sound, Path))
+                    raise KwsError(
+                        f"engine=ray: a job failed {RETRIES + 1} times or more: {of or 'a stream'} "
+                        f"({first_line(error)})"
+                    ) from None
                 heard_s += seconds([takes[i] for i in job])
                 tell(heard_s)
 

@@ -106,20 +106,26 @@ def event_peaks(track: Track, spans: Sequence[Span]) -> NDArray[np.float32]:
     return np.array([track.scores[a:b].max(initial=0) for a, b in pairs], np.float32)
 
 
-def offsets(tracks: Sequence[Track]) -> list[float]:
-    """Where each of some negative streams begins on the track that `join` makes of them, in seconds."""
+def offsets(tracks: Sequence[Track], gap_s: float = 0.0) -> list[float]:
+    """Where each of some streams begins on the track that `join` makes of them, in seconds."""
     ends = np.cumsum([0.0, *(track.hours for track in tracks)])[:-1]
-    return [float(end * 3600 + 10) for end in ends]
+    return [float(end * 3600 + 10 + i * gap_s) for i, end in enumerate(ends)]
 
 
-def join(tracks: Sequence[Track]) -> Track:
-    """Negative streams one after another as the referee lays them: 10 s in, the refractory time running on.
+def join(tracks: Sequence[Track], gap_s: float = 0.0, times: NDArray[np.float64] | None = None) -> Track:
+    """Streams one after another as the referee lays negative ones: 10 s in, the refractory time running on.
 
     A single stream goes through here too: shifted times round otherwise, and gaps of just 1 s count.
+
+    Args:
+        tracks: at least one.
+        gap_s: seconds between two, which are no part of the hours: no firing then reaches from one into the next.
+        times: of the joined track where another keyword's has them already.
     """
     if not tracks:
         raise KwsError("no negative stream: at least one is needed to count false alarms")
-    times = [track.times + offset for track, offset in zip(tracks, offsets(tracks), strict=True)]
+    if times is None:
+        times = np.concatenate([t.times + at for t, at in zip(tracks, offsets(tracks, gap_s), strict=True)])
     scores = np.concatenate([track.scores for track in tracks])
     hours = sum(track.hours for track in tracks)
-    return Track(np.concatenate(times), scores, tracks[0].duration_s if len(tracks) == 1 else hours * 3600)
+    return Track(times, scores, tracks[0].duration_s if len(tracks) == 1 else hours * 3600)

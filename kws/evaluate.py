@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kws import build, checkpoint, compare, listen, results
+from kws import __version__, build, checkpoint, compare, listen, results
 from kws.annotations import read_annotations
 from kws.audio import sound_files
 from kws.breakdown import Confused, confusion
@@ -16,11 +16,11 @@ from kws.config import hint, keywords, paths, settings
 from kws.console import Console, listening
 from kws.errors import KwsError
 from kws.evaluation import evaluate_part, negative_hours, part_takes
-from kws.examples import Judged
+from kws.examples import Cut, Judged
 from kws.exporting import open_detector
 from kws.files import Given, evaluate_files
 from kws.heard import Hear, Heard
-from kws.listen import Take, seconds
+from kws.listen import seconds
 from kws.manifest import Part
 from kws.operating import RATES, Calibration, demand_hours
 from kws.pictures import cutter, galleries, write_pictures
@@ -39,7 +39,7 @@ class Evaluated:
     heard: Mapping[str, Heard]
     thresholds: Mapping[str, float]
     calibrations: Mapping[str, Calibration]
-    takes: Sequence[Take]
+    cut: Cut  # gives the sound of what was heard
     sample_rate: int
 
 
@@ -48,11 +48,23 @@ def run(cfg: DictConfig) -> None:
     s = settings(cfg, EvaluateConfig)
     console = Console()
     build.threads(s.threads)
-    if (s.detector is None) == (s.compare is None):
+    if s.detector is not None and s.compare is not None:
+        raise KwsError(f"compare={s.compare}: allowed is this or detector=..., not both")
+    if s.detector is None and s.compare is None:
         raise KwsError(f"detector=... or compare=[a,b] must be given; {hint('detector')}")
     files = [Path(s.detector)] if s.detector is not None else paths(s.compare, "compare")
     if s.compare is not None and len(files) != 2:
         raise KwsError(f"compare={s.compare}: allowed are two detectors, compare=[a.pt,b.pt]")
+    for key, place, other in (("out", s.out, "file"), ("report", s.report, "file"), ("plots", s.plots, "folder")):
+        if place is not None and (Path(place).is_dir() if other == "file" else Path(place).is_file()):
+            raise KwsError(f"{key}={place}: allowed is a {other}")
+    if s.compare is not None and s.keyword is None:
+        known = [opened(s, file).labels for file in files]
+        s.keyword = [label for label in known[0] if label in known[1]]
+        if not s.keyword:
+            raise KwsError(f"compare={s.compare}: they have no keyword in common")
+    if (s.smooth_s is not None or s.smooth_k is not None) and s.threshold.at_fa_per_hour is None:
+        console.warn("another smoothing than the thresholds were placed for: what is told as set means little")
     names = [""] if len(files) == 1 else ["a", "b"]
     every = [evaluated(s, file, name, console) for file, name in zip(files, names, strict=True)]
     refractory_s = s.stream.refractory_s
@@ -69,18 +81,25 @@ def run(cfg: DictConfig) -> None:
     tables += results.show_confusion(console, confused)
     if s.out:
         content: dict[str, Any] = {"model": s.detector or [str(file) for file in files]}
-        content |= {"outcomes": results.as_json(outcomes), "confused": as_plain(confused)}
+        content |= {"of": asked(s), "outcomes": results.as_json(outcomes), "confused": as_plain(confused)}
         results.write_json(Path(s.out), content | ({"compared": pairs} if pairs else {}))
         console.say(f"figures   {s.out}")
     wrong = [judged(one, word, every) for one in every for word in one.heard] if s.report or s.plots else []
     shown = galleries(wrong, refractory_s)
     if s.report:
-        facts = {one.name or "detector": str(one.file) for one in every}
+        facts = {one.name or "detector": str(one.file) for one in every} | asked(s)
         results.write_page(Path(s.report), title, facts, outcomes, tables, shown)
         console.say(f"report    {s.report}")
     if s.plots:
         count = write_pictures(Path(s.plots), results.arms(outcomes), shown)
         console.say(f"plots     {s.plots} ({count} PNG files)")
+
+
+def asked(s: EvaluateConfig) -> dict[str, str]:
+    """What the figures are of, for the record: the streams and what they were counted by."""
+    of = {key: getattr(s, key) for key in ("positive", "events", "negative", "collar_s", "smooth_s", "smooth_k")}
+    of |= {"data.root": s.data.root, "stream": asdict(s.stream), "kws": __version__}
+    return {key: str(value) for key, value in of.items() if value is not None}
 
 
 def evaluated(s: EvaluateConfig, file: Path, name: str, console: Console) -> Evaluated:
@@ -95,7 +114,7 @@ def evaluated(s: EvaluateConfig, file: Path, name: str, console: Console) -> Eva
         raise KwsError(f"{given[0]}=...: allowed only together with positive, events and negative")
     if given and s.data.root:
         raise KwsError("data.root: allowed are either streams (positive, events, negative) or data.root, not both")
-    limits = dict(zip(detector.labels, detector.thresholds, strict=True))
+    limits, rate = dict(zip(detector.labels, detector.thresholds, strict=True)), detector.sample_rate
     hear = engine(s, file)
     if given:
         if s.threshold.at_fa_per_hour is not None:
@@ -103,7 +122,7 @@ def evaluated(s: EvaluateConfig, file: Path, name: str, console: Console) -> Eva
                 f"threshold.at_fa_per_hour={s.threshold.at_fa_per_hour:g}: allowed only with data.root: a threshold is "
                 "placed on validation recordings, never on the streams that measure it"
             )
-        streams = on_files(s, words)
+        streams = on_files(s, words, console)
         takes = streams.takes
         with listening(console, "Listening", seconds(takes)) as tell:
             heard, bad = evaluate_files(
@@ -113,7 +132,7 @@ def evaluated(s: EvaluateConfig, file: Path, name: str, console: Console) -> Eva
             console.warn(f"{one.name}: left out: {one.reason}")
         if bad:
             console.warn(f"{len(bad)} of {len(streams.negatives)} negative recordings do not decode and are left out")
-        return Evaluated(name, file, "on the given streams", heard, limits, {}, takes, detector.sample_rate)
+        return Evaluated(name, file, "on the given streams", heard, limits, {}, cutter(takes, rate), rate)
     if s.data.root:
         return on_recordings(s, detector, file, name, words, limits, hear, console)
     raise KwsError("positive, events and negative, or data.root, must be given: what to evaluate on")
@@ -139,22 +158,28 @@ def engine(s: EvaluateConfig, file: Path) -> Hear:
     return hear_on_ray(lambda: opened(s, file.absolute()))
 
 
-def on_files(s: EvaluateConfig, words: list[str]) -> Given:
+def on_files(s: EvaluateConfig, words: list[str], console: Console) -> Given:
     """The files that were given, and when each keyword is said in them."""
     positives, events = paths(s.positive, "positive"), paths(s.events, "events")
     if len(positives) != len(events):
         raise KwsError(f"events={s.events}: allowed are as many files as in positive, {len(positives)}")
     collar = None if s.collar_s is None else (s.collar_s[0], s.collar_s[1])
-    marks = []
-    for file in events:
-        alone = len(words) == 1 and len(events) == 1
-        marks.append({word: read_annotations(file, word, collar, needed=alone) for word in words})
-        same = [word for word in words[1:] if marks[-1][word] and marks[-1][word] == marks[-1][words[0]]]
-        if same:
-            raise KwsError(f"keyword={words}: {file} has no labels; allowed is one keyword, or labels that tell which")
+    alone, several = len(words) == 1 and len(events) == 1, len(words) > 1
+    marks = [{word: read_annotations(file, word, collar, alone, several) for word in words} for file in events]
     if not any(found for each in marks for found in each.values()):
         raise KwsError(f"events={s.events}: none of {', '.join(words)} is said there")
+    for word in words:
+        if not any(each[word] for each in marks):
+            console.warn(f"{word}: left out: it is said nowhere in events={s.events}")
+    for file, each in zip(positives, marks, strict=True):
+        if not any(each.values()):
+            console.warn(f"{file}: no keyword is said in it; it counts for nothing")
     negatives = [file for place in paths(s.negative, "negative") for file in sound_files(place, "negative")]
+    seen: set[Path] = set()
+    for file in (*positives, *negatives):
+        if file.resolve() in seen and file in negatives:
+            raise KwsError(f"negative={s.negative}: {file} is there twice; its hours would count twice")
+        seen.add(file.resolve())
     return Given(list(zip(positives, marks, strict=True)), negatives)
 
 
@@ -169,7 +194,7 @@ def on_recordings(
     console: Console,
 ) -> Evaluated:
     """The test part for the figures, and the validation part for the thresholds if they are to be placed anew."""
-    s.data.sample_rate = detector.sample_rate
+    s.data.sample_rate = rate = detector.sample_rate
     store = build.store(s.data, console, build.recordings(s.data))
     rate_per_hour, passes = s.threshold.at_fa_per_hour, s.threshold.passes
     needed = [Part.TEST] if rate_per_hour is None else [Part.VALIDATION, Part.TEST]
@@ -191,17 +216,15 @@ def on_recordings(
     takes = part_takes(store, chosen, Part.TEST, levels, 1)
     with listening(console, "Testing", seconds(takes)) as tell:
         heard = evaluate_part(detector, store, chosen, Part.TEST, takes, chunk_s, longest_s, tell, hear)
-    return Evaluated(name, file, on, heard, limits, calibrations, takes, detector.sample_rate)
+    return Evaluated(name, file, on, heard, limits, calibrations, cutter(takes, rate), rate)
 
 
 def judged(one: Evaluated, word: str, every: Sequence[Evaluated]) -> Judged:
     """A detector on one keyword, with the others on the same streams beside it, for pictures."""
-    cut = cutter(one.takes, one.sample_rate)
 
     def of(each: Evaluated, others: list[Judged]) -> Judged:
-        return Judged(
-            each.name or "detector", word, each.heard[word], each.thresholds[word], cut, each.sample_rate, others
-        )
+        name = each.name or "detector"
+        return Judged(name, word, each.heard[word], each.thresholds[word], each.cut, each.sample_rate, others)
 
     return of(one, [of(each, []) for each in every if each is not one and word in each.heard])
 
@@ -222,8 +245,6 @@ def compared(
         tables.append(Table(title, compare.HEADER, compare.table(pairs)))
         console.table(title, compare.HEADER, tables[-1].rows)
         found += [{"keyword": word, **asdict(pair)} for pair in pairs]
-    if not found:
-        raise KwsError(f"compare={s.compare}: they have no keyword in common")
     console.say("p: how often two equal detectors differ so by chance alone (McNemar for misses, Poisson for alarms)")
     return found, tables
 

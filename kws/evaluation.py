@@ -134,17 +134,21 @@ def evaluate_part(
             events.append(replace(_passage(store, piece, span, take), spoken_s=end / store.sample_rate))
         tracks = [result.tracks[keyword] for result in found[len(said) :]]
         negatives = [
-            _passage(store, piece, _lies(piece, store.sample_rate), len(said) + number, offset)
-            for number, (result, offset) in enumerate(zip(found[len(said) :], offsets(tracks), strict=True))
-            for piece in result.pieces
+            _passage(store, piece, span, len(said) + number, offset)
+            for number, (result, one_, offset) in enumerate(
+                zip(found[len(said) :], tracks, offsets(tracks), strict=True)
+            )
+            for piece, span in zip(result.pieces, _lie(result.pieces, one_.duration_s, store.sample_rate), strict=True)
         ]
         others = {k: track for k, track in one.tracks.items() if k != keyword and k in chosen.keywords}
         heard[keyword] = Heard(one.tracks[keyword], events, join(tracks), negatives, others)
     return heard
 
 
-def _lies(piece: Piece, rate: int) -> Span:
-    return piece.start / rate, (piece.start + piece.n_samples) / rate
+def _lie(pieces: Sequence[Piece], length_s: float, rate: int) -> list[Span]:
+    """From where each begins to where the next one does: the gap after it is its own, as its alarms there are."""
+    starts = [piece.start / rate for piece in pieces]
+    return list(zip(starts, [*starts[1:], length_s], strict=True))
 
 
 def _passage(store: Store, piece: Piece, span: Span, take: int, offset_s: float = 0.0) -> Passage:

@@ -122,13 +122,15 @@ def _example(
         track = getattr(each.heard, side)
         a, b = np.searchsorted(track.times, window)
         lines[each.name] = track.times[a:b] - offset, track.scores[a:b]
-    known = [passage.name, passage.speaker and f"speaker {passage.speaker}", passage.source]
+    # Where in the recording: of one that lies in a stream, a keyword is all of it.
+    when = at_s - passage.start_s if at_s is not None else passage.start_s - offset if passage.snr_db is None else None
+    known = [] if when is None else [clock(max(0.0, when))]
+    known += [passage.name, passage.speaker and f"speaker {passage.speaker}", passage.source]
     if passage.snr_db is not None:
         known.append(f"{passage.snr_db:.1f} dB")
-    when = window[0] if at_s is None else at_s
     return Example(
         kind,
-        f"{clock(when - offset)}, {', '.join(dict.fromkeys(filter(None, known)))}",
+        ", ".join(dict.fromkeys(filter(None, known))),
         score,
         one.cut(passage.take, window[0] - offset, window[1] - offset),
         one.sample_rate,

@@ -1,5 +1,6 @@
 """A detector on files that a person gives: some in which keywords are said, with annotations, and some without."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 from kws import listen
 from kws.annotations import Marked
 from kws.audio import BadAudio
-from kws.detect import Track, join, offsets
+from kws.detect import Span, Track, join, offsets
 from kws.errors import KwsError
 from kws.heard import Hear, Heard, Passage, Tell, whole
 from kws.listen import Listened
 from kws.stream import Listener
+
+APART_S = 200.0  # between files in which keywords are said: more than any silence and collar
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ def evaluate_files(
         what was heard of each keyword, and the negatives that did not decode.
 
     Raises:
-        BadAudio: a positive file, or too many of the others, do not decode.
+        BadAudio: a positive file does not decode.
+        KwsError: too many of the others do not, or a keyword is said after a file's end.
     """
     found = hear(detector, takes, chunk_s, tell)
     first = len(given.positives)
@@ -69,44 +73,60 @@ def evaluate_files(
             f"allowed is a share of data.max_bad_share={max_bad_share}"
         )
     good = [(i, result) for i, result in enumerate(found) if i >= first and isinstance(result, Listened)]
-    heard = {}
-    file_of = dict(enumerate(given.negatives, first))
+    heard: dict[str, Heard] = {}
+    names = shown([*(file for file, _ in given.positives), *given.negatives])
+    times = None
     for word in words:
-        track, events, others = _said(word, words, given, positives)
-        if not events:
-            continue
         tracks = [result.tracks[word] for _, result in good]
+        negative = join(tracks, times=times)
+        times = negative.times
         negatives = [
-            Passage(at, at + one.duration_s, takes_name(file_of[i]), "", file_of[i].parent.name, None, None, i, at)
+            Passage(at, at + one.duration_s, names[i], "", given.negatives[i - first].parent.name, None, None, i, at)
             for (i, _), one, at in zip(good, tracks, offsets(tracks), strict=True)
         ]
-        heard[word] = Heard(track, events, join(tracks), negatives, others)
+        if found_ := _said(word, words, given, positives, names):
+            track, events, others, answers = found_
+            heard[word] = Heard(track, events, negative, negatives, others, answers)
     return heard, bad
 
 
-def takes_name(file: Path) -> str:
-    """What a file is called in tables: its name and folder."""
-    return "/".join(file.parts[-2:])
+def shown(files: Sequence[Path]) -> list[str]:
+    """What files are called in tables: folder and name, or the whole path where that is no name of one alone."""
+    short = ["/".join(file.parts[-2:]) for file in files]
+    counts = Counter(short)
+    return [name if counts[name] == 1 else file.as_posix() for name, file in zip(short, files, strict=True)]
 
 
 def _said(
-    word: str, words: Sequence[str], given: Given, positives: Sequence[Listened]
-) -> tuple[Track, list[Passage], dict[str, Track]]:
-    """Track and events of a word over the files that say it, and the tracks of the other words there."""
+    word: str,
+    words: Sequence[str],
+    given: Given,
+    positives: Sequence[Listened],
+    names: Sequence[str],
+) -> tuple[Track, list[Passage], dict[str, Track], dict[str, list[Span]]] | None:
+    """Of the files that say a word: its track and events, and tracks and spans of the other words there.
+
+    None where no file says it.
+    """
     saying = [i for i, (_, marks) in enumerate(given.positives) if marks.get(word)]
     if not saying:
-        return positives[0].tracks[word], [], {}
+        return None
+    gap_s = 0.0 if len(saying) == 1 else APART_S
 
     def track(keyword: str) -> Track:
         own = [positives[i].tracks[keyword] for i in saying]
-        return own[0] if len(own) == 1 else join(own)  # a single one keeps its own time, to the last bit
+        return own[0] if len(own) == 1 else join(own, gap_s)  # a single one keeps its own time, to the last bit
 
-    starts = [0.0] if len(saying) == 1 else offsets([positives[i].tracks[word] for i in saying])
-    events = []
-    for i, at in zip(saying, starts, strict=True):
+    own = [positives[i].tracks[word] for i in saying]
+    starts = [0.0] if len(saying) == 1 else offsets(own, gap_s)
+    events, answers = [], {other: list[Span]() for other in words if other != word}
+    for i, at, heard in zip(saying, starts, own, strict=True):
         file, marks = given.positives[i]
         for (start, end), spoken in marks[word]:
+            if start >= heard.duration_s:
+                raise KwsError(f"{file}: lasts {heard.duration_s:.1f} s, and {word!r} is said at {start:.1f} s of it")
             until = None if spoken is None else spoken + at
-            name = takes_name(file)
-            events.append(Passage(start + at, end + at, name, "", file.parent.name, None, until, i, at))
-    return track(word), events, {other: track(other) for other in words if other != word}
+            events.append(Passage(start + at, end + at, names[i], "", file.parent.name, None, until, i, at))
+        for other, spans in answers.items():
+            spans += [(start + at, end + at) for (start, end), _ in marks.get(other, ())]
+    return track(word), events, {other: track(other) for other in words if other != word}, answers

@@ -50,7 +50,8 @@ class Heard:
         events: each time that it is said.
         negative: its track where it is not.
         negatives: the recordings of those streams.
-        others: the tracks of the detector's other keywords where this one is said.
+        others: the tracks of the detector's other keywords where this one is said, and
+        answers: the spans there within which those are right to fire.
     """
 
     positive: Track
@@ -58,6 +59,7 @@ class Heard:
     negative: Track
     negatives: list[Passage] = field(default_factory=list)
     others: Mapping[str, Track] = field(default_factory=dict)
+    answers: Mapping[str, Sequence[Span]] = field(default_factory=dict)
 
     @property
     def spans(self) -> list[Span]:

@@ -136,10 +136,12 @@ def hear_all(
     ears: queue.SimpleQueue[Listener] = queue.SimpleQueue()
     for i in range(workers):
         ears.put(copy.deepcopy(detector) if i else detector)
-    lock, heard_s = threading.Lock(), 0.0
+    lock, heard_s, stopped = threading.Lock(), 0.0, threading.Event()
 
     def add(seconds: float) -> None:
         nonlocal heard_s
+        if stopped.is_set():
+            raise InterruptedError
         with lock:
             heard_s += seconds
             tell(heard_s)
@@ -158,6 +160,7 @@ def hear_all(
                 for i, result in zip(job, results, strict=True):
                     found[i] = result
         except BaseException:
+            stopped.set()  # those that are hearing stop after the block they are at
             pool.shutdown(cancel_futures=True)
             raise
     return [result for result in found if result is not None]

@@ -68,7 +68,7 @@ def evidence(k: int, hours: float, wanted: float) -> str:
     text = f"{k} alarm{'s' * (k != 1)} in {hours:.2f} h shows only < {rate_text(poisson_upper(k, hours))}/h"
     if wanted == 0:
         return f"{text}; no stream is long enough to show 0/h"
-    if wanted * hours >= 1:
+    if poisson_upper(k, hours) <= wanted:
         return text
     needed = poisson_upper(0, wanted)
     return f"{text}; {needed:.{0 if needed >= 10 else 1}f} h with no alarm are needed to show {wanted:g}/h"

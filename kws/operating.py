@@ -155,7 +155,8 @@ def supports(hours: float, rate_per_hour: float) -> bool:
 def demand_hours(hours: float, rate_per_hour: float) -> None:
     """Refuse a rate that the validation hours cannot support; raises KwsError that says which they can."""
     if not supports(hours, rate_per_hour):
-        least = f"{math.ceil(10 / hours) / 10:g}" if hours else "none"
+        digits = 10 ** (1 - math.floor(math.log10(1 / hours))) if hours else 1
+        least = f"{math.ceil(digits / hours) / digits:g}" if hours else "none"
         raise KwsError(
             f"threshold.at_fa_per_hour={rate_per_hour:g}: {hours:.2f} h of validation negatives are too few to place a "
             f"threshold for it; allowed is {least} or more (one alarm in those hours), or threshold.unsupported=guess, "

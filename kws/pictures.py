@@ -20,7 +20,7 @@ from kws.report import Column, Gallery
 def cutter(takes: Sequence[Take], sample_rate: int) -> Cut:
     """What gives the sound between two seconds of a take: a stream that is made when it is heard is made once more."""
 
-    @lru_cache(maxsize=1)
+    @lru_cache(maxsize=2)
     def stream(number: int) -> Stream:
         sound = takes[number].sound
         assert not isinstance(sound, Path)
@@ -53,11 +53,15 @@ def write_pictures(folder: Path, arms: Sequence[Arm], shown: Sequence[Gallery]) 
     """The curve (`det.png`) and every example as PNG files in a folder; how many there are."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {"det": plot(arms)}
+    keywords = list(dict.fromkeys(gallery.title.rpartition(":")[0] for gallery in shown))
     for gallery in shown:
+        keyword = gallery.title.rpartition(":")[0]
+        # Of two names that are no ASCII nothing would tell one from the other but the number.
+        start = f"{keywords.index(keyword) + 1}-" if len(keywords) > 1 else ""
         for column in gallery.columns:
             names = sorted({name for example in column.examples for name in example.lines})
             for number, example in enumerate(column.examples, 1):
-                name = f"{plain(gallery.title.rpartition(':')[0])}-{plain(column.title)}-{number:02d}"
+                name = f"{start}{plain(keyword)}-{plain(column.title)}-{number:02d}"
                 pictures[name] = draw(example, {each: i for i, each in enumerate(names)})
     for name, png in pictures.items():
         with replacing(folder / f"{name}.png") as file:

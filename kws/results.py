@@ -156,9 +156,10 @@ def show_confusion(console: Console, confused: Mapping[str, Sequence[Confused]])
 
 def latency_text(late: Latency) -> str:
     """How late triggers come, in words."""
+    side = "after" if late.median_s >= 0 else "before"
     return (
-        f"triggers come {late.median_s:.2f} s after the keyword's end (median of {late.events}), "
-        f"95 % of them within {late.p95_s:.2f} s"
+        f"triggers come {abs(late.median_s):.2f} s {side} the keyword's end (median of {late.events}), "
+        f"95 % of them by {late.p95_s:.2f} s after it"
     )
 
 
@@ -222,5 +223,7 @@ def write_page(
     known = [(o.name, evidence(o.own.false_alarms, o.own.hours, SHOWN)) for o in outcomes]
     own = [table(outcomes, "Operating points"), Table("What the hours show", (), known)]
     own += [Table("Latency", (), late)] if late else []
+    placed = [(o.name, f"{o.calibration.threshold:.4f}: {o.calibration.note}") for o in outcomes if o.calibration]
+    own += [Table("Thresholds from validation", (), placed)] if placed else []
     groups = [made for o in outcomes for made in group_tables(o)]
     write_report(path, title, facts, [*own, *tables, *groups], arms(outcomes), galleries)

@@ -3,8 +3,8 @@
 A detector's firings are a chain: the first row that reaches the threshold, then the first one after its silence, and
 so on. As the threshold rises past a score, that row falls out. Where it was no firing nothing changes; where it was,
 the chain is laid anew from there, and only until it meets the old one. So the rows are taken out one by one, lowest
-first, and the counts of all thresholds are exact, at about the cost of sorting the scores. Only a track that rises for
-hours without a fall would cost more: there two chains never meet.
+first, and the counts of all thresholds are exact, at about the cost of sorting the scores. Only a track that rises row
+by row for hours would cost more: there two chains never meet.
 """
 
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def sweep(track: Track, refractory_s: float = 1.0, spans: Sequence[Span] = ()) -
     return Sweep(ranked[starts].astype(np.float64), firings, missed, len(bounds), track.hours)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def _next(after: NDArray[np.int32], i: int) -> int:
     """The first row from i on that is still in (disjoint sets; Tarjan, 1975, with path halving)."""
     while after[i] != i:
@@ -91,7 +91,7 @@ def _next(after: NDArray[np.int32], i: int) -> int:
     return i
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def _over(times: NDArray[np.float64], refractory_s: float) -> NDArray[np.int32]:
     """The first row that the silence after each row lets through."""
     n = len(times)
@@ -105,7 +105,7 @@ def _over(times: NDArray[np.float64], refractory_s: float) -> NDArray[np.int32]:
     return over
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def _touch(inside: NDArray[np.int64], spans: NDArray[np.int64], firings: int) -> int:
     """Add so many firings to these spans; how many more spans are missed for it."""
     missed = 0
@@ -116,7 +116,7 @@ def _touch(inside: NDArray[np.int64], spans: NDArray[np.int64], firings: int) ->
     return missed
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def _taken_out(
     times: NDArray[np.float64],
     order: NDArray[np.int64],

@@ -59,6 +59,7 @@ def test_misses_of_each_group() -> None:
     one = heard()
     rows = {(row.by, row.value): row for row in missed_by(one, found_at(one, 0.5, 1.0)[0])}
     assert {key: (row.misses, row.events) for key, row in rows.items()} == {
+        ("recording", "e3"): (1, 1),
         ("source", "phone"): (1, 3),
         ("source", "studio"): (0, 1),
         ("speaker", "ann"): (0, 2),
@@ -87,6 +88,23 @@ def test_alarms_are_laid_to_the_recording_that_caused_them() -> None:
     radio = rows["source", "radio"]
     assert radio.hours == pytest.approx((30 + 19.5) / 3600)
     assert (radio.fa_low, radio.fa_high) == poisson(2, radio.hours)
+
+
+def test_an_alarm_is_never_laid_to_a_take_that_was_heard_apart() -> None:
+    takes = [Passage(10.0, 20.0, "a", take=0, offset_s=10.0), Passage(20.0, 30.0, "b", take=1, offset_s=20.0)]
+    assert cause(takes, np.array([15.0, 20.1, 25.0])) == [0, 1, 1]
+
+
+def test_two_keywords_that_are_both_said_are_not_confused() -> None:
+    quiet = peaks([], 40.0)
+    left = Heard(
+        peaks([1.0], 40.0),
+        [Passage(0.0, 2.0)],
+        quiet,
+        others={"right": peaks([1.5], 40.0)},
+        answers={"right": [(1.4, 2.5)]},
+    )
+    assert [row.times for row in confusion({"left": left}, {"left": 0.5, "right": 0.5}, 1.0)] == [0]
 
 
 def test_a_keyword_taken_for_another_by_hand() -> None:
@@ -119,6 +137,7 @@ def test_examples_are_the_lowest_misses_and_the_highest_alarms_with_their_sound(
     assert "speaker bob" in missed.what
     assert [round(alarm.at_s or 0, 2) for alarm in found.alarms] == [60.0, 10.0], "in the take, which begins at 10 s"
     assert "n2" in found.alarms[0].what
+    assert found.alarms[0].what.startswith("0:00:09.5, n2"), "in the recording"
     assert asked == [(0, 29.5, 33.5), (0, 58.0, 60.7), (0, 8.0, 10.7)]
     times, scores = found.alarms[0].lines["a"]
     assert scores.max() == pytest.approx(0.95)

@@ -86,7 +86,7 @@ BAD = [
     ("train", "mining.first_at=0.9", "mining.first_at=0.9", "mining.last_at=0.7"),
     ("train", "batch.clip_s=0.9", "batch.clip_s=0.9", "1.4"),
     ("train", "augment=loud", "augment=loud", "none, strong"),
-    ("train", "recipe=none_such", "recipe=none_such", "allowed are quickstart", "wake_word"),
+    ("train", "recipe=none_such", "recipe=none_such", "allowed are few_shot", "wake_word"),
     ("train", "recipe=3", "allowed"),
     ("train", "keyword=5", "keyword=5", "list of words"),
     ("train", "keyword=[beep,beep]", "keyword", "twice"),

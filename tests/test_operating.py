@@ -130,7 +130,15 @@ def test_calibration_of_a_long_stream() -> None:
     negative[[1000, 50_000, 90_000]] = 0.2, 0.4, 0.6
     c = calibrate(sweep(track(negative)), None, 0.5)
     above = float(np.nextafter(np.float32(0.4), np.float32(1)))
-    assert c == Calibration(above, 0.5, 1, 2.0, c.fa_upper95, True, "1 alarm in 2.00 h shows only < 2.4/h")
+    assert c == Calibration(
+        above,
+        0.5,
+        1,
+        2.0,
+        c.fa_upper95,
+        True,
+        "1 alarm in 2.00 h shows only < 2.4/h; 6.0 h with no alarm are needed to show 0.5/h",
+    )
     assert c.fa_upper95 == pytest.approx(4.7439 / 2, abs=1e-4)
 
 

@@ -102,7 +102,7 @@ def test_a_checkpoint_and_its_export_do_not_differ(cli, run, tiny, tmp_path):
     ("words", "message"),
     [
         ((), "detector=... or compare=[a,b] must be given"),
-        (("detector=a.pt", "compare=[a.pt,b.pt]"), "detector=... or compare=[a,b] must be given"),
+        (("detector=a.pt", "compare=[a.pt,b.pt]"), "allowed is this or detector=..., not both"),
         (("compare=[a.pt]",), "allowed are two detectors"),
         (("compare=5",), "compare=5"),
     ],

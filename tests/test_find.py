@@ -1,5 +1,8 @@
 """What is found for a keyword: near it, in all bands and kinds, and never the keyword itself."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from functools import cache
 
@@ -211,6 +214,27 @@ def test_german_homophones_are_known_by_their_sound(german):
     assert "Saite" in seite.homophones
     stadt = of.__wrapped__("Stadt", 100, language="de", words=german)
     assert "Staat" not in stadt.homophones, "length tells them apart"
+
+
+def test_another_process_finds_the_same(german):
+    code = (
+        "import sys; from pathlib import Path;"
+        "from kws.confuse.find import Kind, find;"
+        "found = find('Computer', 40, (0.05, 0.4, 0.9), (1, 1), dict.fromkeys(Kind, 1), 'de', words=Path(sys.argv[1]));"
+        "print(*found.chosen, found.homophones, found.holding, sep='\\n')"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(german)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0] == said[1]
+    assert said[0].count("\n") == 42
 
 
 @pytest.mark.parametrize("text", ["...", "", "??"])

@@ -89,6 +89,11 @@ def test_a_language_has_its_phonemes(english):
     assert ("t", "s") in german
 
 
+def test_phonemes_stand_in_one_order_in_every_process():
+    once = Inventory(sounds(["string", "compute"], "en-us"), "en-us").sounds
+    assert [sound.name for sound in once] == ["t", *"srINk@mpj", "u:"], "by count, then as they came"
+
+
 def test_phonemes_fit_where_words_have_such_neighbours(english):
     for word in ("string", "computer", "hey garden"):
         assert english.fits(sounds([word], "en-us")[0])

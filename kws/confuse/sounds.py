@@ -59,7 +59,7 @@ class Inventory:
         self._triples: set[tuple[str, ...]] = set()
         for word in said:
             bare = [replace(sound, stress="") for sound in word]
-            counts.update(set(bare))
+            counts.update(dict.fromkeys(bare, 1))  # a set would go through them in another order in each process
             self._triples |= _triples(tuple(bare))
         # Some names have another IPA before a vowel: the commonest stands for all.
         self._by_name = {sound.name: sound for sound, _ in reversed(counts.most_common()) if sound != GAP}

@@ -63,10 +63,10 @@ def run(cfg: DictConfig) -> None:
         s.keyword = [label for label in known[0] if label in known[1]]
         if not s.keyword:
             raise KwsError(f"compare={s.compare}: they have no keyword in common")
-    if (s.smooth_s is not None or s.smooth_k is not None) and s.threshold.at_fa_per_hour is None:
-        console.warn("another smoothing than the thresholds were placed for: what is told as set means little")
     names = [""] if len(files) == 1 else ["a", "b"]
     every = [evaluated(s, file, name, console) for file, name in zip(files, names, strict=True)]
+    if (s.smooth_s is not None or s.smooth_k is not None) and s.threshold.at_fa_per_hour is None:
+        console.warn("another smoothing than the thresholds were placed for: what is told as set means little")
     refractory_s = s.stream.refractory_s
     outcomes = [
         outcome

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import librosa
 import numpy as np
-from omegaconf import OmegaConf
+import yaml
 from scipy.stats import spearmanr
 
 from kws.config import folder
@@ -24,10 +24,11 @@ SPOKEN, COMPARED = 200, 300  # candidates of each keyword
 RATE = 16000
 
 
-def found(keyword: str, **changes: object) -> Found:
-    """With the default settings, but for those named."""
-    c = OmegaConf.merge(OmegaConf.load(folder("conf") / "confuse" / "default.yaml"), changes)
-    return find(keyword, c.n, c.bands, c.quotas, {Kind(k): x for k, x in c.kinds.items()}, c.language)
+def found(keyword: str, n: int | None = None) -> Found:
+    """With the default settings, but for how many."""
+    c = yaml.safe_load((folder("conf") / "confuse" / "default.yaml").read_text("utf-8"))
+    kinds = {Kind(kind): share for kind, share in c["kinds"].items()}
+    return find(keyword, n or c["n"], c["bands"], c["quotas"], kinds, c["language"])
 
 
 def edit_distances(one: Phones, others: Sequence[Phones]) -> list[float]:

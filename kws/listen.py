@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from kws import stream
 from kws.audio import BadAudio, length_s, pcm_blocks
 from kws.compose import Piece, Stream
 from kws.detect import Track
-from kws.stream import PASS_S, Listener
+from kws.stream import PASS_S, Batched, Listener
 
 AT_ONCE = 16  # short recordings in a batch
 
@@ -112,7 +113,8 @@ def hear(
         else:  # longer than its header says
             found[i] = one(file)
     if whole:
-        for i, rows in zip(whole, stream.side_by_side(detector, list(whole.values())), strict=True):  # type: ignore[arg-type]
+        rows_of = stream.side_by_side(cast(Batched, detector), list(whole.values()))  # as `jobs_of` was told
+        for i, rows in zip(whole, rows_of, strict=True):
             found[i] = of_file(files[i], rows, len(whole[i]))
             samples(len(whole[i]))
     return [result for result in found if result is not None]

@@ -2,12 +2,14 @@
 
 import contextlib
 import csv
+import importlib.util
 import io
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import numpy as np
@@ -89,6 +91,20 @@ def data() -> Path:
     if not (folder / "manifest.csv").is_file():
         pytest.skip("KWS_DATA names no folder of recordings with a manifest.csv")
     return folder
+
+
+@pytest.fixture(scope="session")
+def referee() -> ModuleType:
+    """The independent referee that stands beside the real recordings."""
+    file = Path(os.environ.get("KWS_DATA", "/nonexistent")).parent / "referee" / "referee.py"
+    if not file.is_file():
+        pytest.skip("no referee: KWS_DATA does not lie beside it")
+    spec = importlib.util.spec_from_file_location("referee", file)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def tone(rng: np.random.Generator, steps_hz: list[float]) -> np.ndarray:

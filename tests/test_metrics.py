@@ -1,8 +1,5 @@
 """Intervals against published tables, their own definition, and the referee."""
 
-import importlib.util
-import os
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -11,20 +8,6 @@ from hypothesis import strategies as st
 from scipy.stats import poisson as poisson_law
 
 from kws.metrics import evidence, poisson, poisson_upper, rate_text, wilson
-
-REFEREE = Path(os.environ.get("KWS_DATA", "/nonexistent")).parent / "referee" / "referee.py"
-
-
-@pytest.fixture(scope="module")
-def referee() -> ModuleType:
-    if not REFEREE.is_file():
-        pytest.skip("no referee: KWS_DATA does not lie beside it")
-    spec = importlib.util.spec_from_file_location("referee", REFEREE)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_wilson_known_answers() -> None:

@@ -1,12 +1,9 @@
 """Operating points and calibration, against brute force, known detectors and the referee itself."""
 
 import contextlib
-import importlib.util
 import io
 import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -23,19 +20,6 @@ from kws.sweep import sweep
 from tests.tracks import fires_by_hand, track, tracks
 
 RATES = (0.0, 0.1, 0.5, 1.0, 2.0)
-REFEREE = Path(os.environ.get("KWS_DATA", "/nonexistent")).parent / "referee" / "referee.py"
-
-
-@pytest.fixture(scope="module")
-def referee() -> ModuleType:
-    if not REFEREE.is_file():
-        pytest.skip("no referee: KWS_DATA does not lie beside it")
-    spec = importlib.util.spec_from_file_location("referee", REFEREE)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def points(positive: Track, spans: list[Span], negative: Track, rates: Sequence[float] = RATES) -> list[OperatingPoint]:

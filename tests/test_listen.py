@@ -163,3 +163,25 @@ def test_one_that_is_longer_than_its_header_says_is_heard_whole(
         1.0,
         21.5,
     ]
+
+
+def test_a_file_of_an_older_version_which_hears_no_batches_scores_the_same(tmp_path: Path) -> None:
+    class Older:
+        """The contract of an exported file and no more."""
+
+        def __init__(self) -> None:
+            self.inner = random_detector()
+            self.labels, self.sample_rate, self.frame_s = LABELS, RATE, self.inner.frame_s
+
+        def reset(self) -> None:
+            self.inner.reset()
+
+        def __call__(self, pcm: torch.Tensor) -> torch.Tensor:
+            return self.inner(pcm)
+
+    takes = [take(file) for file in recordings(tmp_path, [1.0, 2.0, 21.0])]
+    for one, other in zip(hear_all(Older(), takes, 0.08), hear_all(random_detector(), takes, 0.08), strict=True):
+        assert isinstance(one, Listened)
+        assert isinstance(other, Listened)
+        for label, track in one.tracks.items():
+            np.testing.assert_allclose(track.scores, other.tracks[label].scores, rtol=0, atol=1e-5)

@@ -18,6 +18,7 @@ from kws.errors import KwsError, LeakError
 from kws.evaluation import Levels
 from kws.harvest import Policy
 from kws.manifest import Layout, Part, Recording, Split, read
+from kws.model_schema import family_of, shape_of
 from kws.replay.buffer import Buffer, Limits
 from kws.replay.draw import Draw
 from kws.replay.keep import Eviction
@@ -89,8 +90,8 @@ def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
         window_s=s.features.window_s,
         hop_s=s.features.hop_s,
         low_hz=s.features.low_hz,
-        family=next(name for name, family in c.FAMILIES.items() if type(s.model) is family),
-        shape={key: value for key, value in asdict(s.model).items() if key not in ("smooth_s", "smooth_k")},
+        family=family_of(s.model),
+        shape=shape_of(s.model),
         smooth_n=smooth_n,
         clip_n=samples(s.batch.clip_s, row_s, s.data.sample_rate),
         smooth_k=s.model.smooth_k,

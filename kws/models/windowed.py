@@ -20,6 +20,8 @@ class WindowNet(KeywordNet):
         width: channels that the head sees, C.
     """
 
+    streams_from = "windows"
+
     def __init__(self, n_mels: int, n_keywords: int, stride: int, window: int, width: int) -> None:
         super().__init__(n_mels, n_keywords, stride)
         self.window = self.receptive_field = window
@@ -38,3 +40,9 @@ class WindowNet(KeywordNet):
         y = torch.cat([self.embed(some) for some in torch.split(flat, at_once)])
         rows = y.view(x.shape[0], windows.shape[1], self.width).transpose(1, 2)
         return rows, [past[:, :, past.shape[2] - (self.window - self.stride) :]]
+
+
+def same_padding(n: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """Zeros before and after `n` frames for ceil(n / stride) outputs, as TensorFlow's "SAME": an odd one is after."""
+    total = max((-(-n // stride) - 1) * stride + (kernel - 1) * dilation + 1 - n, 0)
+    return total // 2, total - total // 2

@@ -17,6 +17,7 @@ MODEL_RANGES: Mapping[str, tuple[float, float]] = {
     "model.groups": (1, 16),
     "model.dropout": (0, 0.9),
     "model.window": (10, 1000),
+    "model.train_every": (1, 100),
     "model.stride": (1, 100),
     "model.smooth_s": (0, 1),
     "model.smooth_k": (0, 100),

@@ -255,6 +255,8 @@ def test_the_verb_shows_every_file_with_the_figures_of_its_net(cli: Any) -> None
     for name, size in re.findall(r"(\w+_(\d+)k)", " ".join(FILES)):
         assert int(rows[name][1].replace(",", "")) == pytest.approx(1000 * int(size), rel=0.05)
     assert rows["bc_resnet_8"][1:3] == ["318,241", "321,068"]
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    assert all(words in [line.split() for line in page.splitlines()] for words in rows.values()), "as the page has it"
     found = measure(make("bc_resnet", 40, 1, {"tau": 8}), 0.025, 0.01)
     assert rows["bc_resnet_8"][3:7] == [f"{found.macs_per_s / 1e6:.2f}", "12.5", "1.015", "80"]
     assert rows["bc_resnet_8"][7:] == ["windows", "Kim", "et", "al.,", "2021"]

@@ -16,6 +16,7 @@ from kws import __version__, build, checkpoint, results
 from kws.checkpoint import Recipe
 from kws.cli import verb
 from kws.config import keywords, settings
+from kws.confuse import fired
 from kws.console import Console, listening
 from kws.detect import event_peaks
 from kws.evaluation import evaluate_part, negative_hours, part_takes
@@ -207,7 +208,18 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
     takes = part_takes(r.store, r.chosen, Part.TEST, levels, 1)
     with listening(r.console, f"Testing{of}", seconds(takes)) as tell:
         heard = evaluate_part(detector, r.store, r.chosen, Part.TEST, takes, chunk_s, longest_s, tell)
-    return judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
+    outcomes = judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
+    files = confusables(r)
+    with listening(r.console, f"Testing{of}, confusables", fired.seconds(files)) as tell:
+        said = fired.heard(detector, files, chunk_s, tell)
+    return results.with_confusables(outcomes, said, r.store.sample_rate, t)
+
+
+def confusables(r: Run) -> dict[str, list[Path]]:
+    """What only sounds like a keyword, said by voices that training does not hear; nothing where none was said."""
+    if not r.s.data.said.confusables:
+        return {}
+    return {word: files for folder in r.said for word, files in fired.unheard(folder).items()}
 
 
 def describe(console: Console, store: Store, chosen: Selection) -> None:

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from kws import __version__, build, checkpoint, results
+from kws import __version__, build, checkpoint, results, spoken
 from kws.checkpoint import Recipe
 from kws.cli import verb
 from kws.config import keywords, settings
@@ -71,9 +71,9 @@ def run(cfg: DictConfig) -> None:
         console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
         return
     if not s.data.root:
-        s.data = replace(s.data, root=str(build.spoken_corpus(s, words, console)))
-    said = build.said(s, words, console)
-    store = build.store(s.data, console, [*build.recordings(s.data), *build.said_recordings(said)])
+        s.data = replace(s.data, root=str(spoken.corpus(s, words, console)))
+    said = spoken.said(s, words, console)
+    store = build.store(s.data, console, [*build.recordings(s.data), *spoken.recordings(said)])
     chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
         demand_hours(negative_hours(store, chosen, Part.VALIDATION, build.levels(s.stream)), build.target(s.threshold))

@@ -201,11 +201,12 @@ class Trainer:
         beta = 0.0 if p.beta is None else beta_at(step, self.replay_from, p.steps - 1, p.beta)
         chosen, importance = self.replay.draw(wanted, beta, generator(p.seed, "replay", step))
         n_fresh = max(0, p.batch_size - n_positive - len(chosen))
-        batch = self.drawer.draw(n_positive, n_fresh, self.replay.bank, chosen, generator(p.seed, "batch", step))
+        drawn = self.drawer.draw(n_positive, n_fresh, self.replay.bank, chosen, generator(p.seed, "batch", step))
+        batch, n = self.drawer.make(drawn, self.replay.bank), len(drawn)
 
         hop = self.front_end.hop_n * self.net.stride
         x = self.front_end.clips(batch.pcm, hop)
-        x = self.drawer.vary_features(x, generator(p.seed, "masks", step))
+        x = self.drawer.vary_features(x, torch.arange(n), n, generator(p.seed, "masks", step))
         self.net.train()
         logits, _ = self.net(x, self.net.initial_cache(len(x)))
         rows = (batch.start / hop).floor().long(), (batch.end / hop).floor().long()

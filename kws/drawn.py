@@ -1,7 +1,7 @@
 """A batch as numbers: what is cut from where and how it is varied, before any sound is touched.
 
-The numbers depend on the seed, the step and what the buffer held alone: whoever makes some of its rows makes what another
-process would.
+The numbers depend on the seed, the step and what the buffer held alone: whoever makes some of the rows makes what any
+other process would.
 """
 
 from dataclasses import dataclass, replace

@@ -184,6 +184,8 @@ def check_train(c: TrainConfig) -> None:
     """Rules between settings of a training run."""
     if c.threshold.at_fa_per_hour is None:
         raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
+    if c.precision not in ("32-true", "bf16-mixed"):
+        raise KwsError(f"precision={c.precision}: allowed is 32-true or bf16-mixed")
     if not c.model.dilations:
         raise KwsError("model.dilations=[]: allowed is a list of at least one dilation")
     if c.model.kernel < c.model.stride:

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -122,6 +122,11 @@ class Ranks:
         """Gradients of a loss that is the sum over the processes of each one's `part`."""
         self.fabric.backward(part * self.size if self.size > 1 else part)  # what is shared is the mean
 
+    def outlive(self) -> None:
+        """Wait until the first process, which failed, is gone."""
+        with suppress(RuntimeError):
+            distributed.barrier(self._group)
+
     def leave(self) -> None:
         """Training is done: from here on the first process goes on alone."""
         if self.size > 1:
@@ -149,6 +154,7 @@ def together(device: torch.device, precision: str) -> Iterator[Ranks]:
     try:
         yield ranks
     except Elsewhere:
+        ranks.outlive()  # else torchrun would end the first process, perhaps before it has said why
         sys.exit(2)
     except (KwsError, OSError) as error:
         if ranks.leads:
@@ -201,7 +207,7 @@ def fabric(device: torch.device, precision: str, size: int, here_n: int) -> "Fab
         accelerator=known,
         devices=here_n,
         num_nodes=size // here_n,
-        strategy=DDPStrategy(timeout=PATIENCE, broadcast_buffers=False),  # batch norms are the same on all
+        strategy=DDPStrategy(timeout=PATIENCE),
         precision=wanted,
         plugins=TorchElasticEnvironment(),
     )

@@ -35,7 +35,7 @@ class Ranks:
     """The processes of a training.
 
     Args:
-        fabric: joins them; launched.
+        fabric: joins them.
         device: of this process.
 
     Where there are several, made by all of them at the same time.
@@ -145,8 +145,8 @@ def together(device: torch.device, precision: str) -> Iterator[Ranks]:
     Raises:
         KwsError: a device or precision that cannot be; here or, once they are joined, on the first process alone.
     """
-    if precision != "32-true" and device.type == "cpu":
-        raise KwsError(f"precision={precision}: allowed on a CPU is 32-true")
+    if precision != "32-true" and device.type != "cuda":
+        raise KwsError(f"precision={precision}: allowed on device={device.type} is 32-true")
     size, here_n = processes(), processes("LOCAL_WORLD_SIZE")
     if size > 1:
         device = own_device(device, here_n)
@@ -187,7 +187,7 @@ def own_device(device: torch.device, here_n: int) -> torch.device:
 
 
 def fabric(device: torch.device, precision: str, size: int, here_n: int) -> "Fabric":
-    """Lightning Fabric, launched: for `size` processes in all, `here_n` on this machine."""
+    """Lightning Fabric for `size` processes in all, `here_n` on this machine."""
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -196,12 +196,10 @@ def fabric(device: torch.device, precision: str, size: int, here_n: int) -> "Fab
 
     wanted = cast(Literal["32-true", "bf16-mixed"], precision)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    known = (
-        device.type if device.type in ("cuda", "mps") else "cpu"
-    )  # what else torch finds we place things on ourselves
+    # One process places all things itself, on whatever torch finds; Fabric must know which autocast is meant.
+    known = device.type if device.type == "cuda" else "cpu"
     if size == 1:
-        place = device if device.type == known else torch.device("cpu")
-        alone = SingleDeviceStrategy(device=place)
+        alone = SingleDeviceStrategy(device=device if device.type == known else torch.device("cpu"))
         return Fabric(accelerator=known, devices=1, strategy=alone, precision=wanted, plugins=LightningEnvironment())
     joined = Fabric(
         accelerator=known,

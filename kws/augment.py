@@ -59,28 +59,36 @@ def crossfade(inside: Tensor, outside: Tensor, start: Tensor, end: Tensor, ramp_
     return torch.lerp(outside, inside, weight)
 
 
-def mask(x: Tensor, axis: int, longest: int, count: int, rng: torch.Generator) -> Tensor:
-    """SpecAugment masks (Park et al., 2019): `count` spans of up to `longest` along `axis` take the clip's mean.
-
-    Shape: x [B, M, N]; axis 1 (frequency) or 2 (time); returns [B, M, N].
-    """
-    size = x.shape[axis]
+def spans(n: int, size: int, longest: int, count: int, rng: torch.Generator) -> Tensor:
+    """For each of `n` clips `count` spans of up to `longest` of `size`, true inside. Shape: returns bool [n, size]."""
     place = torch.arange(size)
-    hidden = torch.zeros(len(x), size, dtype=torch.bool)
+    hidden = torch.zeros(n, size, dtype=torch.bool)
     for _ in range(count):
-        width = torch.randint(longest + 1, (len(x), 1), generator=rng)
-        start = (torch.rand(len(x), 1, generator=rng) * (size - width + 1)).long()
+        width = torch.randint(longest + 1, (n, 1), generator=rng)
+        start = (torch.rand(n, 1, generator=rng) * (size - width + 1)).long()
         hidden |= (place >= start) & (place < start + width)
-    shown = hidden.to(x.device)
-    return torch.where(shown[:, :, None] if axis == 1 else shown[:, None, :], x.mean((1, 2), keepdim=True), x)
+    return hidden
 
 
-def recolour(x: Tensor, spread_db: float, rng: torch.Generator) -> Tensor:
-    """Another microphone and room: a smooth random gain over the mel bands, three cosines of `spread_db` dB each.
+def mask(x: Tensor, axis: int, hidden: Tensor) -> Tensor:
+    """SpecAugment masks (Park et al., 2019): what is hidden along `axis` takes the clip's mean.
 
-    Shape: x [B, M, N] as `LogMel` gives it; returns [B, M, N].
+    Shape: x [B, M, N]; axis 1 (frequency) or 2 (time); hidden [B, M or N]; returns [B, M, N].
     """
-    bands = torch.arange(x.shape[1]) / x.shape[1]
+    hidden = hidden.to(x.device)
+    return torch.where(hidden[:, :, None] if axis == 1 else hidden[:, None, :], x.mean((1, 2), keepdim=True), x)
+
+
+def colours(n: int, bands_n: int, spread_db: float, rng: torch.Generator) -> Tensor:
+    """For each of `n` clips a smooth random gain over the mel bands, in dB: three cosines of `spread_db` each.
+
+    Shape: returns [n, bands_n].
+    """
+    bands = torch.arange(bands_n) / bands_n
     curves = torch.stack([torch.cos(math.pi * k * bands) for k in (1, 2, 3)])
-    gain_db = torch.randn(len(x), 3, generator=rng) @ curves * spread_db
+    return torch.randn(n, 3, generator=rng) @ curves * spread_db
+
+
+def recolour(x: Tensor, gain_db: Tensor) -> Tensor:
+    """Another microphone and room: a gain on each mel band. Shape: x [B, M, N] as `LogMel` gives it, gain_db [B, M]."""
     return x + (gain_db * UNITS_PER_DB).to(x.device)[:, :, None]

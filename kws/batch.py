@@ -1,7 +1,8 @@
 """What a batch is made of: keywords in context, fresh negatives, replayed ones; then fresh augmentation for all.
 
 Everything is drawn here, in the training loop, from generators named by the step: a batch depends on the seed, the step
-and what the buffer held, never on workers or on the past.
+and what the buffer held, never on workers or on the past. What is drawn are numbers (drawn.py), from which any process
+makes the rows it wants.
 """
 
 import math
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from kws import augment
 from kws.bank import Bank
+from kws.drawn import Drawn, Placed, Windows
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Keywords:
 
 @dataclass(frozen=True)
 class Batch:
-    """One drawn batch.
+    """The sound of a batch, or of some rows of one.
 
     `index`, `offset` and `speed` say of the fresh negatives where each was cut from the bank and how fast it is played,
     `noise` of every clip what lies beneath it, -1 for nothing: a clip that is kept must name all that it holds.
@@ -63,16 +65,6 @@ class Batch:
     offset: Tensor
     speed: Tensor
     noise: Tensor
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows of the bank: their sound, the clips they were cut from, where (samples), and how fast they are played."""
-
-    pcm: Tensor
-    index: Tensor
-    offset: Tensor
-    speed: Tensor
 
 
 class Drawer:
@@ -119,28 +111,49 @@ class Drawer:
         # A clip shorter than a window still yields one window.
         self.weight = bank.lengths[self.speech].clamp_min(clip_n).double().cumsum(0) if len(speech) else torch.zeros(0)
 
-    def draw(self, n_positive: int, n_fresh: int, replay: Bank | None, replayed: Tensor, rng: torch.Generator) -> Batch:
+    def draw(self, n_positive: int, n_fresh: int, replay: Bank | None, replayed: Tensor, rng: torch.Generator) -> Drawn:
         """One batch: `n_positive` keywords, `n_fresh` fresh negatives and the clips `replayed` of the bank `replay`.
 
         Shape: replayed int64 [R]; the batch has n_positive + n_fresh + R rows, in this order.
         """
-        positive, target, start, end = self._positives(n_positive, rng)
+        keywords = self._keywords(n_positive, rng)
         fresh = self._fresh(n_fresh, rng)
-        parts = [positive, fresh.pcm]
+        again = torch.zeros(0).long()
         if replay is not None and len(replayed):
-            parts.append(replay.window(replayed, self._replay_offset(replay.lengths[replayed], rng), self.clip_n))
-        pcm, noise = self._augment(torch.cat(parts), rng)
-        n_negative = len(pcm) - n_positive
-        device = pcm.device
+            again = replayed
+        offset = again if replay is None else self._replay_offset(replay.lengths[again], rng)
+        n = n_positive + n_fresh + len(again)
+        beneath, snr_db = None, torch.full((n,), math.inf)
+        if len(self.noise):
+            snr_db = uniform(n, self.augmentation.snr_db, rng)
+            snr_db[torch.rand(n, generator=rng) >= self.augmentation.noise_p] = math.inf
+            beneath = self._noise_windows(n, rng)
+        level_db = uniform(n, self.augmentation.level_db, rng)
+        return Drawn(keywords, fresh, Windows(again, offset, torch.ones(len(again))), beneath, snr_db, level_db)
+
+    def make(self, drawn: Drawn, replay: Bank | None) -> Batch:
+        """The sound of a batch, or of some rows of one."""
+        k = drawn.keywords
+        parts = [self._placed(k), self._window(drawn.fresh)]
+        if replay is not None and len(drawn.replayed):
+            parts.append(replay.window(drawn.replayed.index, drawn.replayed.offset, self.clip_n))
+        x = torch.cat(parts)
+        beneath = torch.full((len(drawn),), -1)
+        if drawn.beneath is not None:
+            x = augment.mix(x, self._window(drawn.beneath), drawn.snr_db.to(x.device))
+            beneath = torch.where(torch.isfinite(drawn.snr_db), drawn.beneath.index, -1)
+        x = augment.set_level(x, drawn.level_db.to(x.device))
+        target = torch.nn.functional.one_hot(k.column, self.n_columns).float()
+        n_negative = len(drawn) - len(k)
         return Batch(
-            pcm,
-            torch.cat([target, torch.zeros(n_negative, self.n_columns)]).to(device),
-            torch.cat([start, torch.zeros(n_negative)]).to(device),
-            torch.cat([end, torch.zeros(n_negative)]).to(device),
-            fresh.index,
-            fresh.offset,
-            fresh.speed,
-            noise,
+            x,
+            torch.cat([target, torch.zeros(n_negative, self.n_columns)]).to(x.device),
+            torch.cat([k.start, torch.zeros(n_negative)]).to(x.device),
+            torch.cat([k.end, torch.zeros(n_negative)]).to(x.device),
+            drawn.fresh.index,
+            drawn.fresh.offset,
+            drawn.fresh.speed,
+            beneath,
         )
 
     def _replay_offset(self, length: Tensor, rng: torch.Generator) -> Tensor:
@@ -158,15 +171,16 @@ class Drawer:
         changed = torch.rand(n, generator=rng) < a.speed_p
         return torch.where(changed, 1 + a.speed * (2 * torch.rand(n, generator=rng) - 1), torch.ones(n))
 
-    def _window(self, index: Tensor, offset: Tensor, speed: Tensor) -> Tensor:
+    def _window(self, windows: Windows) -> Tensor:
         """Windows played at their speeds; those at speed 1 stay untouched."""
-        out = self.bank.window(index, offset, self.clip_n)
-        changed = (speed != 1).nonzero().flatten()
+        out = self.bank.window(windows.index, windows.offset, self.clip_n)
+        changed = (windows.speed != 1).nonzero().flatten()
         if len(changed):
+            some = windows[changed]
             raw_n = math.ceil(self.clip_n * (1 + self.augmentation.speed)) + 2
-            raw = self.bank.window(index[changed], offset[changed], raw_n)
+            raw = self.bank.window(some.index, some.offset, raw_n)
             where = changed.to(out.device)
-            out[where] = augment.change_speed(raw, speed[changed].to(out.device), self.clip_n)
+            out[where] = augment.change_speed(raw, some.speed.to(out.device), self.clip_n)
         return out
 
     def _speech_windows(self, n: int, rng: torch.Generator) -> Windows:
@@ -180,27 +194,21 @@ class Drawer:
         inside = torch.minimum(length, span) / 2
         low, high = inside - span, length - inside
         offset = (low + (high - low) * torch.rand(n, generator=rng)).long()
-        return Windows(self._window(index, offset, speed), index, offset, speed)
+        return Windows(index, offset, speed)
 
     def _noise_windows(self, n: int, rng: torch.Generator) -> Windows:
         index = self.noise[torch.randint(len(self.noise), (n,), generator=rng)]
         room = (self.bank.lengths[index] - self.clip_n).clamp_min(0)
         offset = (torch.rand(n, generator=rng) * (room + 1)).long()
-        return Windows(self.bank.window(index, offset, self.clip_n), index, offset, torch.ones(n))
+        return Windows(index, offset, torch.ones(n))
 
     def _fresh(self, n: int, rng: torch.Generator) -> Windows:
         if not len(self.noise):
             return self._speech_windows(n, rng)
         n_noise = int(n * self.noise_share + torch.rand(1, generator=rng).item())
-        speech, noise = self._speech_windows(n - n_noise, rng), self._noise_windows(n_noise, rng)
-        return Windows(
-            torch.cat([speech.pcm, noise.pcm]),
-            torch.cat([speech.index, noise.index]),
-            torch.cat([speech.offset, noise.offset]),
-            torch.cat([speech.speed, noise.speed]),
-        )
+        return self._speech_windows(n - n_noise, rng) + self._noise_windows(n_noise, rng)
 
-    def _positives(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _keywords(self, n: int, rng: torch.Generator) -> Placed:
         a, k = self.augmentation, self.keywords
         # Each keyword as often as the next, whatever its number of recordings.
         column = torch.randint(self.n_columns, (n,), generator=rng)
@@ -211,23 +219,28 @@ class Drawer:
         speed = self._speeds(n, rng)
         late, early = self.end_n
         end = self.clip_n - late - (early - late) * torch.rand(n, generator=rng)
-        offset = (k.end[pick] - end * speed).long()
+        windows = Windows(k.index[pick], (k.end[pick] - end * speed).long(), speed)
         start = end - (k.end[pick] - k.start[pick]) / speed
-        clip = self._window(k.index[pick], offset, speed)
 
         kind = torch.rand(n, generator=rng)
-        spoken = (kind < a.context_p) & (len(self.speech) > 0)
         own = (kind >= a.context_p) & (kind < a.context_p + a.own_context_p)
-        around = clip * own.to(clip.device)[:, None]
-        if spoken.any():
-            where = spoken.nonzero().flatten().to(clip.device)
-            other = self._speech_windows(int(spoken.sum()), rng).pcm
-            gain_db = uniform(len(other), a.context_db, rng).to(clip.device)
-            level = augment.loudest(clip[where]) / augment.loudest(other) * 10 ** (gain_db / 20)
-            around[where] = other * level[:, None]
-        clip = augment.crossfade(clip, around, start.to(clip.device), end.to(clip.device), self.RAMP_N)
-        target = torch.nn.functional.one_hot(column, self.n_columns).float()
-        return clip, target, start, end
+        spoken = ((kind < a.context_p) & (len(self.speech) > 0)).nonzero().flatten()
+        context, context_db = Windows(spoken, spoken, torch.zeros(0)), torch.zeros(0)  # of none, if there is none
+        if len(spoken):
+            context = self._speech_windows(len(spoken), rng)
+            context_db = uniform(len(spoken), a.context_db, rng)
+        return Placed(windows, column, start, end, own, spoken, context, context_db)
+
+    def _placed(self, k: Placed) -> Tensor:
+        """Keywords with what stands around them."""
+        clip = self._window(k.windows)
+        around = clip * k.own.to(clip.device)[:, None]
+        if len(k.spoken):
+            where = k.spoken.to(clip.device)
+            other = self._window(k.context)
+            gain = 10 ** (k.context_db.to(clip.device) / 20)
+            around[where] = other * (augment.loudest(clip[where]) / augment.loudest(other) * gain)[:, None]
+        return augment.crossfade(clip, around, k.start.to(clip.device), k.end.to(clip.device), self.RAMP_N)
 
     def _recordings(self, column: int, n: int, rng: torch.Generator) -> Tensor:
         """Recordings of one keyword, each as often as the next among the real ones and among the synthesised."""
@@ -243,23 +256,14 @@ class Drawer:
             others[torch.randint(len(others), (n,), generator=rng)],
         )
 
-    def _augment(self, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        a, n = self.augmentation, len(x)
-        beneath = torch.full((n,), -1)
-        if len(self.noise):
-            snr_db = uniform(n, a.snr_db, rng)
-            snr_db[torch.rand(n, generator=rng) >= a.noise_p] = math.inf
-            noise = self._noise_windows(n, rng)
-            x = augment.mix(x, noise.pcm, snr_db.to(x.device))
-            beneath = torch.where(torch.isfinite(snr_db), noise.index, -1)
-        return augment.set_level(x, uniform(n, a.level_db, rng).to(x.device)), beneath
-
-    def vary_features(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Colour and mask log-mel frames. Shape: x [B, M, N]; returns the same."""
+    def vary_features(self, x: Tensor, rows: Tensor, n: int, rng: torch.Generator) -> Tensor:
+        """Colour and mask log-mel frames: `rows` of a batch of `n`. Shape: x [len(rows), M, N]; returns the same."""
         a = self.augmentation
-        x = augment.recolour(x, a.colour_db, rng) if a.colour_db else x
-        x = augment.mask(x, 2, a.time_mask_n, a.time_masks, rng)
-        return augment.mask(x, 1, a.mel_mask_n, a.mel_masks, rng)
+        if a.colour_db:
+            x = augment.recolour(x, augment.colours(n, x.shape[1], a.colour_db, rng)[rows])
+        for axis, longest, count in ((2, a.time_mask_n, a.time_masks), (1, a.mel_mask_n, a.mel_masks)):
+            x = augment.mask(x, axis, augment.spans(n, x.shape[axis], longest, count, rng)[rows])
+        return x
 
 
 def uniform(n: int, bounds: tuple[float, float], rng: torch.Generator) -> Tensor:

@@ -120,8 +120,9 @@ def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
 
 
 def fail(message: str) -> None:
-    """Say it in one line and leave with code 2."""
-    print(f"kws: {printable(' '.join(message.split()))}", file=sys.stderr)
+    """Say it in one line and leave with code 2; of the processes of a torchrun the first says what all found."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0":
+        print(f"kws: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 

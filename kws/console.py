@@ -29,11 +29,15 @@ def escape(text: str) -> str:
 
 
 class Console:
-    """Speaks on standard output; warnings go to standard error. Names of recordings are shown as they are."""
+    """Speaks on standard output; warnings go to standard error. Names of recordings are shown as they are.
 
-    def __init__(self) -> None:
-        self.out = RichConsole(highlight=False)
-        self.err = RichConsole(stderr=True, highlight=False)
+    Args:
+        quiet: say nothing at all.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.out = RichConsole(highlight=False, quiet=quiet)
+        self.err = RichConsole(stderr=True, highlight=False, quiet=quiet)
 
     def say(self, text: str) -> None:
         """One line."""

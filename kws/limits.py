@@ -199,6 +199,8 @@ def check_train(c: TrainConfig) -> None:
     """Rules between settings of a training run."""
     if c.threshold.at_fa_per_hour is None:
         raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
+    if c.precision not in ("32-true", "bf16-mixed"):
+        raise KwsError(f"precision={c.precision}: allowed is 32-true or bf16-mixed")
     check_model(c.model, c.features.n_mels)
     check_features(c.features)
     if c.augment.context_p + c.augment.own_context_p > 1:

@@ -266,6 +266,7 @@ class TrainConfig:
     out: str
     seed: int
     device: str
+    precision: str
     threads: int
     compare_without_replay: bool
     validate_every: int | None

@@ -4,7 +4,9 @@ import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +21,21 @@ from kws.config import keywords, settings
 from kws.confuse import fired
 from kws.console import Console, listening
 from kws.detect import event_peaks
+from kws.errors import KwsError
 from kws.evaluation import evaluate_part, negative_hours, part_takes
 from kws.exporting import export
 from kws.harvest import Harvest, held_out_sources
 from kws.heldout import HeldOut
+from kws.joint import Joint, Unheard
 from kws.listen import seconds
 from kws.manifest import Part
 from kws.operating import demand_hours
+from kws.ranks import Ranks, processes, together
+from kws.replay import files
 from kws.replay.bring import into_buffer
 from kws.replay.buffer import Buffer
 from kws.replay.rounds import source
+from kws.replay.snapshot import Snapshot
 from kws.results import Outcome, judge
 from kws.runfolder import claim, commit, finished
 from kws.runlog import RunLog
@@ -50,38 +57,58 @@ class Run:
     plan: Plan
     store: Store
     chosen: Selection
-    buffer: Buffer
+    buffer: Buffer | None  # of the first process
     console: Console
-    device: torch.device
+    ranks: Ranks
+    folder: Path  # of the buffer
     said: list[Path]
 
 
 def run(cfg: DictConfig) -> None:
     """Train, or go on where a killed run stopped, in the folder `out`."""
-    begun = time.monotonic()
     s = settings(cfg, TrainConfig)
-    words, console = keywords(s.keyword), Console()
+    words = keywords(s.keyword)
     build.threads(s.threads)
-    device, recipe = build.device(s.device), build.recipe(s, words)
+    recipe, device = build.recipe(s, words), build.device(s.device)
+    if processes() > s.batch.size:
+        raise KwsError(f"batch.size={s.batch.size}: allowed is at least {processes()}, a row for each process")
+    if processes() > 1 and HydraConfig.get().mode is RunMode.MULTIRUN:
+        raise KwsError("-m: allowed under torchrun is one run at a time")
+    with together(device, s.precision) as ranks:
+        train(cfg, s, words, recipe, ranks)
+
+
+def train(cfg: DictConfig, s: TrainConfig, words: list[str], recipe: Recipe, ranks: Ranks) -> None:
+    """The same by one of the processes that train together."""
+    begun, console = time.monotonic(), Console(quiet=not ranks.leads)
     # Hydra would make `out` before anything is checked; only in a sweep it must, to number the runs.
     hydra = HydraConfig.get()
     out = Path(hydra.runtime.output_dir) if hydra.mode is RunMode.MULTIRUN else Path(s.out).absolute()
     config = OmegaConf.to_yaml(cfg, resolve=True)
-    if finished(out, config):
+    if ranks.first(lambda: finished(out, config)):
         console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
         return
     if not s.data.root:
-        s.data = replace(s.data, root=str(spoken.corpus(s, words, console)))
-    said = spoken.said(s, words, console)
-    store = build.store(s.data, console, [*build.recordings(s.data), *spoken.recordings(said)])
-    chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
+        s.data = replace(s.data, root=str(ranks.first(lambda: spoken.corpus(s, words, console))))
+    said = ranks.first(lambda: spoken.said(s, words, console))
+
+    def heard() -> tuple[Store, Selection]:
+        store = build.store(s.data, console, [*build.recordings(s.data), *spoken.recordings(said)])
+        return store, select(store.entries, words, s.data.noise_label, s.mining.pool_share)
+
+    store, chosen = ranks.in_turn(heard)
+    folder = Path(s.replay.buffer) if s.replay.buffer else out / "buffer"
+    r = Run(s, "", out, recipe, build.plan(s, recipe.smooth_n), store, chosen, None, console, ranks, folder, said)
+    if not ranks.leads:
+        train_arms(r)
+        ranks.leave()
+        return
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
         demand_hours(negative_hours(store, chosen, Part.VALIDATION, build.levels(s.stream)), build.target(s.threshold))
     id_ = claim(out, config)
     describe(console, store, chosen)
     console.say(f"run folder: {out} (a killed run goes on with the same command and out={out})")
 
-    folder = Path(s.replay.buffer) if s.replay.buffer else out / "buffer"
     with build.buffer(s.replay, folder, store.sample_rate) as buffer:
         buffer.hold_out(held_out_sources(store))
         if not (out / "state.pt").is_file():
@@ -89,8 +116,9 @@ def run(cfg: DictConfig) -> None:
         # What will be mined is refused now, not after the training before the first round.
         sources = [*chosen.pool, *chosen.noise[Part.TRAIN], *(chosen.speech[Part.TRAIN] if s.replay.online else ())]
         buffer.admit(source(store.entries[i]) for i in sources)
-        r = Run(s, id_, out, recipe, build.plan(s, recipe.smooth_n), store, chosen, buffer, console, device, said)
+        r = replace(r, id=id_, buffer=buffer)
         trained = train_arms(r)
+        ranks.leave()
         if not s.replay.buffer:  # a buffer that others use too may hold what they are about to replay
             buffer.purge()
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
@@ -123,7 +151,8 @@ def train_arms(r: Run) -> list[tuple[str, Path, Mapping[str, torch.Tensor]]]:
     weights = train_arm(r, "Training", r.out)
     alone = replace(r, plan=replace(r.plan, share=0.0, schedule="constant", mining_steps=(), online_every=0))
     place = r.out / "without_replay"
-    fork(r, place)
+    if r.ranks.leads:
+        fork(r, place)
     return [
         ("without replay", place, train_arm(alone, "Without replay", place)),
         ("with replay", r.out, weights),
@@ -133,30 +162,22 @@ def train_arms(r: Run) -> list[tuple[str, Path, Mapping[str, torch.Tensor]]]:
 def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
     """Train one arm in its folder, from its state file where there is one; returns the averaged weights."""
     torch.manual_seed(seed_of(r.s.seed, "weights"))
-    net, front_end = r.recipe.net().to(r.device), r.recipe.front_end().to(r.device)
-    drawer, entries = build.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, r.device, r.said)
+    device, ranks = r.ranks.device, r.ranks
+    net, front_end = r.recipe.net().to(device), r.recipe.front_end().to(device)
+    drawer, entries = ranks.in_turn(lambda: build.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, device, r.said))
     state_file = folder / "state.pt"
-    state = read_state(state_file) if state_file.is_file() else None
-    if state is not None and r.plan.fills:
-        r.buffer.rollback(r.id, state["rounds"])
-    s, policy = r.s.stream, build.policy(r.s, r.recipe.clip_n)
-    rounds = Harvest(
-        policy,
-        r.recipe,
-        r.store,
-        r.chosen,
-        entries,
-        r.buffer,
-        lambda: HeldOut(r.store, r.chosen, build.levels(s), s.chunk_s, s.refractory_s),
-        r.console,
-        r.out,
-        r.id,
-        r.device,
-    )
-    replay = rounds.snapshot(None if state is None else state["replay"])
-    trainer = Trainer(net, front_end, drawer, replay, r.plan, rounds, state_file)
+    state = ranks.first(lambda: read_state(state_file) if state_file.is_file() else None)
+    rounds = None if r.buffer is None else harvest(r, r.buffer, entries, state)
+    drawing = build.policy(r.s, r.recipe.clip_n).drawing
+    sound = partial(files.read, r.folder / files.CLIPS, sample_rate=r.store.sample_rate)
+    joint = Joint(ranks, rounds, lambda held: Snapshot.of(held, sound, r.recipe.clip_n, device, drawing))
+    replay = joint.snapshot(None if state is None else state["replay"])
+    trainer = Trainer(net, front_end, drawer, replay, r.plan, joint, ranks, state_file)
     if state is not None:
         trainer.load(state, replay)
+    if r.buffer is None:
+        trainer.run(Unheard())
+        return trainer.average
     with (
         r.console.progress(title, r.plan.steps) as tick,
         RunLog(folder, trainer.step, r.s.tensorboard, r.console, tick) as log,
@@ -164,6 +185,26 @@ def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
         trainer.run(log)
     trainer.replay.write_back(r.buffer)
     return trainer.average
+
+
+def harvest(r: Run, buffer: Buffer, entries: Sequence[int], state: Mapping[str, Any] | None) -> Harvest:
+    """Who fills the buffer, after what a killed run did there since its state has been taken back."""
+    if state is not None and r.plan.fills:
+        buffer.rollback(r.id, state["rounds"])
+    s = r.s.stream
+    return Harvest(
+        build.policy(r.s, r.recipe.clip_n),
+        r.recipe,
+        r.store,
+        r.chosen,
+        entries,
+        buffer,
+        lambda: HeldOut(r.store, r.chosen, build.levels(s), s.chunk_s, s.refractory_s),
+        r.console,
+        r.out,
+        r.id,
+        r.ranks.device,
+    )
 
 
 def fork(r: Run, folder: Path) -> None:

@@ -17,6 +17,7 @@ from kws.features import LogMel
 from kws.loss import max_pooling_loss
 from kws.models import KeywordNet
 from kws.operating import OperatingPoint
+from kws.ranks import Ranks
 from kws.replay.draw import beta_at
 from kws.replay.share import Guard, Observed, adapted, share_at, stochastic_round
 from kws.replay.snapshot import Snapshot
@@ -106,7 +107,7 @@ class Log(Protocol):
 
 
 class Trainer:
-    """One arm of a run.
+    """One arm of a run; each process that trains has one, and all of them are the same at every step.
 
     Args:
         net, front_end: what is trained, and what it hears; on the device.
@@ -114,6 +115,7 @@ class Trainer:
         replay: the buffer as it stands at the start.
         plan: the numbers.
         rounds: fills the buffer when that is due, and looks at the validation streams.
+        ranks: the processes that train together.
         state_file: where the state is kept for a resume; written whole or not at all.
     """
 
@@ -125,8 +127,10 @@ class Trainer:
         replay: Snapshot,
         plan: Plan,
         rounds: Rounds,
+        ranks: Ranks,
         state_file: Path,
     ) -> None:
+        self.ranks, self.heard = ranks, ranks.join(net)  # which is how the net is called; its weights stay in `net`
         self.net, self.front_end, self.drawer, self.replay = net, front_end, drawer, replay
         self.plan, self.asked, self.state_file = plan, rounds, state_file
         self.step, self.rounds, self.share = 0, 0, plan.share
@@ -201,27 +205,30 @@ class Trainer:
         beta = 0.0 if p.beta is None else beta_at(step, self.replay_from, p.steps - 1, p.beta)
         chosen, importance = self.replay.draw(wanted, beta, generator(p.seed, "replay", step))
         n_fresh = max(0, p.batch_size - n_positive - len(chosen))
-        batch = self.drawer.draw(n_positive, n_fresh, self.replay.bank, chosen, generator(p.seed, "batch", step))
+        drawn = self.drawer.draw(n_positive, n_fresh, self.replay.bank, chosen, generator(p.seed, "batch", step))
+        n, mine = len(drawn), self.ranks.rows(len(drawn))
+        batch = self.drawer.make(drawn.part(mine), self.replay.bank)
 
         hop = self.front_end.hop_n * self.net.stride
         x = self.front_end.clips(batch.pcm, hop)
-        x = self.drawer.vary_features(x, generator(p.seed, "masks", step))
+        x = self.drawer.vary_features(x, mine, n, generator(p.seed, "masks", step))
         self.net.train()
-        torch.manual_seed(seed_of(p.seed, "dropout", step))  # it takes no generator of its own
-        logits, _ = self.net(x, self.net.initial_cache(len(x)))
+        torch.manual_seed(seed_of(p.seed, "dropout", step, self.ranks.rank))  # it takes no generator of its own
+        logits, _ = self.heard(x, self.net.initial_cache(len(x)))
         rows = (batch.start / hop).floor().long(), (batch.end / hop).floor().long()
         loss, _ = max_pooling_loss(logits, batch.target, *rows, p.early_n, p.late_n, p.smooth_n, p.smooth_k)
-        each = loss.sum(1)
-        weight = torch.full((len(x),), p.negative_weight, device=x.device)
+        own = loss.sum(1)
+        weight = torch.full((n,), p.negative_weight, device=x.device)
         weight[:n_positive] = 1.0
         weight[n_positive + n_fresh :] *= importance.to(x.device)
-        mean = (each * weight).sum() / len(x)
+        each = self.ranks.whole(own.detach(), n)
+        mean = (each * weight).sum() / n
 
         lr = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        mean.backward()
+        self.ranks.backward((own * weight[mine]).sum() / n)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimizer.step()
         self._follow()
@@ -229,35 +236,40 @@ class Trainer:
         replayed = each[n_positive + n_fresh :]
         self.replay.learn(chosen, replayed)
         if p.online_every and step >= self.replay_from:
-            self._keep_hard(batch, loss.detach().cpu(), slice(n_positive, n_positive + n_fresh))
+            self._keep_hard(batch, loss.detach().cpu(), mine, n_positive, n_positive + n_fresh)
         return Step(
             step,
-            float(mean.detach()),
+            float(mean),
             mean_of(each[:n_positive]),
             mean_of(each[n_positive : n_positive + n_fresh]),
             mean_of(replayed),
             share,
             len(chosen),
-            len(x),
+            n,
             len(self.replay),
             lr,
         )
 
-    def _keep_hard(self, batch: Batch, loss: Tensor, fresh: slice) -> None:
+    def _keep_hard(self, batch: Batch, loss: Tensor, mine: Tensor, begin: int, end: int) -> None:
         """Remember the hardest fresh negatives since the last round, one of each recording.
 
-        Online hard example mining (Shrivastava et al., 2016), kept for later batches.
+        Online hard example mining (Shrivastava et al., 2016), kept for later batches. This process has the rows `mine`
+        of the batch; fresh are those from `begin` to `end`.
         """
+        place = mine[(mine >= begin) & (mine < end)]
+        fresh = slice(int((mine < begin).sum()), int((mine < end).sum()))
         worst, column = loss[fresh].max(1)
         noise = batch.noise[fresh]
         floor = self.hard[-1].loss if len(self.hard) >= self.plan.online_n else 0.0
+        found = []
         for i in (worst > floor).nonzero().flatten().tolist():
             pcm = (batch.pcm[fresh][i] * 32768.0).round().clamp(-32768, 32767).to(torch.int16).cpu()
             one = Hard(
                 pcm, int(column[i]), int(batch.index[i]), int(batch.offset[i]), float(batch.speed[i]), int(noise[i]),
                 float(worst[i]),
             )  # fmt: skip
-            self.hard.append(one)
+            found.append((int(place[i]), one))
+        self.hard += [one for _, one in sorted(self.ranks.gathered(found), key=lambda at: at[0])]
         self.hard.sort(key=lambda one: -one.loss)
         best = {one.index: one for one in reversed(self.hard)}
         self.hard = sorted(best.values(), key=lambda one: -one.loss)[: self.plan.online_n]
@@ -273,8 +285,9 @@ class Trainer:
                 self.average[name].copy_(value)
 
     def save(self) -> None:
-        """Keep all that a resume needs."""
-        checkpoint.write(self.state_file, self.state())
+        """Keep all that a resume needs, by any number of processes."""
+        if self.ranks.leads:
+            checkpoint.write(self.state_file, self.state())
 
     def state(self) -> dict[str, Any]:
         """Weights, averages, optimizer, step, round, share, and the buffer as it is replayed."""

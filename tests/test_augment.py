@@ -77,7 +77,7 @@ def test_crossfade_keeps_inside_and_outside_apart() -> None:
 @pytest.mark.parametrize("axis", [1, 2])
 def test_masks_hide_spans_behind_the_mean(axis: int) -> None:
     x = torch.randn(400, 20, 30, generator=torch.Generator().manual_seed(0))
-    made = augment.mask(x, axis, 5, 2, torch.Generator().manual_seed(1))
+    made = augment.mask(x, axis, augment.spans(400, x.shape[axis], 5, 2, torch.Generator().manual_seed(1)))
     changed = made != x
     line = changed.any(3 - axis)
     assert torch.equal(line, changed.all(3 - axis)), "a span is hidden through and through"
@@ -90,12 +90,12 @@ def test_masks_hide_spans_behind_the_mean(axis: int) -> None:
     assert 4 < widths.float().mean() < 5
     assert ((line[:, 1:] & ~line[:, :-1]).sum(1) + line[:, 0]).amax() <= 2
     assert line.float().mean(0).amin() > 0.02, "every place is hidden at times"
-    assert torch.equal(augment.mask(x, axis, 5, 0, torch.Generator()), x)
+    assert torch.equal(augment.mask(x, axis, augment.spans(400, x.shape[axis], 5, 0, torch.Generator())), x)
 
 
 def test_recolour_is_a_smooth_gain_that_keeps_time() -> None:
     x = torch.randn(2000, 40, 3, generator=torch.Generator().manual_seed(0))
-    moved = (augment.recolour(x, 3.0, torch.Generator().manual_seed(1)) - x) / UNITS_PER_DB
+    moved = (augment.recolour(x, augment.colours(2000, 40, 3.0, torch.Generator().manual_seed(1))) - x) / UNITS_PER_DB
     torch.testing.assert_close(moved[:, :, :1].expand_as(moved), moved, rtol=0, atol=1e-3)
     gain_db = moved[:, :, 0]
     assert (gain_db.diff(dim=1).abs().amax()) < 4 < gain_db.abs().amax()

@@ -58,6 +58,10 @@ def replayed() -> Bank:
     return Bank.of([tone(hz, CLIP_N) for hz in REPLAYED], 2 * CLIP_N)
 
 
+def sound(made: Drawer, n_positive: int, n_fresh: int, bank: Bank | None, index: Tensor, rng: torch.Generator) -> Batch:
+    return made.make(made.draw(n_positive, n_fresh, bank, index, rng), bank)
+
+
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -93,7 +97,7 @@ def test_the_same_generator_draws_the_same_batch() -> None:
     every = replace(PLAIN, speed_p=0.5, noise_p=0.5, snr_db=(0.0, 20.0), level_db=(-40.0, -10.0), context_p=0.4)
 
     def draw(*purpose: str | int) -> Batch:
-        return drawer(every, 0.3).draw(8, 20, replayed(), torch.tensor([2, 0]), generator(7, *purpose))
+        return sound(drawer(every, 0.3), 8, 20, replayed(), torch.tensor([2, 0]), generator(7, *purpose))
 
     first, again, other = draw("batch", 700), draw("batch", 700), draw("batch", 701)
     for field in ("pcm", "target", "start", "end"):
@@ -103,7 +107,7 @@ def test_the_same_generator_draws_the_same_batch() -> None:
 
 
 def test_each_kind_has_its_rows() -> None:
-    batch = drawer(noise_share=0.25).draw(12, 20, replayed(), torch.tensor([2, 0]), rng())
+    batch = sound(drawer(noise_share=0.25), 12, 20, replayed(), torch.tensor([2, 0]), rng())
     assert batch.pcm.shape == (34, CLIP_N)
     kinds = heard(batch.pcm)
     assert set(kinds[:12]) == set(WORDS)
@@ -120,7 +124,7 @@ def test_each_kind_has_its_rows() -> None:
 
 
 def test_what_is_drawn_how_often() -> None:
-    batch = drawer(noise_share=0.1).draw(400, 403, None, torch.zeros(0, dtype=torch.long), rng())
+    batch = sound(drawer(noise_share=0.1), 400, 403, None, torch.zeros(0, dtype=torch.long), rng())
     count = Counter(heard(batch.pcm))
     # Keywords alike, not recordings: two of the first share its half.
     assert count[900] == pytest.approx(200, abs=40)
@@ -132,7 +136,7 @@ def test_what_is_drawn_how_often() -> None:
 
 @pytest.mark.parametrize("speed_p", [0.0, 1.0])
 def test_a_keyword_lies_where_the_batch_says(speed_p: float) -> None:
-    batch = drawer(replace(PLAIN, speed_p=speed_p)).draw(200, 1, None, torch.zeros(0), rng())
+    batch = sound(drawer(replace(PLAIN, speed_p=speed_p)), 200, 1, None, torch.zeros(0), rng())
     lengths = []
     for i in range(200):
         loud = (batch.pcm[i].abs() > 1e-3).nonzero().flatten()
@@ -153,7 +157,7 @@ def test_a_keyword_lies_where_the_batch_says(speed_p: float) -> None:
 @pytest.mark.parametrize(("context_p", "own_context_p"), [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)])
 def test_what_stands_around_a_keyword(context_p: float, own_context_p: float) -> None:
     made = drawer(replace(PLAIN, context_p=context_p, own_context_p=own_context_p), word=(0, 24000))
-    batch = made.draw(20, 1, None, torch.zeros(0), rng())
+    batch = sound(made, 20, 1, None, torch.zeros(0), rng())
     for i in range(20):
         start, end = int(batch.start[i]), int(batch.end[i])
         inside = torch.fft.rfft(batch.pcm[i, start + 400 : end - 400], CLIP_N).abs()
@@ -169,7 +173,7 @@ def test_what_stands_around_a_keyword(context_p: float, own_context_p: float) ->
 
 def test_surroundings_are_shared_out() -> None:
     made = drawer(replace(PLAIN, context_p=0.5, own_context_p=0.3), word=(0, 24000))
-    batch = made.draw(300, 1, None, torch.zeros(0), rng())
+    batch = sound(made, 300, 1, None, torch.zeros(0), rng())
     before = torch.stack([batch.pcm[i, int(batch.start[i]) - 1900 : int(batch.start[i]) - 900] for i in range(300)])
     kinds = torch.fft.rfft(before, CLIP_N).abs().argmax(1)
     assert float((kinds > 1500).float().mean()) == pytest.approx(0.5, abs=0.12), "speech; less where it is silent there"
@@ -178,7 +182,7 @@ def test_surroundings_are_shared_out() -> None:
 
 def test_noise_lies_beneath_all_or_nothing() -> None:
     for noise_p in (0.0, 1.0):
-        batch = drawer(replace(PLAIN, noise_p=noise_p)).draw(10, 10, replayed(), torch.tensor([0]), rng())
+        batch = sound(drawer(replace(PLAIN, noise_p=noise_p)), 10, 10, replayed(), torch.tensor([0]), rng())
         strength = torch.fft.rfft(batch.pcm).abs()[:, NOISE[0] - 5 : NOISE[0] + 6].amax(1)
         assert bool((strength > 100).all() if noise_p else (strength < 20).all()), strength
 
@@ -186,7 +190,7 @@ def test_noise_lies_beneath_all_or_nothing() -> None:
 @pytest.mark.parametrize(("real_share", "of_real"), [(None, 0.5), (0.9, 0.9), (0.0, 0.0), (1.0, 1.0)])
 def test_real_recordings_get_their_share_of_a_keyword(real_share: float | None, of_real: float) -> None:
     """The first keyword has one real recording and one that was said; the second has real ones alone."""
-    found = heard(drawer(real_share=real_share).draw(600, 0, None, torch.zeros(0), rng()).pcm)
+    found = heard(sound(drawer(real_share=real_share), 600, 0, None, torch.zeros(0), rng()).pcm)
     first = [hz for hz in found if hz in WORDS[:2]]
     assert found.count(WORDS[2]) == pytest.approx(300, abs=60)
     assert first.count(WORDS[0]) / len(first) == pytest.approx(of_real, abs=0.07)
@@ -198,7 +202,7 @@ def test_every_window_of_speech_holds_some() -> None:
         Keywords(*(torch.tensor([x]) for x in (0, 0, START, END, True))),
         [1], [], 1, CLIP_N, END_N, 0.0, PLAIN,
     )  # fmt: skip
-    pcm = short.draw(1, 300, None, torch.zeros(0), rng()).pcm[1:]
+    pcm = sound(short, 1, 300, None, torch.zeros(0), rng()).pcm[1:]
     assert pcm.abs().amax(1).gt(0).all()
 
 
@@ -221,7 +225,7 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
     )
     made, entries = build.drawer(s, packed, chosen, 32000, torch.device("cpu"))
     assert sorted(entries) == [0, 1]
-    pcm = made.draw(20, 20, None, torch.zeros(0), rng()).pcm
+    pcm = sound(made, 20, 20, None, torch.zeros(0), rng()).pcm
     assert set(heard(pcm[:, :16000] + pcm[:, 16000:])) == {500, 2000}
     for at in (chosen.speech, chosen.positives):
         kept = at[Part.TRAIN]
@@ -232,11 +236,38 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
 
 
 def test_features_are_varied_as_set() -> None:
-    x = torch.randn(50, 40, 30, generator=rng())
-    assert torch.equal(drawer().vary_features(x, rng()), x)
-    masked = drawer(replace(PLAIN, time_masks=1, time_mask_n=30)).vary_features(x, rng())
+    x, every = torch.randn(50, 40, 30, generator=rng()), torch.arange(50)
+    assert torch.equal(drawer().vary_features(x, every, 50, rng()), x)
+    masked = drawer(replace(PLAIN, time_masks=1, time_mask_n=30)).vary_features(x, every, 50, rng())
     assert 0.3 < (masked != x).float().mean() < 0.7
-    assert not torch.equal(drawer(replace(PLAIN, colour_db=1.0)).vary_features(x, rng()), x)
+    assert not torch.equal(drawer(replace(PLAIN, colour_db=1.0)).vary_features(x, every, 50, rng()), x)
+
+
+@given(n_positive=st.integers(1, 9), n_fresh=st.integers(0, 9), n_replayed=st.integers(0, 3), ranks=st.integers(1, 4))
+@settings(deadline=None, max_examples=15)
+def test_parts_of_a_batch_are_its_rows(n_positive: int, n_fresh: int, n_replayed: int, ranks: int) -> None:
+    every = replace(
+        PLAIN, speed_p=0.5, noise_p=0.5, snr_db=(0.0, 20.0), level_db=(-40.0, -10.0), context_p=0.4, own_context_p=0.3,
+        colour_db=2.0, time_masks=2, time_mask_n=9, mel_masks=2, mel_mask_n=5,
+    )  # fmt: skip
+    made, bank, index = drawer(every, 0.3), replayed(), torch.arange(n_replayed)
+    drawn = made.draw(n_positive, n_fresh, bank, index, rng())
+    n = n_positive + n_fresh + n_replayed
+    assert len(drawn) == n
+    whole, x = made.make(drawn, bank), torch.randn(n, 40, 30, generator=rng())
+    varied, seen = made.vary_features(x, torch.arange(n), n, rng(1)), Counter[int]()
+    ranks = min(n, ranks)
+    for rank in range(ranks):
+        rows = torch.arange(rank, n, ranks)
+        part = made.make(drawn.part(rows), bank)
+        for field in ("pcm", "target", "start", "end", "noise"):
+            torch.testing.assert_close(getattr(part, field), getattr(whole, field)[rows], rtol=0, atol=1e-6)
+        fresh = rows[(rows >= n_positive) & (rows < n_positive + n_fresh)] - n_positive
+        for field in ("index", "offset", "speed"):
+            assert torch.equal(getattr(part, field), getattr(whole, field)[fresh])
+        assert torch.equal(made.vary_features(x[rows], rows, n, rng(1)), varied[rows])
+        seen.update(drawn.part(rows).replayed.index.tolist())
+    assert seen == Counter(range(n_replayed)), "each clip is replayed by one"
 
 
 def test_generators_are_named_by_their_purpose() -> None:

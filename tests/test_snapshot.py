@@ -46,6 +46,28 @@ def test_a_snapshot_holds_the_sound_in_order(buffer: Buffer) -> None:
     assert len(Snapshot(Buffer(buffer.folder.with_name("empty")), 400, CPU)) == 0
 
 
+def test_another_process_draws_the_same_from_its_contents(buffer: Buffer) -> None:
+    drawing, reads = Drawing(mix={Kind.FALSE_TRIGGER: 1.0}), []
+    first = Snapshot(buffer, 400, CPU, drawing)
+    first.learn(torch.tensor([2, 0]), torch.tensor([0.5, 3.0]))
+
+    def read(hash_: str) -> np.ndarray:
+        reads.append(hash_)
+        return buffer.audio(hash_)
+
+    other = Snapshot.of(first.contents(), read, 400, CPU, drawing)
+    for seed in range(20):
+        for mine, theirs in zip(first.draw(2, 0.7, rng(seed)), other.draw(2, 0.7, rng(seed)), strict=True):
+            assert torch.equal(mine, theirs)
+    state, theirs = first.state(), other.state()
+    assert state["hashes"] == theirs["hashes"]
+    assert all(torch.equal(state[name], theirs[name]) for name in ("priority", "drawn", "given"))
+    assert state["drawn"].tolist() == [1, 0, 1]
+    sound = other.bank.window(torch.tensor([1]), torch.tensor([0]), 400) * 32768
+    assert sound.unique().tolist() == [200.0]
+    assert reads == [first.hashes[1]], "what it never replays it never reads"
+
+
 def test_what_was_learned_is_written_back_and_steers_the_draws(buffer: Buffer) -> None:
     snapshot = Snapshot(buffer, 400, CPU)
     snapshot.learn(torch.tensor([2, 0]), torch.tensor([0.0, 3.0], requires_grad=True))

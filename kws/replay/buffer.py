@@ -80,7 +80,7 @@ class Buffer:
     ) -> None:
         self.folder, self.limits, self.sample_rate = folder, limits or Limits(), sample_rate
         self.overlap, self.cosine = overlap, cosine
-        self._clips = folder / "clips"
+        self._clips = folder / files.CLIPS
         try:
             self._clips.mkdir(parents=True, exist_ok=True)
         except OSError as error:

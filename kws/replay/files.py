@@ -15,6 +15,7 @@ from kws.audio import content_hash, load, save_flac, to_int16
 from kws.errors import KwsError
 from kws.replay.clip import HASH
 
+CLIPS = "clips"  # the folder of a buffer that holds them
 WRITERS = 8  # a disk makes many files last in little more time than one
 AT_ONCE = 256  # clips in memory
 _FILE = re.compile(r"([0-9a-f]{64})\.flac(\..+\.tmp)?")  # a clip, or its draft

@@ -1,12 +1,13 @@
 """The buffer as training sees it: its clips on the device, and what training learns about their priorities."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kws.bank import Bank
@@ -28,6 +29,18 @@ class Drawing:
     how: Draw = Draw.PROPORTIONAL
     alpha: float = 0.6
     mix: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a snapshot holds but for the sound: enough for another process to draw what it would. Shape: [R] each."""
+
+    hashes: list[str]
+    n_samples: list[int]
+    kinds: NDArray[np.str_]
+    priority: NDArray[np.float64]
+    drawn: NDArray[np.int64]
+    given: NDArray[np.int64]  # how often each was drawn before: what changed is written back
 
 
 class Snapshot:
@@ -63,25 +76,57 @@ class Snapshot:
         }
         wanted: list[str] = list(here) if state is None else list(state["hashes"])
         there = np.array([h in here for h in wanted], bool)
-        self.hashes: list[str] = [h for h in wanted if h in here]
-        self.gone = len(wanted) - len(self.hashes)
-        lines = [here[h] for h in self.hashes]
+        lines = [here[h] for h in wanted if h in here]
+        hashes = [line["hash"] for line in lines]
+        self.gone = len(wanted) - len(hashes)
         if state is None:
             priority = np.array([line["priority"] for line in lines], np.float64)
             drawn = np.array([line["times_drawn"] for line in lines], np.int64)
-            self._given = drawn
+            given = drawn
         else:
-            priority, drawn, self._given = (state[name].numpy()[there] for name in ("priority", "drawn", "given"))
-        lengths = [line["n_samples"] for line in lines]
-        self.bank = Bank.lazy(lengths, lambda i: buffer.audio(self.hashes[i]), 2 * clip_n, device)
+            priority, drawn, given = (state[name].numpy()[there] for name in ("priority", "drawn", "given"))
         kinds = np.array([line["kind"] for line in lines], str)
+        contents = Contents(hashes, [line["n_samples"] for line in lines], kinds, priority, drawn, given)
+        self._hold(contents, buffer.audio, clip_n, device)
+
+    @classmethod
+    def of(
+        cls,
+        contents: Contents,
+        read: Callable[[str], NDArray[np.int16]],
+        clip_n: int,
+        device: torch.device,
+        drawing: Drawing | None = None,
+    ) -> "Snapshot":
+        """One with the contents of another.
+
+        Args:
+            contents: of that one.
+            read: the sound of a clip by its hash.
+            clip_n, device, drawing: as above.
+        """
+        made = cls.__new__(cls)
+        made.drawing, made.gone = drawing or Drawing(), 0
+        made._hold(contents, read, clip_n, device)
+        return made
+
+    def _hold(
+        self, held: Contents, read: Callable[[str], NDArray[np.int16]], clip_n: int, device: torch.device
+    ) -> None:
+        self.hashes, self._given, self._held = held.hashes, held.given, held
+        self.bank = Bank.lazy(held.n_samples, lambda i: read(held.hashes[i]), 2 * clip_n, device)
         # Clips of each kind that is asked for, and what draws them.
-        members = {kind: np.flatnonzero(kinds == kind) for kind in self.drawing.mix} or {ALL: np.arange(len(lines))}
+        members = {kind: np.flatnonzero(held.kinds == kind) for kind in self.drawing.mix}
+        members = members or {ALL: np.arange(len(held.hashes))}
         self._pools = {
-            kind: (index, Sampler(priority[index], drawn[index], self.drawing.how, self.drawing.alpha))
+            kind: (index, Sampler(held.priority[index], held.drawn[index], self.drawing.how, self.drawing.alpha))
             for kind, index in members.items()
         }
-        self._aside = (priority, drawn)  # of clips that no pool has
+        self._aside = (held.priority, held.drawn)  # of clips that no pool has
+
+    def contents(self) -> Contents:
+        """What `of` makes another one from that draws what this one would."""
+        return replace(self._held, priority=self.priority, drawn=self.drawn)
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -138,7 +183,7 @@ class Snapshot:
             "hashes": self.hashes,
             "priority": torch.from_numpy(self.priority),
             "drawn": torch.from_numpy(self.drawn),
-            "given": torch.from_numpy(self._given),  # how often each was drawn before: what changed is written back
+            "given": torch.from_numpy(self._given),
         }
 
     def write_back(self, buffer: Buffer) -> None:

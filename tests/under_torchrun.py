@@ -1,0 +1,101 @@
+"""What torchrun starts for tests/test_ranks.py: calls of `kws train`, one after another; no test of its own.
+
+The file that the command line names lists them: the words of each call, and the step at which the first process dies,
+or null. Beside it each process leaves what it did, in `rank-0.json` and so on.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from torch import distributed, nn
+
+from kws import checkpoint, train
+from kws.batch import Drawer
+from kws.ranks import Ranks
+from kws.replay import buffer
+from kws.trainer import Trainer
+
+CALLS = Path(sys.argv[-1])
+RANK = int(os.environ.get("RANK", "0"))
+ROWS = [[0, 1, 2, 3, 4], [5, 6]]  # of a batch of seven, by process
+
+
+def norms_input() -> torch.Tensor:
+    """A batch of seven. Shape: [7, 3, 5]."""
+    return torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(0)) * 2 + 3
+
+
+def norms_net() -> nn.Module:
+    """A batch norm within a net."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv1d(3, 4, 1), nn.BatchNorm1d(4), nn.Conv1d(4, 1, 2))
+
+
+def norms(ranks: Ranks) -> dict[str, Any]:
+    """Two steps of such a net, of which each process has some rows."""
+    net = norms_net()
+    heard = ranks.join(net)
+    for _ in range(2):
+        net.zero_grad()
+        ranks.backward(heard(norms_input()[ROWS[RANK]]).square().sum() / 7)
+    state = {name: value.tolist() for name, value in net.state_dict().items()}
+    return {"state": state, "grad": [p.grad.tolist() for p in net.parameters() if p.grad is not None]}
+
+
+def main() -> None:
+    told: list[dict[str, Any]] = []
+    one: dict[str, Any] = {}
+    make, opened, write, step, take = (
+        Drawer.make,
+        buffer.Buffer.__init__,
+        checkpoint.write,
+        Trainer._step,
+        Ranks.__init__,
+    )
+
+    def made(self: Drawer, drawn: Any, replay: Any) -> Any:
+        one["rows"].append(len(drawn))
+        one["replayed"].append(drawn.replayed.index.tolist())
+        return make(self, drawn, replay)
+
+    def open_(self: buffer.Buffer, *args: Any, **more: Any) -> None:
+        one["opened"] += 1
+        opened(self, *args, **more)
+
+    def written(path: Path, content: Any) -> None:
+        one["written"] += 1
+        write(path, content)
+
+    def stepped(self: Trainer) -> Any:
+        if RANK == 0 and self.step == one["dies_at"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self)
+
+    def taken(self: Ranks, *args: Any) -> None:
+        take(self, *args)
+        if "norms" not in told[0]:
+            told[0]["norms"] = norms(self)
+
+    Drawer.make, buffer.Buffer.__init__, checkpoint.write = made, open_, written  # type: ignore[method-assign]
+    Trainer._step, Ranks.__init__ = stepped, taken  # type: ignore[method-assign]
+    distributed.destroy_process_group = lambda: None  # the next call needs it; a process of its own would take seconds
+    for call in json.loads(CALLS.read_text()):
+        one = {"rows": [], "replayed": [], "opened": 0, "written": 0, "code": 0, **call}
+        told.append(one)
+        GlobalHydra.instance().clear()
+        sys.argv = ["kws train", *call["words"]]
+        try:
+            train.main()
+        except SystemExit as left:
+            one["code"] = left.code
+        CALLS.with_name(f"rank-{RANK}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

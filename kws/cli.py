@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from kws import __version__, config
-from kws.errors import KwsError, printable
+from kws.errors import KwsError, one_line, printable
 from kws.help import help_of
+from kws.jobs import Ended, in_sweep, run_in_sweep
 from kws.schema import SCHEMAS
 
 VERBS = {
@@ -99,17 +100,21 @@ def take_action(verb: str, actions: Collection[str]) -> None:
             sys.argv[i] = f"action={word}"
 
 
-def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """`run`, which leaves at once on bad input: Hydra would print lines of its own around the error."""
+def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], Ended | None]:
+    """`run`, which leaves at once on bad input: Hydra would print lines of its own around the error.
 
-    def task(cfg: DictConfig) -> None:
+    In a sweep the other runs are no worse for it: they go on, and the sweeper leaves in the end.
+    """
+    process = os.getpid()
+
+    def task(cfg: DictConfig) -> Ended | None:
+        if in_sweep():
+            return run_in_sweep(run, cfg, process)
         try:
             run(cfg)
-        except KwsError as error:
-            fail(str(error))
-        except OSError as error:  # a full disk, a folder that may not be written to
-            where = error.filename2 or error.filename
-            fail(f"{where}: {error.strerror}" if where else str(error))
+        except (KwsError, OSError) as error:
+            fail(one_line(error))
+        return None
 
     return task
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kws import __version__, build, checkpoint, results
@@ -22,6 +21,7 @@ from kws.evaluation import evaluate_part, negative_hours, part_takes
 from kws.exporting import export
 from kws.harvest import Harvest, held_out_sources
 from kws.heldout import HeldOut
+from kws.jobs import in_sweep, one_at_a_time
 from kws.listen import seconds
 from kws.manifest import Part
 from kws.operating import demand_hours
@@ -34,6 +34,7 @@ from kws.runlog import RunLog
 from kws.schema import TrainConfig, Unsupported
 from kws.seeding import seed_of
 from kws.selection import Selection, select
+from kws.sessions import Keeper
 from kws.store import Store
 from kws.trainer import Plan, Trainer, read_state
 
@@ -57,26 +58,35 @@ class Run:
 
 def run(cfg: DictConfig) -> None:
     """Train, or go on where a killed run stopped, in the folder `out`."""
+    hydra = HydraConfig.get()
+    made = Path(hydra.runtime.output_dir) if in_sweep() else None  # a sweep makes the folder before anything is checked
+    with Keeper(list(hydra.overrides.task), made) as session:
+        go_on(cfg, session)
+
+
+def go_on(cfg: DictConfig, session: Keeper) -> None:
+    """The same, in a session."""
     begun = time.monotonic()
     s = settings(cfg, TrainConfig)
     words, console = keywords(s.keyword), Console()
     build.threads(s.threads)
     device, recipe = build.device(s.device), build.recipe(s, words)
     # Hydra would make `out` before anything is checked; only in a sweep it must, to number the runs.
-    hydra = HydraConfig.get()
-    out = Path(hydra.runtime.output_dir) if hydra.mode is RunMode.MULTIRUN else Path(s.out).absolute()
+    out = Path(HydraConfig.get().runtime.output_dir) if in_sweep() else Path(s.out).absolute()
     config = OmegaConf.to_yaml(cfg, resolve=True)
     if finished(out, config):
         console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
         return
-    if not s.data.root:
-        s.data = replace(s.data, root=str(build.spoken_corpus(s, words, console)))
-    said = build.said(s, words, console)
-    store = build.store(s.data, console, [*build.recordings(s.data), *build.said_recordings(said)])
+    with one_at_a_time(Path(s.data.cache)):
+        if not s.data.root:
+            s.data = replace(s.data, root=str(build.spoken_corpus(s, words, console)))
+        said = build.said(s, words, console)
+        store = build.store(s.data, console, [*build.recordings(s.data), *build.said_recordings(said)])
     chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
         demand_hours(negative_hours(store, chosen, Part.VALIDATION, build.levels(s.stream)), build.target(s.threshold))
     id_ = claim(out, config)
+    session.begin(out, torch.get_num_threads(), str(device))
     describe(console, store, chosen)
     console.say(f"run folder: {out} (a killed run goes on with the same command and out={out})")
 

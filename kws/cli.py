@@ -27,8 +27,9 @@ VERBS = {
     "confuse": "find what sounds like a keyword and is not it",
     "evaluate": "misses at fixed false alarms per hour, for a checkpoint or an exported file",
     "export": "write a checkpoint as a TorchScript file that needs torch alone",
+    "runs": "the runs of a sweep in one table, and the recipe of one of them",
 }
-MODULES = {"confuse": "confuse.verb"}  # of verbs that have a package of their own
+MODULES = {"confuse": "confuse.verb", "runs": "runs.verb"}  # of verbs that have a package of their own
 # What takes the next word on the command line of a Hydra app.
 TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
 TAKES_ONE |= {"-cd", "--config-dir"}
@@ -73,7 +74,7 @@ def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
     def entry() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we say them in one line
         try:
-            config.register()
+            config.register(sys.argv[1:] if name == "train" else ())
             app = hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name=name)
             app(told(run))()
         except KwsError as error:

@@ -393,6 +393,16 @@ class ConfuseConfig:
     confuse: CandidatesConfig
 
 
+@dataclass
+class RunsConfig:
+    dir: str
+    at_fa_per_hour: list[float] | None
+    sort: str | None
+    group: bool
+    recipe_of: str | None
+    out: str | None
+
+
 SCHEMAS: Mapping[str, type] = {
     "train": TrainConfig,
     "mine": MineConfig,
@@ -400,4 +410,5 @@ SCHEMAS: Mapping[str, type] = {
     "confuse": ConfuseConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
+    "runs": RunsConfig,
 }

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -92,6 +93,7 @@ def kept_to_itself(log: Path, parent: int) -> Iterator[None]:
             raise
 
 
+@cache
 def follow(parent: int) -> None:
     """Leave Ctrl-C to the parent, and do not outlive it: else the same command would meet its own runs at work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from joblib import cpu_count
+from kill import Killed
 
 from kws import checkpoint, sessions
 
@@ -115,33 +116,38 @@ def test_no_jobs_at_all_are_refused(cli, tiny, tmp_path):
     ]
 
 
+def session(folder: Path, threads: int, error: BaseException | None = None) -> None:
+    """A session in which this happens."""
+    with sessions.Keeper(["seed=1"], None) as kept:
+        kept.begin(folder, threads, "cpu")
+        if error is not None:
+            raise error
+
+
 def test_sessions_of_a_run_are_kept_and_a_resume_closes_a_killed_one(tmp_path):
-    with sessions.Keeper(["seed=1"], None) as first:
-        first.begin(tmp_path, 2, "cpu")
+    session(tmp_path, 2)
     (tmp_path / "metrics.csv").write_text("step\n")
     began = 1000.0
-    killed = sessions.Session(began, ["seed=1"], 2, "cpu")
-    sessions.write(tmp_path, [*sessions.read(tmp_path), killed])
+    sessions.write(tmp_path, [*sessions.read(tmp_path), sessions.Session(began, ["seed=1"], 2, "cpu")])
     os.utime(tmp_path / "metrics.csv", (began + 70, began + 70))
-    with pytest.raises(ZeroDivisionError), sessions.Keeper(["seed=1"], None) as third:
-        third.begin(tmp_path, 1, "cpu")
-        raise ZeroDivisionError("no\x1b[2J")
-    with pytest.raises(KeyboardInterrupt), sessions.Keeper(["seed=1"], None) as fourth:
-        fourth.begin(tmp_path, 1, "cpu")
-        raise KeyboardInterrupt
+    with pytest.raises(ZeroDivisionError):
+        session(tmp_path, 1, ZeroDivisionError("nothing"))
+    with pytest.raises(KeyboardInterrupt):
+        session(tmp_path, 1, KeyboardInterrupt())
+    with pytest.raises(Killed):
+        session(tmp_path, 1, Killed())
     found = sessions.read(tmp_path)
-    assert [one.ended for one in found] == ["finished", "killed", "failed", "stopped"]
+    assert [one.ended for one in found] == ["finished", "killed", "failed", "stopped", ""]
     assert found[1].seconds == 70
-    assert found[2].error.startswith("ZeroDivisionError: no")
-    assert [one.threads for one in found] == [2, 2, 1, 1]
+    assert found[2].error == "ZeroDivisionError: nothing"
+    assert [one.threads for one in found] == [2, 2, 1, 1, 1]
 
 
 def test_a_single_run_that_is_refused_keeps_no_session(tmp_path):
-    with pytest.raises(ZeroDivisionError), sessions.Keeper([], None):
-        raise ZeroDivisionError
     (tmp_path / "config.yaml").write_text("# of another run")
-    with pytest.raises(ZeroDivisionError), sessions.Keeper([], tmp_path):
-        raise ZeroDivisionError
+    for folder in (None, tmp_path):
+        with pytest.raises(ZeroDivisionError), sessions.Keeper([], folder):
+            raise ZeroDivisionError
     assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
 
 

@@ -134,7 +134,5 @@ def register_file(store: ConfigStore, name: str) -> None:
         node = None
     if not isinstance(node, DictConfig):
         raise KwsError(f"recipe={name}: no recipe that can be read; settings as in recipes/ are wanted")
-    place, _, file = name.rpartition("/")
-    store.store(
-        group=f"recipe/{place}" if place or name[:1] == "/" else "recipe", name=file, node=node, package="_global_"
-    )
+    *groups, file = filter(None, f"recipe/{name}".split("/"))  # Hydra looks it up without the empty ones
+    store.store(group="/".join(groups), name=file, node=node, package="_global_")

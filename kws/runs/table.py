@@ -81,8 +81,8 @@ def columns(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
     """The settings that differ between runs.
 
     Returns:
-        those that are shown: what was given on the command line, and a few more. And those that differ too, where they are
-        too many: as between versions of kws, or where a recipe was changed.
+        those that are shown: what was given on the command line, and a few more. And those that differ too, where they
+        are too many: as between versions of kws, or where a recipe was changed.
     """
 
     def differ(key: str) -> bool:

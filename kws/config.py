@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from kws.errors import KwsError
 from kws.limits import check
 from kws.schema import (
+    FAMILIES,
     SCHEMAS,
     BufferConfig,
     ConfuseConfig,
@@ -113,6 +114,8 @@ def register(words: Iterable[str] = ()) -> None:
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=schema)
+    for name, family in FAMILIES.items():
+        store.store(group="model/family", name=name, node=family)
     root = folder("recipes")
     for file in sorted(root.rglob("*.yaml")):
         place = file.relative_to(root)

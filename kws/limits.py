@@ -6,7 +6,16 @@ from itertools import pairwise
 from typing import Any
 
 from kws.errors import KwsError
-from kws.schema import ByKind, CandidateKinds, CandidatesConfig, ConfuseConfig, Schedule, TrainConfig
+from kws.schema import (
+    ByKind,
+    CandidateKinds,
+    CandidatesConfig,
+    ConfuseConfig,
+    DSTCNConfig,
+    ModelConfig,
+    Schedule,
+    TrainConfig,
+)
 
 # What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -185,10 +194,7 @@ def check_train(c: TrainConfig) -> None:
     """Rules between settings of a training run."""
     if c.threshold.at_fa_per_hour is None:
         raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
-    if not c.model.dilations:
-        raise KwsError("model.dilations=[]: allowed is a list of at least one dilation")
-    if c.model.kernel < c.model.stride:
-        raise KwsError(f"model.kernel={c.model.kernel}: allowed is model.stride={c.model.stride} or more")
+    check_model(c.model)
     if c.features.hop_s > c.features.window_s:
         raise KwsError(f"features.hop_s={c.features.hop_s}: allowed is at most window_s={c.features.window_s}")
     if c.augment.context_p + c.augment.own_context_p > 1:
@@ -217,6 +223,16 @@ def check_train(c: TrainConfig) -> None:
         raise KwsError(f"mining.post_s={c.mining.post_s}: allowed is less than batch.clip_s={c.batch.clip_s}")
     if not c.data.root and not c.data.speak.enabled:
         raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
+
+
+def check_model(c: ModelConfig) -> None:
+    """Rules between the settings of a model."""
+    if not isinstance(c, DSTCNConfig):
+        return
+    if not c.dilations:
+        raise KwsError("model.dilations=[]: allowed is a list of at least one dilation")
+    if c.kernel < c.stride:
+        raise KwsError(f"model.kernel={c.kernel}: allowed is model.stride={c.stride} or more")
 
 
 def check_replay(c: TrainConfig) -> None:

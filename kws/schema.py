@@ -117,12 +117,22 @@ class FeaturesConfig:
 
 @dataclass
 class ModelConfig:
-    channels: int
-    kernel: int
-    dilations: list[int]
+    """What every family of models has; each family adds what its net takes, by the same names."""
+
     stride: int
     smooth_s: float
     smooth_k: int
+
+
+@dataclass
+class DSTCNConfig(ModelConfig):
+    channels: int
+    kernel: int
+    dilations: list[int]
+
+
+# Families of models: the settings of each; its files in conf/model/ name it.
+FAMILIES: Mapping[str, type[ModelConfig]] = {"ds_tcn": DSTCNConfig}
 
 
 @dataclass
@@ -344,6 +354,7 @@ class EvaluateConfig:
     events: Any
     collar_s: list[float] | None
     negative: Any
+    said: str | None
     smooth_s: float | None
     smooth_k: int | None
     engine: Engine

@@ -23,7 +23,7 @@ from kws.runs.found import Run, find
 from kws.runs.table import Row, alarms_cell, columns, misses_cell, ordered, rows, state_cell, time_cell, value_of
 from kws.schema import RunsConfig
 
-SUMMED = "Counts of seeds are summed as if each had heard other recordings; they share them: the intervals are too narrow."
+SUMMED = "Seeds are summed as if each had heard other recordings; they share them: the intervals are too narrow."
 
 
 def run(cfg: DictConfig) -> None:

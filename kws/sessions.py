@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ class Session:
     Args:
         began: seconds since 1970.
         command: what was given on the command line.
+        choices: of each config group, such as model: ds_tcn.
         threads, device: that it computed with; None where it failed before it computed.
         seconds: that it lasted; None while it is at work, or where it was killed and nothing followed.
         ended: finished, failed, stopped (by Ctrl-C) or killed; empty as `seconds` is None.
@@ -32,6 +33,7 @@ class Session:
 
     began: float
     command: list[str] = field(default_factory=list)
+    choices: dict[str, str] = field(default_factory=dict)
     threads: int | None = None
     device: str | None = None
     seconds: float | None = None
@@ -52,11 +54,12 @@ class Keeper:
 
     Args:
         command: what was given on the command line.
+        choices: of each config group.
         folder: where a session is kept that fails before it begins; None: nowhere.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path | None = None) -> None:
-        self.session = Session(time.time(), list(command))
+    def __init__(self, command: Sequence[str], choices: Mapping[str, str], folder: Path | None = None) -> None:
+        self.session = Session(time.time(), list(command), dict(choices))
         self.since = time.monotonic()
         self.folder = folder
         self.before: list[Session] = []
@@ -117,7 +120,8 @@ def _plain(s: Session) -> bool:
         all(isinstance(n, int | float) and 0 <= n < 1e11 for n in numbers)
         and all(isinstance(text, str) for text in texts)
         and isinstance(s.command, list)
-        and all(isinstance(word, str) for word in s.command)
+        and isinstance(s.choices, dict)
+        and all(isinstance(word, str) for word in (*s.command, *s.choices, *s.choices.values()))
         and (s.threads is None or isinstance(s.threads, int))
     )
 

@@ -61,7 +61,8 @@ def run(cfg: DictConfig) -> None:
     """Train, or go on where a killed run stopped, in the folder `out`."""
     hydra = HydraConfig.get()
     made = Path(hydra.runtime.output_dir) if in_sweep() else None  # a sweep makes the folder before anything is checked
-    with Keeper(list(hydra.overrides.task), made) as session:
+    choices = {group: name for group, name in hydra.runtime.choices.items() if name and "/" not in group}
+    with Keeper(list(hydra.overrides.task), choices, made) as session:
         go_on(cfg, session)
 
 

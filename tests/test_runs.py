@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def make(folder: Path, seconds: list[float] | None = None, figures: list[Any] | 
     tree = OmegaConf.to_yaml(OmegaConf.create(KEYS | settings))
     (folder / "config.yaml").write_text(f"# run {len(folder.name):012x}\n{tree}")
     words = [f"{key}={value}" for key, value in settings.items()]
-    done = [sessions.Session(1e9, words, 1, "cpu", one, "finished") for one in seconds or []]
+    done = [sessions.Session(1e9, words, {}, 1, "cpu", one, "finished") for one in seconds or []]
     if done:
         sessions.write(folder, done)
     if figures is not None:
@@ -47,7 +48,7 @@ def sweep(tmp_path: Path) -> Path:
     """Two settings by two seeds, and one that failed before it began."""
     for i, (rate, seed, misses) in enumerate([(0.1, 0, 2), (0.1, 1, 4), (0.02, 0, 9), (0.02, 1, 1)]):
         make(tmp_path / str(i), [10.0 + i], [outcome([0, misses, 40], [9, 1, 0], (misses + 1, 1))], lr=rate, seed=seed)
-    failed = sessions.Session(1e9, ["lr=7", "seed=0"], None, None, 0.1, "failed", "lr=7: allowed is 0 to 1")
+    failed = sessions.Session(1e9, ["lr=7", "seed=0"], {}, None, None, 0.1, "failed", "lr=7: allowed is 0 to 1")
     (tmp_path / "10").mkdir()
     sessions.write(tmp_path / "10", [failed])
     return tmp_path
@@ -137,7 +138,7 @@ def test_it_is_sorted_by_any_column(sweep, by, order):
 
 def test_a_run_that_goes_on_shows_how_far_it_is_and_a_killed_one_how_long_at_least(cli, tmp_path):
     at_work = make(tmp_path / "a", [100.0])
-    sessions.write(at_work, [*sessions.read(at_work), sessions.Session(2e9, [], 1, "cpu")])
+    sessions.write(at_work, [*sessions.read(at_work), sessions.Session(2e9, [], {}, 1, "cpu")])
     (at_work / "metrics.csv").write_text("step,loss\n0,1\n1,1\n2,")
     os.utime(at_work / "metrics.csv", (2e9 + 30, 2e9 + 30))
     said = cli("runs", tmp_path)
@@ -159,8 +160,8 @@ def test_settings_that_no_command_names_are_shown_while_they_are_few(tmp_path):
 def test_a_group_that_was_chosen_stands_for_its_settings(tmp_path):
     make(tmp_path / "a", [1.0], model={"channels": 8, "kernel": 3})
     other = make(tmp_path / "b", model={"channels": 16, "kernel": 5})
-    sessions.write(other, [sessions.Session(1e9, ["model=large"], 1, "cpu", 1.0, "finished")])
-    sessions.write(tmp_path / "a", [sessions.Session(1e9, ["threads=2"], 1, "cpu", 1.0, "finished")])
+    sessions.write(other, [sessions.Session(1e9, ["model=large"], {}, 1, "cpu", 1.0, "finished")])
+    sessions.write(tmp_path / "a", [sessions.Session(1e9, ["threads=2"], {}, 1, "cpu", 1.0, "finished")])
     runs = find(tmp_path)
     assert table.columns(runs) == (["model"], [])
     assert [table.value_of(run, "model") for run in runs] == ["default", "large"]
@@ -218,7 +219,9 @@ def test_names_and_errors_drive_no_terminal(cli, tmp_path):
     evil = "\x1b[2J[red]x"
     folder = tmp_path / evil
     folder.mkdir()
-    sessions.write(folder, [sessions.Session(1.0, [f"lr={evil}"], None, None, 1.0, "failed", f"no {evil}\nkws: fine")])
+    sessions.write(
+        folder, [sessions.Session(1.0, [f"lr={evil}"], {}, None, None, 1.0, "failed", f"no {evil}\nkws: fine")]
+    )
     make(tmp_path / "b", lr=evil)
     said = cli("runs", tmp_path)
     assert said.code == 0, said.err
@@ -285,6 +288,27 @@ def test_the_recipe_of_a_run_makes_it_again_to_the_bit_by_the_command_that_is_pr
     assert "out=runs/best-2" in cli("runs", run.parent, f"recipe_of={run.name}", "out=mine/best.yaml").out
 
 
+def test_a_recipe_keeps_what_was_chosen_of_a_group(cli, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in tiny if not word.startswith("optim.steps=")]
+    said = cli("train", *words, "augment=none", "augment.noise_p=0.5", "optim.steps=3", "mining.rounds=0", "out=runs/a")
+    assert said.code == 0, said.err
+    said = cli("runs", "runs", "recipe_of=a", "out=b.yaml")
+    assert said.code == 0, said.err
+    kept = OmegaConf.to_container(OmegaConf.load("b.yaml"))
+    assert kept["defaults"] == [{"override /augment": "none"}]
+    assert kept["augment"] == {"noise_p": 0.5}
+    printed = said.out.splitlines()[-1]
+    again = cli(*shlex.split(printed)[1:])
+    assert again.code == 0, again.err
+    assert checkpoint.read_model(Path("runs/a/model.pt")).hash == checkpoint.read_model(Path("runs/b/model.pt")).hash
+    (one,) = sessions.read(Path("runs/a"))
+    sessions.write(Path("runs/a"), [replace(one, choices=one.choices | {"augment": "none,x=1"})])
+    refused = cli("runs", "runs", "recipe_of=a", "out=c.yaml")
+    assert refused.code == 2
+    assert "augment=none,x=1: no run writes such a value" in refused.err
+
+
 class Evil:
     """Unpickled, it would write a file."""
 
@@ -301,7 +325,7 @@ def test_nothing_of_a_run_is_executed_or_written_into_the_recipe_as_settings(cli
     (forged / "config.yaml").write_text((run / "config.yaml").read_text())
     (forged / "model.pt").write_bytes(pickle.dumps(Evil(tmp_path / "executed")))
     words = ["seed=1\nseed: 666\n", "\x1b[2J"]
-    sessions.write(forged, [sessions.Session(1e9, words, 1, "cpu", 1.0, "failed", "no\nseed: 666")])
+    sessions.write(forged, [sessions.Session(1e9, words, {}, 1, "cpu", 1.0, "failed", "no\nseed: 666")])
     said = cli("runs", tmp_path / "runs", "recipe_of=forged", f"out={tmp_path}/a.yaml")
     assert said.code == 0, said.err
     assert not (tmp_path / "executed").exists()

@@ -118,7 +118,7 @@ def test_no_jobs_at_all_are_refused(cli, tiny, tmp_path):
 
 def session(folder: Path, threads: int, error: BaseException | None = None) -> None:
     """A session in which this happens."""
-    with sessions.Keeper(["seed=1"], None) as kept:
+    with sessions.Keeper(["seed=1"], {}, None) as kept:
         kept.begin(folder, threads, "cpu")
         if error is not None:
             raise error
@@ -128,7 +128,7 @@ def test_sessions_of_a_run_are_kept_and_a_resume_closes_a_killed_one(tmp_path):
     session(tmp_path, 2)
     (tmp_path / "metrics.csv").write_text("step\n")
     began = 1000.0
-    sessions.write(tmp_path, [*sessions.read(tmp_path), sessions.Session(began, ["seed=1"], 2, "cpu")])
+    sessions.write(tmp_path, [*sessions.read(tmp_path), sessions.Session(began, ["seed=1"], {}, 2, "cpu")])
     os.utime(tmp_path / "metrics.csv", (began + 70, began + 70))
     with pytest.raises(ZeroDivisionError):
         session(tmp_path, 1, ZeroDivisionError("nothing"))
@@ -146,7 +146,7 @@ def test_sessions_of_a_run_are_kept_and_a_resume_closes_a_killed_one(tmp_path):
 def test_a_single_run_that_is_refused_keeps_no_session(tmp_path):
     (tmp_path / "config.yaml").write_text("# of another run")
     for folder in (None, tmp_path):
-        with pytest.raises(ZeroDivisionError), sessions.Keeper([], folder):
+        with pytest.raises(ZeroDivisionError), sessions.Keeper([], {}, folder):
             raise ZeroDivisionError
     assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
 

@@ -14,6 +14,7 @@ from kws.runfolder import FREE
 from kws.runs.found import Run
 from kws.runs.table import alarms_cell, misses_cell, rows, shown
 
+NAME = re.compile(r"[A-Za-z0-9_/-]+")
 FILE = re.compile(r"[A-Za-z0-9_./-]+\.yaml")  # what stands on a command line without quotes, for a shell and for Hydra
 
 
@@ -27,12 +28,24 @@ def chosen(runs: Sequence[Run], name: str) -> Run:
     raise KwsError(f"recipe_of={name}: no such run; allowed are {', '.join(run.name for run in runs)}")
 
 
-def recipe_text(run: Run, defaults: Mapping[str, Any], file: Path, rates: Sequence[float]) -> str:
+def others(run: Run, usual: Mapping[str, str]) -> dict[str, str]:
+    """The config groups of which it chose another option than the usual; raises KwsError for what is no name of one."""
+    last = next((one.choices for one in reversed(run.sessions) if one.choices), {})
+    chosen = {group: name for group, name in last.items() if group in usual and name != usual[group]}
+    if strange := [group for group, name in chosen.items() if not NAME.fullmatch(name)]:
+        raise KwsError(f"{run.folder}: {strange[0]}={chosen[strange[0]]}: no run writes such a value")
+    return chosen
+
+
+def recipe_text(
+    run: Run, groups: Mapping[str, str], defaults: Mapping[str, Any], file: Path, rates: Sequence[float]
+) -> str:
     """The recipe file.
 
     Args:
         run: what it reproduces.
-        defaults: every setting of kws train, dotted.
+        groups: of `others`.
+        defaults: every setting of kws train with those, dotted.
         file: where it will stand.
         rates: false alarms an hour at which its figures are told.
 
@@ -55,7 +68,8 @@ def recipe_text(run: Run, defaults: Mapping[str, Any], file: Path, rates: Sequen
         taken["threads"] = run.settings["threads"]
     lines = [*about(run, rates), *doubts(run, defaults), f"kws train {words(file)} makes it again."]
     comment = "".join(f"# {printable(line)}\n" for line in lines)
-    return comment + OmegaConf.to_yaml(OmegaConf.create(nested(taken)))
+    tree = {"defaults": [{f"override /{group}": name} for group, name in groups.items()]} if groups else {}
+    return comment + OmegaConf.to_yaml(OmegaConf.create(tree | nested(taken)))
 
 
 def words(file: Path) -> str:

@@ -18,7 +18,7 @@ from kws.console import Console
 from kws.errors import KwsError
 from kws.metrics import poisson, wilson
 from kws.runfolder import dotted
-from kws.runs.again import FILE, chosen, recipe_text, words
+from kws.runs.again import FILE, chosen, others, recipe_text, words
 from kws.runs.found import Run, find
 from kws.runs.table import Row, alarms_cell, columns, misses_cell, ordered, rows, state_cell, time_cell, value_of
 from kws.schema import RunsConfig
@@ -42,7 +42,7 @@ def run(cfg: DictConfig) -> None:
     if s.recipe_of is not None and out is not None:
         write_recipe(chosen(runs, s.recipe_of), rates, out, console)
         return
-    keys, others = columns(runs)
+    keys, more = columns(runs)
     if s.group:
         keys = [key for key in keys if key != "seed"]
     lines = ordered(rows(runs, s.group), s.sort, rates, keys)
@@ -50,7 +50,7 @@ def run(cfg: DictConfig) -> None:
         write(out, csv_of(lines, keys, rates))
         console.say(f"{len(lines)} rows in {out}")
         return
-    show(s, runs, lines, keys, others, rates, console)
+    show(s, runs, lines, keys, more, rates, console)
 
 
 def show(
@@ -58,7 +58,7 @@ def show(
     runs: Sequence[Run],
     lines: Sequence[Row],
     keys: Sequence[str],
-    others: Sequence[str],
+    more: Sequence[str],
     rates: Sequence[float],
     console: Console,
 ) -> None:
@@ -82,8 +82,8 @@ def show(
     for one in runs:
         if one.error:
             console.say(f"{one.name} {one.state}: {one.error}")
-    if others:
-        console.say(f"{len(others)} settings that no command names differ too: {', '.join(others)}")
+    if more:
+        console.say(f"{len(more)} settings that no command names differ too: {', '.join(more)}")
     if any(len(row.figures) > 1 for row in lines):
         console.say(SUMMED)
 
@@ -123,8 +123,11 @@ def write(out: Path, table: Sequence[Sequence[Any]]) -> None:
 
 def write_recipe(run: Run, rates: Sequence[float], out: Path, console: Console) -> None:
     """The recipe of a run, and the command that trains it."""
-    defaults = dotted(OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(hydra.compose("train"), resolve=True))))
-    text = recipe_text(run, defaults, out, rates)
+    usual = hydra.compose("train", return_hydra_config=True).hydra.runtime.choices
+    groups = others(run, {group: name for group, name in usual.items() if name and "/" not in group})
+    composed = hydra.compose("train", [f"{group}={name}" for group, name in groups.items()])
+    defaults = dotted(OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(composed, resolve=True))))
+    text = recipe_text(run, groups, defaults, out, rates)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         file.write(text.encode())

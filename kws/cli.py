@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from kws import __version__, config
-from kws.errors import KwsError, printable
+from kws.errors import KwsError, one_line, printable
 from kws.help import help_of
+from kws.jobs import Ended, in_sweep, run_in_sweep
 from kws.schema import SCHEMAS
 
 VERBS = {
@@ -27,8 +28,10 @@ VERBS = {
     "evaluate": "misses at fixed false alarms per hour, for a checkpoint or an exported file",
     "export": "write a checkpoint as a TorchScript file that needs torch alone",
     "models": "list the models there are, with their weights, their work and what they hear",
+    "runs": "the runs of a sweep in one table, and the recipe of one of them",
 }
-MODULES = {"confuse": "confuse.verb", "models": "models.verb"}  # of verbs that have a package of their own
+# of verbs that have a package of their own
+MODULES = {"confuse": "confuse.verb", "models": "models.verb", "runs": "runs.verb"}
 # What takes the next word on the command line of a Hydra app.
 TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
 TAKES_ONE |= {"-cd", "--config-dir"}
@@ -73,7 +76,7 @@ def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
     def entry() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we say them in one line
         try:
-            config.register()
+            config.register(sys.argv[1:] if name == "train" else ())
             app = hydra.main(version_base="1.3", config_path=str(config.folder("conf")), config_name=name)
             app(told(run))()
         except KwsError as error:
@@ -104,17 +107,21 @@ def take_action(verb: str, actions: Collection[str]) -> None:
             sys.argv[i] = f"action={word}"
 
 
-def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """`run`, which leaves at once on bad input: Hydra would print lines of its own around the error."""
+def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], Ended | None]:
+    """`run`, which leaves at once on bad input: Hydra would print lines of its own around the error.
 
-    def task(cfg: DictConfig) -> None:
+    In a sweep the other runs are no worse for it: they go on, and the sweeper leaves in the end.
+    """
+    process = os.getpid()
+
+    def task(cfg: DictConfig) -> Ended | None:
+        if in_sweep():
+            return run_in_sweep(run, cfg, process)
         try:
             run(cfg)
-        except KwsError as error:
-            fail(str(error))
-        except OSError as error:  # a full disk, a folder that may not be written to
-            where = error.filename2 or error.filename
-            fail(f"{where}: {error.strerror}" if where else str(error))
+        except (KwsError, OSError) as error:
+            fail(one_line(error))
+        return None
 
     return task
 

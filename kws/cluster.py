@@ -20,6 +20,26 @@ RETRIES = 3  # of a job whose worker was lost
 WAITING = 2  # jobs sent ahead for each worker: streams that are made here then never fill the memory
 
 
+def installed(asked: str) -> Any:
+    """Ray, for the setting that asks for it; raises KwsError where it is not installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise KwsError(f"{asked} needs the extra kws[ray]: pip install 'kws[ray]'") from error
+    return ray
+
+
+def connect(asked: str) -> None:
+    """Join the Ray cluster of the environment (RAY_ADDRESS), or start one here; raises KwsError where there is none."""
+    ray = installed(asked)
+    if not ray.is_initialized():
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            where = os.environ.get("RAY_ADDRESS", "this machine")
+            raise KwsError(f"{asked}: no cluster at {where} ({first_line(error)})") from None
+
+
 def hear_on_ray(opened: Callable[[], Listener]) -> Hear:
     """What hears takes on the Ray cluster of the environment (RAY_ADDRESS), or on one that is started here.
 
@@ -32,20 +52,12 @@ def hear_on_ray(opened: Callable[[], Listener]) -> Hear:
     Raises:
         KwsError: Ray is not installed.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise KwsError("engine=ray needs the extra kws[ray]: pip install 'kws[ray]'") from error
+    ray = installed("engine=ray")
 
     def hear_all(
         detector: Listener, takes: Sequence[Take], chunk_s: float, tell: Tell = lambda _: None
     ) -> list[Result]:
-        if not ray.is_initialized():
-            try:
-                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                where = os.environ.get("RAY_ADDRESS", "this machine")
-                raise KwsError(f"engine=ray: no cluster at {where} ({first_line(error)})") from None
+        connect("engine=ray")
         work = ray.remote(num_cpus=1, max_retries=RETRIES)(_work)
         ear = ray.put(opened)
         jobs = jobs_of(takes, hasattr(detector, "batch"))

@@ -5,6 +5,8 @@ knows of Hydra.
 """
 
 import dataclasses
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,11 +24,20 @@ from kws.schema import (
     ExportConfig,
     MineConfig,
     ModelsConfig,
+    RunsConfig,
     TrainConfig,
 )
 
 Settings = TypeVar(
-    "Settings", TrainConfig, MineConfig, BufferConfig, ConfuseConfig, EvaluateConfig, ExportConfig, ModelsConfig
+    "Settings",
+    TrainConfig,
+    MineConfig,
+    BufferConfig,
+    ConfuseConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ModelsConfig,
+    RunsConfig,
 )
 
 
@@ -56,6 +67,7 @@ def hint(key: str) -> str:
         "buffer": "the folder of a replay buffer, such as buffer=runs/mine/buffer",
         "streams": "a recording, a folder or a list of them, such as streams=[radio.flac,kitchen/]",
         "out": "where to write, such as out=detector.pt",
+        "dir": "a folder of runs, such as kws runs runs",
     }.get(key, "it has no default")
 
 
@@ -100,8 +112,14 @@ def folder(name: str) -> Path:
     raise KwsError(f"{name}/: not found beside the package; the installation is incomplete")
 
 
-def register() -> None:
-    """Make the schemas and every file of recipes/ known to Hydra: `recipe=NAME` is then an override like any other."""
+def register(words: Iterable[str] = ()) -> None:
+    """Make the schemas and recipes known to Hydra: `recipe=NAME` is then an override like any other.
+
+    Recipes are the files of recipes/, and those that the words of a command line name: `recipe=FILE.yaml`.
+
+    Raises:
+        KwsError: such a file is missing, or cannot be read.
+    """
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=schema)
@@ -112,3 +130,21 @@ def register() -> None:
         place = file.relative_to(root)
         group = "/".join(("recipe", *place.parent.parts))
         store.store(group=group, name=place.stem, node=OmegaConf.load(file), package="_global_")
+    for word in words:
+        if word.startswith("recipe="):
+            for name in re.findall(r"[^\s,()'\"]+\.yaml", word.removeprefix("recipe=")):
+                register_file(store, name)
+
+
+def register_file(store: ConfigStore, name: str) -> None:
+    """Make a recipe known by the path that a person wrote."""
+    if not Path(name).is_file():
+        raise KwsError(f"recipe={name}: no such file; the recipes of kws are named without .yaml")
+    try:
+        node = OmegaConf.load(name)
+    except Exception:  # what a damaged file makes a parser raise is not a closed list
+        node = None
+    if not isinstance(node, DictConfig):
+        raise KwsError(f"recipe={name}: no recipe that can be read; settings as in recipes/ are wanted")
+    *groups, file = filter(None, f"recipe/{name}".split("/"))  # Hydra looks it up without the empty ones
+    store.store(group="/".join(groups), name=file, node=node, package="_global_")

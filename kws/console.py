@@ -54,7 +54,9 @@ class Console:
             made.add_column(escape(name), justify="left" if i == 0 else "right")
         for row in rows:
             made.add_row(*map(escape, row))
-        self.out.print(made)
+        # What goes to a file or a pipe has no width to keep to.
+        out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=1000)
+        out.print(made)
 
     def lines(self, header: Sequence[str], rows: Sequence[Sequence[str]], cut: int, from_left: int) -> None:
         """A table of one line a row: in a terminal the last `cut` columns are cut to what room the others leave.
@@ -77,7 +79,6 @@ class Console:
             if cell_len(cells[from_left]) > widths[from_left]:
                 cells[from_left] = "…" + cells[from_left][1 - widths[from_left] :]
             made.add_row(*map(escape, cells))
-        # What goes to a file or a pipe has no width to keep to.
         out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=needed)
         out.print(made)
 

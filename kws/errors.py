@@ -12,3 +12,11 @@ class KwsError(Exception):
 
 class LeakError(KwsError):
     """A validation or test recording was about to enter training or the replay buffer."""
+
+
+def one_line(error: KwsError | OSError) -> str:
+    """What is shown of an error that a person can mend; with the file, where the system refused to touch one."""
+    text = str(error)
+    if isinstance(error, OSError) and (where := error.filename2 or error.filename):
+        text = f"{where}: {error.strerror}"
+    return printable(" ".join(text.split()))

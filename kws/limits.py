@@ -111,6 +111,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "stream.chunk_s": (0.01, 10),
     "stream.refractory_s": (0, 60),
     "stream.max_keyword_s": (0.2, 5),
+    "at_fa_per_hour": (0, 20),  # as far as the curve of a run goes
     "smooth_s": (0, 1),
     "smooth_k": (0, 100),
     "collar_s": (0, 60),

@@ -46,9 +46,9 @@ def claim(out: Path, config: str) -> str:
                     f"out={out}: a run with {key}={theirs.get(key)} began there, this one has {key}={mine.get(key)}; "
                     "give another out, or the same settings to go on with it"
                 )
-        if not (known := _ID.match(file.read_text(encoding="utf-8"))):
+        if not (known := run_id(out)):
             raise KwsError(f"{file}: no run id in its first line; another version of kws began there, give another out")
-        return known.group(1)
+        return known
     id_ = uuid.uuid4().hex[:12]
     out.mkdir(parents=True, exist_ok=True)
     with replacing(file) as target:
@@ -56,15 +56,30 @@ def claim(out: Path, config: str) -> str:
     return id_
 
 
+def run_id(folder: Path) -> str:
+    """The id of the run whose folder this is; empty where it is none."""
+    try:
+        with (folder / "config.yaml").open(encoding="utf-8", errors="replace") as file:
+            known = _ID.match(file.readline(100))
+    except OSError:
+        return ""
+    return known.group(1) if known else ""
+
+
 def began(file: Path) -> dict[str, Any]:
-    """The configuration that began a run, dotted; raises KwsError where it cannot be read."""
+    """The configuration that began a run, dotted, without what may differ; raises KwsError where it cannot be read."""
+    return {key: value for key, value in settings_of(file).items() if key not in FREE}
+
+
+def settings_of(file: Path) -> dict[str, Any]:
+    """All settings of a run, dotted; nothing is resolved. Raises KwsError where they cannot be read."""
     try:
         tree = OmegaConf.to_container(OmegaConf.load(file))
     except Exception:  # what a damaged file makes a parser raise is not a closed list
         tree = None
     if not isinstance(tree, dict) or not tree:
         raise KwsError(f"{file}: no configuration that can be read; give another out")
-    return flat(tree)
+    return dotted(tree)
 
 
 def finished(out: Path, config: str) -> bool:
@@ -84,11 +99,16 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: Any) -> dict[str, Any]:
     """Dotted keys and their values, lists whole, without those that may differ."""
+    return {key: value for key, value in dotted(tree).items() if key not in FREE}
+
+
+def dotted(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and their values, lists whole."""
     if not isinstance(tree, dict):
         return {prefix: tree}
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return {key: value for key, value in found.items() if key not in FREE}
+        found |= dotted(value, f"{prefix}.{key}" if prefix else str(key))
+    return found

@@ -393,6 +393,16 @@ class ModelsConfig:
     model: ModelConfig | None
 
 
+@dataclass
+class RunsConfig:
+    dir: str
+    at_fa_per_hour: list[float] | None
+    sort: str | None
+    group: bool
+    recipe_of: str | None
+    out: str | None
+
+
 SCHEMAS: Mapping[str, type] = {
     "train": TrainConfig,
     "mine": MineConfig,
@@ -401,4 +411,5 @@ SCHEMAS: Mapping[str, type] = {
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "models": ModelsConfig,
+    "runs": RunsConfig,
 }

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kws import __version__, build, checkpoint, results, spoken
@@ -26,6 +25,7 @@ from kws.evaluation import evaluate_part, negative_hours, part_takes
 from kws.exporting import export
 from kws.harvest import Harvest, held_out_sources
 from kws.heldout import HeldOut
+from kws.jobs import in_sweep, one_at_a_time
 from kws.joint import Joint, Unheard
 from kws.listen import seconds
 from kws.manifest import Part
@@ -42,6 +42,7 @@ from kws.runlog import RunLog
 from kws.schema import TrainConfig, Unsupported
 from kws.seeding import seed_of
 from kws.selection import Selection, select
+from kws.sessions import Keeper
 from kws.store import Store
 from kws.trainer import Plan, Trainer, read_state
 
@@ -66,37 +67,46 @@ class Run:
 
 def run(cfg: DictConfig) -> None:
     """Train, or go on where a killed run stopped, in the folder `out`."""
+    hydra = HydraConfig.get()
+    made = Path(hydra.runtime.output_dir) if in_sweep() else None  # a sweep makes the folder before anything is checked
+    choices = {group: name for group, name in hydra.runtime.choices.items() if name and "/" not in group}
+    with Keeper(list(hydra.overrides.task), choices, made) as session:
+        go_on(cfg, session)
+
+
+def go_on(cfg: DictConfig, session: Keeper) -> None:
+    """The same, in a session."""
     s = settings(cfg, TrainConfig)
     words = keywords(s.keyword)
     build.threads(s.threads)
     recipe, device = build.recipe(s, words), build.device(s.device)
     if processes() > s.batch.size:
         raise KwsError(f"batch.size={s.batch.size}: allowed is at least {processes()}, a row for each process")
-    if processes() > 1 and HydraConfig.get().mode is RunMode.MULTIRUN:
+    if processes() > 1 and in_sweep():
         raise KwsError("-m: allowed under torchrun is one run at a time")
     with together(device, s.precision) as ranks:
-        train(cfg, s, words, recipe, ranks)
+        train(cfg, s, words, recipe, ranks, session)
 
 
-def train(cfg: DictConfig, s: TrainConfig, words: list[str], recipe: Recipe, ranks: Ranks) -> None:
+def train(cfg: DictConfig, s: TrainConfig, words: list[str], recipe: Recipe, ranks: Ranks, session: Keeper) -> None:
     """The same by one of the processes that train together."""
     begun, console = time.monotonic(), Console(quiet=not ranks.leads)
     # Hydra would make `out` before anything is checked; only in a sweep it must, to number the runs.
-    hydra = HydraConfig.get()
-    out = Path(hydra.runtime.output_dir) if hydra.mode is RunMode.MULTIRUN else Path(s.out).absolute()
+    out = Path(HydraConfig.get().runtime.output_dir) if in_sweep() else Path(s.out).absolute()
     config = OmegaConf.to_yaml(cfg, resolve=True)
     if ranks.first(lambda: finished(out, config)):
         console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
         return
-    if not s.data.root:
-        s.data = replace(s.data, root=str(ranks.first(lambda: spoken.corpus(s, words, console))))
-    said = ranks.first(lambda: spoken.said(s, words, console))
 
     def heard() -> tuple[Store, Selection]:
         store = build.store(s.data, console, [*build.recordings(s.data), *spoken.recordings(said)])
         return store, select(store.entries, words, s.data.noise_label, s.mining.pool_share)
 
-    store, chosen = ranks.in_turn(heard)
+    with one_at_a_time(Path(s.data.cache)):
+        if not s.data.root:
+            s.data = replace(s.data, root=str(ranks.first(lambda: spoken.corpus(s, words, console))))
+        said = ranks.first(lambda: spoken.said(s, words, console))
+        store, chosen = ranks.in_turn(heard)
     folder = Path(s.replay.buffer) if s.replay.buffer else out / "buffer"
     r = Run(s, "", out, recipe, build.plan(s, recipe.smooth_n), store, chosen, None, console, ranks, folder, said)
     if not ranks.leads:
@@ -106,6 +116,7 @@ def train(cfg: DictConfig, s: TrainConfig, words: list[str], recipe: Recipe, ran
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
         demand_hours(negative_hours(store, chosen, Part.VALIDATION, build.levels(s.stream)), build.target(s.threshold))
     id_ = claim(out, config)
+    session.begin(out, torch.get_num_threads(), str(ranks.device))
     describe(console, store, chosen)
     console.say(f"run folder: {out} (a killed run goes on with the same command and out={out})")
 

@@ -52,8 +52,10 @@ def test_wheel_holds_the_configuration_and_the_recipes_as_they_stand(wheel, fold
 
 def test_wheel_holds_every_module_and_nothing_of_the_checkout_around_it(wheel):
     names = {n for n in wheel.namelist() if ".dist-info/" not in n}
-    assert {p.relative_to(ROOT).as_posix() for p in (ROOT / "kws").rglob("*.py")} <= names
-    assert {n.split("/")[0] for n in names} == {"kws"}
+    modules = [*(ROOT / "kws").rglob("*.py"), *(ROOT / "hydra_plugins").rglob("*.py")]
+    assert {p.relative_to(ROOT).as_posix() for p in modules} <= names
+    assert {n.split("/")[0] for n in names} == {"kws", "hydra_plugins"}
+    assert not any(n.startswith("hydra_plugins/__init__") for n in names), "others put their plugins there too"
 
 
 def test_wheel_has_the_licence_and_the_command(wheel):

@@ -1,0 +1,51 @@
+"""The sweeper of kws: Hydra's own, that lets a sweep come to its end where runs of it fail, and then says so."""
+
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+
+
+@dataclass
+class KwsSweeperConf(BasicSweeperConf):
+    _target_: str = "hydra_plugins.kws_sweeps.sweeper.KwsSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="kws", node=KwsSweeperConf, provider="kws")
+
+
+class KwsSweeper(BasicSweeper):
+    """Every combination of what is swept over, as Hydra's basic sweeper."""
+
+    def get_job_batch(self) -> Sequence[Sequence[str]]:
+        """The runs to launch; joblib divides the cores by its jobs, so there are no more of these than runs."""
+        batch = super().get_job_batch()
+        if (parallel := getattr(self.launcher, "joblib", None)) is not None:
+            from joblib import effective_n_jobs
+
+            from kws.errors import KwsError
+
+            if not (n_jobs := parallel["n_jobs"]):
+                raise KwsError("hydra.launcher.n_jobs=0: allowed is 1 or more, or -1 for as many as there are cores")
+            parallel["n_jobs"] = max(1, min(effective_n_jobs(n_jobs), len(batch)))
+        return batch
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run them all; raises KwsError in the end where some failed."""
+        from kws.errors import KwsError
+        from kws.jobs import Ended
+
+        try:
+            returns = super().sweep(arguments)
+        except BrokenProcessPool:
+            raise KwsError(
+                "a process of the sweep was killed, as where memory ran out, and the others with it; the same command "
+                "goes on with what is not finished, and a smaller hydra.launcher.n_jobs needs less"
+            ) from None
+        ends = [job.return_value for batch in returns for job in batch if isinstance(job.return_value, Ended)]
+        if failed := [end.name for end in ends if end.failed]:
+            raise KwsError(f"{len(failed)} of {len(ends)} runs failed, said above: {', '.join(failed)}")
+        return returns

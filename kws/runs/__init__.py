@@ -1,0 +1,1 @@
+"""Many runs: in one table, and one of them again, from a recipe."""

@@ -27,8 +27,8 @@ def cost(wrong: Tensor, focal_gamma: float = 0.0, label_smoothing: float = 0.0) 
     if label_smoothing:
         loss = (1 - wanted) * loss + wanted * F.softplus(-wrong)
     if focal_gamma:
-        # The floors keep the power's gradient finite: below them it is 0.
-        far = (torch.sigmoid(wrong.clamp_min(-30.0)) - wanted).abs().clamp_min(1e-14)
+        # Beyond these limits the weight has no gradient, so that none is infinite.
+        far = (torch.sigmoid(wrong.clamp(-30.0, 30.0)) - wanted).abs().clamp_min(1e-14)
         loss = loss * far**focal_gamma
     return loss
 

@@ -15,10 +15,10 @@ from kws.detector import Detector
 from kws.errors import KwsError
 from kws.features import LogMel
 from kws.manifest import Part
-from kws.models import DSTCN
+from kws.models import KeywordNet, make
 from kws.replay.buffer import Source
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,8 @@ class Recipe:
     window_s: float
     hop_s: float
     low_hz: float
-    channels: int
-    kernel: int
-    dilations: list[int]
-    stride: int
+    family: str  # of the net, and what that takes: see kws.models
+    shape: dict[str, Any]
     smooth_n: int
     clip_n: int  # samples a training clip
     smooth_k: int = 0  # see Detector
@@ -42,8 +40,8 @@ class Recipe:
     def front_end(self) -> LogMel:
         return LogMel(self.sample_rate, self.n_mels, self.window_s, self.hop_s, self.low_hz)
 
-    def net(self) -> DSTCN:
-        return DSTCN(self.n_mels, len(self.labels), self.channels, self.kernel, self.dilations, self.stride)
+    def net(self) -> KeywordNet:
+        return make(self.family, self.n_mels, len(self.labels), self.shape)
 
     def detector(self, state: Mapping[str, Tensor], thresholds: Sequence[float] | None = None) -> Detector:
         """These weights as a detector, on the CPU; its thresholds are 0.5 where none are given."""

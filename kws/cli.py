@@ -168,9 +168,10 @@ def unknown(key: str, schema: type) -> str:
 
 
 def schema_keys(schema: type, prefix: str = "") -> list[str]:
-    """Every dotted key of a schema."""
+    """Every dotted key of a schema, and of those that stand in for its parts, such as a family of models."""
     found = []
-    for name, kind in get_type_hints(schema).items():
-        nested = isinstance(kind, type) and is_dataclass(kind)
-        found += schema_keys(kind, f"{prefix}{name}.") if nested else [prefix + name]
+    for one in (schema, *schema.__subclasses__()):
+        for name, kind in get_type_hints(one).items():
+            nested = isinstance(kind, type) and is_dataclass(kind)
+            found += schema_keys(kind, f"{prefix}{name}.") if nested else [prefix + name]
     return found

@@ -13,7 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from kws.errors import KwsError
 from kws.limits import check
-from kws.schema import SCHEMAS, BufferConfig, ConfuseConfig, EvaluateConfig, ExportConfig, MineConfig, TrainConfig
+from kws.schema import (
+    FAMILIES,
+    SCHEMAS,
+    BufferConfig,
+    ConfuseConfig,
+    EvaluateConfig,
+    ExportConfig,
+    MineConfig,
+    TrainConfig,
+)
 
 Settings = TypeVar("Settings", TrainConfig, MineConfig, BufferConfig, ConfuseConfig, EvaluateConfig, ExportConfig)
 
@@ -93,6 +102,8 @@ def register() -> None:
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=schema)
+    for name, family in FAMILIES.items():
+        store.store(group="model/family", name=name, node=family)
     root = folder("recipes")
     for file in sorted(root.rglob("*.yaml")):
         place = file.relative_to(root)

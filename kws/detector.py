@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kws.errors import KwsError
 from kws.features import LogMel
-from kws.models.ds_tcn import DSTCN, Block
+from kws.models import KeywordNet
 from kws.smoothing import smoothed
 
 
@@ -18,7 +17,7 @@ class Detector(nn.Module):
 
     Args:
         features: front end.
-        model: causal model; it is copied, its batch norms are folded into the convolutions.
+        model: causal model; it is copied, its batch norms are folded into the convolutions where they can be.
         labels: keywords, one score column each.
         thresholds: one a keyword, in [0, 1].
         smooth_n: rows that are smoothed over, at least 1.
@@ -32,11 +31,12 @@ class Detector(nn.Module):
     labels: list[str]
     thresholds: list[float]
     cache: list[Tensor]
+    cache_shapes: list[list[int]]
 
     def __init__(
         self,
         features: LogMel,
-        model: DSTCN,
+        model: KeywordNet,
         labels: Sequence[str],
         thresholds: Sequence[float],
         smooth_n: int,
@@ -50,7 +50,7 @@ class Detector(nn.Module):
         if not 0 <= smooth_k <= smooth_n:
             raise KwsError(f"smooth_k={smooth_k}: allowed is 0 (the mean) to smooth_n={smooth_n}")
         self.features = copy.deepcopy(features).eval()
-        self.model = folded(model)
+        self.model = model.folded()
         self.labels = list(labels)
         self.thresholds = [float(t) for t in thresholds]
         self.sample_rate = features.sample_rate
@@ -58,7 +58,7 @@ class Detector(nn.Module):
         self.context_n = features.context_n
         self.block_n = features.hop_n * model.stride  # samples a row
         self.frame_s = self.block_n / features.sample_rate
-        self.cache_shapes = [(int(c), int(n)) for c, n in model.cache_shapes]
+        self.cache_shapes = model.cache_shapes
         # A row depends on this many samples up to its end: what a clip must hold for its score to be reproducible.
         self.reach_n = model.receptive_field * features.hop_n + self.context_n + (smooth_n - 1) * self.block_n
         self.tail = torch.zeros(0)
@@ -74,7 +74,7 @@ class Detector(nn.Module):
         self.recent = torch.zeros(self.smooth_n - 1, len(self.labels), device=device)
         cache: list[Tensor] = []
         for shape in self.cache_shapes:
-            cache.append(torch.zeros(1, shape[0], shape[1], device=device))
+            cache.append(torch.zeros([1] + shape, device=device))  # noqa: RUF005 (TorchScript has no *)
         self.cache = cache
 
     def forward(self, pcm: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Detector(nn.Module):
             if rows_n == 0:
                 self.tail = heard
                 nothing = torch.zeros(0, len(self.labels), device=heard.device)
-                return nothing, torch.zeros(0, self.model.head.in_channels, device=heard.device)
+                return nothing, torch.zeros(0, self.model.width, device=heard.device)
             used = rows_n * self.block_n
             x = self.features(heard[: self.context_n + used].unsqueeze(0))
             hidden, self.cache = self.model.hidden(x, self.cache)
@@ -122,7 +122,7 @@ class Detector(nn.Module):
             x = self.features.clips(pcm.to(self.features.window.device), self.block_n)
             cache: list[Tensor] = []
             for shape in self.cache_shapes:
-                cache.append(torch.zeros(pcm.shape[0], shape[0], shape[1], device=x.device))
+                cache.append(torch.zeros([pcm.shape[0]] + shape, device=x.device))  # noqa: RUF005
             hidden, _ = self.model.hidden(x, cache)
             before = torch.zeros(pcm.shape[0], self.smooth_n - 1, len(self.labels), device=x.device)
             scores = torch.cat([before, self.raw(hidden)], 1)
@@ -131,15 +131,3 @@ class Detector(nn.Module):
     def raw(self, hidden: Tensor) -> Tensor:
         """Scores before smoothing. Shape: hidden [B, C, N], returns [B, N, K] in [0, 1]."""
         return torch.sigmoid(self.model.head(hidden)).transpose(1, 2)
-
-
-def folded(model: DSTCN) -> DSTCN:
-    """A copy in evaluation mode whose batch norms are part of the convolutions before them: fewer ops, same scores."""
-    model = copy.deepcopy(model).eval()
-    if isinstance(model.norm, nn.Identity):  # as one that was folded has
-        return model
-    model.stem, model.norm = fuse_conv_bn_eval(model.stem, model.norm), nn.Identity()  # type: ignore[assignment]
-    for block in model.blocks:
-        assert isinstance(block, Block)
-        block.pointwise, block.norm = fuse_conv_bn_eval(block.pointwise, block.norm), nn.Identity()  # type: ignore[assignment]
-    return model

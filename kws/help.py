@@ -28,7 +28,8 @@ def _blocks(text: str) -> list[str]:
 
 def _group(place: Path, group: str, option: str) -> str:
     """A config group: the file that is the default, indented below its name, and which others there are."""
-    text = (place / f"{option}.yaml").read_text(encoding="utf-8")
+    blocks = _blocks((place / f"{option}.yaml").read_text(encoding="utf-8"))
+    text = "".join(block for block in blocks if not block.startswith("defaults:"))
     others = sorted(file.stem for file in place.glob("*.yaml") if file.stem != option)
     named = f"{group}:  # {group}={option}" + (f"; also {', '.join(others)}" if others else "")
     return named + "\n" + re.sub(r"^(?=.)", "  ", text.strip(), flags=re.MULTILINE)

@@ -6,7 +6,17 @@ from itertools import pairwise
 from typing import Any
 
 from kws.errors import KwsError
-from kws.schema import Average, ByKind, CandidateKinds, CandidatesConfig, ConfuseConfig, Schedule, TrainConfig
+from kws.schema import (
+    Average,
+    ByKind,
+    CandidateKinds,
+    CandidatesConfig,
+    ConfuseConfig,
+    DSTCNConfig,
+    ModelConfig,
+    Schedule,
+    TrainConfig,
+)
 
 # What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -192,10 +202,7 @@ def check_train(c: TrainConfig) -> None:
     """Rules between settings of a training run."""
     if c.threshold.at_fa_per_hour is None:
         raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
-    if not c.model.dilations:
-        raise KwsError("model.dilations=[]: allowed is a list of at least one dilation")
-    if c.model.kernel < c.model.stride:
-        raise KwsError(f"model.kernel={c.model.kernel}: allowed is model.stride={c.model.stride} or more")
+    check_model(c.model)
     if c.features.hop_s > c.features.window_s:
         raise KwsError(f"features.hop_s={c.features.hop_s}: allowed is at most window_s={c.features.window_s}")
     if c.augment.context_p + c.augment.own_context_p > 1:
@@ -248,6 +255,16 @@ def check_optim(c: TrainConfig) -> None:
                 f"optim.best_n={o.best_n}: allowed is at most {looks}, the looks of optim.steps={o.steps} with "
                 f"validate_every={c.validate_every}"
             )
+
+
+def check_model(c: ModelConfig) -> None:
+    """Rules between the settings of a model."""
+    if not isinstance(c, DSTCNConfig):
+        return
+    if not c.dilations:
+        raise KwsError("model.dilations=[]: allowed is a list of at least one dilation")
+    if c.kernel < c.stride:
+        raise KwsError(f"model.kernel={c.kernel}: allowed is model.stride={c.stride} or more")
 
 
 def check_replay(c: TrainConfig) -> None:

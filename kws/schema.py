@@ -124,12 +124,22 @@ class FeaturesConfig:
 
 @dataclass
 class ModelConfig:
-    channels: int
-    kernel: int
-    dilations: list[int]
+    """What every family of models has; each family adds what its net takes, by the same names."""
+
     stride: int
     smooth_s: float
     smooth_k: int
+
+
+@dataclass
+class DSTCNConfig(ModelConfig):
+    channels: int
+    kernel: int
+    dilations: list[int]
+
+
+# Families of models: the settings of each; its files in conf/model/ name it.
+FAMILIES: Mapping[str, type[ModelConfig]] = {"ds_tcn": DSTCNConfig}
 
 
 @dataclass

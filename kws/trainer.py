@@ -17,7 +17,7 @@ from kws.curves import Shared, Step, Validated, Weighed
 from kws.errors import KwsError
 from kws.features import LogMel
 from kws.loss import hardness, max_pooling_loss
-from kws.models import DSTCN
+from kws.models import KeywordNet
 from kws.operating import OperatingPoint
 from kws.replay.draw import beta_at
 from kws.replay.share import Guard, Observed, adapted, share_at, stochastic_round
@@ -128,7 +128,7 @@ class Trainer:
 
     def __init__(
         self,
-        net: DSTCN,
+        net: KeywordNet,
         front_end: LogMel,
         drawer: Drawer,
         replay: Snapshot,

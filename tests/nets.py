@@ -1,29 +1,41 @@
 """Small detectors with random weights, and sounds for them to hear; no test of its own."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from kws.detector import Detector
 from kws.features import LogMel
-from kws.models import DSTCN
+from kws.models import DSTCN, KeywordNet
 
 LABELS = ["alexa", "computer"]
 
 
-def random_net(seed: int = 0, channels: int = 8, kernel: int = 5, dilations: tuple[int, ...] = (1, 2)) -> DSTCN:
+Net = TypeVar("Net", bound=KeywordNet)
+
+
+def as_if_trained(make: Callable[[], Net], seed: int = 0) -> Net:
     """A net as if trained: its batch norms have seen something, and its scores move between 0 and 1."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = DSTCN(40, len(LABELS), channels, kernel, dilations, stride=2)
+        net = make()
         for part in net.modules():
-            if isinstance(part, nn.BatchNorm1d):
+            if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
                 part.running_mean = 0.5 * torch.randn(part.num_features)
                 part.running_var = 0.5 + 1.5 * torch.rand(part.num_features)
                 nn.init.uniform_(part.weight, 0.5, 1.5)
                 nn.init.normal_(part.bias, std=0.3)
-        nn.init.normal_(net.head.weight, std=2 / channels**0.5)
-        net.head.bias = nn.Parameter(torch.zeros(len(LABELS)))
+        assert isinstance(net.head, nn.Conv1d)
+        nn.init.normal_(net.head.weight, std=2 / net.width**0.5)
+        net.head.bias = nn.Parameter(torch.zeros(net.n_keywords))
     return net.eval()
+
+
+def random_net(seed: int = 0, channels: int = 8, kernel: int = 5, dilations: tuple[int, ...] = (1, 2)) -> DSTCN:
+    """A small net as if trained."""
+    return as_if_trained(lambda: DSTCN(40, len(LABELS), channels, kernel, dilations, stride=2), seed)
 
 
 def random_detector(seed: int = 0, smooth_n: int = 5) -> Detector:

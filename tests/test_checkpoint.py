@@ -16,7 +16,8 @@ from kws import checkpoint
 from kws.checkpoint import FORMAT, Recipe, read, read_model, weights_hash, write, write_model
 from kws.errors import KwsError
 
-RECIPE = Recipe(LABELS, 16000, 40, 0.025, 0.01, 60.0, 8, 5, [1, 2], 2, 5, 32000)
+SHAPE = {"channels": 8, "kernel": 5, "dilations": [1, 2], "stride": 2}
+RECIPE = Recipe(LABELS, 16000, 40, 0.025, 0.01, 60.0, "ds_tcn", SHAPE, 5, 32000)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_a_damaged_file_is_one_line(model: Path, data: st.DataObject) -> None:
 @pytest.mark.parametrize("content", [[1], {"step": 1}, {"format": FORMAT + 1}, {"format": "1"}])
 def test_other_content_is_no_checkpoint(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "x.pt")
-    with pytest.raises(KwsError, match=r"x.pt: no kws checkpoint of format 1"):
+    with pytest.raises(KwsError, match=r"x.pt: no kws checkpoint of format 2"):
         read(tmp_path / "x.pt")
 
 
@@ -109,10 +110,12 @@ def forged(path: Path, **changed: Any) -> Path:
     [
         {"recipe": asdict(RECIPE) | {"extra": 1}},
         {"recipe": {"labels": LABELS}},
-        {"recipe": asdict(replace(RECIPE, channels=9))},
+        {"recipe": asdict(replace(RECIPE, shape=SHAPE | {"channels": 9}))},
         {"recipe": asdict(replace(RECIPE, labels=["alexa"]))},
-        {"recipe": asdict(replace(RECIPE, kernel=1))},
-        {"recipe": asdict(RECIPE) | {"dilations": ["1", "2"]}},
+        {"recipe": asdict(replace(RECIPE, shape=SHAPE | {"kernel": 1}))},
+        {"recipe": asdict(replace(RECIPE, shape=SHAPE | {"dilations": ["1", "2"]}))},
+        {"recipe": asdict(replace(RECIPE, shape=SHAPE | {"extra": 1}))},
+        {"recipe": asdict(replace(RECIPE, family="rnn"))},
         {"recipe": [1, 2]},
         {"model": [1, 2]},
         {"recipe": asdict(replace(RECIPE, sample_rate=0))},

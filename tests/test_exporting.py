@@ -82,7 +82,8 @@ def test_others_may_read_it_as_any_new_file(tmp_path: Path) -> None:
 
 
 def test_open_detector_takes_either_file(tmp_path: Path) -> None:
-    recipe = checkpoint.Recipe(LABELS, 16000, 40, 0.025, 0.01, 60.0, 8, 5, [1, 2], 2, 5, 32000)
+    shape = {"channels": 8, "kernel": 5, "dilations": [1, 2], "stride": 2}
+    recipe = checkpoint.Recipe(LABELS, 16000, 40, 0.025, 0.01, 60.0, "ds_tcn", shape, 5, 32000)
     checkpoint.write_model(tmp_path / "model.pt", recipe, random_net().state_dict(), [0.5, 0.75], {})
     export(random_detector(), tmp_path / "detector.pt", {})
     want = random_detector()(sound(4000))

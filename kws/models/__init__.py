@@ -1,13 +1,35 @@
 """Keyword models: causal nets that score a clip, a stream and a chunk with the same numbers.
 
-A model maps log-mel frames and its cache to logits and the next cache:
-
-    forward(x [B, M, N], cache) -> (logits [B, K, N / stride], cache)
-
-`cache` starts as `initial_cache(B)` and holds all it remembers. `N` is a multiple of `stride`, `receptive_field` counts
-the frames that a logit depends on. A clip is a stream that begins with an empty cache: there is no second code path.
+A model maps log-mel frames and its cache to logits and the next cache (`KeywordNet`). A clip is a stream that begins
+with an empty cache: there is no second code path. A family that pads in time or
+averages over its window is a `WindowNet`.
 """
 
-from kws.models.ds_tcn import DSTCN
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["DSTCN"]
+from kws.errors import KwsError
+from kws.models.ds_tcn import DSTCN
+from kws.models.net import KeywordNet
+from kws.models.windowed import WindowNet
+
+FAMILIES: Mapping[str, type[KeywordNet]] = {"ds_tcn": DSTCN}
+
+__all__ = ["DSTCN", "FAMILIES", "KeywordNet", "WindowNet", "make"]
+
+
+def make(family: str, n_mels: int, n_keywords: int, shape: Mapping[str, Any]) -> KeywordNet:
+    """A net of a family, its weights fresh.
+
+    Args:
+        family: one of FAMILIES.
+        n_mels: mel bands of the input.
+        n_keywords: score columns.
+        shape: what else the family takes, by name.
+
+    Raises:
+        KwsError: no such family.
+    """
+    if family not in FAMILIES:
+        raise KwsError(f"{family}: no such family of models; allowed are {', '.join(FAMILIES)}")
+    return FAMILIES[family](n_mels, n_keywords, **shape)

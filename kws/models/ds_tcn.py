@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from kws.models.net import KeywordNet, doubting
 
 
 class Block(nn.Module):
@@ -34,7 +37,7 @@ class Block(nn.Module):
         return x + y, past[:, :, past.shape[2] - self.past_n :]
 
 
-class DSTCN(nn.Module):
+class DSTCN(KeywordNet):
     """DS-TCN over log-mel frames, as in the small-footprint nets of wekws (MDTC: Hou et al., 2020; Wang et al., 2023).
 
     A strided dense convolution, residual depthwise-separable blocks, one linear score per keyword. Every convolution
@@ -58,29 +61,18 @@ class DSTCN(nn.Module):
         dilations: Sequence[int] = (1, 2, 4, 1, 2, 4, 2),
         stride: int = 2,
     ) -> None:
-        super().__init__()
-        self.n_mels, self.n_keywords, self.stride = n_mels, n_keywords, stride
+        super().__init__(n_mels, n_keywords, stride)
         self.past_n = kernel - stride
         self.norm_in = nn.BatchNorm1d(n_mels)
         self.stem = nn.Conv1d(n_mels, channels, kernel, stride=stride, bias=False)
         self.norm = nn.BatchNorm1d(channels)
         self.blocks = nn.ModuleList([Block(channels, kernel, d) for d in dilations])
-        self.head = nn.Conv1d(channels, n_keywords, 1)
-        assert self.head.bias is not None
-        nn.init.constant_(self.head.bias, -2.0)  # keywords are rare: start out doubting
-        self.cache_shapes = [(n_mels, self.past_n)] + [(channels, (kernel - 1) * d) for d in dilations]
+        self.head = doubting(nn.Conv1d(channels, n_keywords, 1))
+        self.width = channels
+        self.cache_shapes = [[n_mels, self.past_n]] + [[channels, (kernel - 1) * d] for d in dilations]
         self.receptive_field = self.past_n + stride * (1 + (kernel - 1) * sum(dilations))
 
-    def initial_cache(self, batch: int) -> list[Tensor]:
-        """The cache of a stream that has not begun: zeros, one tensor a convolution."""
-        device = self.head.weight.device
-        return [torch.zeros(batch, c, n, device=device) for c, n in self.cache_shapes]
-
     def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """What the head sees of the frames `x` that follow what `cache` remembers.
-
-        Shape: x [B, M, N], N a multiple of the stride; returns [B, C, N / stride] and the next cache.
-        """
         past = torch.cat([cache[0], self.norm_in(x)], 2)
         following = [past[:, :, past.shape[2] - self.past_n :]]
         y = torch.relu(self.norm(self.stem(past)))
@@ -89,10 +81,13 @@ class DSTCN(nn.Module):
             following.append(kept)
         return y, following
 
-    def forward(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Logits of the frames `x` that follow what `cache` remembers.
-
-        Shape: x [B, M, N], N a multiple of the stride; returns logits [B, K, N / stride] and the next cache.
-        """
-        y, following = self.hidden(x, cache)
-        return self.head(y), following
+    def folded(self) -> "DSTCN":
+        """As it is now, each batch norm after a convolution made part of it."""
+        net = super().folded()
+        if isinstance(net.norm, nn.Identity):  # as one that was folded has
+            return net
+        net.stem, net.norm = fuse_conv_bn_eval(net.stem, net.norm), nn.Identity()  # type: ignore[assignment]
+        for block in net.blocks:
+            assert isinstance(block, Block)
+            block.pointwise, block.norm = fuse_conv_bn_eval(block.pointwise, block.norm), nn.Identity()  # type: ignore[assignment]
+        return net

@@ -21,7 +21,7 @@ def hear_clips(
     Shape: clips int16 [T], each its own; returns scores float32 [N, K] in [0, 1] and embeddings float32 [N, C].
     """
     scores = np.zeros((len(clips), len(detector.labels)), np.float32)
-    embeddings = np.zeros((len(clips), detector.model.head.in_channels), np.float32)
+    embeddings = np.zeros((len(clips), detector.model.width), np.float32)
     order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
     for n, same in groupby(order, key=lambda i: len(clips[i])):
         indexes = list(same)

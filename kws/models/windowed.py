@@ -1,0 +1,40 @@
+"""A net that judges a window as a whole, as a stream machine: it judges the window that ends at each row."""
+
+import torch
+from torch import Tensor
+
+from kws.models.net import KeywordNet
+
+
+class WindowNet(KeywordNet):
+    """A net that pads in time or averages over its window, as most are published: it cannot go on from a cache.
+
+    The cache holds the frames of the window that the next row completes; every row costs a whole window. A stream
+    begins with frames of zeros.
+
+    Args:
+        n_mels: mel bands of the input, M.
+        n_keywords: score columns, K.
+        stride: input frames from one window to the next.
+        window: frames of a window, at least `stride`.
+        width: channels that the head sees, C.
+    """
+
+    def __init__(self, n_mels: int, n_keywords: int, stride: int, window: int, width: int) -> None:
+        super().__init__(n_mels, n_keywords, stride)
+        self.window = self.receptive_field = window
+        self.width, self.at_once = width, 32  # windows side by side when nothing is trained: memory stays flat
+        self.cache_shapes = [[n_mels, window - stride]]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """One vector a window. Shape: x [B, M, window], returns [B, C]."""
+        raise NotImplementedError
+
+    def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        past = torch.cat([cache[0], x], 2)
+        windows = past.unfold(2, self.window, self.stride).transpose(1, 2)  # [B, rows, M, window]
+        flat = windows.reshape(-1, self.n_mels, self.window)
+        at_once = flat.shape[0] if self.training else self.at_once
+        y = torch.cat([self.embed(some) for some in torch.split(flat, at_once)])
+        rows = y.view(x.shape[0], windows.shape[1], self.width).transpose(1, 2)
+        return rows, [past[:, :, past.shape[2] - (self.window - self.stride) :]]

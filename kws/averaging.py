@@ -74,8 +74,8 @@ def keep_best(looks: Sequence[Look], new: Look, n: int) -> list[Look]:
 def averaged(looks: Sequence[Look]) -> dict[str, Tensor]:
     """The mean of their weights (Izmailov et al., 2018), in float64; of what only counts, the last.
 
-    The statistics of batch norms are averaged like weights, as a moving average of weights does too: its steps lie on
-    one path and close together, at a rate of learning that only falls.
+    The statistics of batch norms are averaged like weights, as they are in a moving average: looks lie on one path, and
+    the best of them late on it, where the rate of learning is low and the weights move little.
 
     Args:
         looks: at least one, in the order of their steps.

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kill import death
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kws import checkpoint
 from kws.balance import Tie, next_weight
@@ -96,6 +97,11 @@ def test_a_run_is_steered(cli, tiny, run, tmp_path, words, after):
         assert row["misses"] in row["reason"] or row["false_alarms"] in row["reason"]
     a, b = (checkpoint.read(out / "model.pt")["model"] for out in (run, tmp_path / "a"))
     assert all(torch.equal(a[name], b[name]) for name in a) == (after[0] == 1), "the weight is that of the loss"
+    shown = EventAccumulator(str(tmp_path / "a" / "tensorboard"), {"scalars": 0})
+    shown.Reload()
+    assert [(e.step, e.value) for e in shown.Scalars("negative_weight/after")] == [
+        (step, weight) for step, weight in zip((4, 9, 14, 19), after, strict=True)
+    ]
     first, second = ([float(row["loss"]) for row in rows(out, "metrics.csv")] for out in (run, tmp_path / "a"))
     assert first[:5] == second[:5], "up to the first look they are one"
 

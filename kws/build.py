@@ -8,6 +8,7 @@ import torch
 
 from kws import schema as c
 from kws.audio import keyword_bounds, to_float
+from kws.balance import Tie
 from kws.bank import Bank
 from kws.batch import Augmentation, Drawer, Keywords
 from kws.checkpoint import Model, Recipe
@@ -141,7 +142,11 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         warmup=o.warmup,
         weight_decay=o.weight_decay,
         ema=o.ema,
+        focal_gamma=o.focal_gamma,
+        label_smoothing=o.label_smoothing,
         negative_weight=o.negative_weight,
+        tie=tie(o),
+        best_n=o.best_n if o.average is c.Average.best else 0,
         early_n=round(o.early_s / row_s),
         late_n=round(o.late_s / row_s),
         smooth_n=smooth_n,
@@ -159,6 +164,14 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         online_every=s.replay.online_every if s.replay.online else 0,
         online_n=s.replay.online_n,
     )
+
+
+def tie(o: c.OptimConfig) -> Tie | None:
+    """What steers the weight of negatives; None where it stays as it is."""
+    t = o.tied
+    if t.check_every is None:
+        return None
+    return Tie(t.check_every, t.target_fa_per_hour, t.guard, t.factor, o.negative_weight, t.most)
 
 
 def augmentation(s: c.TrainConfig) -> Augmentation:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kws.curves import Shared, Step, Validated
+from kws.curves import Shared, Step, Validated, Weighed
 from kws.harvest import Harvest
 from kws.operating import OperatingPoint
 from kws.ranks import Ranks
@@ -64,6 +64,9 @@ class Unheard:
         """Nothing."""
 
     def share(self, told: Shared) -> None:
+        """Nothing."""
+
+    def weight(self, told: Weighed) -> None:
         """Nothing."""
 
     def validation(self, told: Sequence[Validated]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from kws.errors import KwsError
 from kws.model_limits import MODEL_RANGES, check_model
 from kws.schema import (
+    Average,
     ByKind,
     CandidateKinds,
     CandidatesConfig,
@@ -61,7 +62,15 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "optim.warmup": (0, 10**7),
     "optim.weight_decay": (0, 1),
     "optim.ema": (0, 0.99999),
+    "optim.best_n": (1, 100),
+    "optim.focal_gamma": (0, 10),
+    "optim.label_smoothing": (0, 0.5),
     "optim.negative_weight": (0, 100),
+    "optim.tied.check_every": (1, 10**7),
+    "optim.tied.target_fa_per_hour": (0, 10**5),
+    "optim.tied.guard": (0, 1),
+    "optim.tied.factor": (1.01, 10),
+    "optim.tied.most": (0.01, 1000),
     "optim.early_s": (0, 2),
     "optim.late_s": (0, 2),
     "optim.save_every": (1, 10**7),
@@ -219,6 +228,7 @@ def check_train(c: TrainConfig) -> None:
             f"augment.mel_mask_n={c.augment.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
             f"features.n_mels={c.features.n_mels} bands"
         )
+    check_optim(c)
     check_replay(c)
     if c.mining.first_at > c.mining.last_at:
         raise KwsError(f"mining.first_at={c.mining.first_at}: allowed is at most mining.last_at={c.mining.last_at}")
@@ -230,6 +240,29 @@ def check_train(c: TrainConfig) -> None:
         raise KwsError(f"mining.post_s={c.mining.post_s}: allowed is less than batch.clip_s={c.batch.clip_s}")
     if not c.data.root and not c.data.speak.enabled:
         raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
+
+
+def check_optim(c: TrainConfig) -> None:
+    """Rules between the settings of the objective, and of what is kept in the end."""
+    o, tied = c.optim, c.optim.tied
+    if 0 < o.focal_gamma < 1 and o.label_smoothing:
+        raise KwsError(
+            f"optim.focal_gamma={o.focal_gamma:g}: allowed is 0, or 1 and more, with optim.label_smoothing="
+            f"{o.label_smoothing:g}: between them the gradient has no bound where the smoothed target is met"
+        )
+    if tied.check_every is not None and o.negative_weight == 0:
+        raise KwsError("optim.negative_weight=0: allowed is above 0 with optim.tied.check_every: no factor raises 0")
+    if tied.check_every is not None and o.negative_weight > tied.most:
+        raise KwsError(f"optim.negative_weight={o.negative_weight:g}: allowed is at most optim.tied.most={tied.most:g}")
+    if o.average is Average.best and c.validate_every is None:
+        raise KwsError("validate_every=null: allowed is a number with optim.average=best: no look, no best of them")
+    if o.average is Average.best and c.validate_every is not None:
+        looks = -(-o.steps // c.validate_every)
+        if o.best_n > looks:
+            raise KwsError(
+                f"optim.best_n={o.best_n}: allowed is at most {looks}, the looks of optim.steps={o.steps} with "
+                f"validate_every={c.validate_every}"
+            )
 
 
 def check_replay(c: TrainConfig) -> None:

@@ -35,6 +35,13 @@ class Schedule(enum.Enum):
     adaptive = "adaptive"
 
 
+class Average(enum.Enum):
+    """Which weights a run keeps."""
+
+    ema = "ema"
+    best = "best"
+
+
 class Unsupported(enum.Enum):
     """What becomes of a wanted rate that the validation hours are too few for."""
 
@@ -146,13 +153,29 @@ class BatchConfig:
 
 
 @dataclass
+class TiedConfig:
+    """The weight of negatives, tied to the measured rate of false alarms."""
+
+    check_every: int | None
+    target_fa_per_hour: float
+    guard: float
+    factor: float
+    most: float
+
+
+@dataclass
 class OptimConfig:
     steps: int
     lr: float
     warmup: int
     weight_decay: float
     ema: float
+    average: Average
+    best_n: int
+    focal_gamma: float
+    label_smoothing: float
     negative_weight: float
+    tied: TiedConfig
     early_s: float
     late_s: float
     save_every: int

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from kws import __version__, build, checkpoint, results, spoken
+from kws.averaging import Kept
 from kws.checkpoint import Recipe
 from kws.cli import verb
 from kws.config import keywords, settings
@@ -133,7 +134,7 @@ def train(cfg: DictConfig, s: TrainConfig, words: list[str], recipe: Recipe, ran
         if not s.replay.buffer:  # a buffer that others use too may hold what they are about to replay
             buffer.purge()
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
-    outcomes = [o for arm, place, weights in trained for o in finish(r, arm, weights, place)]
+    outcomes = [o for arm, place, kept in trained for o in finish(r, arm, kept, place)]
     title = f"{', '.join(words)}: test part" if outcomes else f"{', '.join(words)}: no test recordings"
     results.show(console, title, outcomes)
     results.write_page(out / "report.html", title, {"run": out.name, "seed": str(s.seed)}, outcomes)
@@ -155,23 +156,23 @@ def bring(buffer: Buffer, said: Sequence[Path], console: Console) -> None:
             console.say(f"buffer: {len(added.new)} said clips that sound like a keyword, {added.near} repeat others")
 
 
-def train_arms(r: Run) -> list[tuple[str, Path, Mapping[str, torch.Tensor]]]:
-    """The arm with replay, and the one without if that is asked for: name, folder and averaged weights of each."""
+def train_arms(r: Run) -> list[tuple[str, Path, Kept]]:
+    """The arm with replay, and the one without if that is asked for: name, folder and what each keeps."""
     if not (r.s.compare_without_replay and r.plan.fills):
         return [("", r.out, train_arm(r, "Training", r.out))]
-    weights = train_arm(r, "Training", r.out)
+    kept = train_arm(r, "Training", r.out)
     alone = replace(r, plan=replace(r.plan, share=0.0, schedule="constant", mining_steps=(), online_every=0))
     place = r.out / "without_replay"
     if r.ranks.leads:
         fork(r, place)
     return [
         ("without replay", place, train_arm(alone, "Without replay", place)),
-        ("with replay", r.out, weights),
+        ("with replay", r.out, kept),
     ]
 
 
-def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
-    """Train one arm in its folder, from its state file where there is one; returns the averaged weights."""
+def train_arm(r: Run, title: str, folder: Path) -> Kept:
+    """Train one arm in its folder, from its state file where there is one; returns what it keeps."""
     torch.manual_seed(seed_of(r.s.seed, "weights"))
     device, ranks = r.ranks.device, r.ranks
     net, front_end = r.recipe.net().to(device), r.recipe.front_end().to(device)
@@ -188,14 +189,18 @@ def train_arm(r: Run, title: str, folder: Path) -> Mapping[str, torch.Tensor]:
         trainer.load(state, replay)
     if r.buffer is None:
         trainer.run(Unheard())
-        return trainer.average
+        return trainer.kept()
     with (
         r.console.progress(title, r.plan.steps) as tick,
         RunLog(folder, trainer.step, r.s.tensorboard, r.console, tick) as log,
     ):
         trainer.run(log)
     trainer.replay.write_back(r.buffer)
-    return trainer.average
+    kept = trainer.kept()
+    if kept.looks:
+        steps = ", ".join(str(one) for one in kept.looks)
+        r.console.say(f"kept: the mean of the weights after steps {steps}; chosen on the part that calibrates")
+    return kept
 
 
 def harvest(r: Run, buffer: Buffer, entries: Sequence[int], state: Mapping[str, Any] | None) -> Harvest:
@@ -231,9 +236,9 @@ def fork(r: Run, folder: Path) -> None:
         checkpoint.write(folder / "state.pt", state | {"replay": nothing})
 
 
-def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) -> list[Outcome]:
+def finish(r: Run, arm: str, kept: Kept, folder: Path) -> list[Outcome]:
     """Calibrate on validation, write checkpoint and export, and count on the test part."""
-    state = {k: v.cpu() for k, v in weights.items()}
+    state = {k: v.cpu() for k, v in kept.weights.items()}
     detector = r.recipe.detector(state)
     levels, passes, t = build.levels(r.s.stream), r.s.threshold.passes, r.s.stream.refractory_s
     chunk_s, longest_s, of = r.s.stream.chunk_s, r.s.stream.max_keyword_s, f"{arm and ', '}{arm}"
@@ -249,6 +254,7 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
         "arm": arm,
         "config": (r.out / "config.yaml").read_text(encoding="utf-8"),
         "data": hashlib.sha256("".join(e.hash for e in r.store.entries).encode()).hexdigest(),
+        "averaged": [one.counts() for one in kept.looks],  # none: the moving average at the end
         "calibration": {k: asdict(c) for k, c in calibrations.items()},
         # What held-out keywords score: from near it on, what `kws mine` finds is suspect.
         "positive_score": {k: float(np.median(event_peaks(h.positive, h.spans))) for k, h in heard.items()},

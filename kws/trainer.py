@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from kws import checkpoint
+from kws.averaging import Kept, Look, averaged, keep_best, look
+from kws.balance import Tie, next_weight
 from kws.batch import Batch, Drawer
-from kws.curves import Shared, Step, Validated
+from kws.curves import Shared, Step, Validated, Weighed
 from kws.errors import KwsError
 from kws.features import LogMel
-from kws.loss import max_pooling_loss
+from kws.loss import hardness, max_pooling_loss
 from kws.models import KeywordNet
 from kws.operating import OperatingPoint
 from kws.ranks import Ranks
@@ -36,7 +38,11 @@ class Plan:
     warmup: int
     weight_decay: float
     ema: float
-    negative_weight: float
+    focal_gamma: float
+    label_smoothing: float
+    negative_weight: float  # at first
+    tie: Tie | None  # what steers it from there; None: nothing does
+    best_n: int  # looks at the validation streams that are averaged in the end; 0: the moving average is kept
     early_n: int  # rows
     late_n: int  # rows
     smooth_n: int  # rows
@@ -102,6 +108,9 @@ class Log(Protocol):
     def share(self, told: Shared) -> None:
         """An adaptive share was looked at."""
 
+    def weight(self, told: Weighed) -> None:
+        """A tied weight of negatives was looked at."""
+
     def validation(self, told: Sequence[Validated]) -> None:
         """The validation streams were heard: one of these a keyword."""
 
@@ -134,6 +143,8 @@ class Trainer:
         self.net, self.front_end, self.drawer, self.replay = net, front_end, drawer, replay
         self.plan, self.asked, self.state_file = plan, rounds, state_file
         self.step, self.rounds, self.share = 0, 0, plan.share
+        self.negative_weight = plan.negative_weight
+        self.best: list[Look] = []
         self.hard: list[Hard] = []
         # Clips that lie in the buffer from earlier runs are replayed from the start.
         self.replay_from = 0 if len(replay) else plan.replay_from
@@ -158,6 +169,7 @@ class Trainer:
             self.step += 1
             log.step(told)  # before saving: a kill between the two leaves a row too many, which a resume drops
             self._adapt(log)
+            self._weigh(log)
             self._validate(log)
             if self.step % self.plan.save_every == 0:
                 self.save()
@@ -183,11 +195,28 @@ class Trainer:
             Shared(self.step - 1, before, self.share, seen.false_alarms, seen.hours, seen.misses, seen.events, reason)
         )
 
+    def _weigh(self, log: Log) -> None:
+        """Where it is time, look at the validation streams and steer a tied weight of negatives."""
+        tie = self.plan.tie
+        if tie is None or self.step % tie.every:
+            return
+        seen, before = self.asked.observe(self), self.negative_weight
+        self.negative_weight, reason = next_weight(before, seen, tie)
+        counts = seen.false_alarms, seen.hours, seen.misses, seen.events
+        log.weight(Weighed(self.step - 1, before, self.negative_weight, *counts, reason))
+
     def _validate(self, log: Log) -> None:
-        """Where it is time, and at the end, tell what is missed on the validation streams; nothing else comes of it."""
+        """Where it is time, and at the end, tell what is missed on the validation streams, and keep the best."""
         every = self.plan.validate_every
         if every is not None and (self.step % every == 0 or self.step == self.plan.steps):
-            log.validation([Validated.of(self.step - 1, k, point) for k, point in self.asked.validate(self).items()])
+            points = self.asked.validate(self)
+            log.validation([Validated.of(self.step - 1, k, point) for k, point in points.items()])
+            if self.plan.best_n:
+                self.best = keep_best(self.best, look(self.step - 1, points, self.average), self.plan.best_n)
+
+    def kept(self) -> Kept:
+        """What a run ends with: the best looks averaged, or the moving average as it stands."""
+        return Kept(averaged(self.best), self.best) if self.best else Kept(self.average)
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to zero."""
@@ -216,9 +245,11 @@ class Trainer:
         torch.manual_seed(seed_of(p.seed, "dropout", step, self.ranks.rank))  # it takes no generator of its own
         logits, _ = self.heard(x, self.net.initial_cache(len(x)))
         rows = (batch.start / hop).floor().long(), (batch.end / hop).floor().long()
-        loss, _ = max_pooling_loss(logits, batch.target, *rows, p.early_n, p.late_n, p.smooth_n, p.smooth_k)
+        loss, other = max_pooling_loss(
+            logits, batch.target, *rows, p.early_n, p.late_n, p.smooth_n, p.smooth_k, p.focal_gamma, p.label_smoothing
+        )
         own = loss.sum(1)
-        weight = torch.full((n,), p.negative_weight, device=x.device)
+        weight = torch.full((n,), self.negative_weight, device=x.device)
         weight[:n_positive] = 1.0
         weight[n_positive + n_fresh :] *= importance.to(x.device)
         each = self.ranks.whole(own.detach(), n)
@@ -233,16 +264,16 @@ class Trainer:
         self.optimizer.step()
         self._follow()
 
-        replayed = each[n_positive + n_fresh :]
-        self.replay.learn(chosen, replayed)
+        plain = hardness(other)  # by this, not by the objective, clips are drawn and found
+        self.replay.learn(chosen, self.ranks.whole(plain.sum(1), n)[n_positive + n_fresh :])
         if p.online_every and step >= self.replay_from:
-            self._keep_hard(batch, loss.detach().cpu(), mine, n_positive, n_positive + n_fresh)
+            self._keep_hard(batch, plain.cpu(), mine, n_positive, n_positive + n_fresh)
         return Step(
             step,
             float(mean),
             mean_of(each[:n_positive]),
             mean_of(each[n_positive : n_positive + n_fresh]),
-            mean_of(replayed),
+            mean_of(each[n_positive + n_fresh :]),
             share,
             len(chosen),
             n,
@@ -290,13 +321,15 @@ class Trainer:
             checkpoint.write(self.state_file, self.state())
 
     def state(self) -> dict[str, Any]:
-        """Weights, averages, optimizer, step, round, share, and the buffer as it is replayed."""
+        """Weights, averages, optimizer, step, round, share, weight of negatives, and the buffer as it is replayed."""
         return {
             "format": checkpoint.FORMAT,
             "step": self.step,
             "rounds": self.rounds,
             "replay_from": self.replay_from,
             "share": self.share,
+            "negative_weight": self.negative_weight,
+            "best": [vars(one) for one in self.best],
             "hard": [asdict(one) for one in self.hard],
             "net": self.net.state_dict(),
             "average": self.average,
@@ -309,6 +342,10 @@ class Trainer:
         self.step, self.rounds, self.replay_from = state["step"], state["rounds"], state["replay_from"]
         if self.plan.schedule == "adaptive":
             self.share = state["share"]
+        if self.plan.tie is not None:
+            self.negative_weight = state["negative_weight"]
+        if self.plan.best_n:
+            self.best = [Look(**one) for one in state["best"]]
         self.hard = [Hard(**one) for one in state["hard"]]
         self.net.load_state_dict(state["net"])
         for name, value in state["average"].items():
@@ -324,7 +361,8 @@ def read_state(file: Path) -> dict[str, Any]:
         KwsError: no such file, damaged, or of another version of kws.
     """
     state = checkpoint.read(file)
-    if missing := sorted({"share", "hard", "replay"} - state.keys()) or sorted({"given"} - state["replay"].keys()):
+    wanted = {"share", "negative_weight", "best", "hard", "replay"}
+    if missing := sorted(wanted - state.keys()) or sorted({"given"} - state["replay"].keys()):
         raise KwsError(f"{file}: no {missing[0]} in it; another version of kws wrote it")
     return state
 

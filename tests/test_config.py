@@ -104,6 +104,11 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
         ({"replay.mix.user": 0.0, "replay.mix.confusable": 0.0}, "replay.mix"),
         ({"replay.schedule": schema.Schedule.adaptive, "replay.share": 0.4}, "replay.share"),
         ({"replay.solved": 0.5}, "replay.solved"),
+        ({"optim.focal_gamma": 0.5, "optim.label_smoothing": 0.1}, "optim.focal_gamma"),
+        ({"optim.negative_weight": 0.0, "optim.tied.check_every": 50}, "optim.negative_weight"),
+        ({"optim.negative_weight": 5.0, "optim.tied.check_every": 50}, "optim.negative_weight"),
+        ({"optim.average": schema.Average.best, "validate_every": None}, "validate_every"),
+        ({"optim.average": schema.Average.best, "validate_every": 300}, "optim.best_n"),
         ({"mining.first_at": 0.8, "mining.last_at": 0.7}, "mining.first_at"),
         ({"mining.pool_share": 0.0}, "mining.rounds"),
         ({"data.root": None}, "data.root"),
@@ -114,6 +119,26 @@ def test_what_does_not_go_together_is_refused(train, changes, named):
         put(train, key, value)
     with pytest.raises(KwsError, match=f"^{named}[=:].*(allowed|must be given)"):
         limits.check(train)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optim.focal_gamma": 0.5},
+        {"optim.focal_gamma": 2.0, "optim.label_smoothing": 0.1},
+        {"optim.negative_weight": 0.0},
+        {"optim.negative_weight": 5.0},
+        {"validate_every": None},
+        {"optim.average": schema.Average.best, "validate_every": 250},  # 1000 steps: 4 looks, and 5 just below
+        {"optim.average": schema.Average.best, "validate_every": 249},
+    ],
+)
+def test_what_does_go_together_passes(train, changes):
+    if changes.get("validate_every") == 250:
+        train.optim.best_n = 4
+    for key, value in changes.items():
+        put(train, key, value)
+    limits.check(train)
 
 
 def test_every_kind_has_its_share_and_its_quota():

@@ -66,7 +66,7 @@ def same(out: Path, other: Path) -> None:
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
     assert a["thresholds"] == b["thresholds"]
     assert known(out) == known(other)
-    for name in ("metrics.csv", "share.csv", "validation.csv"):
+    for name in ("metrics.csv", "share.csv", "negative_weight.csv", "validation.csv"):
         assert (out / name).read_text() == (other / name).read_text()
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (out, other))
     assert first == second
@@ -84,7 +84,7 @@ def test_a_run_leaves_what_the_readme_lists(run):
         "`(.*?)`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
     )
     assert {"model.pt", "detector.pt", "report.html", "results.json", "config.yaml"} <= set(listed)
-    assert {"metrics.csv", "share.csv", "validation.csv", "tensorboard/"} <= set(listed)
+    assert {"metrics.csv", "share.csv", "negative_weight.csv", "validation.csv", "tensorboard/"} <= set(listed)
     assert {"buffer/", "checkpoints/"} <= set(listed)
     for name in listed:
         assert (run / name).is_dir() if name.endswith("/") else (run / name).stat().st_size > 0

@@ -1,0 +1,152 @@
+"""The figures of docs/training.md: short runs that differ in their objective, or in what they keep.
+
+python -m tests.benchmarks.objectives train DATA OUT SEED   trains what is missing of a seed; a cut-off loses one run
+python -m tests.benchmarks.objectives figures DATA OUT      hears the test part with each; a table as Markdown
+
+Plain training and the best looks are one run: what is kept changes nothing of what is learned.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+KEYWORD, SEEDS = "computer", (0, 1)
+COMMON = ["recipe=wake_word", f"keyword={KEYWORD}", "optim.steps=200", "optim.warmup=50", "validate_every=25"]
+COMMON += ["threshold.passes=1", "tensorboard=false", "threads=1", "device=cpu"]
+ARMS = {
+    "best": ["optim.average=best", "optim.best_n=3"],
+    "focal": ["optim.focal_gamma=2"],
+    "smooth": ["optim.label_smoothing=0.05"],
+    "tied": ["optim.tied.check_every=25"],
+}
+PASSES, SNR_DB, NOISE_DB = 4, (0.0, 10.0), (-45.0, -20.0)  # of the streams that all are heard on
+RATES = (0.3, 1.0, 3.0)  # false alarms an hour
+
+Weights = Mapping[str, Tensor]
+
+
+def train(data: Path, out: Path, seed: int) -> None:
+    """The runs of a seed that are not finished, one after another."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, own in ARMS.items():
+        folder = out / f"{name}-{seed}"
+        if (folder / "results.json").is_file():
+            continue
+        words = [*COMMON, f"seed={seed}", f"data.root={data}", *own, f"out={folder}"]
+        with (out / f"{folder.name}.log").open("w") as log:
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            command = [sys.executable, "-m", "kws.train", *words]
+            done = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False)
+        print(f"{folder.name}: {'done' if done.returncode == 0 else f'FAILED, see {log.name}'}", flush=True)
+
+
+class TestPart:
+    """The test part and the training batches of these runs."""
+
+    def __init__(self, data: Path) -> None:
+        from hydra import compose, initialize_config_dir
+
+        from kws import build, config
+        from kws.console import Console
+        from kws.evaluation import Levels, negative_stream, positive_stream
+        from kws.manifest import Part
+        from kws.schema import TrainConfig
+        from kws.selection import select
+
+        config.register()
+        with initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
+            composed = compose("train", [*COMMON, f"data.root={data}"])
+        self.s: Any = config.settings(composed, TrainConfig)
+        store = build.store(self.s.data, Console(), build.recordings(self.s.data))
+        chosen = select(store.entries, [KEYWORD], self.s.data.noise_label, self.s.mining.pool_share)
+        levels = Levels(SNR_DB, NOISE_DB, self.s.stream.gap_s, self.s.stream.negative_gap_s)
+        said = [positive_stream(store, chosen, Part.TEST, 0, levels, n) for n in range(PASSES)]
+        self.said = [one for one in said if one is not None]
+        self.quiet = [negative_stream(store, chosen, Part.TEST, levels, n) for n in range(PASSES)]
+        self.recipe, self.rate = build.recipe(self.s, [KEYWORD]), store.sample_rate
+        self.drawer, _ = build.drawer(self.s, store, chosen, self.recipe.clip_n, torch.device("cpu"))
+
+    def points(self, weights: Weights, threshold: float | None) -> list[Any]:
+        """Operating points at the rates, and at a threshold if one is given."""
+        from kws import detect
+        from kws.compose import spans
+        from kws.operating import at_threshold, operating_points
+        from kws.stream import track
+        from kws.sweep import sweep
+
+        detector, stream = self.recipe.detector(weights), self.s.stream
+        said, quiet = (
+            [track(detector, one.pcm, self.rate, stream.chunk_s)[KEYWORD] for one in some]
+            for some in (self.said, self.quiet)
+        )
+        starts = detect.offsets(said)
+        marks = [(a + at, b + at) for one, at in zip(self.said, starts, strict=True) for a, b in spans(one)]
+        swept = (
+            sweep(detect.join(said), stream.refractory_s, marks),
+            sweep(detect.join(quiet), stream.refractory_s),
+        )
+        return operating_points(*swept, RATES) + ([] if threshold is None else [at_threshold(*swept, threshold)])
+
+    def anew(self, weights: Weights, seed: int) -> Weights:
+        """The same weights with the statistics of their batch norms taken from 20 batches of training."""
+        net, front_end, batch = self.recipe.net(), self.recipe.front_end(), self.s.batch
+        net.load_state_dict(weights)
+        for part in net.modules():
+            if isinstance(part, nn.BatchNorm1d):
+                part.reset_running_stats()
+                part.momentum = None  # the plain mean over the batches
+        n = round(batch.positive_share * batch.size)
+        net.train()
+        for i in range(20):
+            rng = torch.Generator().manual_seed(1000 * seed + i)
+            pcm = self.drawer.draw(n, batch.size - n, None, torch.zeros(0).long(), rng).pcm
+            with torch.no_grad():
+                x = self.drawer.vary_features(front_end.clips(pcm, front_end.hop_n * net.stride), rng)
+                net(x, net.initial_cache(len(x)))
+        return net.state_dict()
+
+
+def kept(out: Path, seed: int, anew: Callable[[Weights, int], Weights]) -> Iterator[tuple[str, Weights, float | None]]:
+    """What is compared of a seed: name, weights, and the threshold that the run calibrated for them."""
+    from kws import checkpoint
+
+    # Heard once, the validation streams give at the last step the threshold that a calibration gives.
+    with (out / f"best-{seed}" / "validation.csv").open(newline="", encoding="utf-8") as file:
+        *_, last = csv.DictReader(file)
+    average = checkpoint.read(out / f"best-{seed}" / "state.pt")["average"]
+    yield "plain: the moving average", average, float(last["threshold"])
+    for name in ARMS:
+        if (out / f"{name}-{seed}" / "model.pt").is_file():
+            model = checkpoint.read(out / f"{name}-{seed}" / "model.pt")
+            yield name, model["model"], model["thresholds"][0]
+            if name == "best":
+                yield "best, statistics anew", anew(model["model"], seed), None
+
+
+def figures(data: Path, out: Path) -> None:
+    """A row a seed and arm: misses at fixed rates, and both counts at the run's own threshold."""
+    torch.set_num_threads(1)
+    test = TestPart(data)
+    heads = " | ".join(f"misses at {rate:g} FA/h" for rate in RATES)
+    print(f"| arm | seed | {heads} | as calibrated: misses, alarms |\n| --- | --- | --- | --- | --- | --- |")
+    for seed in SEEDS:
+        for name, weights, threshold in kept(out, seed, test.anew):
+            *at, last = [*test.points(weights, threshold), *([] if threshold is not None else [None])]
+            cells = " | ".join(str(point.misses) for point in at)
+            own = "-" if last is None else f"{last.misses}, {last.false_alarms}"
+            print(f"| {name} | {seed} | {cells} | {own} |", flush=True)
+    print(f"\nof {at[0].events} keywords; false alarms in {at[0].hours:.2f} h")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "train":
+        train(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+    else:
+        figures(Path(sys.argv[2]), Path(sys.argv[3]))

@@ -14,6 +14,7 @@ from kws.schema import (
     DSTCNConfig,
     ModelConfig,
     Schedule,
+    Task,
     TrainConfig,
 )
 
@@ -60,7 +61,20 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "batch.clip_s": (0.5, 10),
     "batch.max_keyword_s": (0.2, 5),
     "batch.end_s": (0, 5),
+    "classes.unknown": (0, 10),
+    "classes.silence": (0, 10),
+    "classes.shift_s": (0, 1),
+    "classes.noise_p": (0, 1),
+    "classes.noise_amplitude": (0, 10),
+    "classes.time_masks": (0, 10),
+    "classes.time_mask_s": (0, 1),
+    "classes.mel_masks": (0, 10),
+    "classes.mel_mask_n": (0, 64),
     "optim.steps": (1, 10**8),
+    "optim.epochs": (1, 10**5),
+    "optim.momentum": (0, 0.999),
+    "optim.warmup_epochs": (0, 10**4),
+    "optim.label_smoothing": (0, 0.5),
     "optim.lr": (1e-7, 10),
     "optim.warmup": (0, 10**7),
     "optim.weight_decay": (0, 1),
@@ -149,6 +163,7 @@ PAIRS: tuple[str, ...] = (
     "augment.level_db",
     "augment.context_db",
     "batch.end_s",
+    "classes.noise_amplitude",
     "mining.snr_db",
     "mining.noise_db",
 )
@@ -196,6 +211,12 @@ def check_train(c: TrainConfig) -> None:
     check_model(c.model)
     if c.features.hop_s > c.features.window_s:
         raise KwsError(f"features.hop_s={c.features.hop_s}: allowed is at most window_s={c.features.window_s}")
+    if c.task is Task.classes:
+        check_classes(c)
+        return
+    if c.optim.epochs is not None or c.optim.label_smoothing:
+        key = "label_smoothing" if c.optim.epochs is None else "epochs"
+        raise KwsError(f"optim.{key}={getattr(c.optim, key):g}: allowed only with task=classes")
     if c.augment.context_p + c.augment.own_context_p > 1:
         raise KwsError(
             f"augment.own_context_p={c.augment.own_context_p}: allowed is at most 1 - augment.context_p = "
@@ -221,6 +242,21 @@ def check_train(c: TrainConfig) -> None:
     if c.mining.post_s >= c.batch.clip_s:
         raise KwsError(f"mining.post_s={c.mining.post_s}: allowed is less than batch.clip_s={c.batch.clip_s}")
     if not c.data.root and not c.data.speak.enabled:
+        raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
+
+
+def check_classes(c: TrainConfig) -> None:
+    """Rules between the settings of a run that tells classes apart."""
+    if c.classes.mel_masks * c.classes.mel_mask_n >= c.features.n_mels:
+        raise KwsError(
+            f"classes.mel_mask_n={c.classes.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
+            f"features.n_mels={c.features.n_mels} bands"
+        )
+    if c.optim.epochs is not None and c.optim.warmup_epochs >= c.optim.epochs:
+        raise KwsError(
+            f"optim.warmup_epochs={c.optim.warmup_epochs:g}: allowed is less than optim.epochs={c.optim.epochs}"
+        )
+    if not c.data.root:
         raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
 
 

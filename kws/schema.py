@@ -24,6 +24,27 @@ class Split(enum.Enum):
     hash = "hash"
 
 
+class Task(enum.Enum):
+    """What a net is trained for."""
+
+    wake_word = "wake_word"
+    classes = "classes"
+
+
+class Release(enum.Enum):
+    """A release of Google Speech Commands, by its folder."""
+
+    v1 = "speech_commands_v0.01"
+    v2 = "speech_commands_v0.02"
+
+
+class Optimizer(enum.Enum):
+    """Who makes the steps."""
+
+    adamw = "adamw"
+    sgd = "sgd"
+
+
 class Schedule(enum.Enum):
     """How the replayed share goes from the first mining round on."""
 
@@ -98,6 +119,8 @@ class DataConfig:
     manifest: str | None
     layout: Layout
     split: Split
+    release: Release | None
+    download: bool
     part_column: str
     noise_label: str
     sample_rate: int
@@ -164,12 +187,32 @@ class BatchConfig:
 
 
 @dataclass
+class ClassesConfig:
+    """Clips that are each one of several classes; used with task=classes."""
+
+    unknown: float
+    silence: float
+    shift_s: float
+    noise_p: float
+    noise_amplitude: list[float]
+    time_masks: int
+    time_mask_s: float
+    mel_masks: int
+    mel_mask_n: int
+
+
+@dataclass
 class OptimConfig:
     steps: int
+    epochs: int | None
+    optimizer: Optimizer
+    momentum: float
     lr: float
     warmup: int
+    warmup_epochs: float
     weight_decay: float
     ema: float
+    label_smoothing: float
     negative_weight: float
     early_s: float
     late_s: float
@@ -280,6 +323,7 @@ class CandidatesConfig:
 
 @dataclass
 class TrainConfig:
+    task: Task
     keyword: Any
     out: str
     seed: int
@@ -294,6 +338,7 @@ class TrainConfig:
     model: ModelConfig
     augment: AugmentConfig
     batch: BatchConfig
+    classes: ClassesConfig
     optim: OptimConfig
     replay: ReplayConfig
     mining: MiningConfig

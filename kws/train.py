@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kws import __version__, build, checkpoint, results
 from kws.checkpoint import Recipe
+from kws.classes.verb import demand_of_use, train_classes
 from kws.cli import verb
 from kws.config import keywords, settings
 from kws.console import Console, listening
@@ -29,9 +29,9 @@ from kws.replay.bring import into_buffer
 from kws.replay.buffer import Buffer
 from kws.replay.rounds import source
 from kws.results import Outcome, judge
-from kws.runfolder import claim, commit, finished
+from kws.runfolder import claim, commit, finished, place
 from kws.runlog import RunLog
-from kws.schema import TrainConfig, Unsupported
+from kws.schema import Task, TrainConfig, Unsupported
 from kws.seeding import seed_of
 from kws.selection import Selection, select
 from kws.store import Store
@@ -59,12 +59,14 @@ def run(cfg: DictConfig) -> None:
     """Train, or go on where a killed run stopped, in the folder `out`."""
     begun = time.monotonic()
     s = settings(cfg, TrainConfig)
+    demand_of_use(s.task)
+    if s.task is Task.classes:
+        train_classes(cfg, s)
+        return
     words, console = keywords(s.keyword), Console()
     build.threads(s.threads)
     device, recipe = build.device(s.device), build.recipe(s, words)
-    # Hydra would make `out` before anything is checked; only in a sweep it must, to number the runs.
-    hydra = HydraConfig.get()
-    out = Path(hydra.runtime.output_dir) if hydra.mode is RunMode.MULTIRUN else Path(s.out).absolute()
+    out = place(s.out)
     config = OmegaConf.to_yaml(cfg, resolve=True)
     if finished(out, config):
         console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")

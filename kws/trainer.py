@@ -1,6 +1,5 @@
 """The training loop: draw, augment, step, learn priorities; fill the buffer when it is due; go on after a kill."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +16,11 @@ from kws.features import LogMel
 from kws.loss import max_pooling_loss
 from kws.models import KeywordNet
 from kws.operating import OperatingPoint
+from kws.optimise import follow, make_optimizer
 from kws.replay.draw import beta_at
 from kws.replay.share import Guard, Observed, adapted, share_at, stochastic_round
 from kws.replay.snapshot import Snapshot
+from kws.schedule import learning_rate
 from kws.seeding import generator
 
 
@@ -33,6 +34,8 @@ class Plan:
     positive_share: float
     lr: float
     warmup: int
+    optimizer: str
+    momentum: float
     weight_decay: float
     ema: float
     negative_weight: float
@@ -133,12 +136,7 @@ class Trainer:
         self.hard: list[Hard] = []
         # Clips that lie in the buffer from earlier runs are replayed from the start.
         self.replay_from = 0 if len(replay) else plan.replay_from
-        decayed = [p for p in net.parameters() if p.ndim > 1]
-        plain = [p for p in net.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=plan.lr,
-        )
+        self.optimizer = make_optimizer(net, plan.optimizer, plan.lr, plan.weight_decay, plan.momentum)
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
 
     def run(self, log: Log, stop_at: int | None = None) -> None:
@@ -185,13 +183,6 @@ class Trainer:
         if every is not None and (self.step % every == 0 or self.step == self.plan.steps):
             log.validation([Validated.of(self.step - 1, k, point) for k, point in self.asked.validate(self).items()])
 
-    def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to zero."""
-        p = self.plan
-        if self.step < p.warmup:
-            return p.lr * (self.step + 1) / p.warmup
-        return p.lr * (1 + math.cos(math.pi * (self.step - p.warmup) / max(1, p.steps - p.warmup))) / 2
-
     def _step(self) -> Step:
         p, step = self.plan, self.step
         share = share_at(step, self.replay_from, self.share, p.schedule, p.ramp_steps)
@@ -216,14 +207,14 @@ class Trainer:
         weight[n_positive + n_fresh :] *= importance.to(x.device)
         mean = (each * weight).sum() / len(x)
 
-        lr = self.learning_rate()
+        lr = learning_rate(step, p.steps, p.lr, p.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         mean.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimizer.step()
-        self._follow()
+        follow(self.average, self.net, p.ema, step)
 
         replayed = each[n_positive + n_fresh :]
         self.replay.learn(chosen, replayed)
@@ -260,16 +251,6 @@ class Trainer:
         self.hard.sort(key=lambda one: -one.loss)
         best = {one.index: one for one in reversed(self.hard)}
         self.hard = sorted(best.values(), key=lambda one: -one.loss)[: self.plan.online_n]
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the averaged weights towards the trained ones (Polyak & Juditsky, 1992), faster at the start."""
-        keep = min(self.plan.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.net.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.average[name].lerp_(value, 1 - keep)
-            else:
-                self.average[name].copy_(value)
 
     def save(self) -> None:
         """Keep all that a resume needs."""

@@ -38,3 +38,8 @@ class WindowNet(KeywordNet):
         y = torch.cat([self.embed(some) for some in torch.split(flat, at_once)])
         rows = y.view(x.shape[0], windows.shape[1], self.width).transpose(1, 2)
         return rows, [past[:, :, past.shape[2] - (self.window - self.stride) :]]
+
+    def judge(self, x: Tensor) -> Tensor:
+        window = torch.nn.functional.pad(x, (max(0, self.window - x.shape[2]), 0))[:, :, -self.window :]
+        logits: Tensor = self.head(self.embed(window)[:, :, None])
+        return logits[:, :, 0]

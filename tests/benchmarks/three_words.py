@@ -1,9 +1,9 @@
-"""A folder in the layout of Speech Commands from a folder of recordings: python -m tests.benchmarks.three_words RECORDINGS DIR.
+"""A folder in the layout of Speech Commands, of recordings: python -m tests.benchmarks.three_words RECORDINGS DIR.
 
-RECORDINGS has a manifest.csv (see README.md). bed, cat and happy are there as Speech Commands has them. The other words are
-alexa, computer and jarvis, cut to the second around each, and a second of each read sentence that holds none of the
-three. Background noise is joined to files of a minute or so, divided in time as `kws.classes.roles` divides them: train
-recordings come first. Parts are those of `kws.manifest.hash_part`.
+RECORDINGS has a manifest.csv (see README.md). bed, cat and happy are there as Speech Commands has them. The other words
+are alexa, computer and jarvis, cut to the second around each, and a second of each read sentence that holds none of
+these six. Background noise is joined to files of a minute or so, in the order in which they will be divided.
+Parts are those of `kws.manifest.hash_part`.
 """
 
 import re
@@ -22,8 +22,8 @@ WORDS, OTHERS, RATE = ("bed", "cat", "happy"), ("alexa", "computer", "jarvis"), 
 LISTS = {Part.VALIDATION: "validation_list.txt", Part.TEST: "testing_list.txt"}
 
 
-def make(recordings: Path, out: Path, most: int | None = None) -> None:
-    """Write the folder `out`; of each label at most so many recordings."""
+def make(recordings: Path, out: Path, most: int = 0) -> None:
+    """Write the folder `out`; of each label at most so many recordings, 0 for all."""
     listed: dict[Part, list[str]] = {part: [] for part in Part}
     times: dict[tuple[str, str], int] = defaultdict(int)
     count: dict[str, int] = defaultdict(int)
@@ -34,7 +34,7 @@ def make(recordings: Path, out: Path, most: int | None = None) -> None:
             continue
         label = one.label if one.label in (*WORDS, *OTHERS) else "sentence"
         spoken = label == "sentence" and (not one.text or any(says(one.text, word) for word in (*WORDS, *OTHERS)))
-        if spoken or count[label] == most:
+        if spoken or (most and count[label] == most):
             continue
         try:
             pcm = to_int16(load(one.path, RATE))
@@ -50,7 +50,7 @@ def make(recordings: Path, out: Path, most: int | None = None) -> None:
         (out / file).write_text("".join(f"{name}\n" for name in sorted(listed[part])))
     for kind in sorted({kind for kind, _ in noise}):
         of = [noise[kind, part] for part in Part]
-        n = min(len(of[0]) // 8, len(of[1]), len(of[2]))  # 80 % to train with, 10 % each to measure by
+        n = min(len(of[0]) // 8, len(of[1]), len(of[2]), most or 99)  # 80 % to train with, 10 % each to measure by
         chosen = [*of[0][: 8 * n], *of[1][:n], *of[2][:n]]
         if chosen:
             pieces = [np.resize(to_int16(load(one.path, RATE)), 5 * RATE) for one in chosen]

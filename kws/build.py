@@ -19,6 +19,7 @@ from kws.errors import KwsError, LeakError
 from kws.evaluation import Levels
 from kws.harvest import Policy
 from kws.manifest import Layout, Part, Recording, Split, read
+from kws.model_schema import family_of, shape_of
 from kws.replay.buffer import Buffer, Limits
 from kws.replay.draw import Draw
 from kws.replay.keep import Eviction
@@ -94,14 +95,19 @@ def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None)
         window_s=s.features.window_s,
         hop_s=s.features.hop_s,
         low_hz=s.features.low_hz,
-        family=next(name for name, family in c.FAMILIES.items() if type(s.model) is family),
-        shape={key: value for key, value in asdict(s.model).items() if key not in ("smooth_s", "smooth_k")},
+        family=family_of(s.model),
+        shape=shape_of(s.model),
         smooth_n=smooth_n,
         clip_n=samples(s.batch.clip_s, row_s, s.data.sample_rate),
         smooth_k=s.model.smooth_k,
         others=others,
     )
     if others is not None:  # a clip is judged at its end, by as much of it as the model hears
+        if abs(s.batch.clip_s / row_s - round(s.batch.clip_s / row_s)) > 1e-6:
+            raise KwsError(
+                f"batch.clip_s={s.batch.clip_s:g}: allowed with task=classes is a whole number of score rows, of "
+                f"features.hop_s times model.stride={s.model.stride} or {row_s:g} s"
+            )
         return built
     reach_s = built.net().receptive_field * s.features.hop_s + s.features.window_s + s.model.smooth_s
     if reach_s > s.batch.clip_s - s.mining.post_s:

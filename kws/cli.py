@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Collection
 from dataclasses import is_dataclass
 from difflib import get_close_matches
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import hydra
 from hydra.errors import HydraException
@@ -26,8 +26,9 @@ VERBS = {
     "confuse": "find what sounds like a keyword and is not it",
     "evaluate": "misses at fixed false alarms per hour, for a checkpoint or an exported file",
     "export": "write a checkpoint as a TorchScript file that needs torch alone",
+    "models": "list the models there are, with their weights, their work and what they hear",
 }
-MODULES = {"confuse": "confuse.verb"}  # of verbs that have a package of their own
+MODULES = {"confuse": "confuse.verb", "models": "models.verb"}  # of verbs that have a package of their own
 # What takes the next word on the command line of a Hydra app.
 TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
 TAKES_ONE |= {"-cd", "--config-dir"}
@@ -83,6 +84,10 @@ def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
             if "Config group override" not in str(error):  # Hydra's word for recipe=3
                 raise
             fail(f"{error}; allowed is the name of one of its options")
+        except AssertionError as error:
+            if "Unexpected type for root" not in str(error):  # Hydra's word for model.channels=8 where model is null
+                raise
+            fail(f"{key_within(sys.argv[1:])}: allowed only where what holds it is given too, see --help")
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(130)
@@ -149,6 +154,11 @@ def explain(error: Exception, schema: type) -> str:
     return texts[0] or type(error).__name__
 
 
+def key_within(words: list[str]) -> str:
+    """The first key of a command line that lies inside another."""
+    return next(key for word in words if "." in (key := word.partition("=")[0]))
+
+
 def key_of(text: str, first: str) -> str:
     """The key an error is about."""
     found = re.search(r"full_key: (\S+)", text) or re.search(r"Error merging override ([^=\s]+)", first)
@@ -172,6 +182,6 @@ def schema_keys(schema: type, prefix: str = "") -> list[str]:
     found = []
     for one in (schema, *schema.__subclasses__()):
         for name, kind in get_type_hints(one).items():
-            nested = isinstance(kind, type) and is_dataclass(kind)
-            found += schema_keys(kind, f"{prefix}{name}.") if nested else [prefix + name]
+            nested = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and is_dataclass(one)]
+            found += schema_keys(nested[0], f"{prefix}{name}.") if nested else [prefix + name]
     return found

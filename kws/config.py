@@ -13,18 +13,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from kws.errors import KwsError
 from kws.limits import check
+from kws.model_schema import FAMILIES
 from kws.schema import (
-    FAMILIES,
     SCHEMAS,
     BufferConfig,
     ConfuseConfig,
     EvaluateConfig,
     ExportConfig,
     MineConfig,
+    ModelsConfig,
     TrainConfig,
 )
 
-Settings = TypeVar("Settings", TrainConfig, MineConfig, BufferConfig, ConfuseConfig, EvaluateConfig, ExportConfig)
+Settings = TypeVar(
+    "Settings", TrainConfig, MineConfig, BufferConfig, ConfuseConfig, EvaluateConfig, ExportConfig, ModelsConfig
+)
 
 
 def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:

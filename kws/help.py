@@ -17,7 +17,10 @@ def help_of(verb: str) -> str:
     own = "".join(block for block in blocks if not block.startswith(("defaults:", "hydra:")))
     parts = [f"kws {verb}", own.strip()]
     for group, option in re.findall(r"^  - (\w+): (\w+)$", defaults, re.MULTILINE):
-        parts.append(_group(folder("conf") / group, group, option) if group != "recipe" else _recipes())
+        if option != "null":
+            parts.append(_group(folder("conf") / group, group, option))
+        elif group == "recipe":
+            parts.append(_recipes())
     return "\n\n".join([*parts, _FOOTER])
 
 

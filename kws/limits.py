@@ -6,13 +6,14 @@ from itertools import pairwise
 from typing import Any
 
 from kws.errors import KwsError
+from kws.model_limits import MODEL_RANGES, check_model
 from kws.schema import (
     ByKind,
     CandidateKinds,
     CandidatesConfig,
     ConfuseConfig,
-    DSTCNConfig,
-    ModelConfig,
+    FeaturesConfig,
+    ModelsConfig,
     Schedule,
     Task,
     TrainConfig,
@@ -35,12 +36,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "features.window_s": (0.005, 0.1),
     "features.hop_s": (0.002, 0.05),
     "features.low_hz": (0, 1000),
-    "model.channels": (4, 1024),
-    "model.kernel": (2, 31),
-    "model.dilations": (1, 64),
-    "model.stride": (1, 8),
-    "model.smooth_s": (0, 1),
-    "model.smooth_k": (0, 100),
+    **MODEL_RANGES,
     "augment.speed": (0, 0.5),
     "augment.speed_p": (0, 1),
     "augment.noise_p": (0, 1),
@@ -200,17 +196,26 @@ def check(config: Any) -> None:
             raise KwsError(f"{key}={value}: allowed is [low,high] with low <= high")
     if isinstance(config, TrainConfig):
         check_train(config)
+    if isinstance(config, ModelsConfig):
+        check_features(config.features)
+        if config.model is not None:
+            check_model(config.model, config.features.n_mels)
     if isinstance(config, TrainConfig | ConfuseConfig):
         check_candidates(config.confuse)
+
+
+def check_features(c: FeaturesConfig) -> None:
+    """Rules between the settings of the front end."""
+    if c.hop_s > c.window_s:
+        raise KwsError(f"features.hop_s={c.hop_s}: allowed is at most window_s={c.window_s}")
 
 
 def check_train(c: TrainConfig) -> None:
     """Rules between settings of a training run."""
     if c.threshold.at_fa_per_hour is None:
         raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
-    check_model(c.model)
-    if c.features.hop_s > c.features.window_s:
-        raise KwsError(f"features.hop_s={c.features.hop_s}: allowed is at most window_s={c.features.window_s}")
+    check_model(c.model, c.features.n_mels)
+    check_features(c.features)
     if c.task is Task.classes:
         check_classes(c)
         return
@@ -247,7 +252,7 @@ def check_train(c: TrainConfig) -> None:
 
 def check_classes(c: TrainConfig) -> None:
     """Rules between the settings of a run that tells classes apart."""
-    if c.classes.mel_masks * c.classes.mel_mask_n >= c.features.n_mels:
+    if c.classes.mel_masks * (c.classes.mel_mask_n or 0) >= c.features.n_mels:
         raise KwsError(
             f"classes.mel_mask_n={c.classes.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
             f"features.n_mels={c.features.n_mels} bands"
@@ -258,16 +263,6 @@ def check_classes(c: TrainConfig) -> None:
         )
     if not c.data.root:
         raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
-
-
-def check_model(c: ModelConfig) -> None:
-    """Rules between the settings of a model."""
-    if not isinstance(c, DSTCNConfig):
-        return
-    if not c.dilations:
-        raise KwsError("model.dilations=[]: allowed is a list of at least one dilation")
-    if c.kernel < c.stride:
-        raise KwsError(f"model.kernel={c.kernel}: allowed is model.stride={c.stride} or more")
 
 
 def check_replay(c: TrainConfig) -> None:

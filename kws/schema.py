@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kws.model_schema import ModelConfig
+
 
 class Layout(enum.Enum):
     """How a folder of recordings is described."""
@@ -139,26 +141,6 @@ class FeaturesConfig:
 
 
 @dataclass
-class ModelConfig:
-    """What every family of models has; each family adds what its net takes, by the same names."""
-
-    stride: int
-    smooth_s: float
-    smooth_k: int
-
-
-@dataclass
-class DSTCNConfig(ModelConfig):
-    channels: int
-    kernel: int
-    dilations: list[int]
-
-
-# Families of models: the settings of each; its files in conf/model/ name it.
-FAMILIES: Mapping[str, type[ModelConfig]] = {"ds_tcn": DSTCNConfig}
-
-
-@dataclass
 class AugmentConfig:
     speed: float
     speed_p: float
@@ -198,7 +180,7 @@ class ClassesConfig:
     time_masks: int
     time_mask_s: float
     mel_masks: int
-    mel_mask_n: int
+    mel_mask_n: int | None
 
 
 @dataclass
@@ -448,6 +430,12 @@ class ConfuseConfig:
     confuse: CandidatesConfig
 
 
+@dataclass
+class ModelsConfig:
+    features: FeaturesConfig
+    model: ModelConfig | None
+
+
 SCHEMAS: Mapping[str, type] = {
     "train": TrainConfig,
     "mine": MineConfig,
@@ -455,4 +443,5 @@ SCHEMAS: Mapping[str, type] = {
     "confuse": ConfuseConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
+    "models": ModelsConfig,
 }

@@ -21,7 +21,7 @@ from kws.replay.draw import beta_at
 from kws.replay.share import Guard, Observed, adapted, share_at, stochastic_round
 from kws.replay.snapshot import Snapshot
 from kws.schedule import learning_rate
-from kws.seeding import generator
+from kws.seeding import generator, seed_of
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,7 @@ class Trainer:
         x = self.front_end.clips(batch.pcm, hop)
         x = self.drawer.vary_features(x, generator(p.seed, "masks", step))
         self.net.train()
+        torch.manual_seed(seed_of(p.seed, "dropout", step))  # it takes no generator of its own
         logits, _ = self.net(x, self.net.initial_cache(len(x)))
         rows = (batch.start / hop).floor().long(), (batch.end / hop).floor().long()
         loss, _ = max_pooling_loss(logits, batch.target, *rows, p.early_n, p.late_n, p.smooth_n, p.smooth_k)

@@ -40,6 +40,7 @@ def words_of(verb: str, tiny, run, tones) -> list[str]:
         "evaluate": [f"detector={run}/model.pt", f"data.root={tones}", "data.cache=new", "out=new.json"],
         "export": [f"checkpoint={run}/model.pt", "out=new.pt"],
         "confuse": ["list", "keyword=computer", "out=new.csv", "confuse.n=50"],
+        "models": ["model=ds_tcn"],
     }[verb]
 
 
@@ -123,6 +124,12 @@ BAD = [
     ("export", "thresholds=2", "thresholds=2", "0 to 1"),
     ("export", "thresholds=[0.1,0.2]", "thresholds", "1 number"),
     ("export", "thresholds=true", "thresholds"),
+    ("train", "model=tree", "model=tree", "bc_resnet_1", "mdtc_30k"),
+    ("train", "model.tau=2", "model.tau", "allowed"),
+    ("models", "model=tree", "model=tree", "bc_resnet_1"),
+    ("models", "model.chanels=8", "model.chanels", "model.channels"),
+    ("models", "model.channels=2", "model.channels=2", "4 to 1024"),
+    ("models", "features.hop_s=0.04", "features.hop_s=0.04", "window_s"),
     ("confuse", "sing", "sing", "list"),
     ("confuse", "action=sing", "action=sing", "list"),
     ("confuse", "keyword=[a,b]", "keyword"),

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from omegaconf import OmegaConf
 
-from kws import config, limits, schema
+from kws import config, limits, model_schema, schema
 from kws.errors import KwsError
 from kws.replay.clip import Kind
 
@@ -27,7 +27,7 @@ def composed(cli) -> schema.TrainConfig:
     """The defaults, with what has none."""
     shown = OmegaConf.create(cli("train", "keyword=beep", "data.root=DIR", "--cfg", "job").out)
     typed = OmegaConf.structured(schema.TrainConfig)
-    typed.model = OmegaConf.structured(schema.DSTCNConfig)
+    typed.model = OmegaConf.structured(model_schema.DSTCNConfig)
     return config.settings(OmegaConf.merge(typed, shown), schema.TrainConfig)
 
 
@@ -37,6 +37,9 @@ def train(composed) -> schema.TrainConfig:
     return copy.deepcopy(composed)
 
 
+CAUSAL = model_schema.CausalBCResNetConfig(stride=6, smooth_s=0.1, smooth_k=0, tau=1.0, groups=5, dropout=0.1)
+
+
 def put(settings: Any, key: str, value: Any) -> None:
     *groups, name = key.split(".")
     whole = part = settings
@@ -44,7 +47,7 @@ def put(settings: Any, key: str, value: Any) -> None:
         whole, part = part, getattr(part, group)
     if name not in vars(part):  # another family's: it stands in
         family = next(f for f in type(part).__mro__[1].__subclasses__() if name in get_type_hints(f))
-        part = family(**{f.name: getattr(part, f.name, 1) for f in fields(family)})
+        part = family(**{f.name: getattr(part, f.name, limits.RANGES[f"model.{f.name}"][0]) for f in fields(family)})
         setattr(whole, groups[-1], part)
     setattr(part, name, value)
 
@@ -91,6 +94,10 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
     [
         ({"model.dilations": []}, "model.dilations"),
         ({"model.kernel": 2, "model.stride": 4}, "model.kernel"),
+        ({"model.kernels": []}, "model.kernels"),
+        ({"model.window": 20, "model.stride": 30}, "model.window"),
+        ({"model.tau": 2.0, "model.groups": 4}, "features.n_mels"),
+        ({"model": CAUSAL}, "model.stride"),
         ({"features.hop_s": 0.03, "features.window_s": 0.02}, "features.hop_s"),
         ({"augment.context_p": 0.7, "augment.own_context_p": 0.4}, "augment.own_context_p"),
         ({"batch.max_keyword_s": 1.8}, "batch.clip_s"),

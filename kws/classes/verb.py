@@ -40,6 +40,8 @@ OF_TASK: Mapping[Task, tuple[str, ...]] = {
         *("batch.end_s", "optim.negative_weight", "optim.early_s", "optim.late_s"),
     ),
 }
+# Bands of a frequency mask by the tau of a BC-ResNet (Kim et al., 2021).
+MASKS: Mapping[float, int] = {1: 0, 1.5: 1, 2: 3, 3: 5, 6: 6, 8: 7}
 AT_ONCE = 128  # clips side by side where nothing is trained
 
 
@@ -118,7 +120,8 @@ def plan(s: TrainConfig, steps_per_epoch: int) -> Plan:
 
 def variation(s: TrainConfig) -> Variation:
     """How clips of training are varied."""
-    v = s.classes
+    v, tau = s.classes, getattr(s.model, "tau", 0)
+    published = max((n for known, n in MASKS.items() if known <= tau), default=0)
     return Variation(
         shift_n=round(v.shift_s * s.data.sample_rate),
         noise_p=v.noise_p,
@@ -126,7 +129,7 @@ def variation(s: TrainConfig) -> Variation:
         time_masks=v.time_masks,
         time_mask_n=round(v.time_mask_s / s.features.hop_s),
         mel_masks=v.mel_masks,
-        mel_mask_n=v.mel_mask_n,
+        mel_mask_n=published if v.mel_mask_n is None else v.mel_mask_n,
     )
 
 

@@ -9,11 +9,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from kws.errors import KwsError
+from kws.models.bc_resnet import BCResNet, CausalBCResNet
+from kws.models.ds_cnn import DSCNN
 from kws.models.ds_tcn import DSTCN
+from kws.models.matchboxnet import MatchboxNet
+from kws.models.mdtc import MDTC
 from kws.models.net import KeywordNet
+from kws.models.tc_resnet import TCResNet8
 from kws.models.windowed import WindowNet
 
-FAMILIES: Mapping[str, type[KeywordNet]] = {"ds_tcn": DSTCN}
+FAMILIES: Mapping[str, type[KeywordNet]] = {
+    "ds_tcn": DSTCN,
+    "mdtc": MDTC,
+    "bc_resnet": BCResNet,
+    "bc_resnet_causal": CausalBCResNet,
+    "tc_resnet": TCResNet8,
+    "ds_cnn": DSCNN,
+    "matchboxnet": MatchboxNet,
+}
 
 __all__ = ["DSTCN", "FAMILIES", "KeywordNet", "WindowNet", "make"]
 

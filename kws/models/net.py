@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Self = TypeVar("Self", bound="KeywordNet")
 
@@ -13,7 +14,8 @@ class KeywordNet(nn.Module):
     """Maps log-mel frames and its cache to logits and the next cache.
 
     The cache holds all that a stream remembers; one that has not begun is `initial_cache`. A family writes `hidden` and
-    `head`, and sets the rest.
+    `head`, and sets the rest. A module of it whose class has `folds`, pairs of the names of a convolution and of the
+    batch norm that follows it at once, has them made one by `folded`.
 
     Attributes:
         stride: input frames per score row.
@@ -21,10 +23,13 @@ class KeywordNet(nn.Module):
         cache_shapes: of each tensor of the cache, without the batch.
         width: channels that the head sees, C.
         head: [B, C, N] to logits [B, K, N].
+        source: of the class: where the family is from.
+        streams_from: of the class: what a stream goes on from.
     """
 
     if TYPE_CHECKING:  # TorchScript would take the annotation for a type of its own
         head: nn.Module
+    source, streams_from = "", "cache"
 
     def __init__(self, n_mels: int, n_keywords: int, stride: int) -> None:
         super().__init__()
@@ -60,7 +65,13 @@ class KeywordNet(nn.Module):
 
     def folded(self: Self) -> Self:
         """A copy in evaluation mode, batch norms made part of their convolutions where they can be: same scores."""
-        return copy.deepcopy(self).eval()
+        net = copy.deepcopy(self).eval()
+        for part in net.modules():
+            for conv, norm in getattr(part, "folds", ()):
+                if not isinstance(getattr(part, norm), nn.Identity):  # as in one that was folded
+                    setattr(part, conv, fuse_conv_bn_eval(getattr(part, conv), getattr(part, norm)))
+                    setattr(part, norm, nn.Identity())
+        return net
 
 
 def doubting(head: nn.Conv1d) -> nn.Conv1d:

@@ -20,6 +20,8 @@ class WindowNet(KeywordNet):
         width: channels that the head sees, C.
     """
 
+    streams_from = "windows"
+
     def __init__(self, n_mels: int, n_keywords: int, stride: int, window: int, width: int) -> None:
         super().__init__(n_mels, n_keywords, stride)
         self.window = self.receptive_field = window
@@ -43,3 +45,8 @@ class WindowNet(KeywordNet):
         window = torch.nn.functional.pad(x, (max(0, self.window - x.shape[2]), 0))[:, :, -self.window :]
         logits: Tensor = self.head(self.embed(window)[:, :, None])
         return logits[:, :, 0]
+
+def same_padding(n: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """Zeros before and after `n` frames for ceil(n / stride) outputs, as TensorFlow's "SAME": an odd one is after."""
+    total = max((-(-n // stride) - 1) * stride + (kernel - 1) * dilation + 1 - n, 0)
+    return total // 2, total - total // 2

@@ -1,0 +1,39 @@
+"""What the settings of models may be: a range for every number, and the rules between them."""
+
+from collections.abc import Mapping
+
+from kws.errors import KwsError
+from kws.model_schema import BCResNetConfig, CausalBCResNetConfig, ModelConfig
+
+MODEL_RANGES: Mapping[str, tuple[float, float]] = {
+    "model.channels": (4, 1024),
+    "model.kernel": (2, 31),
+    "model.kernels": (1, 63),
+    "model.dilations": (1, 64),
+    "model.stacks": (1, 16),
+    "model.repeats": (1, 16),
+    "model.tau": (0.5, 32),
+    "model.width_multiplier": (0.25, 32),
+    "model.groups": (1, 16),
+    "model.dropout": (0, 0.9),
+    "model.window": (10, 1000),
+    "model.stride": (1, 100),
+    "model.smooth_s": (0, 1),
+    "model.smooth_k": (0, 100),
+}
+
+
+def check_model(c: ModelConfig, n_mels: int) -> None:
+    """Rules between the settings of a model, and with the mel bands that it hears."""
+    for key in ("dilations", "kernels"):
+        if getattr(c, key, None) == []:
+            raise KwsError(f"model.{key}=[]: allowed is a list of at least one number")
+    for key in ("kernel", "window"):
+        if getattr(c, key, c.stride) < c.stride:
+            raise KwsError(f"model.{key}={getattr(c, key)}: allowed is model.stride={c.stride} or more")
+    if isinstance(c, CausalBCResNetConfig) and c.stride > 5:
+        raise KwsError(f"model.stride={c.stride}: allowed is 1 to 5 for a BC-ResNet that streams")
+    if isinstance(c, BCResNetConfig | CausalBCResNetConfig) and n_mels % (8 * c.groups):
+        raise KwsError(
+            f"features.n_mels={n_mels}: allowed is a multiple of 8 * model.groups = {8 * c.groups} for a BC-ResNet"
+        )

@@ -1,0 +1,195 @@
+"""BC-ResNet: convolutions along frequency in two dimensions, along time in one, joined by broadcasting."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kws.models.depthwise import Depthwise
+from kws.models.net import KeywordNet, doubting
+from kws.models.windowed import WindowNet
+
+BLOCKS = (2, 2, 4, 4)  # of each stage; its dilation in time is 1, 2, 4, 8
+HALVES = (1, 2, 2, 1)  # its first block divides the frequencies by it; the first convolution has halved them
+KERNEL = 5  # of the first convolution and of the last
+
+
+def extended(x: Tensor, cache: list[Tensor], i: int, past_n: int) -> Tensor:
+    """`x` after tensor `i` of the cache; where there is no cache, between zeros, half of `past_n` on either side."""
+    if len(cache) == 0:
+        return F.pad(x, (past_n // 2, past_n - past_n // 2))
+    return torch.cat([cache[i], x], -1)
+
+
+def last(x: Tensor, n: int) -> Tensor:
+    """The last `n` frames."""
+    return x[..., x.shape[-1] - n :]
+
+
+class SubSpectralNorm(nn.Module):
+    """A batch norm for each of `groups` parts of the frequencies (Chang et al., 2021).
+
+    Args:
+        channels: C.
+        groups: parts, a divisor of F.
+
+    Shape: x [B, C, F, N], returns the same.
+    """
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.groups, self.norm = groups, nn.BatchNorm2d(channels * groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, f, n = x.shape
+        y: Tensor = self.norm(x.reshape(b, c * self.groups, f // self.groups, n)).view(b, c, f, n)
+        return y
+
+
+class Block(nn.Module):
+    """What the mean over the frequencies shows in time is added to each frequency.
+
+    Shape: x [B, C_in, F, N] and tensor `i` of the cache [B, C, 2 * dilation]; returns [B, C, F / halves, N] and what
+        that tensor is next.
+    """
+
+    folds = (("widen", "norm"), ("over_time", "norm_over_time"))
+
+    def __init__(self, fed: int, channels: int, dilation: int, halves: int, groups: int, dropout: float) -> None:
+        super().__init__()
+        self.past_n, self.residual = 2 * dilation, fed == channels
+        self.widen: nn.Module = nn.Identity() if self.residual else nn.Conv2d(fed, channels, 1, bias=False)
+        self.norm: nn.Module = nn.Identity() if self.residual else nn.BatchNorm2d(channels)
+        self.over_frequency = nn.Conv2d(channels, channels, (3, 1), (halves, 1), (1, 0), groups=channels, bias=False)
+        self.norm_over_frequency = SubSpectralNorm(channels, groups)
+        self.over_time, self.norm_over_time = Depthwise(channels, 3, dilation), nn.BatchNorm1d(channels)
+        self.pointwise = nn.Conv1d(channels, channels, 1, bias=False)
+        self.dropout = nn.Dropout1d(dropout)
+
+    def forward(self, x: Tensor, cache: list[Tensor], i: int) -> tuple[Tensor, Tensor]:
+        y = x if self.residual else torch.relu(self.norm(self.widen(x)))
+        y = self.norm_over_frequency(self.over_frequency(y))
+        past = extended(y.mean(2), cache, i, self.past_n)
+        z = self.dropout(self.pointwise(F.silu(self.norm_over_time(self.over_time(past)))))
+        y = y + z.unsqueeze(2)
+        return torch.relu(x + y if self.residual else y), last(past, self.past_n)
+
+
+class Trunk(nn.Module):
+    """All of a BC-ResNet but its head.
+
+    With a cache each convolution over time looks back only; with an empty one each looks to both sides, and past the
+    ends of `x` there are zeros.
+
+    Args:
+        n_mels: mel bands, M, a multiple of 8 * groups.
+        tau: what the published widths of the smallest net are multiplied by.
+        groups: of the sub-spectral norms.
+        dropout: share of the channels that a block forgets in training.
+        stride: input frames per output, at most KERNEL.
+
+    Shape: x [B, M, N]; returns [B, width, N / stride] and the next cache.
+    """
+
+    folds = (("stem", "norm"), ("pointwise", "norm_pointwise"))
+
+    def __init__(self, n_mels: int, tau: float, groups: int, dropout: float, stride: int) -> None:
+        super().__init__()
+        base = int(8 * tau)
+        widths = [base, int(1.5 * base), 2 * base, int(2.5 * base)]
+        self.stem_n, self.end_n, self.width = KERNEL - 1, KERNEL - stride, 4 * base
+        self.stem = nn.Conv2d(1, 2 * base, KERNEL, (2, 1), (2, 0), bias=False)
+        self.norm = nn.BatchNorm2d(2 * base)
+        blocks, fed = [], 2 * base
+        for stage, (channels, halves) in enumerate(zip(widths, HALVES, strict=True)):
+            for n in range(BLOCKS[stage]):
+                blocks.append(Block(fed, channels, 2**stage, 1 if n else halves, groups, dropout))
+                fed = channels
+        self.blocks = nn.ModuleList(blocks)
+        heights = n_mels // 8
+        self.end = nn.Conv2d(fed, fed, (min(KERNEL, heights), KERNEL), (1, stride), groups=fed, bias=False)
+        self.pointwise, self.norm_pointwise = nn.Conv2d(fed, self.width, 1, bias=False), nn.BatchNorm2d(self.width)
+        between = [[block.over_time.in_channels, block.past_n] for block in blocks]
+        self.cache_shapes = [[n_mels, self.stem_n], *between, [fed, heights, self.end_n]]
+        self.receptive_field = self.stem_n + sum(block.past_n for block in blocks) + KERNEL
+
+    def forward(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        past = extended(x, cache, 0, self.stem_n)
+        following = [last(past, self.stem_n)]
+        y = torch.relu(self.norm(self.stem(past.unsqueeze(1))))
+        for i, block in enumerate(self.blocks):
+            y, kept = block(y, cache, i + 1)
+            following.append(kept)
+        past = extended(y, cache, len(self.blocks) + 1, self.end_n)
+        following.append(last(past, self.end_n))
+        return torch.relu(self.norm_pointwise(self.pointwise(self.end(past)))).mean(2), following
+
+
+class BCResNet(WindowNet):
+    """BC-ResNet-tau (Kim et al., 2021), to the published layout: it pads in time and averages over its window.
+
+    With 40 mel bands, 5 groups and 12 score columns it has the published weights.
+
+    Args:
+        n_mels: mel bands of the input, M, a multiple of 8 * groups.
+        n_keywords: score columns, K.
+        tau: what the published widths of the smallest net are multiplied by: 1, 1.5, 2, 3, 6 or 8.
+        groups: of the sub-spectral norms.
+        dropout: share of the channels that a block forgets in training.
+        window: frames of a window.
+        stride: input frames from one window to the next.
+    """
+
+    source = "Kim et al., 2021"
+
+    def __init__(
+        self,
+        n_mels: int = 40,
+        n_keywords: int = 1,
+        tau: float = 1.0,
+        groups: int = 5,
+        dropout: float = 0.1,
+        window: int = 100,
+        stride: int = 8,
+    ) -> None:
+        trunk = Trunk(n_mels, tau, groups, dropout, 1)
+        super().__init__(n_mels, n_keywords, stride, window, trunk.width)
+        self.trunk = trunk
+        self.head = doubting(nn.Conv1d(trunk.width, n_keywords, 1))
+
+    def embed(self, x: Tensor) -> Tensor:
+        no_cache: list[Tensor] = []
+        y: Tensor = self.trunk(x, no_cache)[0].mean(2)
+        return y
+
+
+class CausalBCResNet(KeywordNet):
+    """BC-ResNet (Kim et al., 2021) that streams: its weights, but every convolution over time looks back only.
+
+    The broadcast residual needs the frequencies of a frame alone, so it is causal as it is. The published average over
+    the utterance is left out: the last convolution already sees more than a second, and a detector smooths its scores.
+
+    Args:
+        n_mels, n_keywords, tau, groups, dropout: as of `BCResNet`.
+        stride: input frames per score row, 1 to 5; what is before the last convolution is computed for each frame.
+    """
+
+    source = "after Kim et al., 2021"
+
+    def __init__(
+        self,
+        n_mels: int = 40,
+        n_keywords: int = 1,
+        tau: float = 1.0,
+        groups: int = 5,
+        dropout: float = 0.1,
+        stride: int = 2,
+    ) -> None:
+        super().__init__(n_mels, n_keywords, stride)
+        self.trunk = Trunk(n_mels, tau, groups, dropout, stride)
+        self.head = doubting(nn.Conv1d(self.trunk.width, n_keywords, 1))
+        self.width = self.trunk.width
+        self.cache_shapes, self.receptive_field = self.trunk.cache_shapes, self.trunk.receptive_field
+
+    def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, following = self.trunk(x, cache)
+        return y, following

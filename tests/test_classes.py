@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import as_if_trained, sound
 
@@ -67,6 +67,7 @@ def test_the_published_test_part_has_408_of_each():
     assert share_of(4074, 0.1) == 408
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_tenth_is_rounded_up_exactly(n: int):
     assert share_of(n, 0.1) == -(-n // 10)
@@ -157,6 +158,7 @@ def test_without_variation_a_batch_is_the_clips_as_they_are():
                 assert torch.equal(x, x[:1].expand(CLIP_N)), "noise at one level"
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 5), st.integers(0, 2**31 - 1))
 def test_an_epoch_goes_through_all_clips_once_and_is_named_by_seed_and_number_alone(n, size, epoch, seed):
     of = train_clips(n, 2)

@@ -33,7 +33,7 @@ from kws.store import Store
 
 # What one task alone knows of the settings: given to the other, it would be passed over in silence.
 OF_TASK: Mapping[Task, tuple[str, ...]] = {
-    Task.classes: ("classes.", "optim.epochs", "optim.warmup_epochs", "optim.label_smoothing"),
+    Task.classes: ("classes", "optim.epochs", "optim.warmup_epochs", "optim.label_smoothing"),
     Task.wake_word: (
         *("augment", "replay", "mining", "threshold", "stream", "confuse", "compare_without_replay", "data.said"),
         *("data.speak", "batch.positive_share", "batch.real_share", "batch.noise_share", "batch.max_keyword_s"),
@@ -120,8 +120,7 @@ def plan(s: TrainConfig, steps_per_epoch: int) -> Plan:
 
 def variation(s: TrainConfig) -> Variation:
     """How clips of training are varied."""
-    v, tau = s.classes, getattr(s.model, "tau", 0)
-    published = max((n for known, n in MASKS.items() if known <= tau), default=0)
+    v = s.classes
     return Variation(
         shift_n=round(v.shift_s * s.data.sample_rate),
         noise_p=v.noise_p,
@@ -129,8 +128,13 @@ def variation(s: TrainConfig) -> Variation:
         time_masks=v.time_masks,
         time_mask_n=round(v.time_mask_s / s.features.hop_s),
         mel_masks=v.mel_masks,
-        mel_mask_n=published if v.mel_mask_n is None else v.mel_mask_n,
+        mel_mask_n=masked_bands(getattr(s.model, "tau", 0.0)) if v.mel_mask_n is None else v.mel_mask_n,
     )
+
+
+def masked_bands(tau: float) -> int:
+    """The widest frequency mask for a BC-ResNet of this `tau`, or of the next smaller one published; 0 below all."""
+    return max((bands for known, bands in MASKS.items() if known <= tau), default=0)
 
 
 def trained(

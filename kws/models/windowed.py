@@ -46,6 +46,7 @@ class WindowNet(KeywordNet):
         logits: Tensor = self.head(self.embed(window)[:, :, None])
         return logits[:, :, 0]
 
+
 def same_padding(n: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
     """Zeros before and after `n` frames for ceil(n / stride) outputs, as TensorFlow's "SAME": an odd one is after."""
     total = max((-(-n // stride) - 1) * stride + (kernel - 1) * dilation + 1 - n, 0)

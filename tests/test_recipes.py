@@ -2,13 +2,15 @@
 
 import importlib.util
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from typed import typed
 
-from kws import build, config, model_schema, schema
+from kws import build, config, schema
 from kws.classes import roles, verb
 from kws.classes.clips import Variation
 from kws.manifest import Part
@@ -42,20 +44,14 @@ def test_it_composes_and_passes_the_checks(cli, name):
     if given["keyword"] == "???":
         given["keyword"] = "computer"
     given["data"]["root"] = "DIR"
-    settings = config.settings(OmegaConf.merge(OmegaConf.structured(said), given), said)
+    settings = config.settings(typed(said, given), said)
     assert config.keywords(settings.keyword)
-
-
-def typed(given: dict[str, Any], family: type) -> schema.TrainConfig:
-    """Composed settings as dataclasses."""
-    said = OmegaConf.structured(schema.TrainConfig)
-    said.model = OmegaConf.structured(family)
-    return config.settings(OmegaConf.merge(said, given), schema.TrainConfig)
 
 
 def test_speech_commands_is_the_published_recipe(cli):
     """Kim et al., 2021: the schedule, the front end, 9,232 weights with 12 classes."""
-    s = typed(composed(cli, "recipe=speech_commands/v2_12", "data.root=DIR"), model_schema.BCResNetConfig)
+    said = schema.TrainConfig
+    s = config.settings(typed(said, composed(cli, "recipe=speech_commands/v2_12", "data.root=DIR")), said)
     net = build.recipe(s, config.keywords(s.keyword), roles.others(s.classes.unknown, s.classes.silence)).net()
     assert sum(p.numel() for p in net.parameters()) == 9232
     plan = verb.plan(s, steps_per_epoch=370)  # as of 36,923 clips
@@ -125,6 +121,11 @@ def test_a_keyword_without_a_recording_is_said_and_so_is_what_sounds_like_it(cli
     assert "said clips that sound like a keyword" in said.out
     (outcome,) = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]
     assert outcome["as_calibrated"]["events"] > 7, "said by voices that no training heard"
+    assert "Only sounds like it, by unheard voices" in said.out
+    told = outcome["confusables"]
+    assert [one["wanted_fa_per_hour"] for one in told] == [0.0, 0.1, 0.5, 1.0, 2.0, None]
+    assert told[0]["clips"] >= 10
+    assert all(one["fired"] <= after["fired"] for one, after in pairwise(told[:5])), "lower thresholds, more that fire"
     with Buffer(tmp_path / "run/buffer", Limits(), 16000) as buffer:
         kept = [row for row in buffer.rows() if row.kind == Kind.CONFUSABLE]
     assert kept

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from kws import schema as c
+from kws import speech_commands
 from kws.audio import keyword_bounds, to_float
 from kws.balance import Tie
 from kws.bank import Bank
@@ -52,6 +53,10 @@ def threads(count: int) -> None:
 def recordings(data: c.DataConfig) -> list[Recording]:
     """The recordings of `data.root`."""
     assert data.root is not None
+    if data.release is not None:
+        return speech_commands.recordings(Path(data.root), data.release.value, data.download)
+    if data.download:
+        raise KwsError("data.download=true: allowed only with data.release=v1 or v2, which says what")
     file = Path(data.manifest) if data.manifest else None
     if file is not None and file.is_file():
         file = file.resolve()  # else it is looked for in the root
@@ -75,8 +80,8 @@ def store(data: c.DataConfig, console: Console, found: Sequence[Recording]) -> S
     return packed
 
 
-def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
-    """The net and its front end."""
+def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None) -> Recipe:
+    """The net and its front end; `others` as in `Recipe`."""
     row_s = s.features.hop_s * s.model.stride
     smooth_n = smoothing(s.model.smooth_s, s.model.smooth_k, row_s, "model.")
     built = Recipe(
@@ -91,7 +96,15 @@ def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
         smooth_n=smooth_n,
         clip_n=samples(s.batch.clip_s, row_s, s.data.sample_rate),
         smooth_k=s.model.smooth_k,
+        others=others,
     )
+    if others is not None:  # a clip is judged at its end, by as much of it as the model hears
+        if abs(s.batch.clip_s / row_s - round(s.batch.clip_s / row_s)) > 1e-6:
+            raise KwsError(
+                f"batch.clip_s={s.batch.clip_s:g}: allowed with task=classes is a whole number of score rows, of "
+                f"features.hop_s times model.stride={s.model.stride} or {row_s:g} s"
+            )
+        return built
     reach_s = built.net().receptive_field * s.features.hop_s + s.features.window_s + s.model.smooth_s
     if reach_s > s.batch.clip_s - s.mining.post_s:
         raise KwsError(
@@ -124,7 +137,7 @@ def resmoothed(model: Model, smooth_s: float | None, smooth_k: int | None) -> De
     k = r.smooth_k if smooth_k is None else smooth_k
     n = smoothing(r.smooth_n * row_s if smooth_s is None else smooth_s, k, row_s)
     made = model.detector
-    return Detector(made.features, made.model, r.labels, made.thresholds, n, k)
+    return Detector(made.features, made.model, r.labels, made.thresholds, n, k, made.exclusive)
 
 
 def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
@@ -140,6 +153,8 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         positive_share=s.batch.positive_share,
         lr=o.lr,
         warmup=o.warmup,
+        optimizer=o.optimizer.value,
+        momentum=o.momentum,
         weight_decay=o.weight_decay,
         ema=o.ema,
         focal_gamma=o.focal_gamma,

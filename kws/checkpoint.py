@@ -36,19 +36,21 @@ class Recipe:
     smooth_n: int
     clip_n: int  # samples a training clip
     smooth_k: int = 0  # see Detector
+    others: list[str] | None = None  # classes beside the labels, of which a clip is just one; None: no such rule
 
     def front_end(self) -> LogMel:
         return LogMel(self.sample_rate, self.n_mels, self.window_s, self.hop_s, self.low_hz)
 
     def net(self) -> KeywordNet:
-        return make(self.family, self.n_mels, len(self.labels), self.shape)
+        return make(self.family, self.n_mels, len(self.labels) + len(self.others or ()), self.shape)
 
     def detector(self, state: Mapping[str, Tensor], thresholds: Sequence[float] | None = None) -> Detector:
         """These weights as a detector, on the CPU; its thresholds are 0.5 where none are given."""
         net = self.net()
         net.load_state_dict(state)
         limits = [0.5] * len(self.labels) if thresholds is None else thresholds
-        return Detector(self.front_end(), net, self.labels, limits, self.smooth_n, self.smooth_k)
+        exclusive = self.others is not None
+        return Detector(self.front_end(), net, self.labels, limits, self.smooth_n, self.smooth_k, exclusive)
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:

@@ -76,7 +76,32 @@ class Validated:
         return cls(step, keyword, *(getattr(point, field.name) for field in dataclasses.fields(cls)[2:]))
 
 
-Row = Step | Shared | Validated
+@dataclass(frozen=True)
+class Learned:
+    """What one step of telling classes apart had to say: how many clips of its batch were right as they were varied."""
+
+    step: int
+    epoch: int
+    loss: float
+    right: int
+    batch: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Told:
+    """How many validation clips are told right, with the 95 % interval of the share (Wilson)."""
+
+    step: int
+    loss: float
+    right: int
+    clips: int
+    accuracy: float
+    low: float
+    high: float
+
+
+Row = Step | Shared | Validated | Learned | Told
 
 
 class Curves:

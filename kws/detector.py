@@ -23,6 +23,8 @@ class Detector(nn.Module):
         smooth_n: rows that are smoothed over, at least 1.
         smooth_k: 0: a score is their mean (Chen et al., 2014). Else it is the `smooth_k`-th highest of them, 1 to
             `smooth_n`: it reaches a threshold where so many of the last `smooth_n` rows do.
+        exclusive: just one of the model's classes is there at a time: scores are their probabilities (softmax), and
+            those of the labels, which are the first, are told. Else each keyword is judged by itself (sigmoid).
 
     Raises:
         KwsError: not one threshold a keyword, or nothing to smooth over.
@@ -41,6 +43,7 @@ class Detector(nn.Module):
         thresholds: Sequence[float],
         smooth_n: int,
         smooth_k: int = 0,
+        exclusive: bool = False,
     ) -> None:
         super().__init__()
         if smooth_n < 1 or len(thresholds) != len(labels):
@@ -54,7 +57,7 @@ class Detector(nn.Module):
         self.labels = list(labels)
         self.thresholds = [float(t) for t in thresholds]
         self.sample_rate = features.sample_rate
-        self.smooth_n, self.smooth_k = smooth_n, smooth_k
+        self.smooth_n, self.smooth_k, self.exclusive = smooth_n, smooth_k, exclusive
         self.context_n = features.context_n
         self.block_n = features.hop_n * model.stride  # samples a row
         self.frame_s = self.block_n / features.sample_rate
@@ -130,4 +133,7 @@ class Detector(nn.Module):
 
     def raw(self, hidden: Tensor) -> Tensor:
         """Scores before smoothing. Shape: hidden [B, C, N], returns [B, N, K] in [0, 1]."""
-        return torch.sigmoid(self.model.head(hidden)).transpose(1, 2)
+        logits = self.model.head(hidden)
+        if self.exclusive:
+            return torch.softmax(logits, 1)[:, : len(self.labels)].transpose(1, 2)
+        return torch.sigmoid(logits).transpose(1, 2)

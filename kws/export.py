@@ -13,6 +13,8 @@ from kws.errors import KwsError
 from kws.exporting import export
 from kws.schema import ExportConfig
 
+NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class is heard from one half on"
+
 
 def run(cfg: DictConfig) -> None:
     """Export `checkpoint` to the file `out`."""
@@ -21,17 +23,21 @@ def run(cfg: DictConfig) -> None:
     if out.exists() and not s.force:
         raise KwsError(f"out={out}: there is such a file already; force=true overwrites it")
     model = checkpoint.read_model(Path(s.checkpoint))
-    if s.thresholds is None and "calibration" not in model.facts:
+    classes = model.recipe.others is not None
+    if s.thresholds is None and "calibration" not in model.facts and not classes:
         raise KwsError(f"thresholds=... must be given: {s.checkpoint} was never calibrated")
     smoothing = {key: value for key in ("smooth_s", "smooth_k") if (value := getattr(s, key)) is not None}
-    if smoothing and s.thresholds is None:
+    if smoothing and s.thresholds is None and not classes:
         raise KwsError(f"thresholds=... must be given: those of {s.checkpoint} were not calibrated with this smoothing")
     detector = build.resmoothed(model, s.smooth_s, s.smooth_k)
     if s.thresholds is not None:
         detector.thresholds = thresholds(s.thresholds, len(model.recipe.labels))
     export(detector, out, model.facts | {"checkpoint": model.hash} | smoothing)
     pairs = zip(detector.labels, detector.thresholds, strict=True)
-    Console().say(f"{out}: " + ", ".join(f"{k} at {t:.4f}" for k, t in pairs))
+    console = Console()
+    console.say(f"{out}: " + ", ".join(f"{k} at {t:.4f}" for k, t in pairs))
+    if classes and s.thresholds is None:
+        console.say(NOT_CALIBRATED)
 
 
 def thresholds(value: object, count: int) -> list[float]:

@@ -16,6 +16,7 @@ from kws.schema import (
     FeaturesConfig,
     ModelsConfig,
     Schedule,
+    Task,
     TrainConfig,
 )
 
@@ -57,14 +58,26 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "batch.clip_s": (0.5, 10),
     "batch.max_keyword_s": (0.2, 5),
     "batch.end_s": (0, 5),
+    "classes.unknown": (0, 10),
+    "classes.silence": (0, 10),
+    "classes.shift_s": (0, 1),
+    "classes.noise_p": (0, 1),
+    "classes.noise_amplitude": (0, 10),
+    "classes.time_masks": (0, 10),
+    "classes.time_mask_s": (0, 1),
+    "classes.mel_masks": (0, 10),
+    "classes.mel_mask_n": (0, 64),
     "optim.steps": (1, 10**8),
+    "optim.epochs": (1, 10**5),
+    "optim.momentum": (0, 0.999),
+    "optim.warmup_epochs": (0, 10**4),
+    "optim.label_smoothing": (0, 0.5),
     "optim.lr": (1e-7, 10),
     "optim.warmup": (0, 10**7),
     "optim.weight_decay": (0, 1),
     "optim.ema": (0, 0.99999),
     "optim.best_n": (1, 100),
     "optim.focal_gamma": (0, 10),
-    "optim.label_smoothing": (0, 0.5),
     "optim.negative_weight": (0, 100),
     "optim.tied.check_every": (1, 10**7),
     "optim.tied.target_fa_per_hour": (0, 10**5),
@@ -155,6 +168,7 @@ PAIRS: tuple[str, ...] = (
     "augment.level_db",
     "augment.context_db",
     "batch.end_s",
+    "classes.noise_amplitude",
     "mining.snr_db",
     "mining.noise_db",
 )
@@ -213,6 +227,11 @@ def check_train(c: TrainConfig) -> None:
         raise KwsError(f"precision={c.precision}: allowed is 32-true or bf16-mixed")
     check_model(c.model, c.features.n_mels)
     check_features(c.features)
+    if c.task is Task.classes:
+        check_classes(c)
+        return
+    if c.optim.epochs is not None:
+        raise KwsError(f"optim.epochs={c.optim.epochs:g}: allowed only with task=classes")
     if c.augment.context_p + c.augment.own_context_p > 1:
         raise KwsError(
             f"augment.own_context_p={c.augment.own_context_p}: allowed is at most 1 - augment.context_p = "
@@ -263,6 +282,21 @@ def check_optim(c: TrainConfig) -> None:
                 f"optim.best_n={o.best_n}: allowed is at most {looks}, the looks of optim.steps={o.steps} with "
                 f"validate_every={c.validate_every}"
             )
+
+
+def check_classes(c: TrainConfig) -> None:
+    """Rules between the settings of a run that tells classes apart."""
+    if c.classes.mel_masks * (c.classes.mel_mask_n or 0) >= c.features.n_mels:
+        raise KwsError(
+            f"classes.mel_mask_n={c.classes.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
+            f"features.n_mels={c.features.n_mels} bands"
+        )
+    if c.optim.epochs is not None and c.optim.warmup_epochs >= c.optim.epochs:
+        raise KwsError(
+            f"optim.warmup_epochs={c.optim.warmup_epochs:g}: allowed is less than optim.epochs={c.optim.epochs}"
+        )
+    if not c.data.root:
+        raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
 
 
 def check_replay(c: TrainConfig) -> None:

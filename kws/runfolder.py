@@ -7,6 +7,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from kws.audio import replacing
@@ -21,6 +23,12 @@ FREE = (
 
 
 _ID = re.compile(r"# run ([0-9a-f]{12})\n")  # the first line of config.yaml
+
+
+def place(out: str) -> Path:
+    """The run folder that `out` names; in a sweep Hydra has numbered it."""
+    hydra = HydraConfig.get()  # it would make `out` before anything is checked; only in a sweep it must
+    return Path(hydra.runtime.output_dir) if hydra.mode is RunMode.MULTIRUN else Path(out).absolute()
 
 
 def claim(out: Path, config: str) -> str:

@@ -26,6 +26,27 @@ class Split(enum.Enum):
     hash = "hash"
 
 
+class Task(enum.Enum):
+    """What a net is trained for."""
+
+    wake_word = "wake_word"
+    classes = "classes"
+
+
+class Release(enum.Enum):
+    """A release of Google Speech Commands, by its folder."""
+
+    v1 = "speech_commands_v0.01"
+    v2 = "speech_commands_v0.02"
+
+
+class Optimizer(enum.Enum):
+    """Who makes the steps."""
+
+    adamw = "adamw"
+    sgd = "sgd"
+
+
 class Schedule(enum.Enum):
     """How the replayed share goes from the first mining round on."""
 
@@ -107,6 +128,8 @@ class DataConfig:
     manifest: str | None
     layout: Layout
     split: Split
+    release: Release | None
+    download: bool
     part_column: str
     noise_label: str
     sample_rate: int
@@ -164,10 +187,29 @@ class TiedConfig:
 
 
 @dataclass
+class ClassesConfig:
+    """Clips that are each one of several classes; used with task=classes."""
+
+    unknown: float
+    silence: float
+    shift_s: float
+    noise_p: float
+    noise_amplitude: list[float]
+    time_masks: int
+    time_mask_s: float
+    mel_masks: int
+    mel_mask_n: int | None
+
+
+@dataclass
 class OptimConfig:
     steps: int
+    epochs: int | None
+    optimizer: Optimizer
+    momentum: float
     lr: float
     warmup: int
+    warmup_epochs: float
     weight_decay: float
     ema: float
     average: Average
@@ -285,6 +327,7 @@ class CandidatesConfig:
 
 @dataclass
 class TrainConfig:
+    task: Task
     keyword: Any
     out: str
     seed: int
@@ -300,6 +343,7 @@ class TrainConfig:
     model: ModelConfig
     augment: AugmentConfig
     batch: BatchConfig
+    classes: ClassesConfig
     optim: OptimConfig
     replay: ReplayConfig
     mining: MiningConfig

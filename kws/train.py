@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from kws import __version__, build, checkpoint, results, spoken
 from kws.averaging import Kept
 from kws.checkpoint import Recipe
+from kws.classes.verb import demand_of_use, train_classes
 from kws.cli import verb
 from kws.config import keywords, settings
 from kws.confuse import fired
@@ -38,9 +39,9 @@ from kws.replay.buffer import Buffer
 from kws.replay.rounds import source
 from kws.replay.snapshot import Snapshot
 from kws.results import Outcome, judge
-from kws.runfolder import claim, commit, finished
+from kws.runfolder import claim, commit, finished, place
 from kws.runlog import RunLog
-from kws.schema import TrainConfig, Unsupported
+from kws.schema import Task, TrainConfig, Unsupported
 from kws.seeding import seed_of
 from kws.selection import Selection, select
 from kws.sessions import Keeper
@@ -78,6 +79,12 @@ def run(cfg: DictConfig) -> None:
 def go_on(cfg: DictConfig, session: Keeper) -> None:
     """The same, in a session."""
     s = settings(cfg, TrainConfig)
+    demand_of_use(s.task)
+    if s.task is Task.classes:
+        if processes() > 1:
+            raise KwsError("task=classes: allowed under torchrun is task=wake_word")
+        train_classes(cfg, s, session)
+        return
     words = keywords(s.keyword)
     build.threads(s.threads)
     recipe, device = build.recipe(s, words), build.device(s.device)
@@ -92,8 +99,7 @@ def go_on(cfg: DictConfig, session: Keeper) -> None:
 def train(cfg: DictConfig, s: TrainConfig, words: list[str], recipe: Recipe, ranks: Ranks, session: Keeper) -> None:
     """The same by one of the processes that train together."""
     begun, console = time.monotonic(), Console(quiet=not ranks.leads)
-    # Hydra would make `out` before anything is checked; only in a sweep it must, to number the runs.
-    out = Path(HydraConfig.get().runtime.output_dir) if in_sweep() else Path(s.out).absolute()
+    out = place(s.out)
     config = OmegaConf.to_yaml(cfg, resolve=True)
     if ranks.first(lambda: finished(out, config)):
         console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")

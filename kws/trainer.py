@@ -1,6 +1,5 @@
 """The training loop: draw, augment, step, learn priorities; fill the buffer when it is due; go on after a kill."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +18,12 @@ from kws.features import LogMel
 from kws.loss import hardness, max_pooling_loss
 from kws.models import KeywordNet
 from kws.operating import OperatingPoint
+from kws.optimise import follow, make_optimizer
 from kws.ranks import Ranks
 from kws.replay.draw import beta_at
 from kws.replay.share import Guard, Observed, adapted, share_at, stochastic_round
 from kws.replay.snapshot import Snapshot
+from kws.schedule import learning_rate
 from kws.seeding import generator, seed_of
 
 
@@ -36,6 +37,8 @@ class Plan:
     positive_share: float
     lr: float
     warmup: int
+    optimizer: str
+    momentum: float
     weight_decay: float
     ema: float
     focal_gamma: float
@@ -148,12 +151,7 @@ class Trainer:
         self.hard: list[Hard] = []
         # Clips that lie in the buffer from earlier runs are replayed from the start.
         self.replay_from = 0 if len(replay) else plan.replay_from
-        decayed = [p for p in net.parameters() if p.ndim > 1]
-        plain = [p for p in net.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=plan.lr,
-        )
+        self.optimizer = make_optimizer(net, plan.optimizer, plan.lr, plan.weight_decay, plan.momentum)
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
 
     def run(self, log: Log, stop_at: int | None = None) -> None:
@@ -218,13 +216,6 @@ class Trainer:
         """What a run ends with: the best looks averaged, or the moving average as it stands."""
         return Kept(averaged(self.best), self.best) if self.best else Kept(self.average)
 
-    def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to zero."""
-        p = self.plan
-        if self.step < p.warmup:
-            return p.lr * (self.step + 1) / p.warmup
-        return p.lr * (1 + math.cos(math.pi * (self.step - p.warmup) / max(1, p.steps - p.warmup))) / 2
-
     def _step(self) -> Step:
         p, step = self.plan, self.step
         share = share_at(step, self.replay_from, self.share, p.schedule, p.ramp_steps)
@@ -255,14 +246,14 @@ class Trainer:
         each = self.ranks.whole(own.detach(), n)
         mean = (each * weight).sum() / n
 
-        lr = self.learning_rate()
+        lr = learning_rate(step, p.steps, p.lr, p.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         self.ranks.backward((own * weight[mine]).sum() / n)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimizer.step()
-        self._follow()
+        follow(self.average, self.net, p.ema, step)
 
         plain = hardness(other)  # by this, not by the objective, clips are drawn and found
         self.replay.learn(chosen, self.ranks.whole(plain.sum(1), n)[n_positive + n_fresh :])
@@ -304,16 +295,6 @@ class Trainer:
         self.hard.sort(key=lambda one: -one.loss)
         best = {one.index: one for one in reversed(self.hard)}
         self.hard = sorted(best.values(), key=lambda one: -one.loss)[: self.plan.online_n]
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the averaged weights towards the trained ones (Polyak & Juditsky, 1992), faster at the start."""
-        keep = min(self.plan.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.net.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.average[name].lerp_(value, 1 - keep)
-            else:
-                self.average[name].copy_(value)
 
     def save(self) -> None:
         """Keep all that a resume needs, by any number of processes."""

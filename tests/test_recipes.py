@@ -10,7 +10,9 @@ import pytest
 from omegaconf import OmegaConf
 from typed import typed
 
-from kws import config, schema
+from kws import build, config, schema
+from kws.classes import roles, verb
+from kws.classes.clips import Variation
 from kws.manifest import Part
 from kws.replay.buffer import Buffer, Kind, Limits
 
@@ -44,6 +46,21 @@ def test_it_composes_and_passes_the_checks(cli, name):
     given["data"]["root"] = "DIR"
     settings = config.settings(typed(said, given), said)
     assert config.keywords(settings.keyword)
+
+
+def test_speech_commands_is_the_published_recipe(cli):
+    """Kim et al., 2021: the schedule, the front end, 9,232 weights with 12 classes."""
+    said = schema.TrainConfig
+    s = config.settings(typed(said, composed(cli, "recipe=speech_commands/v2_12", "data.root=DIR")), said)
+    net = build.recipe(s, config.keywords(s.keyword), roles.others(s.classes.unknown, s.classes.silence)).net()
+    assert sum(p.numel() for p in net.parameters()) == 9232
+    plan = verb.plan(s, steps_per_epoch=370)  # as of 36,923 clips
+    assert (plan.steps, plan.warmup, plan.lr, plan.optimizer) == (200 * 370, 5 * 370, 0.1, "sgd")
+    assert (plan.momentum, plan.weight_decay, plan.ema, s.batch.size) == (0.9, 0.001, 0.0, 100)
+    front_end = build.recipe(s, ["yes"], []).front_end()
+    assert (front_end.n_mels, front_end.window_n, front_end.hop_n, front_end.fft_n) == (40, 480, 160, 512)
+    assert verb.variation(s) == Variation(1600, 0.8, (0.0, 0.1), 2, 20, 2, 0)
+    assert [verb.masked_bands(tau) for tau in (1, 1.5, 2, 3, 6, 8)] == [0, 1, 3, 5, 6, 7]
 
 
 @pytest.mark.parametrize("name", RECIPES)

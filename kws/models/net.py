@@ -57,6 +57,12 @@ class KeywordNet(nn.Module):
         y, following = self.hidden(x, cache)
         return self.head(y), following
 
+    def judge(self, x: Tensor) -> Tensor:
+        """Logits of the last row of clips that are heard from silence. Shape: x [B, M, N] as above, returns [B, K]."""
+        y, _ = self.hidden(x, self.initial_cache(len(x)))
+        logits: Tensor = self.head(y[:, :, -1:])
+        return logits[:, :, 0]
+
     def folded(self: Self) -> Self:
         """A copy in evaluation mode, batch norms made part of their convolutions where they can be: same scores."""
         net = copy.deepcopy(self).eval()

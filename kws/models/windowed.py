@@ -51,6 +51,11 @@ class WindowNet(KeywordNet):
         rows = y.view(x.shape[0], windows.shape[1], self.width)[:, held].transpose(1, 2)
         return rows, [past[:, :, past.shape[2] - (self.window - self.stride) :]]
 
+    def judge(self, x: Tensor) -> Tensor:
+        window = torch.nn.functional.pad(x, (max(0, self.window - x.shape[2]), 0))[:, :, -self.window :]
+        logits: Tensor = self.head(self.embed(window)[:, :, None])
+        return logits[:, :, 0]
+
 
 def same_padding(n: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
     """Zeros before and after `n` frames for ceil(n / stride) outputs, as TensorFlow's "SAME": an odd one is after."""

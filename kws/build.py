@@ -1,9 +1,10 @@
 """From settings to objects: the last place that knows the configuration."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -82,6 +83,7 @@ def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
     """The net and its front end."""
     row_s = s.features.hop_s * s.model.stride
     smooth_n = smoothing(s.model.smooth_s, s.model.smooth_k, row_s, "model.")
+    layer, layer_shape = input_layer(s.features)
     built = Recipe(
         labels=labels,
         sample_rate=s.data.sample_rate,
@@ -94,6 +96,8 @@ def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
         smooth_n=smooth_n,
         clip_n=samples(s.batch.clip_s, row_s, s.data.sample_rate),
         smooth_k=s.model.smooth_k,
+        input=layer,
+        input_shape=layer_shape,
     )
     reach_s = built.net().receptive_field * s.features.hop_s + s.features.window_s + s.model.smooth_s
     if reach_s > s.batch.clip_s - s.mining.post_s:
@@ -102,6 +106,17 @@ def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
             f"({reach_s:.2f} s) and mining.post_s, so that a mined clip holds all its score depends on"
         )
     return built
+
+
+def input_layer(f: c.FeaturesConfig) -> tuple[str | None, dict[str, Any]]:
+    """The layer between log-mel frames and the net, and what it takes; None for log-mel itself."""
+    if isinstance(f, c.PCENConfig):
+        keep = math.exp(-f.hop_s / f.time_constant_s)
+        values = {"alpha": f.alpha, "delta": f.delta, "r": f.r, "trainable": f.trainable}
+        return "pcen", {"memory_n": round(f.memory_s / f.hop_s), "keep": keep, **values}
+    if isinstance(f, c.MFCCConfig):
+        return "mfcc", {"n_mfcc": f.n_mfcc}
+    return None, {}
 
 
 def samples(seconds: float, row_s: float, sample_rate: int) -> int:

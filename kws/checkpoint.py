@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from kws.detector import Detector
 from kws.errors import KwsError
 from kws.features import LogMel
 from kws.manifest import Part
-from kws.models import KeywordNet, make
+from kws.models import Fronted, KeywordNet, input_layer, make
 from kws.replay.buffer import Source
 
 FORMAT = 2
@@ -36,12 +36,17 @@ class Recipe:
     smooth_n: int
     clip_n: int  # samples a training clip
     smooth_k: int = 0  # see Detector
+    input: str | None = None  # layer between the log-mel frames and the net, see kws.models.inputs; null: none
+    input_shape: dict[str, Any] = field(default_factory=dict)  # what that takes
 
     def front_end(self) -> LogMel:
         return LogMel(self.sample_rate, self.n_mels, self.window_s, self.hop_s, self.low_hz)
 
     def net(self) -> KeywordNet:
-        return make(self.family, self.n_mels, len(self.labels), self.shape)
+        if self.input is None:
+            return make(self.family, self.n_mels, len(self.labels), self.shape)
+        layer = input_layer(self.input, self.n_mels, self.input_shape)
+        return Fronted(layer, make(self.family, layer.n_rows, len(self.labels), self.shape))
 
     def detector(self, state: Mapping[str, Tensor], thresholds: Sequence[float] | None = None) -> Detector:
         """These weights as a detector, on the CPU; its thresholds are 0.5 where none are given."""

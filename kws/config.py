@@ -15,6 +15,7 @@ from kws.errors import KwsError
 from kws.limits import check
 from kws.schema import (
     FAMILIES,
+    INPUTS,
     SCHEMAS,
     BufferConfig,
     ConfuseConfig,
@@ -104,6 +105,8 @@ def register() -> None:
         store.store(name=f"{name}_schema", node=schema)
     for name, family in FAMILIES.items():
         store.store(group="model/family", name=name, node=family)
+    for name, layer in INPUTS.items():
+        store.store(group="features/input", name=name, node=layer)
     root = folder("recipes")
     for file in sorted(root.rglob("*.yaml")):
         place = file.relative_to(root)

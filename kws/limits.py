@@ -12,6 +12,8 @@ from kws.schema import (
     CandidatesConfig,
     ConfuseConfig,
     DSTCNConfig,
+    FeaturesConfig,
+    MFCCConfig,
     ModelConfig,
     Schedule,
     TrainConfig,
@@ -34,6 +36,12 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "features.window_s": (0.005, 0.1),
     "features.hop_s": (0.002, 0.05),
     "features.low_hz": (0, 1000),
+    "features.time_constant_s": (0.01, 100),
+    "features.memory_s": (0.05, 10),
+    "features.alpha": (0.01, 2),
+    "features.delta": (0.001, 1000),
+    "features.r": (0.01, 1),
+    "features.n_mfcc": (1, 128),
     "model.channels": (4, 1024),
     "model.kernel": (2, 31),
     "model.dilations": (1, 64),
@@ -194,8 +202,7 @@ def check_train(c: TrainConfig) -> None:
     if c.threshold.at_fa_per_hour is None:
         raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
     check_model(c.model)
-    if c.features.hop_s > c.features.window_s:
-        raise KwsError(f"features.hop_s={c.features.hop_s}: allowed is at most window_s={c.features.window_s}")
+    check_features(c.features)
     if c.augment.context_p + c.augment.own_context_p > 1:
         raise KwsError(
             f"augment.own_context_p={c.augment.own_context_p}: allowed is at most 1 - augment.context_p = "
@@ -222,6 +229,14 @@ def check_train(c: TrainConfig) -> None:
         raise KwsError(f"mining.post_s={c.mining.post_s}: allowed is less than batch.clip_s={c.batch.clip_s}")
     if not c.data.root and not c.data.speak.enabled:
         raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
+
+
+def check_features(c: FeaturesConfig) -> None:
+    """Rules between the settings of a front end."""
+    if c.hop_s > c.window_s:
+        raise KwsError(f"features.hop_s={c.hop_s}: allowed is at most window_s={c.window_s}")
+    if isinstance(c, MFCCConfig) and c.n_mfcc > c.n_mels:
+        raise KwsError(f"features.n_mfcc={c.n_mfcc}: allowed is at most features.n_mels={c.n_mels}")
 
 
 def check_model(c: ModelConfig) -> None:

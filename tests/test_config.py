@@ -6,6 +6,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 from omegaconf import OmegaConf
+from shown import typed
 
 from kws import config, limits, schema
 from kws.errors import KwsError
@@ -26,9 +27,7 @@ def numbers(schema: type, prefix: str = "") -> Iterator[str]:
 def composed(cli) -> schema.TrainConfig:
     """The defaults, with what has none."""
     shown = OmegaConf.create(cli("train", "keyword=beep", "data.root=DIR", "--cfg", "job").out)
-    typed = OmegaConf.structured(schema.TrainConfig)
-    typed.model = OmegaConf.structured(schema.DSTCNConfig)
-    return config.settings(OmegaConf.merge(typed, shown), schema.TrainConfig)
+    return config.settings(typed(schema.TrainConfig, shown), schema.TrainConfig)
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def put(settings: Any, key: str, value: Any) -> None:
     for group in groups:
         whole, part = part, getattr(part, group)
     if name not in vars(part):  # another family's: it stands in
-        family = next(f for f in type(part).__mro__[1].__subclasses__() if name in get_type_hints(f))
+        family = next(f for f in type(part).__mro__[-2].__subclasses__() if name in get_type_hints(f))
         part = family(**{f.name: getattr(part, f.name, 1) for f in fields(family)})
         setattr(whole, groups[-1], part)
     setattr(part, name, value)
@@ -92,6 +91,7 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
         ({"model.dilations": []}, "model.dilations"),
         ({"model.kernel": 2, "model.stride": 4}, "model.kernel"),
         ({"features.hop_s": 0.03, "features.window_s": 0.02}, "features.hop_s"),
+        ({"features.n_mfcc": 41}, "features.n_mfcc"),
         ({"augment.context_p": 0.7, "augment.own_context_p": 0.4}, "augment.own_context_p"),
         ({"batch.max_keyword_s": 1.8}, "batch.clip_s"),
         ({"batch.positive_share": 0.6, "replay.share": 0.5}, "replay.share"),

@@ -11,24 +11,45 @@ from torch import Tensor, nn
 from kws.detector import Detector
 from kws.exporting import export, load_exported
 from kws.features import LogMel
-from kws.models import DSTCN, KeywordNet, WindowNet
+from kws.models import DSTCN, Fronted, KeywordNet, WindowNet, input_layer
 
 
 class Averaging(WindowNet):
     """A net that pads in time and averages over its window, as small as it gets."""
 
-    def __init__(self) -> None:
-        super().__init__(40, len(LABELS), stride=4, window=30, width=6)
-        self.conv, self.norm = nn.Conv1d(40, 6, 5, padding=2), nn.BatchNorm1d(6)
+    def __init__(self, n_rows: int = 40) -> None:
+        super().__init__(n_rows, len(LABELS), stride=4, window=30, width=6)
+        self.conv, self.norm = nn.Conv1d(n_rows, 6, 5, padding=2), nn.BatchNorm1d(6)
         self.head = nn.Conv1d(6, len(LABELS), 1)
 
     def embed(self, x: Tensor) -> Tensor:
         return torch.relu(self.norm(self.conv(x))).mean(2)
 
 
+def ds_tcn(n_rows: int) -> KeywordNet:
+    return DSTCN(n_rows, len(LABELS), 8, 5, (1, 2), 2)
+
+
+def pcen(body: Callable[[int], KeywordNet], trained: bool) -> KeywordNet:
+    shape = {"memory_n": 30, "keep": 0.97, "alpha": 0.98, "delta": 2.0, "r": 0.5, "trainable": trained}
+    layer = input_layer("pcen", 40, shape)
+    for each in layer.parameters():  # as if trained: each band its own
+        each.data += 0.3 * torch.randn(40)
+    return Fronted(layer, body(40))
+
+
+def mfcc(body: Callable[[int], KeywordNet], n_mfcc: int) -> KeywordNet:
+    return Fronted(input_layer("mfcc", 40, {"n_mfcc": n_mfcc}), body(n_mfcc))
+
+
 NETS: dict[str, Callable[[], KeywordNet]] = {
-    "ds_tcn": lambda: DSTCN(40, len(LABELS), 8, 5, (1, 2), 2),
+    "ds_tcn": lambda: ds_tcn(40),
     "window": Averaging,
+    "pcen": lambda: pcen(ds_tcn, False),
+    "pcen, trained": lambda: pcen(ds_tcn, True),
+    "pcen, window": lambda: pcen(Averaging, True),
+    "mfcc": lambda: mfcc(ds_tcn, 13),
+    "mfcc, window": lambda: mfcc(Averaging, 13),
 }
 
 

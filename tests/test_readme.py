@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from shown import typed
 
 from kws import config, schema
 from kws.cli import VERBS
@@ -48,5 +49,4 @@ def test_a_command_of_the_documentation_fits_the_settings(cli, page, words):
     assert said.code == 0, said.err
     if "--help" not in words:
         wanted = schema.SCHEMAS[verb]
-        shown = OmegaConf.merge(OmegaConf.structured(wanted), OmegaConf.create(said.out))
-        assert config.settings(shown, wanted)
+        assert config.settings(typed(wanted, OmegaConf.create(said.out)), wanted)

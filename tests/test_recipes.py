@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from shown import typed
 
 from kws import config, schema
 from kws.manifest import Part
@@ -40,7 +41,7 @@ def test_it_composes_and_passes_the_checks(cli, name):
     if given["keyword"] == "???":
         given["keyword"] = "computer"
     given["data"]["root"] = "DIR"
-    settings = config.settings(OmegaConf.merge(OmegaConf.structured(said), given), said)
+    settings = config.settings(typed(said, given), said)
     assert config.keywords(settings.keyword)
 
 

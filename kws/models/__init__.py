@@ -2,7 +2,7 @@
 
 A model maps log-mel frames and its cache to logits and the next cache (`KeywordNet`). A clip is a stream that begins
 with an empty cache: there is no second code path. A family that pads in time or
-averages over its window is a `WindowNet`.
+averages over its window is a `WindowNet`. An `InputLayer` may stand between the frames and the net (`Fronted`).
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,13 @@ from typing import Any
 
 from kws.errors import KwsError
 from kws.models.ds_tcn import DSTCN
+from kws.models.inputs import Fronted, InputLayer, input_layer
 from kws.models.net import KeywordNet
 from kws.models.windowed import WindowNet
 
 FAMILIES: Mapping[str, type[KeywordNet]] = {"ds_tcn": DSTCN}
 
-__all__ = ["DSTCN", "FAMILIES", "KeywordNet", "WindowNet", "make"]
+__all__ = ["DSTCN", "FAMILIES", "Fronted", "InputLayer", "KeywordNet", "WindowNet", "input_layer", "make"]
 
 
 def make(family: str, n_mels: int, n_keywords: int, shape: Mapping[str, Any]) -> KeywordNet:

@@ -63,7 +63,7 @@ def test_with_a_long_memory_it_is_the_published_recursion() -> None:
 
 
 def test_with_the_memory_it_ships_with_it_stays_near() -> None:
-    """0.3 s in place of all that was: a steady level is the same to both, to a jump the shorter one gets used faster."""
+    """0.3 s in place of all that was: a steady level is the same to both, a jump is forgotten faster."""
     rng = torch.Generator().manual_seed(0)
     level = torch.cat([torch.full((48000,), 0.01), torch.full((32000,), 0.1)])
     x = LOG_MEL((level * torch.randn(80000, generator=rng))[None])

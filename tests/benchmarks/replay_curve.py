@@ -93,7 +93,12 @@ def train(data: Path, out: Path, workers: int = 2) -> None:
 
 
 def hear(data: Path, out: Path) -> None:
-    """Keep the scores of each finished run on the test part: `heard.npz` in its folder."""
+    """Keep the scores of each finished run on the test part."""
+    hear_runs(data, [(arm.keyword, arm.folder(out, seed)) for arm in arms() for seed in SEEDS])
+
+
+def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
+    """Keep the scores of runs (keyword and folder) on the test part, of those that are finished: `heard.npz` there."""
     import torch
 
     from kws import build, checkpoint, stream
@@ -115,14 +120,11 @@ def hear(data: Path, out: Path) -> None:
     s = settings(cfg, TrainConfig)
     store = build.store(s.data, Console(), build.recordings(s.data))
     levels = Levels(SNR_DB, (-45.0, -20.0), s.stream.gap_s, s.stream.negative_gap_s)
-    for keyword in dict.fromkeys(arm.keyword for arm in arms()):
+    for keyword in dict.fromkeys(keyword for keyword, _ in runs):
         waiting = [
-            arm.folder(out, seed)
-            for arm in arms()
-            for seed in SEEDS
-            if arm.keyword == keyword
-            and (arm.folder(out, seed) / "results.json").is_file()
-            and not (arm.folder(out, seed) / "heard.npz").is_file()
+            folder
+            for word, folder in runs
+            if word == keyword and (folder / "results.json").is_file() and not (folder / "heard.npz").is_file()
         ]
         if not waiting:
             continue

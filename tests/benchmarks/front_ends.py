@@ -1,7 +1,7 @@
 """The figures of docs/features.md: short runs that differ in their front end alone, heard on the same hard streams.
 
-python -m tests.benchmarks.front_ends train DATA OUT     trains what is missing, two at a time
-python -m tests.benchmarks.front_ends figures DATA OUT   misses of what is finished at fixed alarms on the test part, as Markdown
+python -m tests.benchmarks.front_ends train DATA OUT [WORKERS]     trains what is missing, so many at a time
+python -m tests.benchmarks.front_ends figures DATA OUT             misses at fixed alarms on the test part, as Markdown
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.benchmarks.replay_curve import Heard, hear_runs, read_heard, threshold_for_alarms
 
 SEEDS = (0, 1)
-KEYWORD, STEPS = "computer", 400
+KEYWORD, STEPS, BATCH = "computer", 400, 80
 ARMS = {
     "log_mel": (),
     "pcen": ("features=pcen",),
@@ -33,7 +33,7 @@ def train_one(name: str, seed: int, data: Path, out: Path) -> None:
     if (place / "results.json").is_file():
         return
     words = ["recipe=replay_curve", f"keyword={KEYWORD}", f"data.root={data}", f"seed={seed}", f"out={place}"]
-    words += [f"optim.steps={STEPS}", "validate_every=null", *ARMS[name]]
+    words += [f"optim.steps={STEPS}", f"batch.size={BATCH}", "validate_every=null", *ARMS[name]]
     with (out / f"{place.name}.log").open("w") as log:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "kws.train", *words]
@@ -41,10 +41,10 @@ def train_one(name: str, seed: int, data: Path, out: Path) -> None:
     print(f"{place.name}: {'done' if done.returncode == 0 else f'FAILED, see {log.name}'}", flush=True)
 
 
-def train(data: Path, out: Path) -> None:
+def train(data: Path, out: Path, workers: int = 2) -> None:
     """Every run that is missing, seed by seed."""
     out.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         list(pool.map(lambda one: train_one(one[1], one[0], data, out), [(s, name) for s in SEEDS for name in ARMS]))
 
 
@@ -69,8 +69,8 @@ def figures(data: Path, out: Path) -> None:
 def main() -> None:
     """Do what the first word says."""
     match sys.argv[1:]:
-        case ["train", data, out]:
-            train(Path(data).absolute(), Path(out).absolute())
+        case ["train", data, out, *workers]:
+            train(Path(data).absolute(), Path(out).absolute(), *map(int, workers))
         case ["figures", data, out]:
             figures(Path(data).absolute(), Path(out).absolute())
         case _:

@@ -83,7 +83,7 @@ def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
     """The net and its front end."""
     row_s = s.features.hop_s * s.model.stride
     smooth_n = smoothing(s.model.smooth_s, s.model.smooth_k, row_s, "model.")
-    layer, layer_shape = input_layer(s.features)
+    layer, layer_shape = input_of(s.features)
     built = Recipe(
         labels=labels,
         sample_rate=s.data.sample_rate,
@@ -108,7 +108,7 @@ def recipe(s: c.TrainConfig, labels: list[str]) -> Recipe:
     return built
 
 
-def input_layer(f: c.FeaturesConfig) -> tuple[str | None, dict[str, Any]]:
+def input_of(f: c.FeaturesConfig) -> tuple[str | None, dict[str, Any]]:
     """The layer between log-mel frames and the net, and what it takes; None for log-mel itself."""
     if isinstance(f, c.PCENConfig):
         keep = math.exp(-f.hop_s / f.time_constant_s)

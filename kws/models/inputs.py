@@ -67,8 +67,8 @@ class PCEN(InputLayer):
         alpha: how much of the level is taken out, above 0; 1: all.
         delta: energy, relative to the mean, below which compression ends.
         r: exponent of the compression.
-        trainable: are alpha, delta and r of each band trained (their logarithms, which one decay of weights leaves
-            alone: the trainer decays matrices only)?
+        trainable: are alpha, delta and r trained, for each band? Their logarithms are, vectors: the trainer lets
+            matrices decay and leaves these alone.
     """
 
     def __init__(

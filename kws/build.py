@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -26,13 +26,9 @@ from kws.replay.rounds import Search
 from kws.replay.share import Guard
 from kws.replay.snapshot import Drawing
 from kws.replay.stale import Ageing
-from kws.seeding import seed_of
 from kws.selection import Selection
 from kws.store import Store, pack
 from kws.trainer import Plan
-
-if TYPE_CHECKING:
-    from kws.confuse.find import Found  # it needs an extra
 
 
 def device(name: str) -> torch.device:
@@ -286,80 +282,6 @@ def search(s: c.TrainConfig, clip_n: int) -> Search:
         clip_n=clip_n,
         post_n=samples(m.post_s, s.features.hop_s * s.model.stride, s.data.sample_rate),
     )
-
-
-def spoken_corpus(s: c.TrainConfig, words: list[str], console: Console) -> Path:
-    """A corpus spoken by espeak-ng in place of recordings, under the cache; returns its folder."""
-    from kws.confuse.corpus import speak_corpus
-
-    k = s.data.speak
-    name = f"spoken-{seed_of(s.seed, *words, k.positives, k.confusables, k.sentences, k.noises):016x}"
-    root = Path(s.data.cache) / name
-    with console.progress("Speaking a corpus", 1) as tick:
-        manifest = speak_corpus(
-            root,
-            words,
-            s.seed,
-            k.positives,
-            k.confusables,
-            k.sentences,
-            k.noises,
-            lambda n, all_: tick(n, total=all_),
-        )
-    return manifest.parent
-
-
-def candidates(settings: c.CandidatesConfig, keyword: str, seed: int) -> "Found":
-    """What sounds like a keyword, as the settings ask for it."""
-    from kws.confuse import listed
-    from kws.confuse.candidates import Kind
-    from kws.confuse.find import find
-
-    given = settings.pronunciations
-    given = [given] if isinstance(given, str) else given or []
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        raise KwsError(f"confuse.pronunciations={given}: allowed is one pronunciation or a list of them")
-    return find(
-        keyword,
-        settings.n,
-        settings.bands,
-        settings.quotas,
-        {Kind(kind): share for kind, share in asdict(settings.kinds).items()},
-        settings.language,
-        given,
-        None if settings.words is None else Path(settings.words),
-        listed.texts(settings.include, "confuse.include"),
-        listed.texts(settings.exclude, "confuse.exclude"),
-        seed,
-    )
-
-
-def said(s: c.TrainConfig, words: Sequence[str], console: Console) -> list[Path]:
-    """Each keyword, and what sounds like it, in many voices, under the cache; returns a folder for each."""
-    k, folders = s.data.said, []
-    if not (k.positives or k.confusables):
-        return []
-    from kws.confuse.plan import plan_parts
-    from kws.confuse.roles import roles
-    from kws.confuse.say import say
-    from kws.confuse.synthesis import Espeak
-
-    for word in words:
-        chosen = candidates(s.confuse, word, s.seed).chosen if k.confusables else []
-        utterances = plan_parts(Espeak(), roles(Espeak(), word, chosen, k.positives, k.confusables), s.seed)
-        name = seed_of(s.seed, word, k.positives, *(f"{one.file} {one.text} {one.phones}" for one in utterances))
-        folders.append(Path(s.data.cache) / f"said-{name:016x}")
-        with console.progress(f"Speaking {word}", len(utterances)) as tick:
-            say(folders[-1], Espeak(), utterances, torch.get_num_threads(), progress=lambda done, _: tick(done))
-            tick(len(utterances))
-    return folders
-
-
-def said_recordings(folders: Sequence[Path]) -> list[Recording]:
-    """The keywords of those folders; what sounds like them is for the replay buffer."""
-    from kws.confuse.plan import CONFUSABLE
-
-    return [one for folder in folders for one in read(folder, split=Split.COLUMN) if one.label != CONFUSABLE]
 
 
 def target(threshold: c.ThresholdConfig) -> float:

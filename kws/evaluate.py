@@ -1,7 +1,7 @@
 """kws evaluate: misses at fixed false alarms an hour, for a checkpoint or an exported file, or two of them compared."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from kws.audio import sound_files
 from kws.breakdown import Confused, confusion
 from kws.cli import verb
 from kws.config import hint, keywords, paths, settings
+from kws.confuse import fired
+from kws.confuse.fired import Said
 from kws.console import Console, listening
 from kws.errors import KwsError
 from kws.evaluation import evaluate_part, negative_hours, part_takes
@@ -41,6 +43,7 @@ class Evaluated:
     calibrations: Mapping[str, Calibration]
     cut: Cut  # gives the sound of what was heard
     sample_rate: int
+    said: Mapping[str, Said] = field(default_factory=dict)  # what only sounds like its keywords
 
 
 def run(cfg: DictConfig) -> None:
@@ -64,14 +67,21 @@ def run(cfg: DictConfig) -> None:
         if not s.keyword:
             raise KwsError(f"compare={s.compare}: they have no keyword in common")
     names = [""] if len(files) == 1 else ["a", "b"]
+    confusables = fired.unheard(Path(s.said)) if s.said is not None else {}
     every = [evaluated(s, file, name, console) for file, name in zip(files, names, strict=True)]
+    every = [replace(one, said=on_confusables(s, one, confusables, console)) for one in every]
     if (s.smooth_s is not None or s.smooth_k is not None) and s.threshold.at_fa_per_hour is None:
         console.warn("another smoothing than the thresholds were placed for: what is told as set means little")
     refractory_s = s.stream.refractory_s
     outcomes = [
         outcome
         for one in every
-        for outcome in results.judge(one.heard, one.thresholds, refractory_s, one.name, one.calibrations)
+        for outcome in results.with_confusables(
+            results.judge(one.heard, one.thresholds, refractory_s, one.name, one.calibrations),
+            one.said,
+            one.sample_rate,
+            refractory_s,
+        )
     ]
     title = f"{' and '.join(one.file.name for one in every)} {every[0].on}"
     results.show(console, title, outcomes)
@@ -97,7 +107,9 @@ def run(cfg: DictConfig) -> None:
 
 def asked(s: EvaluateConfig) -> dict[str, str]:
     """What the figures are of, for the record: the streams and what they were counted by."""
-    of = {key: getattr(s, key) for key in ("positive", "events", "negative", "collar_s", "smooth_s", "smooth_k")}
+    of = {
+        key: getattr(s, key) for key in ("positive", "events", "negative", "said", "collar_s", "smooth_s", "smooth_k")
+    }
     of |= {"data.root": s.data.root, "stream": asdict(s.stream), "kws": __version__}
     return {key: str(value) for key, value in of.items() if value is not None}
 
@@ -136,6 +148,17 @@ def evaluated(s: EvaluateConfig, file: Path, name: str, console: Console) -> Eva
     if s.data.root:
         return on_recordings(s, detector, file, name, words, limits, hear, console)
     raise KwsError("positive, events and negative, or data.root, must be given: what to evaluate on")
+
+
+def on_confusables(
+    s: EvaluateConfig, one: Evaluated, files: Mapping[str, list[Path]], console: Console
+) -> Mapping[str, Said]:
+    """What its detector makes of clips that only sound like a keyword."""
+    if s.said is not None and not set(files) & set(one.heard):
+        raise KwsError(f"said={s.said}: sounds like {', '.join(files)}; allowed is {', '.join(one.heard)}")
+    files = {word: files[word] for word in one.heard if word in files}
+    with listening(console, "Confusables", fired.seconds(files)) as tell:
+        return fired.heard(opened(s, one.file), files, s.stream.chunk_s, tell, engine(s, one.file))
 
 
 def opened(s: EvaluateConfig, file: Path) -> Any:

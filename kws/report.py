@@ -74,16 +74,19 @@ def points_table(arms: Mapping[str, Sequence[OperatingPoint]], title: str = "Ope
 
 def _cells(same: Sequence[OperatingPoint]) -> tuple[str, str, str, str]:
     p = same[0]
-    wanted = "as set"
-    if p.wanted_fa_per_hour is not None:
-        ends = dict.fromkeys((p.wanted_fa_per_hour, same[-1].wanted_fa_per_hour))
-        wanted = "-".join(f"{rate:g}" for rate in ends) + "/h"
     return (
-        wanted,
+        wanted_text([one.wanted_fa_per_hour for one in same]),
         share_text(p.misses, p.events, p.miss_low, p.miss_high),
         alarms_text(p.false_alarms, p.hours, p.fa_low, p.fa_high),
         f"{p.threshold:.4f}",
     )
+
+
+def wanted_text(rates: Sequence[float | None]) -> str:
+    """The rates that ended at one threshold, from the lowest: 0-1/h; that of no rate is the detector's own."""
+    if rates[0] is None:
+        return "as set"
+    return "-".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1]))) + "/h"
 
 
 def share_text(k: int, n: int, low: float, high: float) -> str:

@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 from kws.audio import replacing
 from kws.breakdown import Alarmed, Confused, Latency, Missed, alarmed_by, found_at, latency, missed_by
+from kws.confuse.fired import Fired, Said, fired
 from kws.console import Console
 from kws.det import Arm
 from kws.heard import Heard
@@ -24,7 +25,7 @@ from kws.operating import (
     curve,
     operating_points,
 )
-from kws.report import Gallery, Table, alarms_text, points_table, share_text, write_report
+from kws.report import Gallery, Table, alarms_text, points_table, share_text, wanted_text, write_report
 from kws.sweep import sweep
 
 SHOWN = 0.1  # false alarms an hour that people ask for: how long a stream would show it is said
@@ -47,6 +48,7 @@ class Outcome:
     latency: Latency | None = None
     missed: list[Missed] = field(default_factory=list)
     alarmed: list[Alarmed] = field(default_factory=list)
+    confusables: list[Fired] = field(default_factory=list)  # at the same thresholds; empty where none were said
 
     @property
     def name(self) -> str:
@@ -87,6 +89,18 @@ def judged(
     )
 
 
+def with_confusables(
+    outcomes: Sequence[Outcome], said: Mapping[str, Said], sample_rate: int, refractory_s: float
+) -> list[Outcome]:
+    """The same, with how often what only sounds like each keyword fires at the same thresholds."""
+    return [
+        replace(o, confusables=fired(said[o.keyword], sample_rate, [*o.points, o.own], refractory_s))
+        if o.keyword in said
+        else o
+        for o in outcomes
+    ]
+
+
 def calibrated(heard: Heard, rate_per_hour: float, refractory_s: float, passes: int) -> Calibration:
     """The threshold for a wanted rate, on what was heard of the validation part."""
     negative, positive = sweep(heard.negative, refractory_s), sweep(heard.positive, refractory_s, heard.spans)
@@ -101,7 +115,8 @@ def table(outcomes: Sequence[Outcome], title: str) -> Table:
 def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
     """The table in the terminal, and what the hours and the calibration cannot know."""
     made = table(outcomes, title)
-    console.table(made.title, made.header, made.rows)
+    for one in [made, *confusable_tables(outcomes)]:
+        console.table(one.title, one.header, one.rows)
     for o in outcomes:
         console.say(f"{o.name}: {evidence(o.own.false_alarms, o.own.hours, SHOWN)}")
     for o in outcomes:
@@ -109,6 +124,18 @@ def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
             console.say(f"{o.name}: threshold {o.calibration.threshold:.4f} from validation: {o.calibration.note}")
         if o.latency is not None:
             console.say(f"{o.name}: {latency_text(o.latency)}")
+
+
+def confusable_tables(outcomes: Sequence[Outcome]) -> list[Table]:
+    """How often what only sounds like the keyword fires, where that was said."""
+    rows = []
+    for o in outcomes:
+        for _, of in groupby(o.confusables, key=lambda one: (one.wanted_fa_per_hour is None, one.threshold)):
+            same = list(of)
+            at = wanted_text([one.wanted_fa_per_hour for one in same])
+            rows.append((o.name, at, share_text(same[0].fired, same[0].clips, same[0].low, same[0].high)))
+    title = "Only sounds like it, by unheard voices"
+    return [Table(title, ("", "at most", "fired [95 %]"), rows)] if rows else []
 
 
 def group_tables(outcome: Outcome) -> list[Table]:
@@ -175,6 +202,7 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "latency": asdict(o.latency) if o.latency else None,
             "missed_by": [asdict(row) for row in o.missed],
             "alarmed_by": [asdict(row) for row in o.alarmed],
+            "confusables": [asdict(one) for one in o.confusables],
             "curve": {name: getattr(o.curve, name).tolist() for name in ("thresholds", "false_alarms", "misses")},
         }
         for o in outcomes
@@ -222,6 +250,7 @@ def write_page(
     late = [(o.name, latency_text(o.latency)) for o in outcomes if o.latency]
     known = [(o.name, evidence(o.own.false_alarms, o.own.hours, SHOWN)) for o in outcomes]
     own = [table(outcomes, "Operating points"), Table("What the hours show", (), known)]
+    own += confusable_tables(outcomes)
     own += [Table("Latency", (), late)] if late else []
     placed = [(o.name, f"{o.calibration.threshold:.4f}: {o.calibration.note}") for o in outcomes if o.calibration]
     own += [Table("Thresholds from validation", (), placed)] if placed else []

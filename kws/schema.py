@@ -373,6 +373,7 @@ class EvaluateConfig:
     events: Any
     collar_s: list[float] | None
     negative: Any
+    said: str | None
     smooth_s: float | None
     smooth_k: int | None
     engine: Engine

@@ -12,10 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from kws import __version__, build, checkpoint, results
+from kws import __version__, build, checkpoint, results, spoken
 from kws.checkpoint import Recipe
 from kws.cli import verb
 from kws.config import keywords, settings
+from kws.confuse import fired
 from kws.console import Console, listening
 from kws.detect import event_peaks
 from kws.evaluation import evaluate_part, negative_hours, part_takes
@@ -70,9 +71,9 @@ def run(cfg: DictConfig) -> None:
         console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
         return
     if not s.data.root:
-        s.data = replace(s.data, root=str(build.spoken_corpus(s, words, console)))
-    said = build.said(s, words, console)
-    store = build.store(s.data, console, [*build.recordings(s.data), *build.said_recordings(said)])
+        s.data = replace(s.data, root=str(spoken.corpus(s, words, console)))
+    said = spoken.said(s, words, console)
+    store = build.store(s.data, console, [*build.recordings(s.data), *spoken.recordings(said)])
     chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
         demand_hours(negative_hours(store, chosen, Part.VALIDATION, build.levels(s.stream)), build.target(s.threshold))
@@ -207,7 +208,18 @@ def finish(r: Run, arm: str, weights: Mapping[str, torch.Tensor], folder: Path) 
     takes = part_takes(r.store, r.chosen, Part.TEST, levels, 1)
     with listening(r.console, f"Testing{of}", seconds(takes)) as tell:
         heard = evaluate_part(detector, r.store, r.chosen, Part.TEST, takes, chunk_s, longest_s, tell)
-    return judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
+    outcomes = judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
+    files = confusables(r)
+    with listening(r.console, f"Testing{of}, confusables", fired.seconds(files)) as tell:
+        said = fired.heard(detector, files, chunk_s, tell)
+    return results.with_confusables(outcomes, said, r.store.sample_rate, t)
+
+
+def confusables(r: Run) -> dict[str, list[Path]]:
+    """What only sounds like a keyword, said by voices that training does not hear; nothing where none was said."""
+    if not r.s.data.said.confusables:
+        return {}
+    return {word: files for folder in r.said for word, files in fired.unheard(folder).items()}
 
 
 def describe(console: Console, store: Store, chosen: Selection) -> None:

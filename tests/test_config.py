@@ -5,8 +5,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from omegaconf import OmegaConf
-from shown import typed
+from typed import typed
 
 from kws import config, limits, schema
 from kws.errors import KwsError
@@ -26,8 +25,9 @@ def numbers(schema: type, prefix: str = "") -> Iterator[str]:
 @pytest.fixture(scope="module")
 def composed(cli) -> schema.TrainConfig:
     """The defaults, with what has none."""
-    shown = OmegaConf.create(cli("train", "keyword=beep", "data.root=DIR", "--cfg", "job").out)
-    return config.settings(typed(schema.TrainConfig, shown), schema.TrainConfig)
+    return config.settings(
+        typed(schema.TrainConfig, cli("train", "keyword=beep", "data.root=DIR", "--cfg", "job").out), schema.TrainConfig
+    )
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
-from shown import typed
+from typed import typed
 
 from kws import config, schema
 from kws.cli import VERBS
@@ -49,4 +48,4 @@ def test_a_command_of_the_documentation_fits_the_settings(cli, page, words):
     assert said.code == 0, said.err
     if "--help" not in words:
         wanted = schema.SCHEMAS[verb]
-        assert config.settings(typed(wanted, OmegaConf.create(said.out)), wanted)
+        assert config.settings(typed(wanted, said.out), wanted)

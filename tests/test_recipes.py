@@ -2,12 +2,13 @@
 
 import importlib.util
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from shown import typed
+from typed import typed
 
 from kws import config, schema
 from kws.manifest import Part
@@ -103,6 +104,11 @@ def test_a_keyword_without_a_recording_is_said_and_so_is_what_sounds_like_it(cli
     assert "said clips that sound like a keyword" in said.out
     (outcome,) = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]
     assert outcome["as_calibrated"]["events"] > 7, "said by voices that no training heard"
+    assert "Only sounds like it, by unheard voices" in said.out
+    told = outcome["confusables"]
+    assert [one["wanted_fa_per_hour"] for one in told] == [0.0, 0.1, 0.5, 1.0, 2.0, None]
+    assert told[0]["clips"] >= 10
+    assert all(one["fired"] <= after["fired"] for one, after in pairwise(told[:5])), "lower thresholds, more that fire"
     with Buffer(tmp_path / "run/buffer", Limits(), 16000) as buffer:
         kept = [row for row in buffer.rows() if row.kind == Kind.CONFUSABLE]
     assert kept

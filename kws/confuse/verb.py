@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from kws import build
+from kws import spoken
 from kws.cli import take_action, verb
 from kws.config import settings
 from kws.confuse import listed
@@ -44,7 +44,7 @@ def list_(s: ConfuseConfig, console: Console) -> None:
     """The candidates as a table, and as a file."""
     if s.out is not None and Path(s.out).exists():
         raise KwsError(f"out={s.out}: there is such a file already; allowed is a new one")
-    result = build.candidates(s.confuse, s.keyword, s.seed)
+    result = spoken.candidates(s.confuse, s.keyword, s.seed)
     chosen, edges = result.chosen, s.confuse.bands
     most = len(chosen) if s.most is None else s.most
     shown = [chosen[i * len(chosen) // most] for i in range(most)] if most < len(chosen) else chosen
@@ -90,7 +90,7 @@ def say_(s: ConfuseConfig, console: Console) -> None:
     """The candidates as clips in many voices, those for training in a replay buffer."""
     voices = synthesiser(s)
     out = Path(s.out) if s.out is not None else Path("runs") / f"confuse-{plain_name(s.keyword)}"
-    chosen = build.candidates(s.confuse, s.keyword, s.seed).chosen
+    chosen = spoken.candidates(s.confuse, s.keyword, s.seed).chosen
     wanted = roles(voices, s.keyword, chosen, s.positives, s.confusables)
     texts = len(wanted[-1].sayings)
     if texts < len(chosen):

@@ -1,0 +1,21 @@
+"""What `kws VERB --cfg job` shows, as typed settings again; no test of its own."""
+
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from kws.schema import FAMILIES, INPUTS, FeaturesConfig
+
+GROUPS = {"model": (*FAMILIES.values(),), "features": (FeaturesConfig, *INPUTS.values())}
+
+
+def typed(schema: type, shown: str | dict[str, Any]) -> Any:
+    """It as a configuration of the schema, its model and features of the type that has just those keys."""
+    plain: Any = OmegaConf.create(shown)  # type: ignore[call-overload]
+    whole = OmegaConf.structured(schema)
+    for group, types in GROUPS.items():
+        if group in plain:
+            keys = set(plain[group])
+            whole[group] = OmegaConf.structured(next(one for one in types if {x.name for x in fields(one)} == keys))
+    return OmegaConf.merge(whole, plain)

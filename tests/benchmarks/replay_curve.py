@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.detect import Track, fires, threshold_for
+from kws.detect import Track, fires
+from kws.sweep import sweep
 
 SEEDS = (0, 1, 2)
 SHARES = (0, 0.02, 0.05, 0.1, 0.25, 0.5)
@@ -192,7 +193,7 @@ def alarms_at(one: Heard, threshold: float) -> np.ndarray:
 def threshold_for_alarms(one: Heard, most: int) -> float:
     """The lowest threshold with at most so many alarms."""
     track = Track(one.times, one.scores.astype(np.float32), one.hours * 3600)
-    return threshold_for(track, (most + 0.5) / one.hours)
+    return sweep(track).threshold_for(most)
 
 
 def by_recording(values: np.ndarray, recording: np.ndarray, every: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
 """From settings to objects: the last place that knows the configuration."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -84,6 +86,7 @@ def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None)
     """The net and its front end; `others` as in `Recipe`."""
     row_s = s.features.hop_s * s.model.stride
     smooth_n = smoothing(s.model.smooth_s, s.model.smooth_k, row_s, "model.")
+    layer, layer_shape = input_of(s.features)
     built = Recipe(
         labels=labels,
         sample_rate=s.data.sample_rate,
@@ -97,6 +100,8 @@ def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None)
         clip_n=samples(s.batch.clip_s, row_s, s.data.sample_rate),
         smooth_k=s.model.smooth_k,
         others=others,
+        input=layer,
+        input_shape=layer_shape,
     )
     if others is not None:  # a clip is judged at its end, by as much of it as the model hears
         if abs(s.batch.clip_s / row_s - round(s.batch.clip_s / row_s)) > 1e-6:
@@ -112,6 +117,17 @@ def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None)
             f"({reach_s:.2f} s) and mining.post_s, so that a mined clip holds all its score depends on"
         )
     return built
+
+
+def input_of(f: c.FeaturesConfig) -> tuple[str | None, dict[str, Any]]:
+    """The layer between log-mel frames and the net, and what it takes; None for log-mel itself."""
+    if isinstance(f, c.PCENConfig):
+        keep = math.exp(-f.hop_s / f.time_constant_s)
+        values = {"alpha": f.alpha, "delta": f.delta, "r": f.r, "trainable": f.trainable}
+        return "pcen", {"memory_n": round(f.memory_s / f.hop_s), "keep": keep, **values}
+    if isinstance(f, c.MFCCConfig):
+        return "mfcc", {"n_mfcc": f.n_mfcc}
+    return None, {}
 
 
 def samples(seconds: float, row_s: float, sample_rate: int) -> int:

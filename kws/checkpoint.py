@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,15 @@ class Recipe:
     clip_n: int  # samples a training clip
     smooth_k: int = 0  # see Detector
     others: list[str] | None = None  # classes beside the labels, of which a clip is just one; None: no such rule
+    input: str | None = None  # layer between the log-mel frames and the net, see kws.models.inputs; null: none
+    input_shape: dict[str, Any] = field(default_factory=dict)  # what that takes
 
     def front_end(self) -> LogMel:
         return LogMel(self.sample_rate, self.n_mels, self.window_s, self.hop_s, self.low_hz)
 
     def net(self) -> KeywordNet:
-        return make(self.family, self.n_mels, len(self.labels) + len(self.others or ()), self.shape)
+        columns = len(self.labels) + len(self.others or ())
+        return make(self.family, self.n_mels, columns, self.shape, self.input, self.input_shape)
 
     def detector(self, state: Mapping[str, Tensor], thresholds: Sequence[float] | None = None) -> Detector:
         """These weights as a detector, on the CPU; its thresholds are 0.5 where none are given."""

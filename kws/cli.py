@@ -18,7 +18,8 @@ from kws import __version__, config
 from kws.errors import KwsError, one_line, printable
 from kws.help import help_of
 from kws.jobs import Ended, in_sweep, run_in_sweep
-from kws.schema import SCHEMAS
+from kws.model_schema import FAMILIES
+from kws.schema import INPUTS, SCHEMAS
 
 VERBS = {
     "train": "train a detector from recordings, mining and replaying what confuses it",
@@ -176,7 +177,11 @@ def key_of(text: str, first: str) -> str:
 def unknown(key: str, schema: type) -> str:
     """No such key: its nearest neighbours, and all that stand beside it."""
     allowed = schema_keys(schema)
-    parent = key.rpartition(".")[0]
+    parent, _, name = key.rpartition(".")
+    if key in allowed:  # of another option of its group
+        kinds = {"model": FAMILIES, "features": INPUTS}.get(parent, {})
+        owners = [kind for kind, fields in kinds.items() if name in get_type_hints(fields)]
+        return f"{key}: no such setting with the chosen {parent}; allowed with {', '.join(owners)}"
     beside = sorted({k[len(parent) + 1 :].split(".")[0] for k in allowed if parent and k.startswith(parent + ".")})
     near = get_close_matches(key, allowed, 1, 0.7)
     guess = f" (did you mean {near[0]}?)" if near else ""

@@ -17,6 +17,7 @@ from kws.errors import KwsError
 from kws.limits import check
 from kws.model_schema import FAMILIES
 from kws.schema import (
+    INPUTS,
     SCHEMAS,
     BufferConfig,
     ConfuseConfig,
@@ -125,6 +126,8 @@ def register(words: Iterable[str] = ()) -> None:
         store.store(name=f"{name}_schema", node=schema)
     for name, family in FAMILIES.items():
         store.store(group="model/family", name=name, node=family)
+    for name, layer in INPUTS.items():
+        store.store(group="features/input", name=name, node=layer)
     root = folder("recipes")
     for file in sorted(root.rglob("*.yaml")):
         place = file.relative_to(root)

@@ -14,6 +14,7 @@ from kws.schema import (
     CandidatesConfig,
     ConfuseConfig,
     FeaturesConfig,
+    MFCCConfig,
     ModelsConfig,
     Schedule,
     Task,
@@ -38,6 +39,12 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "features.hop_s": (0.002, 0.05),
     "features.low_hz": (0, 1000),
     **MODEL_RANGES,
+    "features.time_constant_s": (0.01, 100),
+    "features.memory_s": (0.05, 10),
+    "features.alpha": (0.01, 2),
+    "features.delta": (0.001, 1000),
+    "features.r": (0.01, 1),
+    "features.n_mfcc": (1, 128),
     "augment.speed": (0, 0.5),
     "augment.speed_p": (0, 1),
     "augment.noise_p": (0, 1),
@@ -208,7 +215,7 @@ def check(config: Any) -> None:
     if isinstance(config, ModelsConfig):
         check_features(config.features)
         if config.model is not None:
-            check_model(config.model, config.features.n_mels)
+            check_model(config.model, rows_of(config.features))
     if isinstance(config, TrainConfig | ConfuseConfig):
         check_candidates(config.confuse)
 
@@ -217,6 +224,13 @@ def check_features(c: FeaturesConfig) -> None:
     """Rules between the settings of the front end."""
     if c.hop_s > c.window_s:
         raise KwsError(f"features.hop_s={c.hop_s}: allowed is at most window_s={c.window_s}")
+    if isinstance(c, MFCCConfig) and c.n_mfcc > c.n_mels:
+        raise KwsError(f"features.n_mfcc={c.n_mfcc}: allowed is at most features.n_mels={c.n_mels}")
+
+
+def rows_of(c: FeaturesConfig) -> int:
+    """Numbers a frame that a net hears."""
+    return c.n_mfcc if isinstance(c, MFCCConfig) else c.n_mels
 
 
 def check_train(c: TrainConfig) -> None:
@@ -225,7 +239,7 @@ def check_train(c: TrainConfig) -> None:
         raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
     if c.precision not in ("32-true", "bf16-mixed"):
         raise KwsError(f"precision={c.precision}: allowed is 32-true or bf16-mixed")
-    check_model(c.model, c.features.n_mels)
+    check_model(c.model, rows_of(c.features))
     check_features(c.features)
     if c.task is Task.classes:
         check_classes(c)

@@ -24,8 +24,8 @@ MODEL_RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
-def check_model(c: ModelConfig, n_mels: int) -> None:
-    """Rules between the settings of a model, and with the mel bands that it hears."""
+def check_model(c: ModelConfig, rows_n: int) -> None:
+    """Rules between the settings of a model, and with the rows of a frame (mel bands, or cepstra) that it hears."""
     for key in ("dilations", "kernels"):
         if getattr(c, key, None) == []:
             raise KwsError(f"model.{key}=[]: allowed is a list of at least one number")
@@ -34,7 +34,8 @@ def check_model(c: ModelConfig, n_mels: int) -> None:
             raise KwsError(f"model.{key}={getattr(c, key)}: allowed is model.stride={c.stride} or more")
     if isinstance(c, CausalBCResNetConfig) and c.stride > 5:
         raise KwsError(f"model.stride={c.stride}: allowed is 1 to 5 for a BC-ResNet that streams")
-    if isinstance(c, BCResNetConfig | CausalBCResNetConfig) and n_mels % (8 * c.groups):
+    if isinstance(c, BCResNetConfig | CausalBCResNetConfig) and rows_n % (8 * c.groups):
         raise KwsError(
-            f"features.n_mels={n_mels}: allowed is a multiple of 8 * model.groups = {8 * c.groups} for a BC-ResNet"
+            f"features.n_mels={rows_n} (of MFCC n_mfcc): allowed for a BC-ResNet is a multiple of 8 * model.groups = "
+            f"{8 * c.groups}"
         )

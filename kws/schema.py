@@ -148,6 +148,25 @@ class FeaturesConfig:
 
 
 @dataclass
+class PCENConfig(FeaturesConfig):
+    trainable: bool
+    time_constant_s: float
+    memory_s: float
+    alpha: float
+    delta: float
+    r: float
+
+
+@dataclass
+class MFCCConfig(FeaturesConfig):
+    n_mfcc: int
+
+
+# What a net hears in place of log-mel frames: the settings of each; its file in conf/features/ names it.
+INPUTS: Mapping[str, type[FeaturesConfig]] = {"pcen": PCENConfig, "mfcc": MFCCConfig}
+
+
+@dataclass
 class AugmentConfig:
     speed: float
     speed_p: float

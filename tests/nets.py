@@ -33,6 +33,30 @@ def as_if_trained(make: Callable[[], Net], seed: int = 0) -> Net:
     return net.eval()
 
 
+def lively(make: Callable[[], Net], seed: int = 0) -> Net:
+    """A net whose scores move along `sound`: its batch norms have seen such sounds, its head spreads what it sees.
+
+    With norms of any numbers a deep net says the same of everything, and would show nothing.
+    """
+    net = as_if_trained(make, seed)
+    row_n = 160 * net.stride
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for part in net.modules():
+            if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+                part.reset_running_stats()
+                part.momentum = None  # the mean of all that it sees
+        heard = LogMel().clips(torch.stack([sound(60 * 320, n) for n in range(8)]), row_n)
+        net.train()(heard, net.initial_cache(8))
+        logits = net.eval()(heard[:1], net.initial_cache(1))[0][0]
+        assert isinstance(net.head, nn.Conv1d)
+        assert net.head.bias is not None
+        scale = 0.7 / logits.std(1)
+        net.head.weight *= scale[:, None, None]
+        net.head.bias.copy_(-scale * logits.mean(1))
+    return net
+
+
 def random_net(seed: int = 0, channels: int = 8, kernel: int = 5, dilations: tuple[int, ...] = (1, 2)) -> DSTCN:
     """A small net as if trained."""
     return as_if_trained(lambda: DSTCN(40, len(LABELS), channels, kernel, dilations, stride=2), seed)

@@ -36,6 +36,13 @@ def test_the_model_comes_back(model: Path) -> None:
     assert torch.equal(found.detector(sound(8000)), random_detector()(sound(8000)))
 
 
+def test_files_of_before_there_were_input_layers_are_read(tmp_path: Path) -> None:
+    old = {name: value for name, value in asdict(RECIPE).items() if name not in ("input", "input_shape")}
+    found = read_model(forged(tmp_path / "old.pt", recipe=old))
+    assert found.recipe == RECIPE
+    assert torch.equal(found.detector(sound(8000)), random_detector()(sound(8000)))
+
+
 def test_the_hash_names_the_weights() -> None:
     state = random_net().state_dict()
     assert weights_hash(dict(reversed(state.items()))) == weights_hash(state)
@@ -116,6 +123,9 @@ def forged(path: Path, **changed: Any) -> Path:
         {"recipe": asdict(replace(RECIPE, shape=SHAPE | {"dilations": ["1", "2"]}))},
         {"recipe": asdict(replace(RECIPE, shape=SHAPE | {"extra": 1}))},
         {"recipe": asdict(replace(RECIPE, family="rnn"))},
+        {"recipe": asdict(replace(RECIPE, input="rasta"))},
+        {"recipe": asdict(replace(RECIPE, input="mfcc", input_shape={"n_mfcc": 40}))},  # whose weights have other names
+        {"recipe": asdict(replace(RECIPE, input="mfcc"))},
         {"recipe": [1, 2]},
         {"model": [1, 2]},
         {"recipe": asdict(replace(RECIPE, sample_rate=0))},

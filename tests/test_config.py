@@ -45,8 +45,9 @@ def put(settings: Any, key: str, value: Any) -> None:
     for group in groups:
         whole, part = part, getattr(part, group)
     if name not in vars(part):  # another family's: it stands in
-        family = next(f for f in type(part).__mro__[1].__subclasses__() if name in get_type_hints(f))
-        part = family(**{f.name: getattr(part, f.name, limits.RANGES[f"model.{f.name}"][0]) for f in fields(family)})
+        family = next(f for f in type(part).__mro__[-2].__subclasses__() if name in get_type_hints(f))
+        lowest = {f.name: limits.RANGES.get(f"{groups[-1]}.{f.name}", (False,))[0] for f in fields(family)}
+        part = family(**{name: getattr(part, name, value) for name, value in lowest.items()})
         setattr(whole, groups[-1], part)
     setattr(part, name, value)
 
@@ -98,6 +99,7 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
         ({"model.tau": 2.0, "model.groups": 4}, "features.n_mels"),
         ({"model": CAUSAL}, "model.stride"),
         ({"features.hop_s": 0.03, "features.window_s": 0.02}, "features.hop_s"),
+        ({"features.n_mfcc": 41}, "features.n_mfcc"),
         ({"augment.context_p": 0.7, "augment.own_context_p": 0.4}, "augment.own_context_p"),
         ({"batch.max_keyword_s": 1.8}, "batch.clip_s"),
         ({"batch.positive_share": 0.6, "replay.share": 0.5}, "replay.share"),

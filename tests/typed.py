@@ -6,13 +6,17 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from kws.model_schema import FAMILIES
+from kws.schema import INPUTS, FeaturesConfig
+
+GROUPS = {"model": (*FAMILIES.values(),), "features": (FeaturesConfig, *INPUTS.values())}
 
 
 def typed(schema: type, shown: str | dict[str, Any]) -> Any:
-    """It as a configuration of the schema, its model of the family that has just those keys."""
+    """It as a configuration of the schema, its model and features of the type that has just those keys."""
     plain: Any = OmegaConf.create(shown)  # type: ignore[call-overload]
     whole = OmegaConf.structured(schema)
-    if plain.get("model"):
-        keys = set(plain.model)
-        whole.model = OmegaConf.structured(next(f for f in FAMILIES.values() if {x.name for x in fields(f)} == keys))
+    for group, types in GROUPS.items():
+        if plain.get(group):
+            keys = set(plain[group])
+            whole[group] = OmegaConf.structured(next(one for one in types if {x.name for x in fields(one)} == keys))
     return OmegaConf.merge(whole, plain)

@@ -2,7 +2,7 @@
 
 A model maps log-mel frames and its cache to logits and the next cache (`KeywordNet`). A clip is a stream that begins
 with an empty cache: there is no second code path. A family that pads in time or
-averages over its window is a `WindowNet`.
+averages over its window is a `WindowNet`. An `InputLayer` may stand between the frames and the net (`Fronted`).
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from kws.errors import KwsError
 from kws.models.bc_resnet import BCResNet, CausalBCResNet
 from kws.models.ds_cnn import DSCNN
 from kws.models.ds_tcn import DSTCN
+from kws.models.inputs import Fronted, InputLayer, input_layer
 from kws.models.matchboxnet import MatchboxNet
 from kws.models.mdtc import MDTC
 from kws.models.net import KeywordNet
@@ -28,21 +29,33 @@ FAMILIES: Mapping[str, type[KeywordNet]] = {
     "matchboxnet": MatchboxNet,
 }
 
-__all__ = ["DSTCN", "FAMILIES", "KeywordNet", "WindowNet", "make"]
+__all__ = ["DSTCN", "FAMILIES", "Fronted", "InputLayer", "KeywordNet", "WindowNet", "input_layer", "make"]
 
 
-def make(family: str, n_mels: int, n_keywords: int, shape: Mapping[str, Any]) -> KeywordNet:
+def make(
+    family: str,
+    n_mels: int,
+    n_keywords: int,
+    shape: Mapping[str, Any],
+    input: str | None = None,
+    input_shape: Mapping[str, Any] | None = None,
+) -> KeywordNet:
     """A net of a family, its weights fresh.
 
     Args:
         family: one of FAMILIES.
-        n_mels: mel bands of the input.
+        n_mels: mel bands of the frames.
         n_keywords: score columns.
         shape: what else the family takes, by name.
+        input: the layer between frames and net, see `inputs`; None: there is none.
+        input_shape: what that takes, by name.
 
     Raises:
-        KwsError: no such family.
+        KwsError: no such family or layer.
     """
     if family not in FAMILIES:
         raise KwsError(f"{family}: no such family of models; allowed are {', '.join(FAMILIES)}")
-    return FAMILIES[family](n_mels, n_keywords, **shape)
+    if input is None:
+        return FAMILIES[family](n_mels, n_keywords, **shape)
+    layer = input_layer(input, n_mels, input_shape or {})
+    return Fronted(layer, FAMILIES[family](layer.n_rows, n_keywords, **shape))

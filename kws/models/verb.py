@@ -4,9 +4,11 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from kws.build import input_of
 from kws.cli import verb
 from kws.config import folder, settings
 from kws.console import Console
+from kws.errors import KwsError
 from kws.model_schema import ModelConfig, family_of, shape_of
 from kws.models import make
 from kws.models.figures import measure, weights
@@ -24,15 +26,20 @@ streams from: a cache: each frame costs once; windows: each row costs a whole wi
 def run(cfg: DictConfig) -> None:
     """A row for each file of conf/model, or for the one that is chosen."""
     s = settings(cfg, ModelsConfig)
+    console = Console()
     given = list(HydraConfig.get().overrides.task)
     if s.model is not None:
         chosen = {str(HydraConfig.get().runtime.choices["model"]): s.model}
     else:
         names = sorted(file.stem for file in (folder("conf") / "model").glob("*.yaml"))
-        chosen = {name: model_of(name, given) for name in names}
+        chosen = {}
+        for name in names:
+            try:
+                chosen[name] = model_of(name, given)
+            except KwsError as error:  # such as mel bands that it cannot divide
+                console.warn(f"{name}: left out: {error}")
     rows = [row(name, model, s.features) for name, model in chosen.items()]
     rows.sort(key=lambda one: (*reversed(one[-2:]), float(one[3])))
-    console = Console()
     console.lines(HEADER, rows, cut=2, from_left=len(HEADER) - 1)
     for line in LEGEND.splitlines():
         console.say(line)
@@ -48,11 +55,12 @@ def model_of(name: str, given: list[str]) -> ModelConfig:
 def row(name: str, model: ModelConfig, f: FeaturesConfig) -> list[str]:
     """The cells of one model."""
     family, shape = family_of(model), shape_of(model)
-    found = measure(make(family, f.n_mels, 1, shape), f.window_s, f.hop_s)
+    one, several = (make(family, f.n_mels, n, shape, *input_of(f)) for n in (1, CLASSES))
+    found = measure(one, f.window_s, f.hop_s)
     return [
         name,
         f"{found.weights:,}",
-        f"{weights(make(family, f.n_mels, CLASSES, shape)):,}",
+        f"{weights(several):,}",
         f"{found.macs_per_s / 1e6:.2f}",
         f"{found.rows_per_s:g}",
         f"{found.hears_s:.3f}",

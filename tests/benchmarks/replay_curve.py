@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.detect import Track, fires, threshold_for
+from kws.detect import Track, fires
+from kws.sweep import sweep
 
 SEEDS = (0, 1, 2)
 SHARES = (0, 0.02, 0.05, 0.1, 0.25, 0.5)
@@ -93,7 +94,12 @@ def train(data: Path, out: Path, workers: int = 2) -> None:
 
 
 def hear(data: Path, out: Path) -> None:
-    """Keep the scores of each finished run on the test part: `heard.npz` in its folder."""
+    """Keep the scores of each finished run on the test part."""
+    hear_runs(data, [(arm.keyword, arm.folder(out, seed)) for arm in arms() for seed in SEEDS])
+
+
+def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
+    """Keep the scores of runs (keyword and folder) on the test part, of those that are finished: `heard.npz` there."""
     import torch
 
     from kws import build, checkpoint, stream
@@ -115,14 +121,11 @@ def hear(data: Path, out: Path) -> None:
     s = settings(cfg, TrainConfig)
     store = build.store(s.data, Console(), build.recordings(s.data))
     levels = Levels(SNR_DB, (-45.0, -20.0), s.stream.gap_s, s.stream.negative_gap_s)
-    for keyword in dict.fromkeys(arm.keyword for arm in arms()):
+    for keyword in dict.fromkeys(keyword for keyword, _ in runs):
         waiting = [
-            arm.folder(out, seed)
-            for arm in arms()
-            for seed in SEEDS
-            if arm.keyword == keyword
-            and (arm.folder(out, seed) / "results.json").is_file()
-            and not (arm.folder(out, seed) / "heard.npz").is_file()
+            folder
+            for word, folder in runs
+            if word == keyword and (folder / "results.json").is_file() and not (folder / "heard.npz").is_file()
         ]
         if not waiting:
             continue
@@ -190,7 +193,7 @@ def alarms_at(one: Heard, threshold: float) -> np.ndarray:
 def threshold_for_alarms(one: Heard, most: int) -> float:
     """The lowest threshold with at most so many alarms."""
     track = Track(one.times, one.scores.astype(np.float32), one.hours * 3600)
-    return threshold_for(track, (most + 0.5) / one.hours)
+    return sweep(track).threshold_for(most)
 
 
 def by_recording(values: np.ndarray, recording: np.ndarray, every: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ def check_judged(c: ModelConfig, hop_s: float, early_s: float, late_s: float) ->
     every = getattr(c, "train_every", 1)
     if every > rows_n:
         raise KwsError(
-            f"model.train_every={every}: allowed is at most {rows_n}, the rows of optim.early_s and optim.late_s, in which a "
-            "keyword must be scored"
+            f"model.train_every={every}: allowed is at most {rows_n}, the rows of optim.early_s and optim.late_s, in "
+            "which a keyword must be scored"
         )
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from kws.errors import KwsError
-from kws.model_limits import MODEL_RANGES, check_model
+from kws.model_limits import MODEL_RANGES, check_judged, check_model
 from kws.schema import (
     Average,
     ByKind,
@@ -246,6 +246,7 @@ def check_train(c: TrainConfig) -> None:
         return
     if c.optim.epochs is not None:
         raise KwsError(f"optim.epochs={c.optim.epochs:g}: allowed only with task=classes")
+    check_judged(c.model, c.features.hop_s, c.optim.early_s, c.optim.late_s)
     if c.augment.context_p + c.augment.own_context_p > 1:
         raise KwsError(
             f"augment.own_context_p={c.augment.own_context_p}: allowed is at most 1 - augment.context_p = "

@@ -24,6 +24,18 @@ MODEL_RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
+def check_judged(c: ModelConfig, hop_s: float, early_s: float, late_s: float) -> None:
+    """Of the rows in which a keyword must be scored, training judges one at least."""
+    row_s = hop_s * c.stride
+    rows_n = round(early_s / row_s) + round(late_s / row_s) + 1
+    every = getattr(c, "train_every", 1)
+    if every > rows_n:
+        raise KwsError(
+            f"model.train_every={every}: allowed is at most {rows_n}, the rows of optim.early_s and optim.late_s, in "
+            "which a keyword must be scored"
+        )
+
+
 def check_model(c: ModelConfig, rows_n: int) -> None:
     """Rules between the settings of a model, and with the rows of a frame (mel bands, or cepstra) that it hears."""
     for key in ("dilations", "kernels"):

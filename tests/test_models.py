@@ -321,3 +321,17 @@ def test_the_verb_shows_one_model_as_it_is_set(cli: Any) -> None:
     assert words[at + 1 : at + 3] == [f"{92_766 - 29 * 129:,}", f"{92_766 - 18 * 129:,}"]
     assert words[at + 4] == "10"
     assert "bc_resnet" not in said.out
+
+
+def test_the_verb_leaves_out_what_cannot_hear_with_a_front_end(cli: Any) -> None:
+    said = cli("models", "features.n_mels=64")
+    assert said.code == 0
+    assert "bc_resnet_8 is left out: features.n_mels=64: allowed is a multiple of" in said.err
+    assert "bc_resnet" not in said.out
+    assert "mdtc_30k" in said.out
+
+
+def test_settings_of_no_model_are_refused(cli: Any) -> None:
+    said = cli("models", "model.channels=8")
+    assert said.code == 2
+    assert said.err.startswith("kws: model.channels: allowed only where")

@@ -25,19 +25,17 @@ streams from: a cache: each frame costs once; windows: each row costs a whole wi
 
 def run(cfg: DictConfig) -> None:
     """A row for each file of conf/model, or for the one that is chosen."""
-    s = settings(cfg, ModelsConfig)
-    console = Console()
+    s, console = settings(cfg, ModelsConfig), Console()
     given = list(HydraConfig.get().overrides.task)
     if s.model is not None:
         chosen = {str(HydraConfig.get().runtime.choices["model"]): s.model}
     else:
-        names = sorted(file.stem for file in (folder("conf") / "model").glob("*.yaml"))
         chosen = {}
-        for name in names:
+        for name in sorted(file.stem for file in (folder("conf") / "model").glob("*.yaml")):
             try:
                 chosen[name] = model_of(name, given)
-            except KwsError as error:  # such as mel bands that it cannot divide
-                console.warn(f"{name}: left out: {error}")
+            except KwsError as error:  # it cannot hear with this front end; others can
+                console.warn(f"{name} is left out: {error}")
     rows = [row(name, model, s.features) for name, model in chosen.items()]
     rows.sort(key=lambda one: (*reversed(one[-2:]), float(one[3])))
     console.lines(HEADER, rows, cut=2, from_left=len(HEADER) - 1)

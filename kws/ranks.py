@@ -7,10 +7,11 @@ whole batch, so all have the same weights and priorities, and their number chang
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 # Others wait while the first mines, which takes what it takes; a process that died is noticed at once all the same.
 PATIENCE = timedelta(days=7)
+GRACE_S = 10  # until a process ends by itself that torchrun should have ended
 
 
 class Elsewhere(Exception):
@@ -122,10 +124,15 @@ class Ranks:
         """Gradients of a loss that is the sum over the processes of each one's `part`."""
         self.fabric.backward(part * self.size if self.size > 1 else part)  # what is shared is the mean
 
-    def outlive(self) -> None:
-        """Wait until the first process, which failed, is gone."""
+    def outlive(self) -> NoReturn:
+        """End after the process that failed: torchrun ends all with the first that ends.
+
+        It might not have said why by then, and torchrun would name another as the one that failed.
+        """
         with suppress(RuntimeError):
-            distributed.barrier(self._group)
+            distributed.barrier(self._group)  # fails when it is gone
+        time.sleep(GRACE_S)
+        sys.exit(2)
 
     def leave(self) -> None:
         """Training is done: from here on the first process goes on alone."""
@@ -154,8 +161,7 @@ def together(device: torch.device, precision: str) -> Iterator[Ranks]:
     try:
         yield ranks
     except Elsewhere:
-        ranks.outlive()  # else torchrun would end the first process, perhaps before it has said why
-        sys.exit(2)
+        ranks.outlive()
     except (KwsError, OSError) as error:
         if ranks.leads:
             raise  # and said, like any other
@@ -166,7 +172,7 @@ def together(device: torch.device, precision: str) -> Iterator[Ranks]:
             raise
         if ranks.leads:
             raise KwsError("another process of this run ended, see above; the same command goes on with it") from None
-        sys.exit(2)
+        ranks.outlive()
 
 
 def processes(which: str = "WORLD_SIZE") -> int:

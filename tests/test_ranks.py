@@ -43,7 +43,7 @@ def torchrun(*words: object) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 
@@ -202,7 +202,7 @@ def test_mixed_precision_is_of_the_forward_pass_alone():
 
 def test_mixed_precision_is_refused_on_a_cpu(cli, tiny, tmp_path):
     with (
-        pytest.raises(KwsError, match="precision=bf16-mixed: allowed on a CPU is 32-true"),
+        pytest.raises(KwsError, match="precision=bf16-mixed: allowed on device=cpu is"),
         together(CPU, "bf16-mixed"),
     ):
         pass

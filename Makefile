@@ -28,7 +28,7 @@ bench: $(STAMP)
 
 clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find kws tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find kws hydra_plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The build tools come first, so that kws and the one dependency without a wheel are built with pinned ones too.
 $(STAMP): pyproject.toml constraints.txt

@@ -15,8 +15,10 @@ def loudest(x: Tensor) -> Tensor:
 
     Shape: x [B, T]; returns [B].
     """
-    power = torch.nn.functional.avg_pool1d(x.square().unsqueeze(1), LEVEL_WINDOW_N).squeeze(1)
-    return power.amax(1).sqrt().clamp_min(1e-5)
+    n = max(1, x.shape[1] // LEVEL_WINDOW_N)
+    windows = x[:, : n * LEVEL_WINDOW_N].reshape(len(x), n, -1)
+    peak: Tensor = torch.linalg.vector_norm(windows, dim=2).amax(1)
+    return (peak / windows.shape[2] ** 0.5).clamp_min(1e-5)
 
 
 def mix(x: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
@@ -27,7 +29,7 @@ def mix(x: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
     signal = loudest(x)
     scale = signal / loudest(noise) * 10 ** (-snr_db / 20)
     scale = torch.where((signal <= 1e-4) & torch.isfinite(snr_db), torch.ones_like(scale), scale)
-    return x + noise * scale[:, None]
+    return torch.addcmul(x, noise, scale[:, None])
 
 
 def set_level(x: Tensor, level_db: Tensor) -> Tensor:
@@ -35,7 +37,7 @@ def set_level(x: Tensor, level_db: Tensor) -> Tensor:
 
     Shape: x [B, T]; level_db [B]; returns [B, T].
     """
-    return (x * (10 ** (level_db / 20) / loudest(x))[:, None]).clamp(-1, 1)
+    return (x * (10 ** (level_db / 20) / loudest(x))[:, None]).clamp_(-1, 1)
 
 
 def change_speed(x: Tensor, factor: Tensor, out_n: int) -> Tensor:

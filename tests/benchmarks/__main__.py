@@ -2,7 +2,7 @@
 
 import sys
 
-from tests.benchmarks import buffer, confuse, draw, evaluate, say, stream
+from tests.benchmarks import buffer, confuse, draw, evaluate, say, stream, train
 
 BENCHMARKS = {
     "stream": stream.main,
@@ -11,6 +11,7 @@ BENCHMARKS = {
     "buffer": buffer.main,
     "confuse": confuse.main,
     "say": say.main,
+    "train": train.main,
 }
 
 

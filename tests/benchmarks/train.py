@@ -1,0 +1,203 @@
+"""Training speed: the trainer's own step against a plain loop as people write it, in turns, on the same recordings.
+
+The plain loop decodes each clip and its noise with soundfile, augments and takes features clip by clip in a Dataset
+behind a DataLoader of two workers. Model, batch, optimizer, loss and augmentation are the same.
+"""
+
+import math
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from kws import augment, build
+from kws.batch import Drawer
+from kws.config import folder, register, settings
+from kws.console import Console
+from kws.loss import max_pooling_loss
+from kws.manifest import Part
+from kws.replay.buffer import Buffer, Limits
+from kws.replay.snapshot import Snapshot
+from kws.schema import TrainConfig
+from kws.selection import Selection, select
+from kws.store import Store
+from kws.trainer import Plan, Trainer
+
+ROUNDS = 3  # each loop in turn, so often
+STEPS = 12  # timed steps a turn
+
+
+class Clips(Dataset[tuple[Tensor, Tensor, float, float]]):
+    """Clips as a plain data set makes them: files are decoded when they are asked for."""
+
+    def __init__(self, s: TrainConfig, store: Store, chosen: Selection, drawer: Drawer, length: int) -> None:
+        self.s, self.drawer, self.length = s, drawer, length
+        self.clip_n, self.rate = drawer.clip_n, store.sample_rate
+        k = drawer.keywords
+        entries = [i for indexes in chosen.positives[Part.TRAIN] for i in indexes]
+        self.keywords = [
+            (store.entries[i].recording.path, int(start), int(end))
+            for i, start, end in zip(entries, k.start, k.end, strict=True)
+        ]
+        self.speech = [store.entries[i].recording.path for i in chosen.speech[Part.TRAIN]]
+        self.noise = [store.entries[i].recording.path for i in chosen.noise[Part.TRAIN]]
+        self.front_end = build.recipe(s, chosen.keywords).front_end()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def read(self, path: Path, start: int, n: int) -> Tensor:
+        """`n` samples from `start`, silence beyond the ends; at the rate of the file, as loops of this kind have it."""
+        with soundfile.SoundFile(path) as file:
+            first, last = max(0, start), min(file.frames, start + n)
+            file.seek(min(first, file.frames))
+            pcm = file.read(max(0, last - first), dtype="float32", always_2d=True).mean(1)
+        out = np.zeros(n, np.float32)
+        out[first - start : first - start + len(pcm)] = pcm
+        return torch.from_numpy(out)
+
+    def somewhere(self, path: Path, n: int) -> Tensor:
+        frames = soundfile.info(path).frames
+        return self.read(path, random.randint(min(0, frames - n), max(0, frames - n)), n)
+
+    def at_speed(self, path: Path, start: int, speed: float) -> Tensor:
+        raw = self.read(path, start, math.ceil(self.clip_n * speed) + 2)[None]
+        return augment.change_speed(raw, torch.tensor([speed]), self.clip_n)[0]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, float, float]:
+        a, n = self.s.augment, self.clip_n
+        speed = 1 + a.speed * random.uniform(-1, 1) if random.random() < a.speed_p else 1.0
+        start = end = 0.0
+        positive = random.random() < self.s.batch.positive_share
+        if positive:
+            path, first, last = random.choice(self.keywords)
+            end = n - self.rate * random.uniform(*self.s.batch.end_s)
+            start = end - (last - first) / speed
+            clip = self.at_speed(path, int(last - end * speed), speed)
+            kind = random.random()
+            around = torch.zeros(n) if kind >= a.context_p else self.somewhere(random.choice(self.speech), n)
+            if a.context_p <= kind < a.context_p + a.own_context_p:
+                around = clip
+            clip = augment.crossfade(clip[None], around[None], torch.tensor([start]), torch.tensor([end]), 800)[0]
+        elif random.random() < self.s.batch.noise_share:
+            clip = self.somewhere(random.choice(self.noise), n)
+        else:
+            path = random.choice(self.speech)
+            clip = self.at_speed(path, random.randint(-n // 2, max(1, soundfile.info(path).frames - n // 2)), speed)
+        clip = clip[None]
+        if random.random() < a.noise_p:
+            beneath = self.somewhere(random.choice(self.noise), n)[None]
+            clip = augment.mix(clip, beneath, torch.tensor([random.uniform(*a.snr_db)]))
+        clip = augment.set_level(clip, torch.tensor([random.uniform(*a.level_db)]))
+        x = self.front_end.clips(clip, self.front_end.hop_n * self.s.model.stride)
+        x = self.drawer.vary_features(x, torch.Generator().manual_seed(random.getrandbits(40)))[0]
+        return x, torch.tensor([float(positive)]), start, end
+
+
+def plain_steps(clips: Clips, net: Any, plan: Plan) -> Iterator[None]:
+    """A training loop around a DataLoader; yields after each step."""
+    row_n = clips.front_end.hop_n * net.stride
+    optimizer = torch.optim.AdamW(net.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
+    loader = DataLoader(clips, plan.batch_size, num_workers=2, shuffle=True, drop_last=True)
+    for x, target, start, end in loader:
+        logits, _ = net.train()(x, net.initial_cache(len(x)))
+        rows = (start / row_n).floor().long(), (end / row_n).floor().long()
+        loss, _ = max_pooling_loss(logits, target, *rows, plan.early_n, plan.late_n, plan.smooth_n, plan.smooth_k)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimizer.step()
+        yield
+
+
+class Watch:
+    """Seconds that a trainer's net spends forward and backward."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        self.spent, self.begun = 0.0, 0.0
+        net.register_forward_pre_hook(lambda *_: self.start())
+        net.register_forward_hook(lambda *_: self.stop())
+        self.backward = torch.Tensor.backward
+
+    def start(self) -> None:
+        self.begun = time.perf_counter()
+
+    def stop(self) -> None:
+        self.spent += time.perf_counter() - self.begun
+
+    def __enter__(self) -> "Watch":
+        def timed(*args: Any, **kwargs: Any) -> None:
+            self.start()
+            self.backward(*args, **kwargs)
+            self.stop()
+
+        torch.Tensor.backward = timed  # type: ignore[method-assign, assignment]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        torch.Tensor.backward = self.backward  # type: ignore[method-assign]
+
+
+def main(threads: float = 2, model: str = "ds_tcn") -> None:
+    """Clips a second of both, their ratio, and the share of our step that is neither forward nor backward."""
+    data = os.environ.get("KWS_DATA")
+    if not data:
+        print("skipped: KWS_DATA names no folder of recordings")
+        return
+    torch.set_num_threads(int(threads))
+    register()
+    words = ["recipe=wake_word", "keyword=computer", f"data.root={data}", f"model={model}"]
+    with initialize_config_dir(str(folder("conf")), version_base="1.3"):
+        s = settings(compose("train", words), TrainConfig)
+    console = Console()
+    store = build.store(s.data, console, build.recordings(s.data))
+    chosen = select(store.entries, ["computer"], s.data.noise_label, s.mining.pool_share)
+    recipe = build.recipe(s, ["computer"])
+    plan = replace(build.plan(s, recipe.smooth_n), mining_steps=(), share=0.0)
+    drawer, _ = build.drawer(s, store, chosen, recipe.clip_n, torch.device("cpu"))
+    with TemporaryDirectory() as place, Buffer(Path(place) / "buffer", Limits(10), 16000, 2.0, 2.0) as empty:
+        net = recipe.net()
+        replay = Snapshot(empty, recipe.clip_n, torch.device("cpu"))
+        ours = Trainer(net, recipe.front_end(), drawer, replay, plan, None, Path(place) / "state.pt")  # type: ignore[arg-type]
+        plain_net = recipe.net()
+        clips = Clips(s, store, chosen, drawer, plan.batch_size * (ROUNDS * STEPS + 8))
+        plain = plain_steps(clips, plain_net, plan)
+        print(f"{model}: {sum(p.numel() for p in net.parameters())} weights, batch {plan.batch_size} x 2 s, "
+              f"{int(threads)} threads")  # fmt: skip
+        ratios, shares = [], []
+        with Watch(net) as watch:
+            for turn in range(ROUNDS):
+                for _ in range(3):  # the loader's workers fill their queues while this waits: let them be drawn empty
+                    next(plain)
+                begun = time.perf_counter()
+                for _ in range(STEPS):
+                    next(plain)
+                theirs = time.perf_counter() - begun
+                time.sleep(3)  # until their workers' queues are full again: none runs beside the next turn
+                ours._step()
+                watch.spent, begun = 0.0, time.perf_counter()
+                for _ in range(STEPS):
+                    ours._step()
+                    ours.step += 1
+                mine = time.perf_counter() - begun
+                ratios.append(theirs / mine)
+                shares.append(1 - watch.spent / mine)
+                n = STEPS * plan.batch_size
+                print(f"turn {turn}: plain {n / theirs:.0f} clips/s, ours {n / mine:.0f} clips/s: {ratios[-1]:.2f}x; "
+                      f"outside forward and backward {shares[-1]:.1%}", flush=True)  # fmt: skip
+        print(f"median: {sorted(ratios)[ROUNDS // 2]:.2f}x, outside {sorted(shares)[ROUNDS // 2]:.1%}")
+
+
+if __name__ == "__main__":
+    main()

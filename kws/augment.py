@@ -18,7 +18,7 @@ def loudest(x: Tensor) -> Tensor:
     n = max(1, x.shape[1] // LEVEL_WINDOW_N)
     windows = x[:, : n * LEVEL_WINDOW_N].reshape(len(x), n, -1)
     peak: Tensor = torch.linalg.vector_norm(windows, dim=2).amax(1)
-    return (peak / windows.shape[2] ** 0.5).clamp_min(1e-5)
+    return peak.div(windows.shape[2] ** 0.5).clamp_min(1e-5)
 
 
 def mix(x: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:

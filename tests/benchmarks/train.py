@@ -27,6 +27,7 @@ from kws.config import folder, register, settings
 from kws.console import Console
 from kws.loss import max_pooling_loss
 from kws.manifest import Part
+from kws.ranks import together
 from kws.replay.buffer import Buffer, Limits
 from kws.replay.snapshot import Snapshot
 from kws.schema import TrainConfig
@@ -101,7 +102,8 @@ class Clips(Dataset[tuple[Tensor, Tensor, float, float]]):
             clip = augment.mix(clip, beneath, torch.tensor([random.uniform(*a.snr_db)]))
         clip = augment.set_level(clip, torch.tensor([random.uniform(*a.level_db)]))
         x = self.front_end.clips(clip, self.front_end.hop_n * self.s.model.stride)
-        x = self.drawer.vary_features(x, torch.Generator().manual_seed(random.getrandbits(40)))[0]
+        only, rng = torch.zeros(1).long(), torch.Generator().manual_seed(random.getrandbits(40))
+        x = self.drawer.vary_features(x, only, 1, rng)[0]
         return x, torch.tensor([float(positive)]), start, end
 
 
@@ -166,10 +168,14 @@ def main(threads: float = 2, model: str = "ds_tcn") -> None:
     recipe = build.recipe(s, ["computer"])
     plan = replace(build.plan(s, recipe.smooth_n), mining_steps=(), share=0.0)
     drawer, _ = build.drawer(s, store, chosen, recipe.clip_n, torch.device("cpu"))
-    with TemporaryDirectory() as place, Buffer(Path(place) / "buffer", Limits(10), 16000, 2.0, 2.0) as empty:
+    with (
+        TemporaryDirectory() as place,
+        together(torch.device("cpu"), "32-true") as ranks,
+        Buffer(Path(place) / "buffer", Limits(10), 16000, 2.0, 2.0) as empty,
+    ):
         net = recipe.net()
         replay = Snapshot(empty, recipe.clip_n, torch.device("cpu"))
-        ours = Trainer(net, recipe.front_end(), drawer, replay, plan, None, Path(place) / "state.pt")  # type: ignore[arg-type]
+        ours = Trainer(net, recipe.front_end(), drawer, replay, plan, None, ranks, Path(place) / "state.pt")  # type: ignore[arg-type]
         plain_net = recipe.net()
         clips = Clips(s, store, chosen, drawer, plan.batch_size * (ROUNDS * STEPS + 8))
         plain = plain_steps(clips, plain_net, plan)

@@ -194,6 +194,7 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         guard=Guard(s.replay.target_fa_per_hour, s.replay.guard, s.replay.rise, s.replay.most),
         online_every=s.replay.online_every if s.replay.online else 0,
         online_n=s.replay.online_n,
+        compile=s.compile,
     )
 
 

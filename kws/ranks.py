@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, cast
 import torch
 from torch import Tensor, distributed, nn
 
+from kws.compiled import compiled
 from kws.errors import KwsError, printable
 from kws.synced_norm import synced
 
@@ -111,14 +112,15 @@ class Ranks:
         distributed.all_gather_object(box, list(mine), self._group)
         return [one for some in box for one in some]
 
-    def join(self, net: nn.Module) -> nn.Module:
+    def join(self, net: nn.Module, faster: bool = False) -> nn.Module:
         """The net as it is to be called in training: its gradients are shared, its batch norms see the whole batch.
 
-        `net` keeps the weights and the names of its state.
+        `net` keeps the weights and the names of its state; it is compiled if it is to be faster.
         """
         if self.size > 1:
             synced(net)
-        return self.fabric.setup_module(net, move_to_device=False)
+        called = compiled(net, self.device) if faster else net
+        return self.fabric.setup_module(called, move_to_device=False)
 
     def backward(self, part: Tensor) -> None:
         """Gradients of a loss that is the sum over the processes of each one's `part`."""

@@ -352,6 +352,7 @@ class TrainConfig:
     seed: int
     device: str
     precision: str
+    compile: bool
     threads: int
     compare_without_replay: bool
     validate_every: int | None

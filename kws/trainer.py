@@ -62,6 +62,7 @@ class Plan:
     guard: Guard
     online_every: int  # steps between two rounds that take in what was hard in the batches; 0: none do
     online_n: int  # clips a round, at most
+    compile: bool = False  # the net, by torch.compile
 
     @property
     def fills(self) -> bool:
@@ -142,7 +143,8 @@ class Trainer:
         ranks: Ranks,
         state_file: Path,
     ) -> None:
-        self.ranks, self.heard = ranks, ranks.join(net)  # which is how the net is called; its weights stay in `net`
+        # The net is called as `heard`; its weights stay in `net`.
+        self.ranks, self.heard = ranks, ranks.join(net, plan.compile)
         self.net, self.front_end, self.drawer, self.replay = net, front_end, drawer, replay
         self.plan, self.asked, self.state_file = plan, rounds, state_file
         self.step, self.rounds, self.share = 0, 0, plan.share

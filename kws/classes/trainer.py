@@ -9,12 +9,14 @@ import torch
 
 from kws import checkpoint
 from kws.classes.clips import Drawer
+from kws.compiled import compiled
 from kws.curves import Learned, Told
 from kws.errors import KwsError
 from kws.features import LogMel
 from kws.models import KeywordNet
 from kws.optimise import follow, make_optimizer
 from kws.schedule import learning_rate
+from kws.seeding import seed_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Plan:
     label_smoothing: float
     save_every: int
     validate_every: int | None
+    compile: bool = False  # the net, by torch.compile
 
 
 class Log(Protocol):
@@ -65,6 +68,7 @@ class Trainer:
     ) -> None:
         self.net, self.front_end, self.drawer, self.plan = net, front_end, drawer, plan
         self.validate, self.state_file, self.step = validate, state_file, 0
+        self.judge = compiled(net.judge, next(net.parameters()).device) if plan.compile else net.judge
         self.optimizer = make_optimizer(net, plan.optimizer, plan.lr, plan.weight_decay, plan.momentum)
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
 
@@ -87,7 +91,8 @@ class Trainer:
         x = self.front_end.clips(pcm, self.front_end.hop_n * self.net.stride)
         x = self.drawer.vary_features(x, step)
         self.net.train()
-        logits = self.net.judge(x)
+        torch.manual_seed(seed_of(self.drawer.seed, "dropout", step))  # it takes no generator of its own
+        logits = self.judge(x)
         loss = torch.nn.functional.cross_entropy(logits, target, label_smoothing=p.label_smoothing)
         lr = learning_rate(step, p.steps, p.lr, p.warmup)
         for group in self.optimizer.param_groups:

@@ -120,6 +120,7 @@ def plan(s: TrainConfig, steps_per_epoch: int) -> Plan:
         label_smoothing=o.label_smoothing,
         save_every=o.save_every,
         validate_every=s.validate_every,
+        compile=s.compile,
     )
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from kws.errors import KwsError
-from kws.model_limits import MODEL_RANGES, check_model
+from kws.model_limits import MODEL_RANGES, check_judged, check_model
 from kws.schema import (
     ByKind,
     CandidateKinds,
@@ -215,6 +215,7 @@ def check_train(c: TrainConfig) -> None:
     if c.threshold.at_fa_per_hour is None:
         raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
     check_model(c.model, c.features.n_mels)
+    check_judged(c.model, c.features.hop_s, c.optim.early_s, c.optim.late_s)
     check_features(c.features)
     if c.task is Task.classes:
         check_classes(c)

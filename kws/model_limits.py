@@ -17,10 +17,23 @@ MODEL_RANGES: Mapping[str, tuple[float, float]] = {
     "model.groups": (1, 16),
     "model.dropout": (0, 0.9),
     "model.window": (10, 1000),
+    "model.train_every": (1, 100),
     "model.stride": (1, 100),
     "model.smooth_s": (0, 1),
     "model.smooth_k": (0, 100),
 }
+
+
+def check_judged(c: ModelConfig, hop_s: float, early_s: float, late_s: float) -> None:
+    """Of the rows in which a keyword must be scored, training judges one at least."""
+    row_s = hop_s * c.stride
+    rows_n = round(early_s / row_s) + round(late_s / row_s) + 1
+    every = getattr(c, "train_every", 1)
+    if every > rows_n:
+        raise KwsError(
+            f"model.train_every={every}: allowed is at most {rows_n}, the rows of optim.early_s and optim.late_s, in "
+            "which a keyword must be scored"
+        )
 
 
 def check_model(c: ModelConfig, n_mels: int) -> None:

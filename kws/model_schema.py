@@ -35,6 +35,7 @@ class BCResNetConfig(ModelConfig):
     groups: int
     dropout: float
     window: int
+    train_every: int
 
 
 @dataclass
@@ -49,12 +50,14 @@ class TCResNetConfig(ModelConfig):
     width_multiplier: float
     dropout: float
     window: int
+    train_every: int
 
 
 @dataclass
 class DSCNNConfig(ModelConfig):
     channels: int
     window: int
+    train_every: int
 
 
 @dataclass
@@ -63,6 +66,7 @@ class MatchboxNetConfig(ModelConfig):
     kernels: list[int]
     repeats: int
     window: int
+    train_every: int
 
 
 # A file of conf/model/ names one of these; kws.models has the nets.

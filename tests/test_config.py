@@ -95,6 +95,7 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
         ({"model.kernel": 2, "model.stride": 4}, "model.kernel"),
         ({"model.kernels": []}, "model.kernels"),
         ({"model.window": 20, "model.stride": 30}, "model.window"),
+        ({"model.train_every": 8, "model.stride": 8}, "model.train_every"),
         ({"model.tau": 2.0, "model.groups": 4}, "features.n_mels"),
         ({"model": CAUSAL}, "model.stride"),
         ({"features.hop_s": 0.03, "features.window_s": 0.02}, "features.hop_s"),

@@ -151,6 +151,32 @@ def test_a_killed_run_goes_on_to_the_same_end(cli, tiny, run, tmp_path, place, n
     same(run, out)
 
 
+# A small net of each family that the tiny run is not of.
+SMALL = {
+    "mdtc_10k": ["model.channels=8", "model.dilations=[1,2,4]", "model.stacks=1"],
+    "bc_resnet_1": ["model.window=40"],
+    "bc_resnet_causal_1": ["batch.clip_s=1.6"],
+    "tc_resnet8": [],
+    "ds_cnn_s": ["model.channels=8", "model.window=40"],
+    "matchboxnet_3x1x64": ["model.channels=8", "model.window=40"],
+}
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_every_family_trains_and_mines_and_one_that_forgets_goes_on_after_a_kill(cli, tiny, tmp_path, model):
+    words = [word for word in tiny if not word.startswith("model.")]
+    words += [f"model={model}", *SMALL[model], "optim.steps=8", "optim.save_every=2", "batch.size=8"]
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    train_in(cli, whole, *words)
+    assert rows(whole)
+    assert (whole / "detector.pt").is_file()
+    if model == "bc_resnet_causal_1":  # its dropout draws at each step
+        with death(Trainer, "_step", 6, True):
+            cli("train", *words, f"out={out}")
+        train_in(cli, out, *words)
+        same(whole, out)
+
+
 # Every way into the buffer and out of it at once; learning so fast that scores move.
 EVERY = [
     "optim.lr=0.1",

@@ -137,6 +137,7 @@ class BCResNet(WindowNet):
         dropout: share of the channels that a block forgets in training.
         window: frames of a window.
         stride: input frames from one window to the next.
+        train_every: see `WindowNet`.
     """
 
     source = "Kim et al., 2021"
@@ -150,9 +151,10 @@ class BCResNet(WindowNet):
         dropout: float = 0.1,
         window: int = 100,
         stride: int = 8,
+        train_every: int = 4,
     ) -> None:
         trunk = Trunk(n_mels, tau, groups, dropout, 1)
-        super().__init__(n_mels, n_keywords, stride, window, trunk.width)
+        super().__init__(n_mels, n_keywords, stride, window, trunk.width, train_every)
         self.trunk = trunk
         self.head = doubting(nn.Conv1d(trunk.width, n_keywords, 1))
 

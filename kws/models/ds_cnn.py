@@ -39,15 +39,22 @@ class DSCNN(WindowNet):
         channels: of each convolution.
         window: frames of a window.
         stride: input frames from one window to the next.
+        train_every: see `WindowNet`.
     """
 
     source = "Zhang et al., 2017"
     folds = (("stem", "norm"),)
 
     def __init__(
-        self, n_mels: int = 40, n_keywords: int = 1, channels: int = 64, window: int = 100, stride: int = 8
+        self,
+        n_mels: int = 40,
+        n_keywords: int = 1,
+        channels: int = 64,
+        window: int = 100,
+        stride: int = 8,
+        train_every: int = 4,
     ) -> None:
-        super().__init__(n_mels, n_keywords, stride, window, channels)
+        super().__init__(n_mels, n_keywords, stride, window, channels, train_every)
         self.stem, self.norm = nn.Conv2d(1, channels, TAPS, 2, bias=False), nn.BatchNorm2d(channels)
         self.pad = [*same_padding(window, TAPS[1], 2), *same_padding(n_mels, TAPS[0], 2)]
         self.blocks = nn.Sequential(*(Block(channels) for _ in range(4)))

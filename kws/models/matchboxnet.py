@@ -60,6 +60,7 @@ class MatchboxNet(WindowNet):
         repeats: convolutions of a block, R.
         window: frames of a window.
         stride: input frames from one window to the next.
+        train_every: see `WindowNet`.
     """
 
     source = "Majumdar & Ginsburg, 2020"
@@ -74,8 +75,9 @@ class MatchboxNet(WindowNet):
         repeats: int = 1,
         window: int = 100,
         stride: int = 8,
+        train_every: int = 4,
     ) -> None:
-        super().__init__(n_mels, n_keywords, stride, window, OUTER)
+        super().__init__(n_mels, n_keywords, stride, window, OUTER, train_every)
         fed = [OUTER, *[channels] * (len(kernels) - 1)]
         self.stem = Separable(n_mels, OUTER, 11)
         self.blocks = nn.Sequential(*(Block(f, channels, k, repeats) for f, k in zip(fed, kernels, strict=True)))

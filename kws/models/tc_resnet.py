@@ -45,6 +45,7 @@ class TCResNet8(WindowNet):
         dropout: share of what the head sees that it forgets in training.
         window: frames of a window.
         stride: input frames from one window to the next.
+        train_every: see `WindowNet`.
     """
 
     source = "Choi et al., 2019"
@@ -58,9 +59,10 @@ class TCResNet8(WindowNet):
         dropout: float = 0.5,
         window: int = 100,
         stride: int = 8,
+        train_every: int = 4,
     ) -> None:
         widths = [int(width_multiplier * width) for width in WIDTHS]
-        super().__init__(n_mels, n_keywords, stride, window, widths[-1])
+        super().__init__(n_mels, n_keywords, stride, window, widths[-1], train_every)
         self.stem, self.norm = nn.Conv1d(n_mels, widths[0], 3, padding=1, bias=False), nn.BatchNorm1d(widths[0])
         self.blocks = nn.Sequential(*(Block(a, b) for a, b in pairwise(widths)))
         self.dropout = nn.Dropout(dropout)

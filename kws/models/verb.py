@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from kws.cli import verb
 from kws.config import folder, settings
 from kws.console import Console
+from kws.errors import KwsError
 from kws.model_schema import ModelConfig, family_of, shape_of
 from kws.models import make
 from kws.models.figures import measure, weights
@@ -23,16 +24,19 @@ streams from: a cache: each frame costs once; windows: each row costs a whole wi
 
 def run(cfg: DictConfig) -> None:
     """A row for each file of conf/model, or for the one that is chosen."""
-    s = settings(cfg, ModelsConfig)
+    s, console = settings(cfg, ModelsConfig), Console()
     given = list(HydraConfig.get().overrides.task)
     if s.model is not None:
         chosen = {str(HydraConfig.get().runtime.choices["model"]): s.model}
     else:
-        names = sorted(file.stem for file in (folder("conf") / "model").glob("*.yaml"))
-        chosen = {name: model_of(name, given) for name in names}
+        chosen = {}
+        for name in sorted(file.stem for file in (folder("conf") / "model").glob("*.yaml")):
+            try:
+                chosen[name] = model_of(name, given)
+            except KwsError as error:  # it cannot hear with this front end; others can
+                console.warn(f"{name} is left out: {error}")
     rows = [row(name, model, s.features) for name, model in chosen.items()]
     rows.sort(key=lambda one: (*reversed(one[-2:]), float(one[3])))
-    console = Console()
     console.lines(HEADER, rows, cut=2, from_left=len(HEADER) - 1)
     for line in LEGEND.splitlines():
         console.say(line)

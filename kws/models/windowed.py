@@ -10,7 +10,8 @@ class WindowNet(KeywordNet):
     """A net that pads in time or averages over its window, as most are published: it cannot go on from a cache.
 
     The cache holds the frames of the window that the next row completes; every row costs a whole window. A stream
-    begins with frames of zeros.
+    begins with frames of zeros. In training only some rows are judged, the last always; each row between them has what
+    the one before it has, so that no score is known before its sound.
 
     Args:
         n_mels: mel bands of the input, M.
@@ -18,14 +19,18 @@ class WindowNet(KeywordNet):
         stride: input frames from one window to the next.
         window: frames of a window, at least `stride`.
         width: channels that the head sees, C.
+        train_every: rows of which one is judged in training; windows overlap so much that its neighbours teach little.
     """
 
     streams_from = "windows"
 
-    def __init__(self, n_mels: int, n_keywords: int, stride: int, window: int, width: int) -> None:
+    def __init__(
+        self, n_mels: int, n_keywords: int, stride: int, window: int, width: int, train_every: int = 1
+    ) -> None:
         super().__init__(n_mels, n_keywords, stride)
         self.window = self.receptive_field = window
-        self.width, self.at_once = width, 32  # windows side by side when nothing is trained: memory stays flat
+        self.width, self.train_every = width, train_every
+        self.at_once = 32  # windows side by side when nothing is trained: memory stays flat
         self.cache_shapes = [[n_mels, window - stride]]
 
     def embed(self, x: Tensor) -> Tensor:
@@ -35,10 +40,15 @@ class WindowNet(KeywordNet):
     def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         past = torch.cat([cache[0], x], 2)
         windows = past.unfold(2, self.window, self.stride).transpose(1, 2)  # [B, rows, M, window]
+        every = self.train_every if self.training else 1
+        rows_n = windows.shape[1]
+        first = (rows_n - 1) % every
+        windows = windows[:, first::every]
         flat = windows.reshape(-1, self.n_mels, self.window)
         at_once = flat.shape[0] if self.training else self.at_once
         y = torch.cat([self.embed(some) for some in torch.split(flat, at_once)])
-        rows = y.view(x.shape[0], windows.shape[1], self.width).transpose(1, 2)
+        held = (torch.arange(rows_n, device=x.device) - first).div(every, rounding_mode="floor").clamp(min=0)
+        rows = y.view(x.shape[0], windows.shape[1], self.width)[:, held].transpose(1, 2)
         return rows, [past[:, :, past.shape[2] - (self.window - self.stride) :]]
 
     def judge(self, x: Tensor) -> Tensor:

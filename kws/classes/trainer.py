@@ -15,6 +15,7 @@ from kws.features import LogMel
 from kws.models import KeywordNet
 from kws.optimise import follow, make_optimizer
 from kws.schedule import learning_rate
+from kws.seeding import seed_of
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Trainer:
 
     def _step(self) -> Learned:
         p, step = self.plan, self.step
+        torch.manual_seed(seed_of(self.drawer.seed, "dropout", step))  # it takes no generator of its own
         pcm, target = self.drawer.draw(step)
         x = self.front_end.clips(pcm, self.front_end.hop_n * self.net.stride)
         x = self.drawer.vary_features(x, step)

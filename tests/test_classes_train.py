@@ -175,6 +175,15 @@ def test_a_killed_run_goes_on_to_the_same_end(cli, small, whole, tmp_path, place
     same(whole, train_in(cli, out, *small))
 
 
+def test_a_net_with_dropout_goes_on_to_the_same_end(cli, small, tmp_path):
+    words = [word for word in small if not word.startswith("model.")]
+    words += ["model=bc_resnet_1", "model.stride=10", "optim.epochs=2", "optim.warmup_epochs=0", "validate_every=null"]
+    whole, out = train_in(cli, tmp_path / "whole", *words), tmp_path / "killed"
+    with death(Trainer, "_step", 9, True):
+        cli("train", *words, f"out={out}")
+    same(whole, train_in(cli, out, *words))
+
+
 def test_a_finished_run_stays_and_other_settings_are_refused(cli, small, whole):
     before = {p: p.stat().st_mtime_ns for p in whole.iterdir()}
     said = cli("train", *small, f"out={whole}")
@@ -238,7 +247,8 @@ def test_real_words_are_learned(cli, data, tmp_path):
     """The split, the balance and the schedule on real recordings: sixty of each word, a few epochs."""
     three_words.make(data, tmp_path / "words", 60)
     words = ("recipe=three_words", f"data.root={tmp_path}/words", f"data.cache={tmp_path}/cache", "threads=1")
-    short = ("optim.epochs=12", "optim.warmup_epochs=2", "batch.size=50", "model.channels=24", "device=cpu")
+    short = ("optim.epochs=30", "optim.warmup_epochs=5", "batch.size=50", "device=cpu")
+    short += ("optim.optimizer=adamw", "optim.lr=0.005")  # which needs fewer steps
     out = train_in(cli, tmp_path / "run", *words, *short, "validate_every=null")
     found = results_of(out)["test"]
     sums = torch.tensor(found["confusion"]).sum(1).tolist()

@@ -87,6 +87,7 @@ class Trainer:
 
     def _step(self) -> Learned:
         p, step = self.plan, self.step
+        torch.manual_seed(seed_of(self.drawer.seed, "dropout", step))  # it takes no generator of its own
         pcm, target = self.drawer.draw(step)
         x = self.front_end.clips(pcm, self.front_end.hop_n * self.net.stride)
         x = self.drawer.vary_features(x, step)

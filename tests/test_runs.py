@@ -43,6 +43,11 @@ def make(folder: Path, seconds: list[float] | None = None, figures: list[Any] | 
     return folder
 
 
+def told(right: Any, clips: Any) -> str:
+    """results.json of a run with task=classes."""
+    return json.dumps({"outcomes": [], "test": {"accuracy": {"right": right, "clips": clips}}})
+
+
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     """Two settings by two seeds, and one that failed before it began."""
@@ -370,3 +375,18 @@ def test_a_sweep_over_recipes_takes_files_too(cli, tiny, tmp_path, monkeypatch):
     shown = cli("runs", "new")
     assert [row[:2] for row in cells(shown.out)] == [["0", "5.yaml"], ["1", "6.yaml"]]
     assert [run.settings["optim.steps"] for run in find(Path("new"))] == [5, 6]
+
+
+def test_of_classes_it_says_how_many_were_told_right(cli, tmp_path):
+    for seed, right in enumerate((30, 36)):
+        (make(tmp_path / str(seed), [1.0], [], seed=seed) / "results.json").write_text(told(right, 40))
+    said = cli("runs", tmp_path, "sort=accuracy")
+    assert said.code == 0, said.err
+    assert [row[2] for row in cells(said.out)] == ["30/40 = 75.0 % [59.8, 85.8]", "36/40 = 90.0 % [76.9, 96.0]"]
+    assert "misses" not in said.out
+    assert "66/80 = 82.5 % [72.7, 89.3], 30 to 36 a run" in cli("runs", tmp_path, "group=true").out
+    assert cli("runs", tmp_path, "group=true", f"out={tmp_path}/x.csv").code == 0
+    (row,) = csv.DictReader((tmp_path / "x.csv").open(newline=""))
+    assert (row["right"], row["clips"], row["misses_as_set"]) == ("66", "80", "")
+    (tmp_path / "1" / "results.json").write_text(told(41, 40))
+    assert "1 damaged: " in cli("runs", tmp_path).out

@@ -51,6 +51,14 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Told:
+    """Of the clips of the test part, those whose class a run told right."""
+
+    right: int
+    clips: int
+
+
+@dataclass(frozen=True)
 class Run:
     """One run folder.
 
@@ -67,6 +75,7 @@ class Run:
     figures: list[Figures] = field(default_factory=list)
     finished: bool = False
     damaged: str = ""
+    told: Told | None = None  # of a run with task=classes
 
     @property
     def state(self) -> str:
@@ -139,20 +148,25 @@ def _folders(root: Path) -> Iterator[Path]:
 def _read(folder: Path, name: str) -> Run:
     sessions = [closed(one, folder) for one in read(folder)]
     settings, figures, finished, damaged = dict[str, Any](), list[Figures](), False, ""
+    told: Told | None = None
     try:
         if (folder / "config.yaml").is_file():
             settings = settings_of(folder / "config.yaml")
         if settings and (folder / RESULTS).is_file():
-            finished, figures = True, _figures(folder / RESULTS)
+            finished, (figures, told) = True, _figures(folder / RESULTS)
     except KwsError as error:
         damaged = str(error)
-    return Run(name, folder, settings, sessions, figures, finished, damaged)
+    return Run(name, folder, settings, sessions, figures, finished, damaged, told)
 
 
-def _figures(file: Path) -> list[Figures]:
+def _figures(file: Path) -> tuple[list[Figures], Told | None]:
     """What results.json holds; raises KwsError for anything that no run wrote."""
     try:
-        outcomes = json.loads(file.read_text(encoding="utf-8"))["outcomes"]
+        content = json.loads(file.read_text(encoding="utf-8"))
+        outcomes, part = content["outcomes"], content.get("test")
+        told = None if part is None else Told(*(_number(part["accuracy"][key]) for key in ("right", "clips")))
+        if told is not None and not told.right <= told.clips > 0:
+            raise ValueError
         return [
             Figures(
                 _text(one["arm"]),
@@ -164,7 +178,7 @@ def _figures(file: Path) -> list[Figures]:
                 ],
             )
             for one in outcomes
-        ]
+        ], told
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise KwsError(f"{file}: no figures of a run can be read; it is damaged, or another version wrote it") from None
 

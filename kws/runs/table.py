@@ -140,6 +140,7 @@ def ordered(lines: Sequence[Row], by: str | None, rates: Sequence[float], settin
         "run": lambda row: counted(row.runs[0].name),
         "misses": lambda row: None if (c := row.total(first)) is None else c.misses / max(1, c.events),
         "alarms": lambda row: None if (c := row.total(None)) is None else c.false_alarms / c.hours,
+        "accuracy": right_share,
         "time": lambda row: row.seconds,
         "state": lambda row: row.runs[0].state,
     }
@@ -161,6 +162,12 @@ def ordered(lines: Sequence[Row], by: str | None, rates: Sequence[float], settin
     return [*known_rows, *(row for row in lines if key(row) is None)]
 
 
+def right_share(row: Row) -> float | None:
+    """The share of clips told right; None where none were asked."""
+    told = [run.told for run in row.runs if run.told is not None]
+    return sum(one.right for one in told) / sum(one.clips for one in told) if told else None
+
+
 def misses_cell(row: Row, fa_per_hour: float | None) -> str:
     """Misses with counts and interval; of several runs with their range."""
     counts, total = row.counts(fa_per_hour), row.total(fa_per_hour)
@@ -168,6 +175,17 @@ def misses_cell(row: Row, fa_per_hour: float | None) -> str:
         return NONE
     text = share_text(total.misses, total.events, *wilson(total.misses, total.events))
     each = [one.misses for one in counts]
+    return f"{text}, {min(each)} to {max(each)} a run" if len(each) > 1 else text
+
+
+def accuracy_cell(row: Row) -> str:
+    """How many clips of the test part were told right, with interval; of several runs with their range."""
+    told = [run.told for run in row.runs if run.told is not None]
+    if not told:
+        return NONE
+    right, clips = sum(one.right for one in told), sum(one.clips for one in told)
+    text = share_text(right, clips, *wilson(right, clips))
+    each = [one.right for one in told]
     return f"{text}, {min(each)} to {max(each)} a run" if len(each) > 1 else text
 
 

@@ -20,7 +20,18 @@ from kws.metrics import poisson, wilson
 from kws.runfolder import dotted
 from kws.runs.again import FILE, chosen, others, recipe_text, words
 from kws.runs.found import Run, find
-from kws.runs.table import Row, alarms_cell, columns, misses_cell, ordered, rows, state_cell, time_cell, value_of
+from kws.runs.table import (
+    Row,
+    accuracy_cell,
+    alarms_cell,
+    columns,
+    misses_cell,
+    ordered,
+    rows,
+    state_cell,
+    time_cell,
+    value_of,
+)
 from kws.schema import RunsConfig
 
 SUMMED = "Seeds are summed as if each had heard other recordings; they share them: the intervals are too narrow."
@@ -64,15 +75,19 @@ def show(
 ) -> None:
     """The table in the terminal, and below it what has no room there."""
     several = any(len(run.figures) > 1 for run in runs)
-    header = ["run", *keys, *(["keyword"] * several), *(f"misses at {rate:g}/h [95 %]" for rate in rates)]
-    header += ["misses as set [95 %]", "false alarms as set [95 %]", "time", "state"]
+    classes, keywords = any(run.told for run in runs), any(run.figures for run in runs)
+    header = ["run", *keys, *(["keyword"] * several), *(["right [95 %]"] * classes)]
+    if keywords or not classes:
+        header += [f"misses at {rate:g}/h [95 %]" for rate in rates]
+        header += ["misses as set [95 %]", "false alarms as set [95 %]"]
+    header += ["time", "state"]
     body = [
         (
             row.name,
             *(value_of(row.runs[0], key) for key in keys),
             *([row.heard] * several),
-            *(misses_cell(row, rate) for rate in (*rates, None)),
-            alarms_cell(row),
+            *([accuracy_cell(row)] * classes),
+            *([*(misses_cell(row, rate) for rate in (*rates, None)), alarms_cell(row)] * (keywords or not classes)),
             time_cell(row),
             state_cell(row),
         )
@@ -93,7 +108,20 @@ def csv_of(lines: Sequence[Row], keys: Sequence[str], rates: Sequence[float]) ->
     places = [(f"at_{rate:g}/h", rate) for rate in rates] + [("as_set", None)]
     counted = ["misses", "events", "miss_rate", "miss_low", "miss_high"]
     counted += ["false_alarms", "hours", "fa_per_hour", "fa_low", "fa_high"]
-    header = ["run", "runs", "state", "step", "seconds", "at_least", "sessions", *keys, "keyword", "arm"]
+    header = [
+        "run",
+        "runs",
+        "state",
+        "step",
+        "seconds",
+        "at_least",
+        "sessions",
+        *keys,
+        "keyword",
+        "arm",
+        "right",
+        "clips",
+    ]
     table: list[list[Any]] = [[*header, *(f"{name}_{place}" for place, _ in places for name in counted)]]
     for row in lines:
         first = row.runs[0]
@@ -101,6 +129,8 @@ def csv_of(lines: Sequence[Row], keys: Sequence[str], rates: Sequence[float]) ->
         cells += [any(run.at_least for run in row.runs), sum(len(run.sessions) for run in row.runs)]
         cells += [value_of(first, key) for key in keys]
         cells += [row.figures[0].keyword, row.figures[0].arm] if row.figures else ["", ""]
+        told = [run.told for run in row.runs if run.told is not None]
+        cells += [sum(one.right for one in told), sum(one.clips for one in told)] if told else ["", ""]
         for _, rate in places:
             if (c := row.total(rate)) is None:
                 cells += [""] * len(counted)

@@ -116,8 +116,8 @@ MISSES = {3: 6, 7: 1, 11: 5, 15: 0, 19: 4, 23: 1}  # so small a net is best at i
 
 
 @pytest.fixture(scope="module")
-def ups_and_downs():
-    """The validation streams tell these misses."""
+def ups_and_downs(run):
+    """The validation streams tell these misses; not to the `run` of all tests, which is there before."""
     real = Harvest.validate
 
     def told(self, trainer):

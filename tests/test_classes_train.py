@@ -215,7 +215,7 @@ def test_what_it_cannot_use_is_refused_in_one_line(cli, small, tmp_path, words, 
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("word", ["classes.unknown=0.2", "optim.epochs=3", "optim.label_smoothing=0.1"])
+@pytest.mark.parametrize("word", ["classes.unknown=0.2", "optim.epochs=3"])
 def test_a_wake_word_has_no_use_for_settings_of_classes(cli, tiny, tmp_path, word):
     done = cli("train", *tiny, word, f"out={tmp_path}/a")
     assert (done.code, done.err.count("\n")) == (2, 1)

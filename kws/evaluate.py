@@ -156,6 +156,8 @@ def on_confusables(
     """What its detector makes of clips that only sound like a keyword."""
     if s.said is not None and not set(files) & set(one.heard):
         raise KwsError(f"said={s.said}: sounds like {', '.join(files)}; allowed is {', '.join(one.heard)}")
+    if s.said is None:
+        return {}
     files = {word: files[word] for word in one.heard if word in files}
     with listening(console, "Confusables", fired.seconds(files)) as tell:
         return fired.heard(opened(s, one.file), files, s.stream.chunk_s, tell, engine(s, one.file))

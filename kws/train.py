@@ -274,6 +274,8 @@ def finish(r: Run, arm: str, kept: Kept, folder: Path) -> list[Outcome]:
         heard = evaluate_part(detector, r.store, r.chosen, Part.TEST, takes, chunk_s, longest_s, tell)
     outcomes = judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
     files = confusables(r)
+    if not files:
+        return outcomes
     with listening(r.console, f"Testing{of}, confusables", fired.seconds(files)) as tell:
         said = fired.heard(detector, files, chunk_s, tell)
     return results.with_confusables(outcomes, said, r.store.sample_rate, t)

@@ -151,7 +151,7 @@ class Watch:
         torch.Tensor.backward = self.backward  # type: ignore[method-assign]
 
 
-def main(threads: float = 2, model: str = "ds_tcn") -> None:
+def main(threads: float = 2) -> None:
     """Clips a second of both, their ratio, and the share of our step that is neither forward nor backward."""
     data = os.environ.get("KWS_DATA")
     if not data:
@@ -159,10 +159,17 @@ def main(threads: float = 2, model: str = "ds_tcn") -> None:
         return
     torch.set_num_threads(int(threads))
     register()
-    words = ["recipe=wake_word", "keyword=computer", f"data.root={data}", f"model={model}"]
+    for model, faster in (("ds_tcn_10k", False), ("ds_tcn", False), ("ds_tcn", True), ("bc_resnet_causal_1", False)):
+        against(data, model, faster)
+
+
+def against(data: str, model: str, faster: bool) -> None:
+    """One model: the plain loop and ours in turns; ours compiled if it is to be faster."""
+    words = ["recipe=wake_word", "keyword=computer", f"data.root={data}", f"model={model}", f"compile={faster}"]
+    words += ["batch.size=64"] if model.startswith("bc") else []
     with initialize_config_dir(str(folder("conf")), version_base="1.3"):
         s = settings(compose("train", words), TrainConfig)
-    console = Console()
+    console = Console(quiet=True)
     store = build.store(s.data, console, build.recordings(s.data))
     chosen = select(store.entries, ["computer"], s.data.noise_label, s.mining.pool_share)
     recipe = build.recipe(s, ["computer"])
@@ -177,12 +184,17 @@ def main(threads: float = 2, model: str = "ds_tcn") -> None:
         replay = Snapshot(empty, recipe.clip_n, torch.device("cpu"))
         ours = Trainer(net, recipe.front_end(), drawer, replay, plan, None, ranks, Path(place) / "state.pt")  # type: ignore[arg-type]
         plain_net = recipe.net()
-        clips = Clips(s, store, chosen, drawer, plan.batch_size * (ROUNDS * STEPS + 8))
+        clips = Clips(s, store, chosen, drawer, plan.batch_size * (ROUNDS * (STEPS + 3) + 8))
         plain = plain_steps(clips, plain_net, plan)
-        print(f"{model}: {sum(p.numel() for p in net.parameters())} weights, batch {plan.batch_size} x 2 s, "
-              f"{int(threads)} threads")  # fmt: skip
+        print(
+            f"{model}{', compiled' * faster}: {sum(p.numel() for p in net.parameters())} weights, "
+            f"batch {plan.batch_size} x {s.batch.clip_s:g} s, {torch.get_num_threads()} threads"
+        )
         ratios, shares = [], []
-        with Watch(net) as watch:
+        with Watch(ours.heard) as watch:
+            begun = time.perf_counter()
+            ours._step()
+            print(f"first step {time.perf_counter() - begun:.1f} s")
             for turn in range(ROUNDS):
                 for _ in range(3):  # the loader's workers fill their queues while this waits: let them be drawn empty
                     next(plain)
@@ -200,8 +212,11 @@ def main(threads: float = 2, model: str = "ds_tcn") -> None:
                 ratios.append(theirs / mine)
                 shares.append(1 - watch.spent / mine)
                 n = STEPS * plan.batch_size
-                print(f"turn {turn}: plain {n / theirs:.0f} clips/s, ours {n / mine:.0f} clips/s: {ratios[-1]:.2f}x; "
-                      f"outside forward and backward {shares[-1]:.1%}", flush=True)  # fmt: skip
+                print(
+                    f"turn {turn}: plain {n / theirs:.0f} clips/s, ours {n / mine:.0f} clips/s: {ratios[-1]:.2f}x; "
+                    f"outside forward and backward {shares[-1]:.1%}",
+                    flush=True,
+                )
         print(f"median: {sorted(ratios)[ROUNDS // 2]:.2f}x, outside {sorted(shares)[ROUNDS // 2]:.1%}")
 
 

@@ -4,6 +4,7 @@ Each makes its own rows of every batch. Gradients, batch norms and what is learn
 whole batch, so all have the same weights and priorities, and their number changes nothing but rounding.
 """
 
+import atexit
 import logging
 import os
 import sys
@@ -163,8 +164,11 @@ def together(device: torch.device, precision: str) -> Iterator[Ranks]:
     try:
         yield ranks
     except Elsewhere:
+        atexit.register(end_at_once)
         ranks.outlive()
     except (KwsError, OSError) as error:
+        if ranks.size > 1:
+            atexit.register(end_at_once)
         if ranks.leads:
             raise  # and said, like any other
         print(f"kws: process {ranks.rank}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
@@ -172,9 +176,17 @@ def together(device: torch.device, precision: str) -> Iterator[Ranks]:
     except RuntimeError as error:
         if not lost(error):
             raise
+        atexit.register(end_at_once)
         if ranks.leads:
             raise KwsError("another process of this run ended, see above; the same command goes on with it") from None
         ranks.outlive()
+
+
+def end_at_once() -> None:
+    """End with code 2, whatever threads of the process group still run: to take them down may abort the process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)
 
 
 def processes(which: str = "WORLD_SIZE") -> int:

@@ -78,11 +78,12 @@ def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Told]:
 
 
 def alike(out: Path, other: Path) -> None:
-    """Have two runs the same weights and losses to 1e-4, and the same buffer?"""
+    """Have two runs the same losses to 1e-4, weights as near as AdamW leaves them, and the same buffer?"""
     a, b = (checkpoint.read(folder / "model.pt")["model"] for folder in (out, other))
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-4, msg=lambda text, at=name: f"{at}: {text}")
+        # Where a gradient is next to nothing, AdamW makes a whole step of its rounding.
+        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=5e-4, msg=lambda text, at=name: f"{at}: {text}")
     for mine, theirs in zip(curves(out), curves(other), strict=True):
         for column, value in mine.items():
             assert float(value) == pytest.approx(float(theirs[column]), rel=1e-4, abs=1e-4), (mine["step"], column)

@@ -18,12 +18,13 @@ def make_optimizer(net: nn.Module, kind: str, lr: float, weight_decay: float, mo
         weight_decay: at least 0.
         momentum: of sgd, 0 to 1.
     """
+    fused = next(net.parameters()).device.type == "cuda"  # one kernel for all weights
     if kind == "sgd":
-        return torch.optim.SGD(net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+        return torch.optim.SGD(net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
     decayed = [p for p in net.parameters() if p.ndim > 1]
     plain = [p for p in net.parameters() if p.ndim <= 1]
     return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=lr
+        [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=lr, fused=fused
     )
 
 

@@ -242,28 +242,28 @@ class Trainer:
             logits, batch.target, *rows, p.early_n, p.late_n, p.smooth_n, p.smooth_k, p.focal_gamma, p.label_smoothing
         )
         own = loss.sum(1)
-        weight = torch.full((n,), self.negative_weight, device=x.device)
+        weight = torch.full((n,), self.negative_weight)
         weight[:n_positive] = 1.0
-        weight[n_positive + n_fresh :] *= importance.to(x.device)
-        each = self.ranks.whole(own.detach(), n)
-        mean = (each * weight).sum() / n
+        weight[n_positive + n_fresh :] *= importance
 
         lr = learning_rate(step, p.steps, p.lr, p.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        self.ranks.backward((own * weight[mine]).sum() / n)
+        self.ranks.backward((own * weight[mine].to(x.device)).sum() / n)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimizer.step()
         follow(self.average, self.net, p.ema, step)
 
         plain = hardness(other)  # by this, not by the objective, clips are drawn and found
-        self.replay.learn(chosen, self.ranks.whole(plain.sum(1), n)[n_positive + n_fresh :])
+        # All that a step tells comes off the device at once: the next draw needs it, nothing else waits for the step.
+        each, hard = torch.stack([self.ranks.whole(one, n) for one in (own.detach(), plain.sum(1))]).cpu()
+        self.replay.learn(chosen, hard[n_positive + n_fresh :])
         if p.online_every and step >= self.replay_from:
             self._keep_hard(batch, plain.cpu(), mine, n_positive, n_positive + n_fresh)
         return Step(
             step,
-            float(mean),
+            float((each * weight).sum() / n),
             mean_of(each[:n_positive]),
             mean_of(each[n_positive : n_positive + n_fresh]),
             mean_of(each[n_positive + n_fresh :]),

@@ -31,6 +31,7 @@ from kws.jobs import in_sweep, one_at_a_time
 from kws.joint import Joint, Unheard
 from kws.listen import seconds
 from kws.manifest import Part
+from kws.models.net import to_train
 from kws.operating import demand_hours
 from kws.ranks import Ranks, processes, together
 from kws.replay import files
@@ -181,7 +182,7 @@ def train_arm(r: Run, title: str, folder: Path) -> Kept:
     """Train one arm in its folder, from its state file where there is one; returns what it keeps."""
     torch.manual_seed(seed_of(r.s.seed, "weights"))
     device, ranks = r.ranks.device, r.ranks
-    net, front_end = r.recipe.net().to(device), r.recipe.front_end().to(device)
+    net, front_end = to_train(r.recipe.net(), device), r.recipe.front_end().to(device)
     drawer, entries = ranks.in_turn(lambda: build.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, device, r.said))
     state_file = folder / "state.pt"
     state = ranks.first(lambda: read_state(state_file) if state_file.is_file() else None)

@@ -26,6 +26,7 @@ from kws.exporting import export
 from kws.harvest import held_out_sources
 from kws.jobs import one_at_a_time
 from kws.manifest import Part
+from kws.models.net import to_train
 from kws.report import write_report
 from kws.runfolder import claim, commit, finished, place
 from kws.schema import Task, TrainConfig
@@ -148,7 +149,7 @@ def trained(
 ) -> Mapping[str, Tensor]:
     """Train from the state file where there is one; returns the averaged weights."""
     torch.manual_seed(seed_of(s.seed, "weights"))
-    net, front_end = recipe.net().to(device), recipe.front_end().to(device)
+    net, front_end = to_train(recipe.net(), device), recipe.front_end().to(device)
     drawer = Drawer(heard[Part.TRAIN], s.batch.size, variation(s), s.seed)
     numbers = plan(s, drawer.steps_per_epoch)
 

@@ -74,6 +74,13 @@ class KeywordNet(nn.Module):
         return net
 
 
+def to_train(net: Self, device: torch.device) -> Self:
+    """The net on its device, convolutions in two dimensions channels-last, which train faster so."""
+    net.to(device)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
+
+
 def doubting(head: nn.Conv1d) -> nn.Conv1d:
     """A head that starts out doubting, since keywords are rare."""
     assert head.bias is not None

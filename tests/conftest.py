@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-import kws.torchaudio_door  # noqa: F401  says its line, where it has one, before any test listens
-from kws.audio import save_flac, to_int16
+import kws.common.torchaudio_compat  # noqa: F401  says its line, where it has one, before any test listens
 from kws.cli import main
+from kws.data.audio import save_flac, to_int16
 
 RATE = 16000
 # A net so small that a run takes about a second; what is not here is as it ships.

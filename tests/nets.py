@@ -6,9 +6,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from kws.detector import Detector
-from kws.features import LogMel
-from kws.models import DSTCN, KeywordNet
+from kws.data.features import LogMel
+from kws.detector.detector import Detector
+from kws.models.registry import DSTCN, KeywordNet
 
 LABELS = ["alexa", "computer"]
 

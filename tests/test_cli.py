@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from kws.cli import VERBS
-from kws.exporting import load_exported
+from kws.detector.torchscript import load_exported
 
 LINE = re.compile(r"kws: [^\n]+\n")
 REAL = [sys.executable, "-c", "from kws.cli import main; main()"]

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from email import message_from_string
 from email.message import Message
 from importlib.metadata import PackageNotFoundError, requires
-from pathlib import Path
 
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # torch's own wheels for Linux name these, most of them by exact version; its CPU builds have none.
 OF_CUDA = re.compile(r"(nvidia|cuda)-.*|triton")

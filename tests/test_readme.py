@@ -3,15 +3,14 @@
 import re
 import shlex
 from itertools import chain
-from pathlib import Path
 
 import pytest
-from typed import typed
 
-from kws import config, schema
 from kws.cli import VERBS
+from kws.config import compose, schema
+from tests import ROOT
+from tests.typed import typed
 
-ROOT = Path(__file__).parent.parent
 PAGES = [p for p in chain(ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"), ROOT.glob("recipes/**/*.md")) if p.is_file()]
 
 
@@ -48,4 +47,4 @@ def test_a_command_of_the_documentation_fits_the_settings(cli, page, words):
     assert said.code == 0, said.err
     if "--help" not in words:
         wanted = schema.SCHEMAS[verb]
-        assert config.settings(typed(wanted, said.out), wanted)
+        assert compose.settings(typed(wanted, said.out), wanted)

@@ -3,20 +3,21 @@
 import importlib.util
 import json
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from typed import typed
 
-from kws import build, config, schema
-from kws.classes import roles, verb
-from kws.classes.clips import Variation
-from kws.manifest import Part
+from kws.commands import builders, classification
+from kws.config import compose, schema
+from kws.data import classification_dataset
+from kws.data.manifest import Split
 from kws.replay.buffer import Buffer, Kind, Limits
+from kws.training.classification_batches import Variation
+from tests import ROOT
+from tests.typed import typed
 
-FOLDER = Path(__file__).parent.parent / "recipes"
+FOLDER = ROOT / "recipes"
 RECIPES = sorted(p.relative_to(FOLDER).with_suffix("").as_posix() for p in FOLDER.rglob("*.yaml"))
 
 
@@ -44,23 +45,25 @@ def test_it_composes_and_passes_the_checks(cli, name):
     if given["keyword"] == "???":
         given["keyword"] = "computer"
     given["data"]["root"] = "DIR"
-    settings = config.settings(typed(said, given), said)
-    assert config.keywords(settings.keyword)
+    settings = compose.settings(typed(said, given), said)
+    assert compose.keywords(settings.keyword)
 
 
 def test_speech_commands_is_the_published_recipe(cli):
     """Kim et al., 2021: the schedule, the front end, 9,232 weights with 12 classes."""
     said = schema.TrainConfig
-    s = config.settings(typed(said, composed(cli, "recipe=speech_commands/v2_12", "data.root=DIR")), said)
-    net = build.recipe(s, config.keywords(s.keyword), roles.others(s.classes.unknown, s.classes.silence)).net()
+    s = compose.settings(typed(said, composed(cli, "recipe=speech_commands/v2_12", "data.root=DIR")), said)
+    net = builders.recipe(
+        s, compose.keywords(s.keyword), classification_dataset.others(s.classes.unknown, s.classes.silence)
+    ).net()
     assert sum(p.numel() for p in net.parameters()) == 9232
-    plan = verb.plan(s, steps_per_epoch=370)  # as of 36,923 clips
+    plan = classification.plan(s, steps_per_epoch=370)  # as of 36,923 clips
     assert (plan.steps, plan.warmup, plan.lr, plan.optimizer) == (200 * 370, 5 * 370, 0.1, "sgd")
     assert (plan.momentum, plan.weight_decay, plan.ema, s.batch.size) == (0.9, 0.001, 0.0, 100)
-    front_end = build.recipe(s, ["yes"], []).front_end()
+    front_end = builders.recipe(s, ["yes"], []).front_end()
     assert (front_end.n_mels, front_end.window_n, front_end.hop_n, front_end.fft_n) == (40, 480, 160, 512)
-    assert verb.variation(s) == Variation(1600, 0.8, (0.0, 0.1), 2, 20, 2, 0)
-    assert [verb.masked_bands(tau) for tau in (1, 1.5, 2, 3, 6, 8)] == [0, 1, 3, 5, 6, 7]
+    assert classification.variation(s) == Variation(1600, 0.8, (0.0, 0.1), 2, 20, 2, 0)
+    assert [classification.masked_bands(tau) for tau in (1, 1.5, 2, 3, 6, 8)] == [0, 1, 3, 5, 6, 7]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -129,7 +132,7 @@ def test_a_keyword_without_a_recording_is_said_and_so_is_what_sounds_like_it(cli
     with Buffer(tmp_path / "run/buffer", Limits(), 16000) as buffer:
         kept = [row for row in buffer.rows() if row.kind == Kind.CONFUSABLE]
     assert kept
-    assert all(row.source.part is Part.TRAIN and "okay garden" not in row.text for row in kept)
+    assert all(row.source.split is Split.TRAIN and "okay garden" not in row.text for row in kept)
     for name in ("state.pt", "results.json"):  # as a kill before the first step leaves it
         (tmp_path / "run" / name).unlink()
     again = cli("train", *words)

@@ -5,18 +5,19 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from kws.detect import Span, Track
+from kws.data.streams import Span
+from kws.detector.streaming import ScoreTrack
 
 
-def track(scores: Any, row_s: float = 0.01, duration_s: float | None = None) -> Track:
+def track(scores: Any, row_s: float = 0.01, duration_s: float | None = None) -> ScoreTrack:
     """Rows every `row_s`, as a causal detector gives them."""
     values = np.asarray(scores, dtype=np.float32)
     times = np.arange(1, len(values) + 1, dtype=np.float64) * row_s
-    return Track(times, values, float(times[-1:].sum()) if duration_s is None else duration_s)
+    return ScoreTrack(times, values, float(times[-1:].sum()) if duration_s is None else duration_s)
 
 
 @st.composite
-def tracks(draw: st.DrawFn) -> Track:
+def tracks(draw: st.DrawFn) -> ScoreTrack:
     """Rows at 10 ms or at 80 ms chunk ends, where times repeat; scores with many ties, 0 and 1 among them."""
     n_rows, seed = draw(st.integers(1, 600)), draw(st.integers(0, 2**32 - 1))
     steps, smooth = draw(st.sampled_from([2, 10, 2**24])), draw(st.sampled_from([1, 8]))
@@ -25,7 +26,7 @@ def tracks(draw: st.DrawFn) -> Track:
     times = np.arange(1, n_rows + 1, dtype=np.float64) * 0.01
     if draw(st.booleans()):
         times = np.ceil(np.arange(1, n_rows + 1) / 8) * 0.08
-    return Track(times, scores[:n_rows].astype(np.float32), float(times[-1]) + 0.003)
+    return ScoreTrack(times, scores[:n_rows].astype(np.float32), float(times[-1]) + 0.003)
 
 
 def fires_by_hand(times: np.ndarray, scores: np.ndarray, threshold: float, refractory_s: float = 1.0) -> list[float]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kws.model_schema import FAMILIES
-from kws.schema import INPUTS, FeaturesConfig
+from kws.config.schema import INPUTS, FeaturesConfig
+from kws.models.settings import FAMILIES
 
 GROUPS = {"model": (*FAMILIES.values(),), "features": (FeaturesConfig, *INPUTS.values())}
 

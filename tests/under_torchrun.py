@@ -1,4 +1,4 @@
-"""What torchrun starts for tests/test_ranks.py: calls of `kws train`, one after another; no test of its own.
+"""What torchrun starts for test_distributed.py: calls of `kws train`, one after another; no test of its own.
 
 The file that the command line names lists them: the words of each call, and the step at which the first process dies,
 or null. Beside it each process leaves what it did, in `rank-0.json` and so on.
@@ -15,11 +15,12 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from torch import distributed, nn
 
-from kws import checkpoint, train
-from kws.batch import Drawer
-from kws.ranks import Ranks
+from kws.commands import train
+from kws.data.batch import BatchSampler
+from kws.detector import checkpoint
 from kws.replay import buffer
-from kws.trainer import Trainer
+from kws.training.distributed import Distributed
+from kws.training.trainer import Trainer
 
 CALLS = Path(sys.argv[-1])
 RANK = int(os.environ.get("RANK", "0"))
@@ -37,7 +38,7 @@ def norms_net() -> nn.Module:
     return nn.Sequential(nn.Conv1d(3, 4, 1), nn.BatchNorm1d(4), nn.Conv1d(4, 1, 2))
 
 
-def norms(ranks: Ranks) -> dict[str, Any]:
+def norms(ranks: Distributed) -> dict[str, Any]:
     """Two steps of such a net, of which each process has some rows."""
     net = norms_net()
     heard = ranks.join(net)
@@ -52,14 +53,14 @@ def main() -> None:
     told: list[dict[str, Any]] = []
     one: dict[str, Any] = {}
     make, opened, write, step, take = (
-        Drawer.make,
+        BatchSampler.make,
         buffer.Buffer.__init__,
         checkpoint.write,
         Trainer._step,
-        Ranks.__init__,
+        Distributed.__init__,
     )
 
-    def made(self: Drawer, drawn: Any, replay: Any) -> Any:
+    def made(self: BatchSampler, drawn: Any, replay: Any) -> Any:
         one["rows"].append(len(drawn))
         one["replayed"].append(drawn.replayed.index.tolist())
         return make(self, drawn, replay)
@@ -77,19 +78,19 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self)
 
-    def taken(self: Ranks, *args: Any) -> None:
+    def taken(self: Distributed, *args: Any) -> None:
         take(self, *args)
         if "norms" not in told[0]:
             told[0]["norms"] = norms(self)
 
-    Drawer.make, buffer.Buffer.__init__, checkpoint.write = made, open_, written  # type: ignore[method-assign]
-    Trainer._step, Ranks.__init__ = stepped, taken  # type: ignore[method-assign]
+    BatchSampler.make, buffer.Buffer.__init__, checkpoint.write = made, open_, written  # type: ignore[method-assign]
+    Trainer._step, Distributed.__init__ = stepped, taken  # type: ignore[method-assign]
     distributed.destroy_process_group = lambda: None  # the next call needs it; a process of its own would take seconds
     for call in json.loads(CALLS.read_text()):
         one = {"rows": [], "replayed": [], "opened": 0, "written": 0, "code": 0, **call}
         told.append(one)
         GlobalHydra.instance().clear()
-        sys.argv = ["kws train", *call["words"]]
+        sys.argv = ["kws", "train", *call["words"]]
         try:
             train.main()
         except SystemExit as left:

@@ -11,10 +11,10 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from kws.checkpoint import first_line
-from kws.cluster import RETRIES, connect, installed
-from kws.errors import KwsError, one_line
-from kws.jobs import Ended
+from kws.common.errors import KwsError, one_line
+from kws.detector.checkpoint import first_line
+from kws.evaluation.ray import RETRIES, connect, installed
+from kws.runs.sweep import Ended
 
 
 def launch(jobs: Sequence[tuple[Any, ...]], num_cpus: float, num_gpus: float) -> list[JobReturn]:

@@ -26,7 +26,7 @@ class KwsSweeper(BasicSweeper):
         if (parallel := getattr(self.launcher, "joblib", None)) is not None:
             from joblib import effective_n_jobs
 
-            from kws.errors import KwsError
+            from kws.common.errors import KwsError
 
             if not (n_jobs := parallel["n_jobs"]):
                 raise KwsError("hydra.launcher.n_jobs=0: allowed is 1 or more, or -1 for as many as there are cores")
@@ -35,8 +35,8 @@ class KwsSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run them all; raises KwsError in the end where some failed."""
-        from kws.errors import KwsError
-        from kws.jobs import Ended
+        from kws.common.errors import KwsError
+        from kws.runs.sweep import Ended
 
         try:
             returns = super().sweep(arguments)

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kws.models.depthwise import Depthwise
-from kws.models.net import KeywordNet, doubting
+from kws.models.base import KeywordNet, doubting
+from kws.models.layers import Depthwise
 from kws.models.windowed import WindowNet
 
 BLOCKS = (2, 2, 4, 4)  # of each stage; its dilation in time is 1, 2, 4, 8

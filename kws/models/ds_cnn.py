@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kws.models.net import doubting
+from kws.models.base import doubting
 from kws.models.windowed import WindowNet, same_padding
 
 TAPS = (4, 10)  # of the first convolution: frequency, time

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kws.models.net import doubting
+from kws.models.base import doubting
 from kws.models.windowed import WindowNet, same_padding
 
 OUTER = 128  # channels before the blocks and after them

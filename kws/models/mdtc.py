@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kws.models.depthwise import Depthwise
-from kws.models.net import KeywordNet, doubting
+from kws.models.base import KeywordNet, doubting
+from kws.models.layers import Depthwise
 
 
 class Block(nn.Module):

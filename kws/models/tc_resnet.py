@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kws.models.net import doubting
+from kws.models.base import doubting
 from kws.models.windowed import WindowNet, same_padding
 
 WIDTHS = (16, 24, 32, 48)  # of the first convolution and of each block

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from kws.models.net import KeywordNet
+from kws.models.base import KeywordNet
 
 
 class WindowNet(KeywordNet):

@@ -12,17 +12,17 @@ from typing import Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio import content_hash
-from kws.errors import KwsError, LeakError
-from kws.manifest import Part, says
-from kws.replay import files
-from kws.replay.clip import Decision, Found, Kind, Row, Source, State, check_found
-from kws.replay.index import Dossier, Index, as_blob, matrix
-from kws.replay.keep import Eviction, Limits, surplus
-from kws.replay.near import Sounds, near_duplicates
+from kws.common.errors import KwsError, LeakError
+from kws.data.audio import content_hash
+from kws.data.manifest import Source, Split, says
+from kws.replay import storage
+from kws.replay.database import Dossier, Index, as_blob, matrix
+from kws.replay.dedup import Sounds, near_duplicates
+from kws.replay.eviction import Eviction, Limits, surplus
 from kws.replay.quarantine import suspicion
+from kws.replay.records import BufferClip, Decision, Kind, NewClip, State, check_found
 
-__all__ = ["Added", "Buffer", "Decision", "Found", "Kind", "Limits", "Row", "Source", "State", "Stats"]
+__all__ = ["Added", "Buffer", "BufferClip", "Decision", "Kind", "Limits", "NewClip", "Source", "State", "Stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Buffer:
     ) -> None:
         self.folder, self.limits, self.sample_rate = folder, limits or Limits(), sample_rate
         self.overlap, self.cosine = overlap, cosine
-        self._clips = folder / files.CLIPS
+        self._clips = folder / storage.CLIPS
         try:
             self._clips.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -102,7 +102,7 @@ class Buffer:
     def __len__(self) -> int:
         return int(self._index.read("SELECT count(*) FROM clips WHERE state = ?", State.ACTIVE)[0][0])
 
-    def rows(self, state: str | None = State.ACTIVE) -> list[Row]:
+    def rows(self, state: str | None = State.ACTIVE) -> list[BufferClip]:
         """The clips in this state, in the order they came in; None: in any."""
         return self._index.rows(state)
 
@@ -136,7 +136,7 @@ class Buffer:
         """Each time a checkpoint heard a clip again, in that order: hash, run, round and score."""
         return [(*line,) for line in self._index.read("SELECT hash, run, round, score FROM scores ORDER BY id")]
 
-    def dossiers(self, wanted: Callable[[Row], bool] = lambda _: True) -> Generator[tuple[Row, Dossier]]:
+    def dossiers(self, wanted: Callable[[BufferClip], bool] = lambda _: True) -> Generator[tuple[BufferClip, Dossier]]:
         """All that is known of the clips that are `wanted`, in the order they came in, as of one moment.
 
         Until it is done or closed, this object may not write; others may.
@@ -179,14 +179,14 @@ class Buffer:
                     known += 1
             if leaks := self._index.leaks():
                 raise LeakError(leaks[0])
-            files.save(
+            storage.save(
                 self._clips, ((c, pcm) for c, n in new.items() if (pcm := sound(c, n)) is not None), self.sample_rate
             )
         return len(new), known
 
     def path(self, clip: str) -> Path:
         """Where the file of a clip lies."""
-        return files.path_of(self._clips, clip)
+        return storage.path_of(self._clips, clip)
 
     def audio(self, clip: str) -> NDArray[np.int16]:
         """The sound of a clip, checked against its hash.
@@ -196,7 +196,7 @@ class Buffer:
         Raises:
             KwsError: its file is missing or damaged.
         """
-        return files.read(self._clips, clip, self.sample_rate)
+        return storage.read(self._clips, clip, self.sample_rate)
 
     def hold_out(self, recordings: Iterable[Source]) -> None:
         """Bar validation and test recordings for good, whatever name or part they come under later.
@@ -207,7 +207,7 @@ class Buffer:
         """
         held = list(recordings)
         for one in held:
-            if one.part == Part.TRAIN:
+            if one.split == Split.TRAIN:
                 raise KwsError(f"{one.name!r}: a train recording is not held out")
         with self._index.writing():
             self._index.hold_out(held)
@@ -220,7 +220,7 @@ class Buffer:
 
     def add(
         self,
-        found: Sequence[Found],
+        found: Sequence[NewClip],
         suspect_from: Mapping[str, float] = MappingProxyType({}),
         keywords: Collection[str] = (),
     ) -> Added:
@@ -251,7 +251,7 @@ class Buffer:
         with self._index.writing():
             self._index.refuse_held_out(s for one in found for s in (one.source, *one.mixed_with))
             standing, top = self._index.standing(hashes), self._index.top_priority()
-            fresh: dict[str, Found] = {}
+            fresh: dict[str, NewClip] = {}
             for clip, one in zip(hashes, found, strict=True):
                 state, decision = standing.get(clip, (State.EVICTED, Decision.NONE))
                 if state in (State.EVICTED, State.RETIRED) and decision is not Decision.REJECTED:
@@ -259,7 +259,7 @@ class Buffer:
             known = len(found) - len(fresh)
             repeated = self._repeated(fresh)
             fresh = {clip: one for clip, one in fresh.items() if clip not in repeated}
-            files.save(self._clips, ((clip, one.pcm) for clip, one in fresh.items()), self.sample_rate)
+            storage.save(self._clips, ((clip, one.pcm) for clip, one in fresh.items()), self.sample_rate)
             quarantined = []
             for clip, one in zip(hashes, found, strict=True):
                 if clip in repeated:
@@ -273,7 +273,7 @@ class Buffer:
             evicted = self._hold(run, round_)
         return Added(list(fresh), known, evicted, len(repeated), quarantined)
 
-    def _repeated(self, fresh: Mapping[str, Found]) -> set[str]:
+    def _repeated(self, fresh: Mapping[str, NewClip]) -> set[str]:
         """Those of the clips that nearly repeat another one of them, or one that is here."""
         if min(self.overlap, self.cosine) > 1 or not fresh:
             return set()
@@ -413,7 +413,7 @@ class Buffer:
 
     def leftovers(self) -> list[Path]:
         """Unfinished files and those of unknown clips: what killed writers leave, and one at work may just write."""
-        return files.needless(self._clips, self._index.standing().keys(), (), 0)
+        return storage.needless(self._clips, self._index.standing().keys(), (), 0)
 
     def purge(
         self, min_age_s: float = 3600, retired: bool = False, tell: Callable[[Path], None] = lambda _: None
@@ -432,7 +432,7 @@ class Buffer:
         with self._index.writing():  # nobody brings such a clip back meanwhile
             standing = self._index.standing()
             unwanted = {clip for clip, (state, _) in standing.items() if state in out}
-            needless = files.needless(self._clips, standing.keys(), unwanted, min_age_s)
+            needless = storage.needless(self._clips, standing.keys(), unwanted, min_age_s)
             for path in needless:
                 tell(path)
                 path.unlink()

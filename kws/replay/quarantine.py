@@ -3,8 +3,8 @@
 import math
 from collections.abc import Collection, Mapping
 
-from kws.manifest import says
-from kws.replay.clip import Kind
+from kws.data.manifest import says
+from kws.replay.records import Kind
 
 TRUSTED = (Kind.CONFUSABLE, Kind.USER)  # a person chose them: they may score as they like
 

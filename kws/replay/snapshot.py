@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kws.bank import Bank
+from kws.data.clip_bank import ClipBank
 from kws.replay.buffer import Buffer
-from kws.replay.draw import Draw, Sampler, importance, split
+from kws.replay.sampler import Draw, Sampler, importance, split
 
 ALL = ""  # the one pool where no mix of kinds is asked for
 
@@ -114,7 +114,7 @@ class Snapshot:
         self, held: Contents, read: Callable[[str], NDArray[np.int16]], clip_n: int, device: torch.device
     ) -> None:
         self.hashes, self._given, self._held = held.hashes, held.given, held
-        self.bank = Bank.lazy(held.n_samples, lambda i: read(held.hashes[i]), 2 * clip_n, device)
+        self.bank = ClipBank.lazy(held.n_samples, lambda i: read(held.hashes[i]), 2 * clip_n, device)
         # Clips of each kind that is asked for, and what draws them.
         members = {kind: np.flatnonzero(held.kinds == kind) for kind in self.drawing.mix}
         members = members or {ALL: np.arange(len(held.hashes))}

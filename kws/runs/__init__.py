@@ -1,1 +1,1 @@
-"""Many runs: in one table, and one of them again, from a recipe."""
+"""Run folders, and tables over many runs."""

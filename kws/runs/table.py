@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kws.errors import KwsError
-from kws.metrics import poisson, wilson
-from kws.report import alarms_text, share_text
-from kws.runfolder import FREE
-from kws.runs.found import Counts, Figures, Run, counted
+from kws.common.errors import KwsError
+from kws.evaluation.intervals import poisson, wilson
+from kws.evaluation.report.page import alarms_text, share_text
+from kws.runs.folder import FREE
+from kws.runs.results import Counts, Figures, Run, counted
 
 MOST = 6  # columns of settings that no command names
 SEED = "seed"

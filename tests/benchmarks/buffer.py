@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kws.manifest import Part
-from kws.replay.buffer import Buffer, Found, Kind, Limits, Source
-from kws.replay.keep import Eviction
+from kws.data.manifest import Source, Split
+from kws.replay.buffer import Buffer, Kind, Limits, NewClip
+from kws.replay.eviction import Eviction
 from kws.replay.snapshot import Snapshot
 
 CLIPS, NEW, BATCH, CLIP_S, RATE, DIMS, ROUNDS = 100_000, 1000, 256, 2, 16000, 64, 3
@@ -37,14 +37,14 @@ def seconds(work: Callable[[int], object], rounds: int = ROUNDS) -> float:
     return statistics.median(spent[1:])
 
 
-def clips(first: int, n: int, pcm: np.ndarray, round_: int) -> list[Found]:
+def clips(first: int, n: int, pcm: np.ndarray, round_: int) -> list[NewClip]:
     """New clips that nearly repeat no other: places of their own in recordings, random embeddings."""
     rng = np.random.default_rng(first)
     scores, vectors = rng.random(n), rng.normal(size=(n, DIMS)).astype(np.float32)
     return [
-        Found(
+        NewClip(
             pcm, Kind.FALSE_TRIGGER, "computer",
-            Source(f"{i // PER_RECORDING:064x}", f"rooms/{i // PER_RECORDING}.flac", Part.TRAIN),
+            Source(f"{i // PER_RECORDING:064x}", f"rooms/{i // PER_RECORDING}.flac", Split.TRAIN),
             CLIP_S * (i % PER_RECORDING), float(scores[i - first]), "weights", "run", round_,
             embedding=vectors[i - first],
         )
@@ -52,7 +52,7 @@ def clips(first: int, n: int, pcm: np.ndarray, round_: int) -> list[Found]:
     ]  # fmt: skip
 
 
-def noise(first: int, n: int) -> list[Found]:
+def noise(first: int, n: int) -> list[NewClip]:
     """The same with sound."""
     rng = np.random.default_rng(first)
     level = 10 ** rng.uniform(1, 4, (n, 1))

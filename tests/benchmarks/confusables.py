@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.audio import load, to_int16
-from kws.confuse.plan import CONFUSABLE, Role, Saying, plan
-from kws.confuse.say import say
-from kws.confuse.synthesis import Espeak
-from kws.manifest import Part
-from kws.seeding import numpy_generator
+from kws.common.seeding import numpy_generator
+from kws.confusables.synthesis.base import Espeak
+from kws.confusables.synthesis.plan import Role, Saying, plan
+from kws.confusables.synthesis.render import say
+from kws.data.audio import load, to_int16
+from kws.data.manifest import CONFUSABLE, Split
 
 WORDS, SEEDS, SHARES = ("computer", "bed", "cat"), (0, 1), (0.05, 0.1)
 SETS = ("nearest", "diverse")
@@ -76,17 +76,17 @@ def prepare(_: Path, out: Path) -> None:
         near = sorted(heard, key=lambda pair: pair[0])[:NEAREST]
         sets = {"nearest": [one for _, one in near], "diverse": [one for _, one in heard][:CLIPS]}
         for name, texts in sets.items():
-            utterances = plan(Espeak(), [Role(CONFUSABLE, texts, CLIPS)], 0, Part.TRAIN)
+            utterances = plan(Espeak(), [Role(CONFUSABLE, texts, CLIPS)], 0, Split.TRAIN)
             say(out / "said" / f"{word}-{name}", Espeak(), utterances)
-        utterances = plan(Espeak(), [Role(CONFUSABLE, [one for _, one in unheard], TEST_CLIPS)], 0, Part.TEST)
+        utterances = plan(Espeak(), [Role(CONFUSABLE, [one for _, one in unheard], TEST_CLIPS)], 0, Split.TEST)
         say(out / "said" / f"{word}-test", Espeak(), utterances)
         print(f"{word}: {len(heard)} texts to train, {len(unheard)} to test", flush=True)
 
 
 def train_one(arm: Arm, seed: int, data: Path, out: Path) -> None:
     """Train a run, or go on with it, unless it is finished."""
-    from kws.replay.bring import into_buffer
     from kws.replay.buffer import Buffer, Limits
+    from kws.replay.importing import into_buffer
 
     folder = arm.folder(out, seed)
     if (folder / "results.json").is_file():
@@ -104,7 +104,7 @@ def train_one(arm: Arm, seed: int, data: Path, out: Path) -> None:
         words += [f"replay.buffer={own}", "replay.mix={confusable: 0.5, false_trigger: 0.5}"]
     with (out / f"{folder.name}.log").open("w") as log:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "kws.train", *words]
+        command = [sys.executable, "-m", "kws", "train", *words]
         done = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False)
     print(f"{folder.name}: {'done' if done.returncode == 0 else f'FAILED, see {log.name}'}", flush=True)
 
@@ -121,15 +121,16 @@ def figures(data: Path, out: Path) -> None:
     """Alarms of each finished run on unheard confusables and on real speech, at thresholds with so many misses."""
     import torch
 
-    from kws import build, checkpoint, stream
-    from kws.compose import compose, spans
-    from kws.config import folder as place
-    from kws.config import register, settings
-    from kws.console import Console
-    from kws.evaluation import Levels, negative_stream, positive_stream
-    from kws.schema import TrainConfig
-    from kws.selection import select
-    from kws.sweep import sweep
+    from kws.commands import builders
+    from kws.common.console import Console
+    from kws.config.compose import folder as place
+    from kws.config.compose import register, settings
+    from kws.config.schema import TrainConfig
+    from kws.data.dataset import select
+    from kws.data.streams import compose, spans
+    from kws.detector.detector import checkpoint, streaming
+    from kws.evaluation.splits import Levels, negative_stream, positive_stream
+    from kws.evaluation.threshold_sweep import sweep
 
     torch.set_num_threads(1)
     register()
@@ -138,7 +139,7 @@ def figures(data: Path, out: Path) -> None:
 
     with initialize_config_dir(str(place("conf")), version_base="1.3"):
         s = settings(composed("train", ["recipe=replay_curve", "keyword=computer", f"data.root={data}"]), TrainConfig)
-    store = build.store(s.data, Console(), build.recordings(s.data))
+    store = builders.store(s.data, Console(), builders.recordings(s.data))
     levels = Levels((10.0, 10.0), (-45.0, -20.0), s.stream.gap_s, s.stream.negative_gap_s)
     table = defaultdict(list)
     for word in WORDS:
@@ -147,18 +148,18 @@ def figures(data: Path, out: Path) -> None:
         if not runs:
             continue
         chosen = select(store.entries, [word], s.data.noise_label, s.mining.pool_share)
-        positives = [positive_stream(store, chosen, Part.TEST, 0, levels, n) for n in range(4)]
-        negatives = [negative_stream(store, chosen, Part.TEST, levels, n) for n in range(4)]
+        positives = [positive_stream(store, chosen, Split.TEST, 0, levels, n) for n in range(4)]
+        negatives = [negative_stream(store, chosen, Split.TEST, levels, n) for n in range(4)]
         files = sorted((out / "said" / f"{word}-test").rglob("*.flac"))
         clips = [to_int16(load(file)) for file in files]
-        noise = [store.audio(i) for i in chosen.noise[Part.TEST]]
+        noise = [store.audio(i) for i in chosen.noise[Split.TEST]]
         rng = numpy_generator(0, "confusables", word, "test")
         said = compose(clips, noise, rng, 1.0, levels.snr_db, levels.noise_db)
         for arm, seed in runs:
             detector = checkpoint.read_model(arm.folder(out, seed) / "model.pt").detector
 
             def track(made, detector=detector, word=word):
-                return stream.track(detector, made.pcm, store.sample_rate, s.stream.chunk_s)[word]
+                return streaming.track(detector, made.pcm, store.sample_rate, s.stream.chunk_s)[word]
 
             ups = [sweep(track(one), 1.0, spans(one)) for one in positives]
             downs = [sweep(track(one), 1.0) for one in negatives]

@@ -9,13 +9,13 @@ import numpy as np
 import yaml
 from scipy.stats import spearmanr
 
-from kws.config import folder
-from kws.confuse.articulation import Phones
-from kws.confuse.candidates import Kind
-from kws.confuse.distance import code, distances, weight
-from kws.confuse.find import Candidate, Found, find
-from kws.confuse.lexicon import lexicon
-from kws.confuse.speech import Voice, speak
+from kws.config.compose import folder
+from kws.confusables.candidates import Kind
+from kws.confusables.distance import code, distances, weight
+from kws.confusables.ipa import Phones
+from kws.confusables.lexicon import lexicon
+from kws.confusables.search import Candidate, Found, find
+from kws.confusables.synthesis.espeak import Voice, speak
 
 KEYWORDS = ("computer", "cat", "bed", "hey marvin", "okay garden")
 SAID = ("lighthouse", "window", "lamp", "hello robot")  # no weight of a feature was set by these

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from kws.replay.draw import Draw, Sampler
+from kws.replay.sampler import Draw, Sampler
 
 CLIPS, BATCH, ALPHA, ROUNDS = 100_000, 256, 0.6, 200
 

@@ -15,11 +15,12 @@ import numpy as np
 import soundfile
 import torch
 
-from kws import listen
-from kws.checkpoint import write_model
-from kws.detect import Track, fires
-from kws.listen import hear_all, seconds, take
-from kws.sweep import sweep
+from kws.detector.checkpoint import write_model
+from kws.detector.streaming import ScoreTrack
+from kws.evaluation import scoring
+from kws.evaluation.events import fires
+from kws.evaluation.scoring import hear_all, seconds, take
+from kws.evaluation.threshold_sweep import sweep
 from tests.benchmarks.stream import default_detector, default_recipe
 
 RATE = 16000
@@ -50,7 +51,7 @@ def pace(files: list[Path], threads: int) -> float:
     begun = time.perf_counter()
     found = hear_all(detector, takes, 0.08)
     spent = time.perf_counter() - begun
-    assert all(isinstance(one, listen.Listened) for one in found)
+    assert all(isinstance(one, scoring.Listened) for one in found)
     return seconds(takes) / spent
 
 
@@ -102,13 +103,13 @@ def short_ones(folder: Path, n: int) -> list[Path]:
     return made
 
 
-def scores(hours: float) -> Track:
+def scores(hours: float) -> ScoreTrack:
     """A track as detectors make them: mostly low, with peaks of a few rows."""
     rows = round(hours * 3600 * 50)
     rng = np.random.default_rng(0)
     smooth = np.convolve(rng.standard_normal(rows + 19), np.ones(20) / 20**0.5, "valid")
     values = (1 / (1 + np.exp(7 - 3 * smooth))).astype(np.float32)
-    return Track(np.ceil(np.arange(1, rows + 1) / 4) * 0.08, values, hours * 3600)
+    return ScoreTrack(np.ceil(np.arange(1, rows + 1) / 4) * 0.08, values, hours * 3600)
 
 
 def timed(work: object) -> float:

@@ -36,7 +36,7 @@ def train_one(name: str, seed: int, data: Path, out: Path) -> None:
     words += [f"optim.steps={STEPS}", f"batch.size={BATCH}", "validate_every=null", *ARMS[name]]
     with (out / f"{place.name}.log").open("w") as log:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "kws.train", *words]
+        command = [sys.executable, "-m", "kws", "train", *words]
         done = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False)
     print(f"{place.name}: {'done' if done.returncode == 0 else f'FAILED, see {log.name}'}", flush=True)
 

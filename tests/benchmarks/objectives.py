@@ -42,7 +42,7 @@ def train(data: Path, out: Path, seed: int) -> None:
         words = [*COMMON, f"seed={seed}", f"data.root={data}", *own, f"out={folder}"]
         with (out / f"{folder.name}.log").open("w") as log:
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            command = [sys.executable, "-m", "kws.train", *words]
+            command = [sys.executable, "-m", "kws", "train", *words]
             done = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False)
         print(f"{folder.name}: {'done' if done.returncode == 0 else f'FAILED, see {log.name}'}", flush=True)
 
@@ -53,44 +53,45 @@ class TestPart:
     def __init__(self, data: Path) -> None:
         from hydra import compose, initialize_config_dir
 
-        from kws import build, config
-        from kws.console import Console
-        from kws.evaluation import Levels, negative_stream, positive_stream
-        from kws.manifest import Part
-        from kws.schema import TrainConfig
-        from kws.selection import select
+        from kws.commands import builders
+        from kws.common.console import Console
+        from kws.config.compose import folder, register, settings
+        from kws.config.schema import TrainConfig
+        from kws.data.dataset import select
+        from kws.data.manifest import Split
+        from kws.evaluation.splits import Levels, negative_stream, positive_stream
 
-        config.register()
-        with initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
+        register()
+        with initialize_config_dir(str(folder("conf")), version_base="1.3"):
             composed = compose("train", [*COMMON, f"data.root={data}"])
-        self.s: Any = config.settings(composed, TrainConfig)
-        store = build.store(self.s.data, Console(), build.recordings(self.s.data))
+        self.s: Any = settings(composed, TrainConfig)
+        store = builders.store(self.s.data, Console(), builders.recordings(self.s.data))
         chosen = select(store.entries, [KEYWORD], self.s.data.noise_label, self.s.mining.pool_share)
         levels = Levels(SNR_DB, NOISE_DB, self.s.stream.gap_s, self.s.stream.negative_gap_s)
-        said = [positive_stream(store, chosen, Part.TEST, 0, levels, n) for n in range(PASSES)]
+        said = [positive_stream(store, chosen, Split.TEST, 0, levels, n) for n in range(PASSES)]
         self.said = [one for one in said if one is not None]
-        self.quiet = [negative_stream(store, chosen, Part.TEST, levels, n) for n in range(PASSES)]
-        self.recipe, self.rate = build.recipe(self.s, [KEYWORD]), store.sample_rate
-        self.drawer, _ = build.drawer(self.s, store, chosen, self.recipe.clip_n, torch.device("cpu"))
+        self.quiet = [negative_stream(store, chosen, Split.TEST, levels, n) for n in range(PASSES)]
+        self.recipe, self.rate = builders.recipe(self.s, [KEYWORD]), store.sample_rate
+        self.drawer, _ = builders.drawer(self.s, store, chosen, self.recipe.clip_n, torch.device("cpu"))
 
     def points(self, weights: Weights, threshold: float | None) -> list[Any]:
         """Operating points at the rates, and at a threshold if one is given."""
-        from kws import detect
-        from kws.compose import spans
-        from kws.operating import at_threshold, operating_points
-        from kws.stream import track
-        from kws.sweep import sweep
+        from kws.data.streams import spans
+        from kws.detector.streaming import track
+        from kws.evaluation.operating_points import at_threshold, operating_points
+        from kws.evaluation.splits import events
+        from kws.evaluation.threshold_sweep import sweep
 
         detector, stream = self.recipe.detector(weights), self.s.stream
         said, quiet = (
             [track(detector, one.pcm, self.rate, stream.chunk_s)[KEYWORD] for one in some]
             for some in (self.said, self.quiet)
         )
-        starts = detect.offsets(said)
+        starts = events.offsets(said)
         marks = [(a + at, b + at) for one, at in zip(self.said, starts, strict=True) for a, b in spans(one)]
         swept = (
-            sweep(detect.join(said), stream.refractory_s, marks),
-            sweep(detect.join(quiet), stream.refractory_s),
+            sweep(events.join(said), stream.refractory_s, marks),
+            sweep(events.join(quiet), stream.refractory_s),
         )
         return operating_points(*swept, RATES) + ([] if threshold is None else [at_threshold(*swept, threshold)])
 
@@ -98,10 +99,10 @@ class TestPart:
         """The same weights with the statistics of their batch norms taken from 20 batches of training."""
         net, front_end, batch = self.recipe.net(), self.recipe.front_end(), self.s.batch
         net.load_state_dict(weights)
-        for part in net.modules():
-            if isinstance(part, nn.BatchNorm1d):
-                part.reset_running_stats()
-                part.momentum = None  # the plain mean over the batches
+        for split in net.modules():
+            if isinstance(split, nn.BatchNorm1d):
+                split.reset_running_stats()
+                split.momentum = None  # the plain mean over the batches
         n = round(batch.positive_share * batch.size)
         net.train()
         for i in range(20):
@@ -115,7 +116,7 @@ class TestPart:
 
 def kept(out: Path, seed: int, anew: Callable[[Weights, int], Weights]) -> Iterator[tuple[str, Weights, float | None]]:
     """What is compared of a seed: name, weights, and the threshold that the run calibrated for them."""
-    from kws import checkpoint
+    from kws.detector.detector import checkpoint
 
     # Heard once, the validation streams give at the last step the threshold that a calibration gives.
     with (out / f"best-{seed}" / "validation.csv").open(newline="", encoding="utf-8") as file:

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.detect import Track, fires
-from kws.sweep import sweep
+from kws.detector.streaming import ScoreTrack
+from kws.evaluation.events import fires
+from kws.evaluation.threshold_sweep import sweep
 
 SEEDS = (0, 1, 2)
 SHARES = (0, 0.02, 0.05, 0.1, 0.25, 0.5)
@@ -78,7 +79,7 @@ def train_one(arm: Arm, seed: int, data: Path, out: Path) -> None:
     words = [*given, f"keyword={arm.keyword}", f"seed={seed}", f"data.root={data}", f"out={folder}", *arm.overrides]
     with (out / f"{folder.name}.log").open("w") as log:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}  # two processes of two threads slow each other ten times
-        command = [sys.executable, "-m", "kws.train", *words]
+        command = [sys.executable, "-m", "kws", "train", *words]
         done = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False)
     print(f"{folder.name}: {'done' if done.returncode == 0 else f'FAILED, see {log.name}'}", flush=True)
 
@@ -102,15 +103,16 @@ def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
     """Keep the scores of runs (keyword and folder) on the test part, of those that are finished: `heard.npz` there."""
     import torch
 
-    from kws import build, checkpoint, stream
-    from kws.compose import spans
-    from kws.config import folder as place
-    from kws.config import register, settings
-    from kws.console import Console
-    from kws.evaluation import Levels, negative_stream, positive_stream
-    from kws.manifest import Part
-    from kws.schema import TrainConfig
-    from kws.selection import select
+    from kws.commands import builders
+    from kws.common.console import Console
+    from kws.config.compose import folder as place
+    from kws.config.compose import register, settings
+    from kws.config.schema import TrainConfig
+    from kws.data.dataset import select
+    from kws.data.manifest import Split
+    from kws.data.streams import spans
+    from kws.detector.detector import checkpoint, streaming
+    from kws.evaluation.splits import Levels, negative_stream, positive_stream
 
     torch.set_num_threads(1)
     register()
@@ -119,7 +121,7 @@ def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
     with initialize_config_dir(str(place("conf")), version_base="1.3"):
         cfg = compose("train", ["recipe=replay_curve", "keyword=computer", f"data.root={data}"])
     s = settings(cfg, TrainConfig)
-    store = build.store(s.data, Console(), build.recordings(s.data))
+    store = builders.store(s.data, Console(), builders.recordings(s.data))
     levels = Levels(SNR_DB, (-45.0, -20.0), s.stream.gap_s, s.stream.negative_gap_s)
     for keyword in dict.fromkeys(keyword for keyword, _ in runs):
         waiting = [
@@ -130,15 +132,15 @@ def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
         if not waiting:
             continue
         chosen = select(store.entries, [keyword], s.data.noise_label, s.mining.pool_share)
-        positives = [positive_stream(store, chosen, Part.TEST, 0, levels, n) for n in range(PASSES)]
-        negatives = [negative_stream(store, chosen, Part.TEST, levels, n) for n in range(PASSES)]
+        positives = [positive_stream(store, chosen, Split.TEST, 0, levels, n) for n in range(PASSES)]
+        negatives = [negative_stream(store, chosen, Split.TEST, levels, n) for n in range(PASSES)]
         for folder in waiting:
             detector = checkpoint.read_model(folder / "model.pt").detector
             found: dict[str, np.ndarray] = {}
             for side, made in (("positive", positives), ("negative", negatives)):
                 for n, one in enumerate(made):
                     assert one is not None
-                    track = stream.track(detector, one.pcm, store.sample_rate, s.stream.chunk_s)[keyword]
+                    track = streaming.track(detector, one.pcm, store.sample_rate, s.stream.chunk_s)[keyword]
                     high = track.scores >= KEPT
                     found[f"{side}-{n}"] = np.stack([track.times[high], track.scores[high].astype(np.float64)])
                     found[f"{side}-{n}-spans"] = np.array(spans(one))
@@ -192,7 +194,7 @@ def alarms_at(one: Heard, threshold: float) -> np.ndarray:
 
 def threshold_for_alarms(one: Heard, most: int) -> float:
     """The lowest threshold with at most so many alarms."""
-    track = Track(one.times, one.scores.astype(np.float32), one.hours * 3600)
+    track = ScoreTrack(one.times, one.scores.astype(np.float32), one.hours * 3600)
     return sweep(track).threshold_for(most)
 
 

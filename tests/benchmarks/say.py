@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kws.audio import save_flac, to_int16
-from kws.confuse import speech
-from kws.confuse.plan import CONFUSABLE, Role, Saying, plan_parts
-from kws.confuse.say import say
-from kws.confuse.speech import NATIVE_RATE, Voice, resampled, speak
-from kws.confuse.synthesis import Espeak, Utterance
+from kws.confusables.synthesis import espeak
+from kws.confusables.synthesis.base import Espeak, Utterance
+from kws.confusables.synthesis.espeak import NATIVE_RATE, Voice, resampled, speak
+from kws.confusables.synthesis.plan import Role, Saying, plan_parts
+from kws.confusables.synthesis.render import say
+from kws.data.audio import save_flac, to_int16
+from kws.data.manifest import CONFUSABLE
 
 CLIPS, SAMPLE, WORKERS, RATE = 10_000, 400, 2, 16000
 NOTE = """\
@@ -34,7 +35,7 @@ def steps(folder: Path, some: list[Utterance]) -> None:
     speak("warm", voices[0], RATE)
 
     def load(i: int) -> None:
-        with speech._engine(voices[i].name):
+        with espeak._engine(voices[i].name):
             pass
 
     native = [speak(one.text, voice, NATIVE_RATE) for one, voice in zip(some, voices, strict=True)]
@@ -51,7 +52,9 @@ def steps(folder: Path, some: list[Utterance]) -> None:
 def main(clips_n: float = CLIPS) -> None:
     """The steps of a clip, then a whole folder."""
     n = int(clips_n)
-    words = importlib.resources.files("kws.confuse").joinpath("words.txt").read_text(encoding="utf-8").split()
+    words = (
+        importlib.resources.files("kws.confusables.synthesis").joinpath("words.txt").read_text(encoding="utf-8").split()
+    )
     roles = [
         Role("computer", [Saying("computer", keyword="computer")], n // 2),
         Role(CONFUSABLE, [Saying(word, keyword="computer") for word in words], n - n // 2),

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from kws import build, config, stream
-from kws.checkpoint import Recipe
-from kws.detector import Detector
-from kws.schema import TrainConfig
+from kws.commands import builders
+from kws.config.compose import folder, register, settings
+from kws.config.schema import TrainConfig
+from kws.detector import streaming
+from kws.detector.checkpoint import ModelSpec
+from kws.detector.detector import Detector
 
 ROUNDS = 3
 
@@ -27,12 +29,12 @@ def seconds(work: Callable[[], object]) -> float:
     return statistics.median(spent)
 
 
-def default_recipe() -> Recipe:
+def default_recipe() -> ModelSpec:
     """The default model."""
-    config.register()
-    with initialize_config_dir(str(config.folder("conf")), version_base="1.3"):
+    register()
+    with initialize_config_dir(str(folder("conf")), version_base="1.3"):
         cfg = compose("train", ["keyword=computer", "data.root=."])
-    return build.recipe(config.settings(cfg, TrainConfig), ["computer"])
+    return builders.recipe(settings(cfg, TrainConfig), ["computer"])
 
 
 def default_detector() -> Detector:
@@ -59,8 +61,8 @@ def main(minutes: float = 60.0) -> None:
     sound = torch.from_numpy(short / np.float32(32768))
     window_n = rate * 3 // 2 // detector.block_n * detector.block_n
     cases = {
-        f"one pass over {minutes:g} min": (minutes * 60, lambda: stream.scores(detector, pcm, rate)),
-        "80 ms chunks, 1 min": (60, lambda: stream.scores(detector, short, rate, 0.08)),
+        f"one pass over {minutes:g} min": (minutes * 60, lambda: streaming.scores(detector, pcm, rate)),
+        "80 ms chunks, 1 min": (60, lambda: streaming.scores(detector, short, rate, 0.08)),
         "1.5 s windows every 80 ms, 1 min": (60, lambda: sliding(detector, sound, window_n, int(0.08 * rate))),
         f"1.5 s windows every {1000 * detector.frame_s:.0f} ms (each row), 1 min": (
             60,

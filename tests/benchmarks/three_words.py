@@ -3,7 +3,7 @@
 RECORDINGS has a manifest.csv (see README.md). bed, cat and happy are there as Speech Commands has them. The other words
 are alexa, computer and jarvis, cut to the second around each, and a second of each read sentence that holds none of
 these six. Background noise is joined to files of a minute or so, in the order in which they will be divided.
-Parts are those of `kws.manifest.hash_part`.
+Parts are those of `kws.data.manifest.hash_part`.
 """
 
 import re
@@ -15,22 +15,22 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from kws.audio import BadAudio, keyword_bounds, load, to_int16
-from kws.manifest import Part, Recording, read, says
+from kws.data.audio import BadAudio, keyword_bounds, load, to_int16
+from kws.data.manifest import Recording, Split, read, says
 
 WORDS, OTHERS, RATE = ("bed", "cat", "happy"), ("alexa", "computer", "jarvis"), 16000
-LISTS = {Part.VALIDATION: "validation_list.txt", Part.TEST: "testing_list.txt"}
+LISTS = {Split.VALIDATION: "validation_list.txt", Split.TEST: "testing_list.txt"}
 
 
 def make(recordings: Path, out: Path, most: int = 0) -> None:
     """Write the folder `out`; of each label at most so many recordings, 0 for all."""
-    listed: dict[Part, list[str]] = {part: [] for part in Part}
+    listed: dict[Split, list[str]] = {split: [] for split in Split}
     times: dict[tuple[str, str], int] = defaultdict(int)
     count: dict[str, int] = defaultdict(int)
-    noise: dict[tuple[str, Part], list[Recording]] = defaultdict(list)
+    noise: dict[tuple[str, Split], list[Recording]] = defaultdict(list)
     for one in read(recordings):
         if one.label == "noise":
-            noise[one.text, one.part].append(one)
+            noise[one.text, one.split].append(one)
             continue
         label = one.label if one.label in (*WORDS, *OTHERS) else "sentence"
         spoken = label == "sentence" and (not one.text or any(says(one.text, word) for word in (*WORDS, *OTHERS)))
@@ -45,11 +45,11 @@ def make(recordings: Path, out: Path, most: int = 0) -> None:
         name = f"{label}/{speaker}_nohash_{times[label, speaker]}.wav"
         times[label, speaker] += 1
         write(out / name, pcm if label in WORDS else second(pcm, label))
-        listed[one.part].append(name)
-    for part, file in LISTS.items():
-        (out / file).write_text("".join(f"{name}\n" for name in sorted(listed[part])))
+        listed[one.split].append(name)
+    for split, file in LISTS.items():
+        (out / file).write_text("".join(f"{name}\n" for name in sorted(listed[split])))
     for kind in sorted({kind for kind, _ in noise}):
-        of = [noise[kind, part] for part in Part]
+        of = [noise[kind, split] for split in Split]
         n = min(len(of[0]) // 8, len(of[1]), len(of[2]), most or 99)  # 80 % to train with, 10 % each to measure by
         chosen = [*of[0][: 8 * n], *of[1][:n], *of[2][:n]]
         if chosen:

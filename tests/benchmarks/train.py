@@ -21,19 +21,20 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from kws import augment, build
-from kws.batch import Drawer
-from kws.config import folder, register, settings
-from kws.console import Console
-from kws.loss import max_pooling_loss
-from kws.manifest import Part
-from kws.ranks import together
+from kws.commands import builders
+from kws.common.console import Console
+from kws.config.compose import folder, register, settings
+from kws.config.schema import TrainConfig
+from kws.data import augment
+from kws.data.audio_cache import AudioCache
+from kws.data.batch import BatchSampler
+from kws.data.dataset import Selection, select
+from kws.data.manifest import Split
 from kws.replay.buffer import Buffer, Limits
 from kws.replay.snapshot import Snapshot
-from kws.schema import TrainConfig
-from kws.selection import Selection, select
-from kws.store import Store
-from kws.trainer import Plan, Trainer
+from kws.training.distributed import together
+from kws.training.loss import max_pooling_loss
+from kws.training.trainer import Plan, Trainer
 
 ROUNDS = 3  # each loop in turn, so often
 STEPS = 12  # timed steps a turn
@@ -42,18 +43,18 @@ STEPS = 12  # timed steps a turn
 class Clips(Dataset[tuple[Tensor, Tensor, float, float]]):
     """Clips as a plain data set makes them: files are decoded when they are asked for."""
 
-    def __init__(self, s: TrainConfig, store: Store, chosen: Selection, drawer: Drawer, length: int) -> None:
+    def __init__(self, s: TrainConfig, store: AudioCache, chosen: Selection, drawer: BatchSampler, length: int) -> None:
         self.s, self.drawer, self.length = s, drawer, length
         self.clip_n, self.rate = drawer.clip_n, store.sample_rate
         k = drawer.keywords
-        entries = [i for indexes in chosen.positives[Part.TRAIN] for i in indexes]
+        entries = [i for indexes in chosen.positives[Split.TRAIN] for i in indexes]
         self.keywords = [
             (store.entries[i].recording.path, int(start), int(end))
             for i, start, end in zip(entries, k.start, k.end, strict=True)
         ]
-        self.speech = [store.entries[i].recording.path for i in chosen.speech[Part.TRAIN]]
-        self.noise = [store.entries[i].recording.path for i in chosen.noise[Part.TRAIN]]
-        self.front_end = build.recipe(s, chosen.keywords).front_end()
+        self.speech = [store.entries[i].recording.path for i in chosen.speech[Split.TRAIN]]
+        self.noise = [store.entries[i].recording.path for i in chosen.noise[Split.TRAIN]]
+        self.front_end = builders.recipe(s, chosen.keywords).front_end()
 
     def __len__(self) -> int:
         return self.length
@@ -170,11 +171,11 @@ def against(data: str, model: str, faster: bool) -> None:
     with initialize_config_dir(str(folder("conf")), version_base="1.3"):
         s = settings(compose("train", words), TrainConfig)
     console = Console(quiet=True)
-    store = build.store(s.data, console, build.recordings(s.data))
+    store = builders.store(s.data, console, builders.recordings(s.data))
     chosen = select(store.entries, ["computer"], s.data.noise_label, s.mining.pool_share)
-    recipe = build.recipe(s, ["computer"])
-    plan = replace(build.plan(s, recipe.smooth_n), mining_steps=(), share=0.0)
-    drawer, _ = build.drawer(s, store, chosen, recipe.clip_n, torch.device("cpu"))
+    recipe = builders.recipe(s, ["computer"])
+    plan = replace(builders.plan(s, recipe.smooth_n), mining_steps=(), share=0.0)
+    drawer, _ = builders.drawer(s, store, chosen, recipe.clip_n, torch.device("cpu"))
     with (
         TemporaryDirectory() as place,
         together(torch.device("cpu"), "32-true") as ranks,

@@ -1,0 +1,1 @@
+"""The commands of `kws`, one file each: settings in, objects assembled, results printed."""

@@ -1,0 +1,331 @@
+"""From settings to objects: the last place that knows the configuration."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kws.common.console import Console
+from kws.common.errors import KwsError, LeakError
+from kws.config import schema as c
+from kws.data import speech_commands
+from kws.data.audio import keyword_bounds, to_float
+from kws.data.audio_cache import AudioCache, pack
+from kws.data.batch import Augmentation, BatchSampler, Keywords
+from kws.data.clip_bank import ClipBank
+from kws.data.dataset import Selection
+from kws.data.manifest import Layout, Recording, Split, SplitBy, read
+from kws.detector.checkpoint import Checkpoint, ModelSpec
+from kws.detector.detector import Detector
+from kws.evaluation.splits import Levels
+from kws.models.settings import family_of, shape_of
+from kws.replay.buffer import Buffer, Limits
+from kws.replay.eviction import Eviction
+from kws.replay.mining_rounds import Search
+from kws.replay.refresh import Ageing
+from kws.replay.sampler import Draw
+from kws.replay.schedule import Guard
+from kws.replay.snapshot import Drawing
+from kws.training.balance import Tie
+from kws.training.hard_negatives import Policy
+from kws.training.trainer import Plan
+
+
+def device(name: str) -> torch.device:
+    """The device of that name; `auto` is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError):
+        raise KwsError(f"device={name}: not here; allowed is auto, cpu, or a device that torch finds") from None
+    return chosen
+
+
+def threads(count: int) -> None:
+    """Use so many CPU threads; 0 leaves torch its own choice: OMP_NUM_THREADS, else the cores."""
+    if count:
+        torch.set_num_threads(count)
+
+
+def recordings(data: c.DataConfig) -> list[Recording]:
+    """The recordings of `data.root`."""
+    assert data.root is not None
+    if data.release is not None:
+        return speech_commands.recordings(Path(data.root), data.release.value, data.download)
+    if data.download:
+        raise KwsError("data.download=true: allowed only with data.release=v1 or v2, which says what")
+    file = Path(data.manifest) if data.manifest else None
+    if file is not None and file.is_file():
+        file = file.resolve()  # else it is looked for in the root
+    return read(Path(data.root), file, Layout(data.layout.value), SplitBy(data.split.value), data.part_column)
+
+
+def store(data: c.DataConfig, console: Console, found: Sequence[Recording]) -> AudioCache:
+    """Their sound, decoded once; says what does not decode."""
+    with console.progress("Reading recordings", len(found)) as tick:
+        packed = pack(found, Path(data.cache), data.sample_rate, data.max_bad_share, lambda done, _: tick(done))
+        tick(len(found))
+    for bad in packed.bad:
+        console.warn(f"{bad.name}: not read: {bad.reason}")
+    if packed.bad:
+        console.warn(f"{len(packed.bad)} of {len(found)} recordings do not decode and are left out")
+    if packed.duplicates:
+        console.warn(
+            f"{len(packed.duplicates)} train recordings are left out, the same sound is in validation or test: "
+            f"{', '.join(packed.duplicates[:3])}"
+        )
+    return packed
+
+
+def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None) -> ModelSpec:
+    """The net and its front end; `others` as in `ModelSpec`."""
+    row_s = s.features.hop_s * s.model.stride
+    smooth_n = smoothing(s.model.smooth_s, s.model.smooth_k, row_s, "model.")
+    layer, layer_shape = input_of(s.features)
+    built = ModelSpec(
+        labels=labels,
+        sample_rate=s.data.sample_rate,
+        n_mels=s.features.n_mels,
+        window_s=s.features.window_s,
+        hop_s=s.features.hop_s,
+        low_hz=s.features.low_hz,
+        family=family_of(s.model),
+        shape=shape_of(s.model),
+        smooth_n=smooth_n,
+        clip_n=samples(s.batch.clip_s, row_s, s.data.sample_rate),
+        smooth_k=s.model.smooth_k,
+        others=others,
+        input=layer,
+        input_shape=layer_shape,
+    )
+    if others is not None:  # a clip is judged at its end, by as much of it as the model hears
+        if abs(s.batch.clip_s / row_s - round(s.batch.clip_s / row_s)) > 1e-6:
+            raise KwsError(
+                f"batch.clip_s={s.batch.clip_s:g}: allowed with task=classes is a whole number of score rows, of "
+                f"features.hop_s times model.stride={s.model.stride} or {row_s:g} s"
+            )
+        return built
+    reach_s = built.net().receptive_field * s.features.hop_s + s.features.window_s + s.model.smooth_s
+    if reach_s > s.batch.clip_s - s.mining.post_s:
+        raise KwsError(
+            f"batch.clip_s={s.batch.clip_s}: allowed is at least {reach_s + s.mining.post_s:.2f}, what the model hears "
+            f"({reach_s:.2f} s) and mining.post_s, so that a mined clip holds all its score depends on"
+        )
+    return built
+
+
+def input_of(f: c.FeaturesConfig) -> tuple[str | None, dict[str, Any]]:
+    """The layer between log-mel frames and the net, and what it takes; None for log-mel itself."""
+    if isinstance(f, c.PCENConfig):
+        keep = math.exp(-f.hop_s / f.time_constant_s)
+        values = {"alpha": f.alpha, "delta": f.delta, "r": f.r, "trainable": f.trainable}
+        return "pcen", {"memory_n": round(f.memory_s / f.hop_s), "keep": keep, **values}
+    if isinstance(f, c.MFCCConfig):
+        return "mfcc", {"n_mfcc": f.n_mfcc}
+    return None, {}
+
+
+def samples(seconds: float, row_s: float, sample_rate: int) -> int:
+    """The nearest number of samples that is a whole number of rows."""
+    return round(seconds / row_s) * round(row_s * sample_rate)
+
+
+def smoothing(smooth_s: float, smooth_k: int, row_s: float, group: str = "") -> int:
+    """Rows that scores are smoothed over; raises KwsError, naming the key in its group, where k of them cannot be."""
+    smooth_n = max(1, round(smooth_s / row_s))
+    if smooth_k > smooth_n:
+        raise KwsError(
+            f"{group}smooth_k={smooth_k}: allowed is 0 to {smooth_n}, the rows of {1000 * row_s:g} ms in "
+            f"{group}smooth_s={smooth_s:g}"
+        )
+    return smooth_n
+
+
+def resmoothed(model: Checkpoint, smooth_s: float | None, smooth_k: int | None) -> Detector:
+    """The detector of a checkpoint with another smoothing of its scores; null leaves it as it was trained."""
+    r = model.recipe
+    row_s = model.detector.frame_s
+    k = r.smooth_k if smooth_k is None else smooth_k
+    n = smoothing(r.smooth_n * row_s if smooth_s is None else smooth_s, k, row_s)
+    made = model.detector
+    return Detector(made.features, made.model, r.labels, made.thresholds, n, k, made.exclusive)
+
+
+def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
+    """The numbers of the training loop."""
+    row_s, o = s.features.hop_s * s.model.stride, s.optim
+    rounds = s.mining.rounds
+    span = s.mining.last_at - s.mining.first_at
+    at = [s.mining.first_at + span * i / max(1, rounds - 1) for i in range(rounds)]
+    return Plan(
+        seed=s.seed,
+        steps=o.steps,
+        batch_size=s.batch.size,
+        positive_share=s.batch.positive_share,
+        lr=o.lr,
+        warmup=o.warmup,
+        optimizer=o.optimizer.value,
+        momentum=o.momentum,
+        weight_decay=o.weight_decay,
+        ema=o.ema,
+        focal_gamma=o.focal_gamma,
+        label_smoothing=o.label_smoothing,
+        negative_weight=o.negative_weight,
+        tie=tie(o),
+        best_n=o.best_n if o.average is c.Average.best else 0,
+        early_n=round(o.early_s / row_s),
+        late_n=round(o.late_s / row_s),
+        smooth_n=smooth_n,
+        smooth_k=s.model.smooth_k,
+        save_every=o.save_every,
+        share=s.replay.share,
+        schedule=s.replay.schedule.value,
+        ramp_steps=s.replay.ramp_steps,
+        beta=s.replay.beta,
+        mining_steps=tuple(min(o.steps - 1, round(a * o.steps)) for a in at),
+        replay_from=round(s.mining.first_at * o.steps),
+        validate_every=s.validate_every,
+        check_every=s.replay.check_every,
+        guard=Guard(s.replay.target_fa_per_hour, s.replay.guard, s.replay.rise, s.replay.most),
+        online_every=s.replay.online_every if s.replay.online else 0,
+        online_n=s.replay.online_n,
+        compile=s.compile,
+    )
+
+
+def tie(o: c.OptimConfig) -> Tie | None:
+    """What steers the weight of negatives; None where it stays as it is."""
+    t = o.tied
+    if t.check_every is None:
+        return None
+    return Tie(t.check_every, t.target_fa_per_hour, t.guard, t.factor, o.negative_weight, t.most)
+
+
+def augmentation(s: c.TrainConfig) -> Augmentation:
+    """How clips are varied."""
+    a = s.augment
+    return Augmentation(
+        speed=a.speed,
+        speed_p=a.speed_p,
+        noise_p=a.noise_p,
+        snr_db=pair(a.snr_db),
+        level_db=pair(a.level_db),
+        context_p=a.context_p,
+        own_context_p=a.own_context_p,
+        context_db=pair(a.context_db),
+        colour_db=a.colour_db,
+        time_masks=a.time_masks,
+        time_mask_n=round(a.time_mask_s / s.features.hop_s),
+        mel_masks=a.mel_masks,
+        mel_mask_n=a.mel_mask_n,
+    )
+
+
+def drawer(
+    s: c.TrainConfig, packed: AudioCache, chosen: Selection, clip_n: int, where: torch.device, said: Sequence[Path] = ()
+) -> tuple[BatchSampler, list[int]]:
+    """The batches: train recordings only, without the pool; and which entry of the store each clip of its bank is."""
+    positives = [(i, k) for k, indexes in enumerate(chosen.positives[Split.TRAIN]) for i in indexes]
+    used = [i for i, _ in positives] + chosen.speech[Split.TRAIN] + chosen.noise[Split.TRAIN]
+    for i in used:
+        recording = packed.entries[i].recording
+        if recording.split is not Split.TRAIN:
+            raise LeakError(f"{recording.name}: a {recording.split} recording among those of training")
+    made_up = [folder.resolve() for folder in said]
+
+    def spoken(path: Path) -> bool:
+        return any(path.is_relative_to(folder) for folder in made_up)
+
+    place = {entry: n for n, entry in enumerate(used)}
+    bank = ClipBank.of([packed.audio(i) for i in used], 2 * clip_n, where)
+    longest_s = s.batch.max_keyword_s
+    bounds = [keyword_bounds(to_float(packed.audio(i)), packed.sample_rate, longest_s) for i, _ in positives]
+    keywords = Keywords(
+        index=torch.tensor([place[i] for i, _ in positives]),
+        column=torch.tensor([k for _, k in positives]),
+        start=torch.tensor([a for a, _ in bounds]),
+        end=torch.tensor([b for _, b in bounds]),
+        real=torch.tensor(
+            [not any(packed.entries[i].recording.path.is_relative_to(f) for f in said) for i, _ in positives]
+        ),
+    )
+    late_s, early_s = s.batch.end_s
+    made = BatchSampler(
+        bank,
+        keywords,
+        [place[i] for i in chosen.speech[Split.TRAIN]],
+        [place[i] for i in chosen.noise[Split.TRAIN]],
+        len(chosen.keywords),
+        clip_n,
+        (round(late_s * packed.sample_rate), round(early_s * packed.sample_rate)),
+        s.batch.noise_share,
+        augmentation(s),
+        s.batch.real_share,
+    )
+    return made, used
+
+
+def buffer(r: c.ReplayConfig, folder: Path, sample_rate: int) -> Buffer:
+    """The replay buffer in a folder."""
+    limits = Limits(r.capacity, r.hours, by_kind(r.quota), r.per_source, Eviction(r.eviction.value))
+    return Buffer(folder, limits, sample_rate, r.overlap, r.cosine)
+
+
+def by_kind(values: c.ByKind) -> dict[str, float]:
+    """Those that are given, by kind."""
+    return {kind: value for kind, value in asdict(values).items() if value is not None}
+
+
+def policy(s: c.TrainConfig, clip_n: int) -> Policy:
+    """What comes into the buffer, what leaves it, and how it is drawn."""
+    r = s.replay
+    return Policy(
+        search(s, clip_n),
+        Ageing(r.solved, s.mining.min_score, r.probe, s.seed),
+        Drawing(Draw(r.draw.value), r.alpha, by_kind(r.mix)),
+        r.quarantine,
+        r.at_score,
+        target(s.threshold),
+    )
+
+
+def search(s: c.TrainConfig, clip_n: int) -> Search:
+    """How the pool is mined."""
+    m = s.mining
+    return Search(
+        seed=s.seed,
+        passes=m.passes,
+        snr_db=pair(m.snr_db),
+        noise_db=pair(m.noise_db),
+        gap_s=s.stream.negative_gap_s,
+        per_hour=m.per_hour,
+        min_score=m.min_score,
+        bands=m.bands,
+        reserve=m.reserve,
+        neighbours=m.neighbours,
+        max_per_recording=m.max_per_recording,
+        clip_n=clip_n,
+        post_n=samples(m.post_s, s.features.hop_s * s.model.stride, s.data.sample_rate),
+    )
+
+
+def target(threshold: c.ThresholdConfig) -> float:
+    """The false alarms an hour that thresholds are placed for; of a run there is one."""
+    assert threshold.at_fa_per_hour is not None
+    return threshold.at_fa_per_hour
+
+
+def levels(stream: c.StreamConfig) -> Levels:
+    """How streams are made."""
+    return Levels(pair(stream.snr_db), pair(stream.noise_db), stream.gap_s, stream.negative_gap_s)
+
+
+def pair(values: Sequence[float]) -> tuple[float, float]:
+    """[low, high], checked by the schema."""
+    low, high = values
+    return low, high

@@ -1,0 +1,59 @@
+"""kws export: a checkpoint as a TorchScript file."""
+
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from kws.commands import builders
+from kws.common.console import Console
+from kws.common.errors import KwsError
+from kws.config.app import verb
+from kws.config.compose import settings
+from kws.config.schema import ExportConfig
+from kws.detector import checkpoint
+from kws.detector.torchscript import export
+
+NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class is heard from one half on"
+
+
+def run(cfg: DictConfig) -> None:
+    """Export `checkpoint` to the file `out`."""
+    s = settings(cfg, ExportConfig)
+    out = Path(s.out)
+    if out.exists() and not s.force:
+        raise KwsError(f"out={out}: there is such a file already; force=true overwrites it")
+    model = checkpoint.read_model(Path(s.checkpoint))
+    classes = model.recipe.others is not None
+    if s.thresholds is None and "calibration" not in model.facts and not classes:
+        raise KwsError(f"thresholds=... must be given: {s.checkpoint} was never calibrated")
+    smoothing = {key: value for key in ("smooth_s", "smooth_k") if (value := getattr(s, key)) is not None}
+    if smoothing and s.thresholds is None and not classes:
+        raise KwsError(f"thresholds=... must be given: those of {s.checkpoint} were not calibrated with this smoothing")
+    detector = builders.resmoothed(model, s.smooth_s, s.smooth_k)
+    if s.thresholds is not None:
+        detector.thresholds = thresholds(s.thresholds, len(model.recipe.labels))
+    export(detector, out, model.facts | {"checkpoint": model.hash} | smoothing)
+    pairs = zip(detector.labels, detector.thresholds, strict=True)
+    console = Console()
+    console.say(f"{out}: " + ", ".join(f"{k} at {t:.4f}" for k, t in pairs))
+    if classes and s.thresholds is None:
+        console.say(NOT_CALIBRATED)
+
+
+def thresholds(value: object, count: int) -> list[float]:
+    """The thresholds a person gives: one number a keyword, each in [0, 1].
+
+    They become float32 numbers: compared with float32 scores, they then mean the same to everyone.
+    """
+    numbers = value if isinstance(value, list) else [value]
+    good = [float(np.float32(n)) for n in numbers if isinstance(n, int | float) and type(n) is not bool and 0 <= n <= 1]
+    if len(good) != count or len(numbers) != count:
+        raise KwsError(f"thresholds={value}: allowed is {count} number(s) from 0 to 1, one a keyword")
+    return good
+
+
+main = verb("export", run)
+
+if __name__ == "__main__":
+    main()

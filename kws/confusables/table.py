@@ -1,0 +1,73 @@
+"""Candidates as a table that a person reads, cuts and gives back."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kws.common.errors import KwsError
+from kws.common.files import replacing
+from kws.confusables.candidates import Kind
+from kws.confusables.search import Candidate
+
+HEADER = ("text", "phones", "kind", "distance", "band")
+
+
+def line(one: Candidate) -> tuple[str, str, str, str, str]:
+    """The cells of a candidate."""
+    return one.text, "".join(one.phones), one.kind.value, f"{one.distance:.3f}", str(one.band)
+
+
+def write(path: Path, candidates: Iterable[Candidate]) -> None:
+    """A CSV file of candidates; raises KwsError where there is a file already: a person may have cut it."""
+    if path.exists():
+        raise KwsError(f"out={path}: there is such a file already; allowed is a new one")
+    rows = io.StringIO(newline="")
+    csv.writer(rows, lineterminator="\n").writerows([HEADER, *map(line, candidates)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(rows.getvalue().encode())
+
+
+def texts(value: Any, key: str) -> dict[str, Kind]:
+    """The texts of a setting, each once, with the kinds that are known of them: a list, or a file.
+
+    Args:
+        value: None, a list of texts, or the path of a CSV file with a column `text`, or of another with a text a line.
+        key: the setting, for the message.
+
+    Raises KwsError for anything else, for a text without a letter or digit, and for a kind that there is not.
+    """
+    if value is None:
+        return {}
+    rows = [(one, "") for one in value] if isinstance(value, list) else _read(value, key)
+    found: dict[str, Kind] = {}
+    for text, kind in rows:
+        if not isinstance(text, str) or not any(char.isalnum() for char in text) or not text.isprintable():
+            raise KwsError(f"{key}: {text!r} is no text to say; numbers are put in quotes")
+        if kind and kind not in list(Kind):
+            raise KwsError(f"{key}={value}: kind={kind!r} of {text!r}; allowed is one of {', '.join(Kind)}")
+        found.setdefault(" ".join(text.split()), Kind(kind or Kind.GIVEN))
+    return found
+
+
+def _read(value: Any, key: str) -> list[tuple[str, str]]:
+    path = Path(str(value))
+    if not path.is_file():
+        raise KwsError(f"{key}={value}: no such file; texts are given as a list: {key}=[{value}]")
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KwsError(f"{key}={path}: cannot be read as UTF-8 text ({error})") from error
+    if path.suffix.lower() != ".csv":
+        return [(each, "") for each in text.splitlines() if each.strip()]
+    try:
+        rows = list(csv.DictReader(io.StringIO(text), restval="", strict=True))
+    except csv.Error as error:
+        raise KwsError(f"{key}={path}: malformed CSV ({error})") from error
+    if rows and "text" not in rows[0]:
+        raise KwsError(f"{key}={path}: no column text; found {', '.join(map(str, rows[0]))}")
+    if any(None in row for row in rows):
+        raise KwsError(f"{key}={path}: more values than columns; a text with a comma is put in quotes")
+    return [(row["text"], row.get("kind", "")) for row in rows]

@@ -1,0 +1,268 @@
+"""The only door for sound: decode anything, mono, 16-bit, one rate; FLAC written whole or not at all."""
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from kws.common.errors import KwsError
+from kws.common.files import replacing
+
+_BLOCK_N = 1 << 20  # frames read at once: a header that lies about its length then costs no memory
+_LOWEST_RATE = 1000  # Hz; below it a header is damaged, and resampling would fill the memory
+
+# What soundfile decodes, by file name; RAW says nothing about its own format.
+EXTENSIONS = frozenset(
+    {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"}
+    | {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}
+)
+
+
+class BadAudio(KwsError):
+    """A file that gives no usable sound.
+
+    Args:
+        name: the file, as people know it.
+        reason: what is wrong with it, in a few words.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def sound_files(place: Path, key: str) -> list[Path]:
+    """The recording `place`, or all of that folder, sorted; raises KwsError, naming `key`, where there is none."""
+    if place.is_file():
+        return [place]
+    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    if not found:
+        raise KwsError(f"{key}={place}: no recording there; allowed is a sound file or a folder of them")
+    return found
+
+
+def load(path: Path, sample_rate: int = 16000) -> NDArray[np.float32]:
+    """Sound of a file, mono (mean of the channels), at `sample_rate`.
+
+    Args:
+        path: any format, rate and number of channels that libsndfile reads.
+        sample_rate: Hz of the result; other rates are resampled by soxr at high quality.
+
+    Shape: float32 [T] in [-1, 1], T at least 1.
+
+    Raises:
+        BadAudio: missing, undecodable, empty, or not finite.
+    """
+    return np.concatenate(list(_sound(path, sample_rate)))
+
+
+def pcm_blocks(path: Path, sample_rate: int, block_n: int) -> Iterator[NDArray[np.int16]]:
+    """Sound of a file piece by piece, whatever its length: `to_int16(load(...))`, of which no more than that is held.
+
+    Args:
+        path: as for `load`.
+        sample_rate: Hz of the result.
+        block_n: samples a piece, at least 1; the last one may be shorter.
+
+    Raises:
+        BadAudio: as for `load`, when the reading comes to it.
+    """
+    rest = np.zeros(0, np.int16)
+    for block in _pcm(path, sample_rate):
+        rest = np.concatenate([rest, block])
+        whole = len(rest) - len(rest) % block_n
+        for at in range(0, whole, block_n):
+            yield rest[at : at + block_n]
+        rest = rest[whole:]
+    if len(rest):
+        yield rest
+
+
+def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[np.int16]:
+    """The sound between two seconds of a file, as far as there is some; nothing before it is decoded where it can seek.
+
+    Shape: returns int16 [T] at `sample_rate`.
+
+    Raises:
+        BadAudio: as for `load`.
+    """
+    with _open(path) as file, _telling(path):
+        rate = file.samplerate
+        start, end = (min(max(0, round(at * rate)), file.frames) for at in (start_s, end_s))
+        file.seek(start)
+        x = file.read(end - start, dtype="float32", always_2d=True).mean(axis=1)
+    if rate != sample_rate and len(x):
+        x = soxr.resample(x, rate, sample_rate, quality="soxr_hq")
+    return to_int16(np.clip(x, -1, 1))
+
+
+def length_s(path: Path) -> float:
+    """How long a file says it is, in seconds, by its header alone; 0 where that cannot be read."""
+    try:
+        return float(soundfile.info(path).duration)
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
+        return 0.0
+
+
+def _pcm(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
+    with _open(path) as file:
+        plain = file.subtype == "PCM_16" and file.channels == 1 and file.samplerate == sample_rate
+        if plain:  # as most recordings are; float and back would give the same, in three times the time
+            yield from _read(path, file, "int16")
+    if not plain:
+        for block in _sound(path, sample_rate):
+            yield to_int16(block)
+
+
+def _sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
+    """The blocks of `load`; at least one, none empty."""
+    made = heard = 0
+    with _open(path) as file:
+        rate = int(file.samplerate)
+        if rate < _LOWEST_RATE:
+            raise BadAudio(path.as_posix(), f"sample rate {rate} Hz, at least {_LOWEST_RATE} expected")
+        resampler = soxr.ResampleStream(rate, sample_rate, 1, "float32", "soxr_hq") if rate != sample_rate else None
+        for block in _read(path, file, "float32"):
+            x = block[:, 0] if file.channels == 1 else block.mean(axis=1)
+            if not np.isfinite(x).all():
+                raise BadAudio(path.as_posix(), "holds NaN or infinite samples")
+            heard += len(x)
+            if resampler is not None:
+                x = resampler.resample_chunk(x)
+            if len(x):
+                made += len(x)
+                yield np.clip(x, -1, 1)  # float files and the resampler may overshoot
+    if resampler is not None:
+        # As long as the file, to the sample: the filter's own end is cut, or filled up with silence.
+        last = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        wanted = math.ceil(heard * sample_rate / rate) - made
+        x = np.append(last, np.zeros(max(0, wanted - len(last)), np.float32))[: max(0, wanted)]
+        if len(x):
+            yield np.clip(x, -1, 1)
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    if not path.is_file():
+        raise BadAudio(path.as_posix(), "no such file")
+    with _telling(path):
+        return soundfile.SoundFile(path)
+
+
+def _read(path: Path, file: soundfile.SoundFile, kind: str) -> Iterator[NDArray[Any]]:
+    """Blocks as they are decoded, int16 [n] or float32 [n, channels]."""
+    empty = True
+    while True:
+        with _telling(path):
+            block = file.read(_BLOCK_N, dtype=kind, always_2d=kind == "float32")
+        if not len(block):
+            break
+        empty = False
+        yield block
+    if empty:
+        raise BadAudio(path.as_posix(), "empty")
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+        # libsndfile's own words, without the path that it puts before some of them.
+        raise BadAudio(path.as_posix(), str(error).rsplit(": ", 1)[-1].rstrip(".")) from error
+
+
+def to_int16(x: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Samples in [-1, 1] as 16-bit integers, rounded and clipped.
+
+    Shape: any; the same is returned.
+    """
+    pcm: NDArray[np.int16] = np.clip(np.rint(x * np.float32(32768)), -32768, 32767).astype(np.int16)
+    return pcm
+
+
+def to_float(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
+    """16-bit integers as samples in [-1, 1); `to_int16` gives them back exactly.
+
+    Shape: any; the same is returned.
+    """
+    return pcm.astype(np.float32) / np.float32(32768)
+
+
+def save_flac(path: Path, pcm: NDArray[np.int16], sample_rate: int) -> None:
+    """Write 16-bit FLAC, lossless and atomic: the file is there whole, or as it was before.
+
+    Args:
+        path: where to; its folder exists.
+        pcm: the samples.
+        sample_rate: Hz.
+
+    Shape: pcm int16 [T].
+    """
+    encoded = flac(pcm, sample_rate)  # libsndfile swallows the errors of a Python file; here a full disk raises
+    with replacing(path) as file:
+        file.write(encoded)
+
+
+def flac(pcm: NDArray[np.int16], sample_rate: int) -> bytes:
+    """16-bit FLAC of samples (int16 [T]) at so many Hz."""
+    encoded = io.BytesIO()
+    soundfile.write(encoded, pcm, sample_rate, format="FLAC", subtype="PCM_16")
+    return encoded.getvalue()
+
+
+def content_hash(pcm: NDArray[np.int16]) -> str:
+    """SHA-256, in hex, of the samples: the same sound in another container has the same hash.
+
+    Shape: pcm int16 [T], at the project's rate.
+    """
+    return hashlib.sha256(np.ascontiguousarray(pcm, dtype="<i2").tobytes()).hexdigest()
+
+
+def loudest_rms(x: NDArray[np.float32], window: int = 512) -> float:
+    """RMS of the loudest of the windows that follow one another without overlap; 0 for less than one window.
+
+    Args:
+        x: samples.
+        window: length in samples; 512 are 32 ms at 16 kHz.
+
+    Shape: x float32 [T].
+    """
+    n = len(x) // window
+    return float(np.sqrt((x[: n * window].reshape(n, window) ** 2).mean(axis=1).max())) if n else 0.0
+
+
+def keyword_bounds(x: NDArray[np.float32], sample_rate: int, longest_s: float) -> tuple[int, int]:
+    """Where the keyword lies in a recording of it: trimmed harder and harder until no more than `longest_s` is left.
+
+    A noisy room stays above a soft limit; a keyword does not last as long as its recording.
+
+    Args:
+        x: samples.
+        sample_rate: Hz.
+        longest_s: seconds that a keyword may last.
+
+    Shape: x float32 [T]; returns (start, end) with 0 <= start < end <= T.
+    """
+    hop_n = max(1, round(0.008 * sample_rate))
+    for top_db in (30, 25, 20, 15, 10):
+        start, end = librosa.effects.trim(x, top_db=top_db, frame_length=4 * hop_n, hop_length=hop_n)[1]
+        if 0 < end - start <= longest_s * sample_rate:
+            return int(start), int(end)
+    # Noise throughout: the stretch with the most energy.
+    longest_n = min(len(x), round(longest_s * sample_rate))
+    energy = np.concatenate([[0.0], np.cumsum(np.square(x, dtype=np.float64))])
+    start = int(np.argmax(energy[longest_n:] - energy[: len(energy) - longest_n]))
+    return start, start + longest_n

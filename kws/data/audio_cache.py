@@ -1,0 +1,190 @@
+"""Sound is decoded once: all recordings as 16-bit integers in one memory-mapped file, kept for later runs."""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.common.errors import KwsError
+from kws.common.files import replacing
+from kws.data import audio
+from kws.data.manifest import Recording, Split
+
+_VERSION = 1  # of what is written; a higher one makes old caches count for nothing
+_SHOWN = 3  # bad files named in an error
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a recording's samples lie in the store; `hash` is that of its sound."""
+
+    recording: Recording
+    hash: str
+    start: int
+    n_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A recording that gave no sound, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class AudioCache:
+    """The sound of all usable recordings, in the manifest's order.
+
+    `duplicates` names the recordings left out because a part further from training holds the same sound.
+
+    Shape: pcm int16 [total], `audio(i)` int16 [n_samples of entry i].
+    """
+
+    sample_rate: int
+    entries: list[Entry]
+    bad: list[Undecodable]
+    duplicates: list[str]
+    pcm: NDArray[np.int16]
+
+    def audio(self, i: int) -> NDArray[np.int16]:
+        """The samples of entry `i`, a view."""
+        entry = self.entries[i]
+        return self.pcm[entry.start : entry.start + entry.n_samples]
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What became of one file: the hash and length of its sound, or the reason why there is none."""
+
+    hash: str = ""
+    n_samples: int = 0
+    bad: str = ""
+
+
+def pack(
+    recordings: Sequence[Recording],
+    folder: Path,
+    sample_rate: int = 16000,
+    max_bad_share: float = 0.10,
+    progress: Callable[[int, int], None] | None = None,
+) -> AudioCache:
+    """Decode the recordings into `folder`, or map what an earlier call left there for the same files.
+
+    The cache holds sound alone: labels, parts and texts come from `recordings` each time.
+
+    Args:
+        recordings: what to pack, in order.
+        folder: of the cache; made where missing.
+        sample_rate: Hz.
+        max_bad_share: the share of files without usable sound that is put up with, in [0, 1].
+        progress: called with (files done, files in all) after each; not called where nothing is decoded.
+
+    Raises:
+        KwsError: a larger share is bad.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = _key(recordings, sample_rate)
+    pcm_path, index_path = folder / f"{key}.i16", folder / f"{key}.json"
+    decoded = _cached(pcm_path, index_path, len(recordings))
+    if decoded is None:
+        with replacing(pcm_path) as file:
+            decoded = []
+            for item, pcm in _decode_all(recordings, sample_rate):
+                file.write(pcm.data)
+                decoded.append(item)
+                if progress is not None:
+                    progress(len(decoded), len(recordings))
+        with replacing(index_path) as file:  # last: an index stands for whole sound
+            file.write(json.dumps([asdict(item) for item in decoded]).encode())
+    return _joined(recordings, decoded, _mapped(pcm_path), sample_rate, max_bad_share)
+
+
+def _key(recordings: Sequence[Recording], sample_rate: int) -> str:
+    digest = hashlib.sha256(f"{_VERSION} {sample_rate}\n".encode())
+    for recording in recordings:
+        # A file that cannot be read is remembered as bad only until it can.
+        readable = os.access(recording.path, os.R_OK)
+        stat = recording.path.stat() if readable else None
+        digest.update(os.fsencode(recording.path))
+        digest.update(f"\0{stat.st_size} {stat.st_mtime_ns}\n".encode() if stat else b"\0-\n")
+    return digest.hexdigest()
+
+
+def _cached(pcm_path: Path, index_path: Path, n_recordings: int) -> list[_Decoded] | None:
+    """What an earlier call decoded, or None where it is not there, or not whole."""
+    try:
+        decoded = [_Decoded(**item) for item in json.loads(index_path.read_bytes())]
+        n_bytes = pcm_path.stat().st_size
+    except (OSError, ValueError, TypeError):
+        return None
+    whole = len(decoded) == n_recordings and n_bytes == 2 * sum(item.n_samples for item in decoded)
+    return decoded if whole else None
+
+
+def _decode_all(recordings: Sequence[Recording], sample_rate: int) -> Iterator[tuple[_Decoded, NDArray[np.int16]]]:
+    """Decode in threads, in order, a few files ahead of the reader, so that memory stays small."""
+    n_threads = os.cpu_count() or 2
+    waiting: deque[Future[tuple[_Decoded, NDArray[np.int16]]]] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        for recording in recordings:
+            waiting.append(pool.submit(_decode, recording.path, sample_rate))
+            if len(waiting) > 4 * n_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _decode(path: Path, sample_rate: int) -> tuple[_Decoded, NDArray[np.int16]]:
+    try:
+        pcm = audio.to_int16(audio.load(path, sample_rate))
+    except audio.BadAudio as error:
+        return _Decoded(bad=error.reason), np.zeros(0, np.int16)
+    return _Decoded(audio.content_hash(pcm), len(pcm)), pcm
+
+
+def _mapped(path: Path) -> NDArray[np.int16]:
+    if path.stat().st_size == 0:  # which cannot be mapped
+        return np.zeros(0, np.int16)
+    # Copy on write: the file is safe, and torch takes a view of it without a warning about read-only memory.
+    return np.memmap(path, dtype=np.int16, mode="c")
+
+
+def _joined(
+    recordings: Sequence[Recording],
+    decoded: Sequence[_Decoded],
+    pcm: NDArray[np.int16],
+    sample_rate: int,
+    max_bad_share: float,
+) -> AudioCache:
+    """Recordings and sound by position; the bad ones and the duplicates are named, not among the entries."""
+    bad = [Undecodable(r.name, d.bad) for r, d in zip(recordings, decoded, strict=True) if d.bad]
+    share = len(bad) / max(1, len(recordings))
+    if share > max_bad_share:
+        named = [f"{b.name} ({b.reason})" for b in bad[:_SHOWN]] + ["..."] * (len(bad) > _SHOWN)
+        raise KwsError(
+            f"{len(bad)} of {len(recordings)} recordings ({share:.1%}) have no usable sound, "
+            f"at most data.max_bad_share={max_bad_share:g} allowed: {', '.join(named)}"
+        )
+    starts = accumulate((d.n_samples for d in decoded), initial=0)
+    entries = [
+        Entry(r, d.hash, start, d.n_samples)
+        for r, d, start in zip(recordings, decoded, starts, strict=False)
+        if not d.bad
+    ]
+    # Nothing that measures may train: of equal sounds, the part furthest from training keeps its own.
+    order = list(Split)
+    furthest: dict[str, int] = {}
+    for entry in entries:
+        furthest[entry.hash] = max(furthest.get(entry.hash, 0), order.index(entry.recording.split))
+    kept = [e for e in entries if order.index(e.recording.split) == furthest[e.hash]]
+    duplicates = [e.recording.name for e in entries if order.index(e.recording.split) < furthest[e.hash]]
+    return AudioCache(sample_rate, kept, bad, duplicates, pcm)

@@ -1,0 +1,96 @@
+"""Batched augmentation on the device of its input: each function takes a batch and one drawn value per clip."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from kws.data.features import UNITS_PER_DB
+
+LEVEL_WINDOW_N = 512  # 32 ms at 16 kHz: the level of a clip is that of its loudest such window
+
+
+def loudest(x: Tensor) -> Tensor:
+    """RMS of the loudest 32 ms of each clip; at least 1e-5, so that it can divide.
+
+    Shape: x [B, T]; returns [B].
+    """
+    n = max(1, x.shape[1] // LEVEL_WINDOW_N)
+    windows = x[:, : n * LEVEL_WINDOW_N].reshape(len(x), n, -1)
+    peak: Tensor = torch.linalg.vector_norm(windows, dim=2).amax(1)
+    return peak.div(windows.shape[2] ** 0.5).clamp_min(1e-5)
+
+
+def mix(x: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
+    """Add noise at `snr_db` below the clip, loudest 32 ms of both; a silent clip takes the noise as it is.
+
+    Shape: x, noise [B, T]; snr_db [B] in dB, inf for none; returns [B, T].
+    """
+    signal = loudest(x)
+    scale = signal / loudest(noise) * 10 ** (-snr_db / 20)
+    scale = torch.where((signal <= 1e-4) & torch.isfinite(snr_db), torch.ones_like(scale), scale)
+    return torch.addcmul(x, noise, scale[:, None])
+
+
+def set_level(x: Tensor, level_db: Tensor) -> Tensor:
+    """Scale each clip so that its loudest 32 ms stand at `level_db` dBFS, then clip to [-1, 1].
+
+    Shape: x [B, T]; level_db [B]; returns [B, T].
+    """
+    return (x * (10 ** (level_db / 20) / loudest(x))[:, None]).clamp_(-1, 1)
+
+
+def change_speed(x: Tensor, factor: Tensor, out_n: int) -> Tensor:
+    """Play each clip `factor` times as fast, pitch included, by linear interpolation.
+
+    Shape: x [B, T], T > factor * out_n; factor [B] > 0; returns [B, out_n].
+    """
+    position = torch.arange(out_n, device=x.device) * factor[:, None]
+    left = position.long()
+    part = position - left
+    return torch.lerp(x.gather(1, left), x.gather(1, left + 1), part)
+
+
+def crossfade(inside: Tensor, outside: Tensor, start: Tensor, end: Tensor, ramp_n: int) -> Tensor:
+    """`inside` from `start` to `end` (samples), `outside` elsewhere, with linear ramps of `ramp_n` beyond the edges.
+
+    Shape: inside, outside [B, T]; start, end [B]; returns [B, T].
+    """
+    t = torch.arange(inside.shape[1], device=inside.device)
+    weight = torch.minimum((t - start[:, None]) / ramp_n + 1, (end[:, None] - t) / ramp_n + 1).clamp(0, 1)
+    return torch.lerp(outside, inside, weight)
+
+
+def spans(n: int, size: int, longest: int, count: int, rng: torch.Generator) -> Tensor:
+    """For each of `n` clips `count` spans of up to `longest` of `size`, true inside. Shape: returns bool [n, size]."""
+    place = torch.arange(size)
+    hidden = torch.zeros(n, size, dtype=torch.bool)
+    for _ in range(count):
+        width = torch.randint(longest + 1, (n, 1), generator=rng)
+        start = (torch.rand(n, 1, generator=rng) * (size - width + 1)).long()
+        hidden |= (place >= start) & (place < start + width)
+    return hidden
+
+
+def mask(x: Tensor, axis: int, hidden: Tensor) -> Tensor:
+    """SpecAugment masks (Park et al., 2019): what is hidden along `axis` takes the clip's mean.
+
+    Shape: x [B, M, N]; axis 1 (frequency) or 2 (time); hidden [B, M or N]; returns [B, M, N].
+    """
+    hidden = hidden.to(x.device)
+    return torch.where(hidden[:, :, None] if axis == 1 else hidden[:, None, :], x.mean((1, 2), keepdim=True), x)
+
+
+def colours(n: int, bands_n: int, spread_db: float, rng: torch.Generator) -> Tensor:
+    """For each of `n` clips a smooth random gain over the mel bands, in dB: three cosines of `spread_db` each.
+
+    Shape: returns [n, bands_n].
+    """
+    bands = torch.arange(bands_n) / bands_n
+    curves = torch.stack([torch.cos(math.pi * k * bands) for k in (1, 2, 3)])
+    return torch.randn(n, 3, generator=rng) @ curves * spread_db
+
+
+def recolour(x: Tensor, gain_db: Tensor) -> Tensor:
+    """Another microphone and room: a gain on each mel band. Shape: x [B, M, N] as `LogMel` gives it, gain_db [B, M]."""
+    return x + (gain_db * UNITS_PER_DB).to(x.device)[:, :, None]

@@ -1,0 +1,81 @@
+"""Which recordings play which role: keywords, negatives, noise, and the pool that is only mined."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kws.common.errors import KwsError
+from kws.common.seeding import seed_of
+from kws.data.audio_cache import Entry
+from kws.data.manifest import Recording, Split, says
+
+
+@dataclass
+class Selection:
+    """Indexes into the store's entries, by part."""
+
+    keywords: list[str]
+    positives: dict[Split, list[list[int]]] = field(default_factory=dict)  # one list a keyword
+    speech: dict[Split, list[int]] = field(default_factory=dict)  # negatives; without the pool
+    noise: dict[Split, list[int]] = field(default_factory=dict)
+    pool: list[int] = field(default_factory=list)  # train negatives that are mined, never drawn fresh
+    spoken: list[int] = field(default_factory=list)  # negatives left out: transcript or label holds a keyword
+
+
+def same_word(label: str, keyword: str) -> bool:
+    """Is the label this keyword? Case and the underscore for a space do not matter."""
+    return label.replace("_", " ").casefold() == keyword.replace("_", " ").casefold()
+
+
+def in_pool(recording: Recording, share: float) -> bool:
+    """Is this train recording only mined? Decided by the speaker where known, else the recording's name."""
+    return seed_of(0, "pool", recording.speaker or recording.name) % 10000 < share * 10000
+
+
+def select(
+    entries: Sequence[Entry],
+    keywords: Sequence[str],
+    noise_label: str,
+    pool_share: float,
+    needed: Sequence[Split] = (Split.TRAIN, Split.VALIDATION),
+) -> Selection:
+    """Give each recording its role.
+
+    Args:
+        entries: of the store.
+        keywords: labels that are positives, in the order of the score columns.
+        noise_label: label of background noise.
+        pool_share: share of the train negatives that is only mined, 0 to 0.9.
+        needed: parts that must hold each keyword and negatives.
+
+    Raises:
+        KwsError: a keyword has no recording, or there are no negatives, in one of those parts.
+    """
+    chosen = Selection(list(keywords))
+    for split in Split:
+        chosen.positives[split] = [[] for _ in keywords]
+        chosen.speech[split], chosen.noise[split] = [], []
+    for index, entry in enumerate(entries):
+        recording = entry.recording
+        split = recording.split
+        column = next((i for i, k in enumerate(keywords) if same_word(recording.label, k)), -1)
+        if column >= 0:
+            chosen.positives[split][column].append(index)
+        elif recording.label == noise_label:
+            chosen.noise[split].append(index)
+        elif any(says(f"{recording.label} {recording.text}", k) for k in keywords):
+            chosen.spoken.append(index)
+        elif split is Split.TRAIN and in_pool(recording, pool_share):
+            chosen.pool.append(index)
+        else:
+            chosen.speech[split].append(index)
+    labels = sorted({e.recording.label for e in entries})
+    for column, keyword in enumerate(keywords):
+        for split in needed:
+            if not chosen.positives[split][column]:
+                raise KwsError(
+                    f"keyword={keyword}: no recording of it in the {split} part; labels there are {', '.join(labels)}"
+                )
+    for split in needed:
+        if not chosen.speech[split]:
+            raise KwsError(f"data.root: no negative recording in the {split} part; labels are {', '.join(labels)}")
+    return chosen

@@ -1,0 +1,179 @@
+"""Streams made of recordings, with the times at which each lies in them: to test, to calibrate, to mine.
+
+One rule sets the levels of every stream, with keyword or without, so that loudness tells nothing: the noise
+bed has its own level, and each recording is scaled to a given SNR above the noise beneath it. Nothing is
+normalised over a stream.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.common.errors import KwsError
+from kws.common.files import replacing
+from kws.data.audio import loudest_rms, save_flac, to_float, to_int16
+
+Span = tuple[float, float]
+
+
+AFTER_S = 0.5  # how long after a keyword's end a detector may still answer it
+_WINDOW_S = 0.032  # levels are those of the loudest 32 ms
+_SILENT = 1e-4  # a noise recording below this (-80 dBFS) is no noise
+_FLOOR = 1e-3  # where the bed is quieter than this (-60 dBFS), speech is scaled to this
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where a recording lies: samples start to start + n_samples hold speech[index], snr_db above the noise.
+
+    `snr_db` is infinite in a stream without noise.
+    """
+
+    start: int
+    n_samples: int
+    index: int
+    snr_db: float
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A composed stream.
+
+    Args:
+        pcm: the sound.
+        pieces: its recordings in order of time.
+        noises: index of each noise recording of the bed, in order; one drawn twice stands twice.
+        sample_rate: Hz.
+
+    Shape: pcm int16 [T].
+    """
+
+    pcm: NDArray[np.int16]
+    pieces: list[Piece]
+    noises: list[int]
+    sample_rate: int
+
+
+class _Bed:
+    """The endless noise bed: recordings drawn one after another, each at its own level; or silence."""
+
+    def __init__(
+        self,
+        noise: Sequence[NDArray[np.int16]],
+        rng: np.random.Generator,
+        noise_db: tuple[float, float],
+        window: int,
+    ) -> None:
+        self.noise, self.rng, self.noise_db, self.window = noise, rng, noise_db, window
+        self.used: list[int] = []
+        self.rest = np.zeros(0, np.float32)
+        if len(noise) and not any(loudest_rms(to_float(x), window) > _SILENT for x in noise):
+            raise KwsError(f"all {len(noise)} noise recordings are silent or shorter than 32 ms")
+
+    def take(self, n_samples: int) -> NDArray[np.float32]:
+        """The next samples of the bed, float32 [n_samples]."""
+        if not len(self.noise):
+            return np.zeros(n_samples, np.float32)
+        taken, missing = [self.rest[:n_samples]], n_samples - len(self.rest)
+        self.rest = self.rest[n_samples:]
+        while missing > 0:
+            i = int(self.rng.integers(len(self.noise)))
+            x = to_float(self.noise[i])
+            if (top := loudest_rms(x, self.window)) > _SILENT:
+                x *= np.float32(10 ** (self.rng.uniform(*self.noise_db) / 20) / top)
+                taken.append(x[:missing])
+                self.rest, missing = x[missing:], missing - len(x)
+                self.used.append(i)
+        return np.concatenate(taken)
+
+
+def compose(
+    speech: Sequence[NDArray[np.int16]],
+    noise: Sequence[NDArray[np.int16]],
+    rng: np.random.Generator,
+    gap_s: float,
+    snr_db: tuple[float, float] = (10, 10),
+    noise_db: tuple[float, float] = (-40, -26),
+    lead_s: float = 0.0,
+    sample_rate: int = 16000,
+) -> Stream:
+    """Lay recordings one after another, in the order given, over a bed of noise.
+
+    Levels are RMS of the loudest 32 ms. Each noise recording gets one drawn from `noise_db`; each speech
+    recording lies an SNR drawn from `snr_db` above the noise beneath it. Without noise recordings the bed is
+    silence and the speech keeps its own level. Nothing but the result is held for the whole stream.
+
+    Args:
+        speech: recordings at `sample_rate`; one that is silent or below 32 ms adds nothing but has its piece.
+        noise: recordings at `sample_rate`, drawn with replacement; silent ones are not used.
+        rng: draws noise recordings and both levels.
+        gap_s: seconds of bed after each recording, 0 or more.
+        snr_db: lowest and highest SNR in dB.
+        noise_db: lowest and highest level of a noise recording in dBFS.
+        lead_s: seconds of bed before the first recording, 0 or more.
+        sample_rate: Hz.
+
+    Shape: each recording int16 [T], T at least 1.
+
+    Source: the mixing rule of Picovoice's wake-word benchmark.
+    """
+    for key, value, allowed in (
+        ("gap_s", gap_s, 0 <= gap_s < math.inf),
+        ("lead_s", lead_s, 0 <= lead_s < math.inf),
+        ("snr_db", snr_db, -math.inf < snr_db[0] <= snr_db[1] < math.inf),
+        ("noise_db", noise_db, -math.inf < noise_db[0] <= noise_db[1] <= 0),
+    ):
+        if not allowed:
+            raise KwsError(f"{key}={value}: a finite range from low to high, seconds 0 or more, noise at most 0 dB")
+    for kind, recordings in (("speech", speech), ("noise", noise)):
+        for i, x in enumerate(recordings):
+            if x.dtype != np.int16 or x.ndim != 1 or not len(x):
+                raise KwsError(f"{kind} recording {i} is {x.dtype} {list(x.shape)}, int16 [T], T > 0 expected")
+    window = round(_WINDOW_S * sample_rate)
+    bed = _Bed(noise, rng, noise_db, window)
+    gap_n, at = round(gap_s * sample_rate), round(lead_s * sample_rate)
+    pcm = np.empty(at + sum(len(x) + gap_n for x in speech), np.int16)
+    pcm[:at] = to_int16(bed.take(at))
+    pieces = []
+    for index, x in enumerate(speech):
+        under, said, snr = bed.take(len(x)), to_float(x), math.inf
+        if len(noise):
+            snr = float(rng.uniform(*snr_db))
+            wanted = max(loudest_rms(under, window), _FLOOR) * 10 ** (snr / 20)
+            top = loudest_rms(said, window)
+            said *= np.float32(wanted / top if top else 0.0)
+        end = at + len(x)
+        pcm[at:end] = to_int16(under + said)
+        pcm[end : end + gap_n] = to_int16(bed.take(gap_n))
+        pieces.append(Piece(at, len(x), index, snr))
+        at = end + gap_n
+    return Stream(pcm, pieces, bed.used, sample_rate)
+
+
+def spans(stream: Stream) -> list[Span]:
+    """When a detector may answer each piece: from its start to 0.5 s past its end, in seconds."""
+    return answer_spans(stream.pieces, stream.sample_rate)
+
+
+def answer_spans(pieces: Sequence[Piece], sample_rate: int) -> list[Span]:
+    """The same of pieces alone."""
+    return [(p.start / sample_rate, (p.start + p.n_samples) / sample_rate + AFTER_S) for p in pieces]
+
+
+def save_stream(stream: Stream, flac_path: Path, events_path: Path | None = None) -> None:
+    """Write the sound as FLAC and, where `events_path` is given, the spans of its pieces.
+
+    Args:
+        stream: what to write.
+        flac_path: where the sound goes; its folder exists.
+        events_path: where the JSON `[[start, end], ...]` goes; None for a stream without the keyword.
+    """
+    save_flac(flac_path, stream.pcm, stream.sample_rate)
+    if events_path is not None:
+        with replacing(events_path) as file:
+            file.write(json.dumps(spans(stream)).encode())

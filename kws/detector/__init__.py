@@ -1,0 +1,1 @@
+"""What is exported: front end, model and smoothing as one streaming detector."""

@@ -1,0 +1,98 @@
+"""The exported detector: a TorchScript file that needs torch alone, and the door through which any detector is read."""
+
+import json
+import os
+import uuid
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kws.common.errors import KwsError
+from kws.detector import checkpoint
+from kws.detector.checkpoint import first_line
+from kws.detector.detector import Detector
+
+METADATA = "kws.json"
+MEMBERS = ("sample_rate", "labels", "thresholds", "frame_s", "reset")
+
+
+def export(detector: Detector, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write `detector` as TorchScript, whole or not at all, and check that the file scores as the detector does.
+
+    Args:
+        detector: on the CPU; its state is reset.
+        path: file to write; replaced where it is there.
+        metadata: how it came to be; stands as JSON in the file's `_extra_files` under "kws.json".
+
+    Raises:
+        KwsError: the written file does not give the detector's scores to 1e-5; nothing is left at `path`.
+    """
+    detector.reset()
+    with warnings.catch_warnings():
+        # TorchScript is the contract of the export; that PyTorch means to retire it is known.
+        warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
+        scripted = torch.jit.script(detector)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
+            torch.jit.save(scripted, str(draft), _extra_files={METADATA: json.dumps(dict(metadata), default=str)})
+        verify(detector, draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def verify(detector: Detector, path: Path) -> None:
+    """Score two seconds of noise with both, in other chunks; raises KwsError where they differ by more than 1e-5."""
+    pcm = 0.1 * torch.randn(2 * detector.sample_rate, generator=torch.Generator().manual_seed(0))
+    exported = load_exported(path)
+    detector.reset()
+    want = detector(pcm)
+    got = torch.cat([exported(piece) for piece in torch.split(pcm, 1280)])
+    detector.reset()
+    worst = float((want - got).abs().max()) if want.shape == got.shape else float("inf")
+    if worst > 1e-5:
+        raise KwsError(f"{path.name}: the exported file differs from the detector by {worst:g}; allowed is 1e-5")
+
+
+def load_exported(path: Path) -> Any:
+    """An exported detector, fresh.
+
+    Raises:
+        KwsError: not a TorchScript file, or not one of the contract.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
+            module = torch.jit.load(str(path), map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
+        raise KwsError(f"{path}: no TorchScript file that can be read ({first_line(error)})") from None
+    lacking = [m for m in MEMBERS if not hasattr(module, m)]
+    if lacking:
+        raise KwsError(f"{path}: not an exported detector, it has no {', '.join(lacking)}")
+    return module
+
+
+def open_detector(path: Path) -> Any:
+    """A detector from a checkpoint or an exported file, whichever `path` is.
+
+    Raises:
+        KwsError: it is neither.
+    """
+    if not path.is_file():
+        raise KwsError(f"{path}: no such file; a checkpoint (model.pt) or an exported detector (detector.pt) is wanted")
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            raise KwsError(f"{path}: no detector that can be read; the file is damaged") from None
+        if any("/code/" in name for name in names):
+            return load_exported(path)
+    return checkpoint.read_model(path).detector

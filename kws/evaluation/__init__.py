@@ -1,0 +1,1 @@
+"""From streams to score tracks, events and operating points."""

@@ -1,0 +1,85 @@
+"""The DET curve: misses against false alarms an hour, of one detector or several."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from kws.evaluation.operating_points import Curve, OperatingPoint
+
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#000000",
+)  # Okabe and Ito, 2008
+_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One line of the plot: its whole curve, and the points that get a marker and intervals."""
+
+    name: str
+    curve: Curve
+    points: Sequence[OperatingPoint]
+
+
+def colour(i: int) -> str:
+    """The colour of arm i."""
+    return COLOURS[i % len(COLOURS)]
+
+
+def plot(arms: Sequence[Arm]) -> bytes:
+    """PNG of misses on the normal-deviate axis of DET plots against false alarms per hour on a logarithmic one.
+
+    No alarm is drawn as half an alarm, no miss as half a miss: neither axis has a zero. A colour an arm.
+
+    Source: Martin et al., "The DET curve in assessment of detection task performance", Eurospeech 1997.
+    """
+    from matplotlib.figure import Figure  # slow to import, and only reports draw
+
+    figure = Figure(figsize=(9, 5.5), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    drawn = []
+    for i, arm in enumerate(arms):
+        alarms, misses = _x(arm.curve.false_alarms, arm.curve.hours), _y(arm.curve.misses, arm.curve.events)
+        axes.step(alarms[::-1], misses[::-1], where="post", color=colour(i))
+        drawn.append(misses)
+        for p in (p for p in arm.points if p.wanted_fa_per_hour is not None):
+            x, y = float(_x(p.false_alarms, p.hours)), float(_y(p.misses, p.events))
+            ends = _deviate(np.clip([p.miss_low, p.miss_high], 0.25 / p.events, 1 - 0.25 / p.events))
+            axes.plot(x, y, "o", color=colour(i))
+            axes.vlines(x, *ends, color=colour(i), alpha=0.35)
+            axes.hlines(y, max(p.fa_low, x / 10), p.fa_high, color=colour(i), alpha=0.35)
+            drawn.append(ends)
+    low, high = np.concatenate(drawn).min() - 0.15, np.concatenate(drawn).max() + 0.15
+    ticks = [t for t in _TICKS if low <= norm.ppf(t) <= high]
+    axes.set_ylim(low, high)
+    axes.set_yticks([float(norm.ppf(t)) for t in ticks], [f"{100 * t:g}" for t in ticks])
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("false alarms per hour (none: drawn at half an alarm; bars: 95 %)")
+    axes.set_ylabel("misses, % (none: drawn at half a miss)")
+    axes.grid(alpha=0.3)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
+
+
+def _x(alarms: NDArray[np.int64] | int, hours: float) -> NDArray[np.float64]:
+    return np.maximum(alarms, 0.5) / hours
+
+
+def _y(misses: NDArray[np.int64] | int, events: int) -> NDArray[np.float64]:
+    return _deviate(np.clip(misses, 0.5, events - 0.5) / events)
+
+
+def _deviate(rate: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(norm.ppf(rate), dtype=np.float64)

@@ -1,0 +1,296 @@
+"""What a replay buffer knows of each clip: where it came from, what state it is in, and which run made it so."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.common.errors import LeakError
+from kws.data.manifest import Source, Split
+from kws.replay.database_schema import connect, one_line_errors, reading, writing
+from kws.replay.dedup import Sounds
+from kws.replay.eviction import Clips
+from kws.replay.records import BufferClip, Decision, NewClip, State, as_columns, as_row, plain, train_only
+
+Line = dict[str, Any]  # of a table, by column
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """All that an index knows of a clip: its lines of each table, without `id` and, but for the first, `hash`."""
+
+    clip: Line
+    origins: list[Line]
+    history: list[Line]
+    scores: list[Line]
+    embedding: Line | None
+
+
+class Index:
+    """The index file of a replay buffer; what changes it is called within `writing()`.
+
+    Args:
+        file: where it lies; made where it is not there.
+        sample_rate: Hz of the clips.
+
+    Raises:
+        KwsError: not an index of this version and rate.
+    """
+
+    def __init__(self, file: Path, sample_rate: int) -> None:
+        self._file, self._db = file, connect(file, sample_rate)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def writing(self) -> AbstractContextManager[None]:
+        """One transaction, all or nothing; other writers wait."""
+        return writing(self._db, self._file)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """What is read meanwhile stands still; others write on."""
+        return reading(self._db, self._file)
+
+    def read(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """All lines of a query, as they stood at one moment."""
+        with one_line_errors(self._file):
+            return self._db.execute(sql, values).fetchall()
+
+    def rows(self, state: str | None) -> list[BufferClip]:
+        """The clips in this state, or all, in the order they came in."""
+        sql = "SELECT * FROM clips WHERE state = ?1 OR ?1 IS NULL ORDER BY id"
+        return [as_row(dict(line)) for line in self.read(sql, state)]
+
+    def standing(self, clips: Iterable[str] | None = None) -> dict[str, tuple[State, Decision]]:
+        """The state of those of these clips that are here, and what a person said of them; None: of every clip."""
+        sql = "SELECT hash, state, decision FROM clips"
+        among = " WHERE hash IN (SELECT value FROM json_each(?))"
+        lines = self.read(sql) if clips is None else self.read(sql + among, json.dumps(list(clips)))
+        return {clip: (State(state), Decision(decision)) for clip, state, decision in lines}
+
+    def clips_from(self, recordings: Iterable[str]) -> set[str]:
+        """The clips in which one of these recordings, by hash, can be heard."""
+        wanted = set(recordings)
+        return (
+            {clip for clip, one in self.read("SELECT hash, recording FROM origins") if one in wanted}
+            if wanted
+            else set()
+        )
+
+    def sounds(self, sample_rate: int, checkpoint: str | None) -> Sounds:
+        """The clips that keep their repetitions out; with what this checkpoint made of them, unless it is None."""
+        wanted = "NULL" if checkpoint is None else "e.vector"  # they take long to read
+        sql = f"""SELECT c.recording, c.offset_s, c.n_samples, {wanted}
+            FROM clips c LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = ?
+            WHERE c.state IN (?, ?) OR c.decision = ?"""
+        lines = self.read(sql, checkpoint or "", State.ACTIVE, State.QUARANTINED, Decision.REJECTED)
+        recording, offset_s, n_samples, vector = columns(lines, 4)
+        length_s = np.array(n_samples, np.float64) / sample_rate
+        return Sounds(recording, np.array(offset_s, np.float64), length_s, matrix(vector))
+
+    def clips(self, state: State, embedded: bool) -> Clips:
+        """The clips in this state, column by column, in the order they came in; with embeddings if so."""
+        # Only what one and the same model made of two sounds can be compared: the model that heard most of them.
+        join = """LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = (
+            SELECT f.checkpoint FROM embeddings f JOIN clips d USING (hash) WHERE d.state = ?1
+            GROUP BY f.checkpoint ORDER BY count(*) DESC, f.checkpoint LIMIT 1)"""
+        wanted, of = ("e.vector", join) if embedded else ("NULL", "")  # they take long to read
+        sql = f"""SELECT c.hash, kind, recording, n_samples, coalesce(score_now, score), {wanted}
+            FROM clips c {of} WHERE state = ?1 ORDER BY id"""
+        clip, kind, recording, n_samples, score, vector = columns(self.read(sql, state), 6)
+        scores = np.array(score, np.float64)  # None: NaN
+        return Clips(clip, kind, recording, np.array(n_samples, np.int64), scores, matrix(vector))
+
+    def top_priority(self) -> float:
+        """The highest priority of an active clip, 1 where there is none."""
+        ((top,),) = self.read("SELECT max(priority) FROM clips WHERE state = ?", State.ACTIVE)
+        return 1.0 if top is None else float(top)
+
+    def hold_out(self, recordings: Iterable[Source]) -> None:
+        """Register recordings that nothing may come from."""
+        lines = [(one.hash, plain(one.name), Split(one.split).value) for one in recordings]
+        self._db.executemany("INSERT OR IGNORE INTO held_out VALUES (?, ?, ?)", lines)
+
+    def held_out(self) -> list[Source]:
+        """The recordings that nothing may come from, in the order they were registered."""
+        lines = self.read("SELECT recording, name, part FROM held_out ORDER BY rowid")
+        return [Source(recording, name, Split(split)) for recording, name, split in lines]
+
+    def leaks(self) -> list[str]:
+        """Each clip that comes from a held-out recording, a line each."""
+        sql = "SELECT h.name, h.part, o.hash FROM origins o JOIN held_out h USING (recording) ORDER BY o.rowid"
+        return [f"{n!r}: a {split} recording, but clip {clip} comes from it" for n, split, clip in self.read(sql)]
+
+    def refuse_held_out(self, sources: Iterable[Source]) -> None:
+        """Raise LeakError where one of them is not for training."""
+        for one in dict.fromkeys(sources):
+            train_only(one)
+            for name, split in self.read("SELECT name, part FROM held_out WHERE recording = ?", one.hash):
+                raise LeakError(f"{one.name!r}: held out as the {split} recording {name!r}, may not enter the buffer")
+
+    def find(self, clip: str, found: NewClip, priority: float | None) -> None:
+        """A clip was found: it comes in, or back, as active at `priority`; None: it stays as it is."""
+        before = None
+        if priority is not None:
+            columns = as_columns(clip, found, priority, datetime.now(UTC).isoformat(timespec="seconds"))
+            for (old,) in self.read("SELECT priority FROM clips WHERE hash = ?", clip):
+                before = old
+                self._db.execute("UPDATE clips SET priority = ? WHERE hash = ?", (priority, clip))
+                self._place(clip, State.ACTIVE, "")
+                if found.score is not None:
+                    self.score(found.run, int(found.round), {clip: found.score})
+            if before is None:
+                marks = ", ".join(f":{name}" for name in columns)
+                self._db.execute(f"INSERT INTO clips ({', '.join(columns)}) VALUES ({marks})", columns)
+            if found.embedding is not None:
+                self.embed(found.checkpoint, {clip: found.embedding})
+        state = None if priority is None else State.ACTIVE
+        self._remember(clip, found.run, int(found.round), 1, state, "", before)
+        origins = [(clip, s.hash, plain(s.name)) for s in (found.source, *found.mixed_with)]
+        self._db.executemany("INSERT OR IGNORE INTO origins VALUES (?, ?, ?)", origins)
+
+    def move(self, clip: str, state: State, reason: str, run: str, round_: int) -> None:
+        """Change the state of a clip, and remember who did and why."""
+        self._place(clip, state, reason)
+        self._remember(clip, run, round_, 0, state, reason, None)
+
+    def decide(self, clip: str, decision: Decision) -> None:
+        """Keep what a person said of a clip."""
+        self._db.execute("UPDATE clips SET decision = ? WHERE hash = ?", (decision, clip))
+
+    def embed(self, checkpoint: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Keep what the model of a checkpoint makes of clips. Shape: each vector [D]."""
+        lines = [(clip, checkpoint, as_blob(vector)) for clip, vector in vectors.items()]
+        self._db.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", lines)
+
+    def score(self, run: str, round_: int, scores: Mapping[str, float]) -> None:
+        """Keep the scores of a round: as the latest ones, and beside those of other rounds."""
+        lines = [(clip, run, round_, score) for clip, score in scores.items()]
+        self._db.executemany("INSERT INTO scores (hash, run, round, score) VALUES (?, ?, ?, ?)", lines)
+        self._db.executemany("UPDATE clips SET score_now = ? WHERE hash = ?", [(s, c) for c, s in scores.items()])
+
+    def update(self, columns: Mapping[str, Sequence[float]], hashes: Sequence[str]) -> int:
+        """Set columns of clips, `drawn` adds to `times_drawn`; returns how many of the clips are there."""
+        terms = ["times_drawn = times_drawn + ?" if name == "drawn" else f"{name} = ?" for name in columns]
+        sql = f"UPDATE clips SET {', '.join(terms)} WHERE hash = ?"
+        return self._db.executemany(sql, list(zip(*columns.values(), hashes, strict=True))).rowcount
+
+    def dossier(self, clip: str) -> Dossier:
+        """All that is known of a clip that is there."""
+
+        def lines(table: str, order: str) -> list[Line]:
+            found = [dict(line) for line in self.read(f"SELECT * FROM {table} WHERE hash = ? ORDER BY {order}", clip)]
+            return [{name: line[name] for name in line if name not in ("id", "hash")} for line in found]
+
+        (first,) = lines("clips", "id")
+        embedding = next(iter(lines("embeddings", "hash")), None)
+        return Dossier(
+            {"hash": clip, **first}, lines("origins", "rowid"), lines("history", "id"), lines("scores", "id"), embedding
+        )
+
+    def put(self, dossier: Dossier) -> bool:
+        """Take in a clip as another index knew it; of one that is here, only where else it was found. Was it new?"""
+        clip = dossier.clip["hash"]
+        new = not self.read("SELECT 1 FROM clips WHERE hash = ?", clip)
+        if new:
+            tables = [("clips", [dossier.clip]), ("history", dossier.history), ("scores", dossier.scores)]
+            for table, lines in [*tables, ("embeddings", [dossier.embedding] if dossier.embedding else [])]:
+                self._insert("INSERT", table, clip, lines)
+        self._insert("INSERT OR IGNORE", "origins", clip, dossier.origins)
+        return new
+
+    def _insert(self, how: str, table: str, clip: str, lines: Iterable[Line]) -> None:
+        for line in lines:
+            columns = line | {"hash": clip}
+            marks = ", ".join(f":{name}" for name in columns)
+            self._db.execute(f"{how} INTO {table} ({', '.join(columns)}) VALUES ({marks})", columns)
+
+    def undo(self, run: str, round_: int, has_file: Callable[[str], bool]) -> int:
+        """Take away what a run did in the rounds after `round_`; returns how many clips changed for it."""
+        sql = "SELECT DISTINCT hash FROM scores WHERE run = ? AND round > ?"
+        heard = [(clip,) for (clip,) in self.read(sql, run, round_)]
+        self._db.execute("DELETE FROM scores WHERE run = ? AND round > ?", (run, round_))
+        latest = "(SELECT score FROM scores s WHERE s.hash = clips.hash ORDER BY s.id DESC LIMIT 1)"
+        self._db.executemany(f"UPDATE clips SET score_now = {latest} WHERE hash = ?", heard)
+        sql = "SELECT DISTINCT hash FROM history WHERE run = ? AND round > ? ORDER BY hash"
+        touched = self.read(sql, run, round_)
+        return sum(self._undo_clip(clip, run, round_, has_file) for (clip,) in touched)
+
+    def _undo_clip(self, clip: str, run: str, round_: int, has_file: Callable[[str], bool]) -> bool:
+        events = self.read("SELECT * FROM history WHERE hash = ? ORDER BY id", clip)
+        gone = [e for e in events if e["run"] == run and e["round"] > round_]
+        kept = [e for e in events if e["run"] != run or e["round"] <= round_]
+        ((state, decision),) = self.read("SELECT state, decision FROM clips WHERE hash = ?", clip)
+        if not decision and not any(e["found"] for e in kept):
+            # Its history and origins go with it.
+            self._db.execute("DELETE FROM clips WHERE hash = ?", (clip,))
+            return True
+        out, back, reason = (State.EVICTED, State.RETIRED), None, ""
+        for e in kept:
+            if e["state"] is None and (back is None or back in out):
+                # It was found where it stood only thanks to what is undone: now this is what brought it there.
+                there = [p for p in events if p["id"] < e["id"] and p["state"] is not None][-1]
+                back, reason = State(there["state"]), there["reason"]
+                self._db.execute("UPDATE history SET state = ?, reason = ? WHERE id = ?", (back, reason, e["id"]))
+            elif e["state"] is not None:
+                back, reason = State(e["state"]), e["reason"]
+        assert back is not None
+        if back not in out and state in out and not has_file(clip):
+            return False  # purged: it stays out, and its history as it is
+        before = [e["priority"] for e in gone if e["priority"] is not None]
+        if before:
+            self._db.execute("UPDATE clips SET priority = ? WHERE hash = ?", (before[0], clip))
+        self._place(clip, back, reason)
+        self._db.executemany("DELETE FROM history WHERE id = ?", [(e["id"],) for e in gone])
+        return bool(back != state)
+
+    def problems(self) -> list[str]:
+        """What is wrong within the index, a line each."""
+        broken = [line[0] for line in self.read("PRAGMA integrity_check") if line[0] != "ok"]
+        broken += [f"{table}: line {row} is of no clip" for table, row, *_ in self.read("PRAGMA foreign_key_check")]
+        placed = "SELECT state FROM history h WHERE h.hash = c.hash AND h.state IS NOT NULL ORDER BY h.id DESC LIMIT 1"
+        heard = "SELECT score FROM scores s WHERE s.hash = c.hash ORDER BY s.id DESC LIMIT 1"
+        for column, last in ("state", placed), ("score_now", heard):
+            sql = f"SELECT hash, {column}, ({last}) AS last FROM clips c WHERE {column} IS NOT last ORDER BY id"
+            broken += [f"clip {clip}: {column} {now}, but {was} by its history" for clip, now, was in self.read(sql)]
+        return [f"{self._file}: {one}" for one in broken]
+
+    def _place(self, clip: str, state: State, reason: str) -> None:
+        self._db.execute("UPDATE clips SET state = ?, reason = ? WHERE hash = ?", (state, plain(reason), clip))
+
+    def _remember(
+        self, clip: str, run: str, round_: int, found: int, state: State | None, reason: str, before: float | None
+    ) -> None:
+        sql = "INSERT INTO history (hash, run, round, found, state, reason, priority) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._db.execute(sql, (clip, run, round_, found, state, plain(reason), before))
+
+
+def as_blob(vector: NDArray[np.float32]) -> bytes:
+    """An embedding as the index keeps it. Shape: vector [D]."""
+    return vector.astype("<f4").tobytes()
+
+
+def columns(lines: Sequence[sqlite3.Row], n: int) -> list[list[Any]]:
+    """The `n` columns of these lines."""
+    return [list(column) for column in zip(*lines, strict=True)] or [[] for _ in range(n)]
+
+
+def matrix(vectors: Sequence[bytes | None]) -> NDArray[np.float32] | None:
+    """Embeddings, as the index keeps them, one below the other; rows of NaN where there is none, None for none at all.
+
+    Shape: returns [N, D]. A vector of another length than the first is as good as none.
+    """
+    size = next((len(v) for v in vectors if v is not None), 0)
+    if size == 0:
+        return None
+    empty = as_blob(np.full(size // 4, np.nan, np.float32))
+    rows = b"".join([v if v is not None and len(v) == size else empty for v in vectors])
+    return np.frombuffer(rows, "<f4").reshape(len(vectors), -1)

@@ -1,0 +1,196 @@
+"""A clip of the replay buffer: as it is found, and as it is kept."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.common.errors import KwsError, LeakError
+from kws.data.manifest import Source, Split
+
+HASH = re.compile(r"[0-9a-f]{64}")  # what a clip is named by; nothing else becomes a path
+
+
+class Kind(StrEnum):
+    """How a clip came into the buffer."""
+
+    FALSE_TRIGGER = "false_trigger"  # of a stream
+    BATCH_HARD = "batch_hard"  # the hardest negative of a training batch
+    NEIGHBOUR = "neighbour"  # near the keyword in embedding space
+    CONFUSABLE = "confusable"  # made or chosen to sound like the keyword
+    USER = "user"  # brought by a person
+
+
+class State(StrEnum):
+    """Whether a clip may be drawn: only an active one may."""
+
+    ACTIVE = "active"
+    QUARANTINED = "quarantined"  # suspected to hold the keyword; a person can listen and decide
+    RETIRED = "retired"  # solved, or rejected by a person
+    EVICTED = "evicted"  # had to go for lack of room
+
+
+class Decision(StrEnum):
+    """What a person said of a clip; it stands above every rule."""
+
+    NONE = ""
+    RELEASED = "released"  # never quarantined again
+    REJECTED = "rejected"  # never drawn again, and nothing that repeats it comes in
+
+
+def train_only(source: Source) -> None:
+    """Raise LeakError where a recording is not for training."""
+    if source.split != Split.TRAIN:
+        raise LeakError(f"{source.name!r}: a {source.split} recording may not enter the replay buffer")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewClip:
+    """A clip that wants into the buffer.
+
+    Args:
+        pcm: its sound, at the buffer's sample rate.
+        kind: how it was found.
+        keyword: what it triggered.
+        source: the recording it was cut from.
+        offset_s: where it begins there, in seconds; negative where it begins earlier.
+        score: the highest of any keyword when it was found, 0 to 1; None where nothing has scored it.
+        checkpoint: hash of the weights that found it; empty for none.
+        run: the run that found it.
+        round: of mining in that run, at least 0.
+        text: what is said, where it is known.
+        mixed_with: recordings mixed in, such as the noise.
+        mix: how, such as {"snr_db": 10}.
+        embedding: what the model of `checkpoint` makes of it; None where nobody asked.
+
+    Shape: pcm int16 [T], T at least 1; embedding float32 [D].
+    """
+
+    pcm: NDArray[np.int16]
+    kind: Kind
+    keyword: str
+    source: Source
+    offset_s: float
+    score: float | None
+    checkpoint: str
+    run: str
+    round: int
+    text: str = ""
+    mixed_with: tuple[Source, ...] = ()
+    mix: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    embedding: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BufferClip:
+    """A clip of the buffer as the index knows it; the fields of `NewClip` are those of who found it first.
+
+    Args:
+        score: when it was found; None where nothing had scored it.
+        score_now: the last score a later checkpoint gave it; None where none has.
+        priority: how much it asks to be drawn, at least 0.
+        last_loss: its loss when last drawn; None before.
+        added_at: UTC, ISO 8601.
+        state: whether it may be drawn.
+        reason: why it is in that state, for people; empty where that goes without saying.
+        decision: what a person said of it.
+    """
+
+    hash: str
+    n_samples: int
+    kind: Kind
+    keyword: str
+    source: Source
+    offset_s: float
+    text: str
+    mixed_with: tuple[Source, ...]
+    mix: dict[str, float]
+    run: str
+    round: int
+    checkpoint: str
+    score: float | None
+    score_now: float | None
+    priority: float
+    last_loss: float | None
+    times_drawn: int
+    added_at: str
+    state: State
+    reason: str
+    decision: Decision
+
+    @property
+    def hardness(self) -> float:
+        """Its latest score; infinite where nothing has scored it yet."""
+        latest = self.score if self.score_now is None else self.score_now
+        return math.inf if latest is None else latest
+
+
+def as_row(columns: dict[str, Any]) -> BufferClip:
+    """A line of the table `clips` as a record."""
+    values = dict(columns)
+    del values["id"]
+    mixed = json.loads(values.pop("mixed_with"))
+    return BufferClip(
+        kind=Kind(values.pop("kind")),
+        source=Source(values.pop("recording"), values.pop("recording_name"), Split.TRAIN),
+        mixed_with=tuple(Source(m["hash"], m["name"], Split.TRAIN) for m in mixed),
+        mix=json.loads(values.pop("mix")),
+        state=State(values.pop("state")),
+        decision=Decision(values.pop("decision")),
+        **values,
+    )
+
+
+def plain(text: str) -> str:
+    """Text that UTF-8 can hold: a file name may have bytes that it cannot."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_columns(clip: str, found: NewClip, priority: float, added_at: str) -> dict[str, object]:
+    """A new clip as a line of the table `clips`, active; `as_row` gives it back."""
+    return {
+        "hash": clip,
+        "n_samples": len(found.pcm),
+        "kind": Kind(found.kind).value,
+        "keyword": plain(found.keyword),
+        "recording": found.source.hash,
+        "recording_name": plain(found.source.name),
+        "offset_s": float(found.offset_s),
+        "text": plain(found.text),
+        "mixed_with": json.dumps([{"hash": s.hash, "name": plain(s.name)} for s in found.mixed_with]),
+        "mix": json.dumps({plain(k): float(v) for k, v in found.mix.items()}),
+        "run": found.run,
+        "round": int(found.round),
+        "checkpoint": found.checkpoint,
+        "score": None if found.score is None else float(found.score),
+        "priority": float(priority),
+        "added_at": added_at,
+        "state": State.ACTIVE.value,
+    }
+
+
+def check_found(found: NewClip) -> None:
+    """Refuse what is no clip.
+
+    Raises:
+        KwsError: sound that is not int16 [T] with T at least 1, a number that is not finite, a round below 0.
+    """
+    where = f"clip of {found.source.name!r} at {found.offset_s} s"
+    pcm = found.pcm
+    if pcm.dtype != np.int16 or pcm.ndim != 1 or len(pcm) == 0:
+        raise KwsError(f"{where}: int16 [T] with T >= 1 expected, not {pcm.dtype} {list(pcm.shape)}")
+    numbers = {"offset_s": found.offset_s, "score": found.score or 0.0, **found.mix}
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise KwsError(f"{where}: {name}={value}, a finite number expected")
+    if found.embedding is not None and not (found.embedding.ndim == 1 and np.isfinite(found.embedding).all()):
+        raise KwsError(f"{where}: embedding, finite numbers [D] expected")
+    if found.round < 0:
+        raise KwsError(f"{where}: round={found.round}, at least 0 expected")

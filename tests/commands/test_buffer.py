@@ -1,0 +1,332 @@
+"""`kws buffer` as a person runs it: what is in a buffer and what is wrong with it, decisions, carrying it elsewhere."""
+
+import csv
+import filecmp
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws.data.audio import content_hash
+from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, State
+
+RATE = 16000
+
+
+@pytest.fixture
+def folder(run: Path, tmp_path: Path) -> Path:
+    """A copy of a run's buffer."""
+    return Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
+
+
+def rows(folder: Path, state: State | None = None) -> list[BufferClip]:
+    with Buffer(folder) as buffer:
+        return buffer.rows(state)
+
+
+def only(folder: Path, state: State) -> str:
+    """The first clip in this state."""
+    return rows(folder, state)[0].hash
+
+
+def suspect(folder: Path, n: int) -> list[str]:
+    """Put so many active clips into quarantine, and say which."""
+    with Buffer(folder) as buffer:
+        clips = [row.hash for row in buffer.rows()[:n]]
+        moves = dict.fromkeys(clips, (State.QUARANTINED, "scores 0.990"))
+        buffer.rescored("run", 9, "weights", {}, {}, moves)
+    return clips
+
+
+def recordings(folder: Path, n: int = 3, seed: int = 0) -> list[np.ndarray]:
+    """A folder of recordings that nobody knows."""
+    rng = np.random.default_rng(seed)
+    sounds = [(3000 * rng.standard_normal(RATE // 2)).astype(np.int16) for _ in range(n)]
+    for i, pcm in enumerate(sounds):
+        place = folder / f"room {i % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"{i}.wav", pcm, RATE, subtype="PCM_16")
+    return sounds
+
+
+def test_stats_count_what_is_there(cli, folder):
+    suspect(folder, 2)
+    said = cli("buffer", "stats", f"buffer={folder}")
+    assert said.code == 0, said.err
+    every, words = rows(folder), [line.split() for line in said.out.splitlines()]
+    for state in State:
+        mine = [row for row in every if row.state is state]
+        minutes = sum(row.n_samples for row in mine) / RATE / 60
+        if mine:
+            assert [str(state), str(len(mine)), str(len(mine)), f"{minutes:.1f}"] in words
+    active = [row.source.name for row in every if row.state is State.ACTIVE]
+    assert [active[0], str(active.count(active[0]))] in words
+    drawn = [row.times_drawn for row in every if row.state is State.ACTIVE]
+    assert f"{sum(drawn) / len(drawn):.1f} times an active clip, {drawn.count(0)} of them never" in said.out
+
+
+def test_pictures_show_scores_kinds_sources_and_the_share(cli, run, tmp_path):
+    said = cli("buffer", "stats", f"buffer={run}/buffer", f"plots={tmp_path}/plots")
+    assert said.code == 0, said.err
+    for name in ("scores", "kinds", "sources", "share"):
+        assert (tmp_path / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    said = cli("buffer", "stats", f"buffer={run}/buffer", f"plots={tmp_path}", f"curves={tmp_path}/other.csv")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "no column step" in said.err
+
+
+def test_a_list_is_filtered_and_sorted(cli, folder):
+    listed = cli("buffer", "list", f"buffer={folder}", "most=null")
+    assert listed.code == 0, listed.err
+    every = [row for row in rows(folder) if row.state is not State.EVICTED]
+    assert all(row.hash[:8] in listed.out and row.source.name in listed.out for row in every)
+    by_score = sorted(every, key=lambda row: -row.hardness)
+    places = [listed.out.index(row.hash[:8]) for row in by_score]
+    assert places == sorted(places)
+    name = every[0].source.name
+    mine = cli("buffer", "list", f"buffer={folder}", f"source={name}", "most=null", "sort=age").out
+    assert {row.hash[:8] for row in every if row.hash[:8] in mine} == {
+        row.hash[:8] for row in every if row.source.name == name
+    }
+    few = cli("buffer", "list", f"buffer={folder}", "most=1", "sort=drawn").out
+    assert f"{len(every) - 1} more are not shown" in few
+    assert max(every, key=lambda row: row.times_drawn).hash[:8] in few
+    assert "0 clips" in cli("buffer", "list", f"buffer={folder}", "kind=user").out
+
+
+def test_the_check_proves_a_good_buffer_and_names_what_is_wrong(cli, folder):
+    said = cli("buffer", "check", f"buffer={folder}")
+    assert said.code == 0, said.err
+    assert f"good; {len(rows(folder))} clips" in said.out
+    (folder / "clips" / "ab").mkdir(exist_ok=True)
+    left = folder / "clips" / "ab" / f"{'ab' * 32}.flac.123.tmp"
+    left.write_bytes(b"half")
+    said = cli("buffer", "check", f"buffer={folder}")
+    assert (said.code, str(left) in said.out) == (0, True)
+    with Buffer(folder) as buffer:
+        path = buffer.path(only(folder, State.ACTIVE))
+    path.unlink()
+    said = cli("buffer", "check", f"buffer={folder}")
+    assert said.code == 2
+    assert str(path) in said.err
+    assert "1 problem, named above" in said.err
+    assert "good" not in said.out
+
+
+def test_what_is_exported_comes_back_the_same(cli, folder, tmp_path):
+    suspect(folder, 1)
+    released = only(folder, State.QUARANTINED)
+    assert cli("buffer", "release", f"buffer={folder}", f"clips=[{released[:10]}]").code == 0
+    out, again, there = tmp_path / "out", tmp_path / "again", tmp_path / "there"
+    said = cli("buffer", "export", f"buffer={folder}", f"out={out}")
+    assert said.code == 0, said.err
+    said = cli("buffer", "import", f"buffer={there}", f"folder={out}")
+    assert said.code == 0, said.err
+    assert cli("buffer", "check", f"buffer={there}").code == 0
+    with_sound = [row for row in rows(folder) if row.state is not State.EVICTED]
+    assert rows(there) == with_sound
+    with Buffer(folder) as mine, Buffer(there) as theirs:
+        assert theirs.held_out() == mine.held_out()
+        for row in with_sound:
+            np.testing.assert_array_equal(theirs.audio(row.hash), mine.audio(row.hash))
+    assert cli("buffer", "export", f"buffer={there}", f"out={again}").code == 0
+    same = filecmp.dircmp(out, again)
+    assert same.diff_files + same.left_only + same.right_only == []
+    twice = cli("buffer", "import", f"buffer={there}", f"folder={out}")
+    assert f"0 clips are new in {there}, {len(with_sound)} were known" in twice.out
+    refused = cli("buffer", "export", f"buffer={folder}", f"out={out}")
+    assert (refused.code, "something is there" in refused.err) == (2, True)
+    assert cli("buffer", "export", f"buffer={folder}", f"out={tmp_path}/some", "state=active").code == 0
+    lines = (tmp_path / "some/clips.jsonl").read_text().splitlines()
+    assert {json.loads(line).get("state") for line in lines} == {None, "active"}
+
+
+def test_recordings_come_in_as_a_persons_clips(cli, folder, tmp_path):
+    sounds = recordings(tmp_path / "mine")
+    words = ("buffer", "import", f"buffer={folder}", f"folder={tmp_path}/mine", "keyword=beep")
+    said = cli(*words, "kind=confusable")
+    assert said.code == 0, said.err
+    brought = [row for row in rows(folder) if row.kind is Kind.CONFUSABLE]
+    assert {row.hash for row in brought} == {content_hash(pcm) for pcm in sounds}
+    assert {(row.source.name, row.keyword, row.state) for row in brought} == {
+        (f"room {i % 2}/{i}.wav", "beep", State.ACTIVE) for i in range(3)
+    }
+    assert "0 clips are new" in cli(*words).out
+    assert cli("buffer", "check", f"buffer={folder}").code == 0
+
+
+def test_a_text_that_says_the_keyword_goes_to_quarantine_unless_it_is_a_confusable(cli, tmp_path):
+    recordings(tmp_path / "mine")
+    words = ("buffer", "import", f"folder={tmp_path}/mine", "keyword=beep", "text=it went beep")
+    assert cli(*words, f"buffer={tmp_path}/user").code == 0
+    assert cli(*words, f"buffer={tmp_path}/confusable", "kind=confusable").code == 0
+    assert {row.state for row in rows(tmp_path / "user")} == {State.QUARANTINED}
+    assert {row.state for row in rows(tmp_path / "confusable")} == {State.ACTIVE}
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_held_out_recording_is_not_imported_under_any_name(cli, folder, tones, tmp_path, part):
+    before = rows(folder)
+    recordings(tmp_path / "mine")
+    shutil.copy(tones / f"speech-{part}-1.flac", tmp_path / "mine" / "harmless.flac")
+    said = cli("buffer", "import", f"buffer={folder}", f"folder={tmp_path}/mine", "keyword=beep")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"speech-{part}-1.flac" in said.err
+    assert rows(folder) == before, "all or nothing"
+
+
+def test_what_does_not_decode_is_counted(cli, tmp_path):
+    recordings(tmp_path / "mine", 3)
+    (tmp_path / "mine" / "broken.flac").write_bytes(b"fLaC and no more")
+    words = ("buffer", "import", f"buffer={tmp_path}/new", f"folder={tmp_path}/mine", "keyword=beep")
+    said = cli(*words)
+    assert (said.code, (tmp_path / "new").exists()) == (2, False)
+    assert "1 of 4 recordings do not decode" in said.err
+    said = cli(*words, "max_bad_share=0.5")
+    assert said.code == 0
+    assert "1 recordings do not decode and are left out" in said.err
+    assert len(rows(tmp_path / "new")) == 3
+
+
+def test_a_link_out_of_the_folder_is_not_followed(cli, tmp_path):
+    recordings(tmp_path / "mine")
+    recordings(tmp_path / "other", 1, seed=1)
+    (tmp_path / "mine" / "link.wav").symlink_to(tmp_path / "other" / "room 0" / "0.wav")
+    said = cli("buffer", "import", f"buffer={tmp_path}/new", f"folder={tmp_path}/mine", "keyword=beep")
+    assert (said.code, "link.wav: leads out of" in said.err) == (2, True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_name_does_not_drive_the_terminal(cli, tmp_path):
+    recordings(tmp_path / "mine")
+    (tmp_path / "mine" / "room 0" / "0.wav").rename(tmp_path / "mine" / "\x1b]0;owned\x07\n[red]x.wav")
+    words = (f"buffer={tmp_path}/new", f"folder={tmp_path}/mine", "keyword=beep")
+    assert cli("buffer", "import", *words).code == 0
+    listed = cli("buffer", "list", f"buffer={tmp_path}/new")
+    assert listed.code == 0, listed.err
+    assert "\x1b" not in listed.out
+    assert "\x07" not in listed.out
+    assert "]0;owned" in listed.out
+    assert "[red]x.wav" in listed.out, "in one line"
+
+
+def test_hours_are_mined_and_not_imported(cli, tmp_path):
+    (tmp_path / "mine").mkdir()
+    soundfile.write(tmp_path / "mine" / "radio.flac", np.ones(61 * RATE, np.int16), RATE)
+    said = cli("buffer", "import", f"buffer={tmp_path}/new", f"folder={tmp_path}/mine", "keyword=beep")
+    assert said.code == 2
+    assert "radio.flac: 61 s long" in said.err
+    assert "kws mine" in said.err
+
+
+def test_a_person_hears_and_decides(cli, folder, tmp_path):
+    first, second, third = suspect(folder, 3)
+    said = cli("buffer", "review", f"buffer={folder}")
+    assert said.code == 0, said.err
+    page = (folder / "review.html").read_text()
+    assert all(page.count(f'data-hash="{clip}"') == 1 for clip in (first, second, third))
+    assert page.count("<audio") == 3
+    decisions = tmp_path / "decisions.json"
+    decisions.write_text(json.dumps({"release": [first], "reject": [second]}))
+    said = cli("buffer", "review", f"buffer={folder}", f"decisions={decisions}")
+    assert said.code == 0, said.err
+    found = {row.hash: (row.state, row.decision) for row in rows(folder)}
+    assert found[first] == (State.ACTIVE, Decision.RELEASED)
+    assert found[second] == (State.RETIRED, Decision.REJECTED)
+    assert found[third] == (State.QUARANTINED, Decision.NONE)
+
+
+def test_no_decision_is_said(cli, folder, tmp_path):
+    (tmp_path / "decisions.json").write_text('{"release": [], "reject": []}')
+    said = cli("buffer", "review", f"buffer={folder}", f"decisions={tmp_path}/decisions.json")
+    assert (said.code, "nothing is decided there" in said.err) == (2, True)
+
+
+def test_decisions_about_unknown_clips_change_nothing(cli, folder, tmp_path):
+    (first,) = suspect(folder, 1)
+    before = rows(folder)
+    decisions = tmp_path / "decisions.json"
+    decisions.write_text(json.dumps({"release": [first], "reject": ["0" * 64]}))
+    said = cli("buffer", "review", f"buffer={folder}", f"decisions={decisions}")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert rows(folder) == before
+
+
+def test_clips_are_named_by_their_beginning_or_chosen_by_what_they_are(cli, folder):
+    clips = suspect(folder, 2)
+    said = cli("buffer", "release", f"buffer={folder}", f"clips=['{clips[0][:12]}']")
+    assert said.code == 0, said.err
+    assert {row.hash for row in rows(folder, State.QUARANTINED)} == {clips[1]}
+    name = rows(folder, State.ACTIVE)[0].source.name
+    said = cli("buffer", "retire", f"buffer={folder}", f"source={name}")
+    assert said.code == 0, said.err
+    assert name not in {row.source.name for row in rows(folder, State.ACTIVE)}
+    assert all(row.decision is Decision.REJECTED for row in rows(folder) if row.source.name == name and
+               row.state is State.RETIRED)  # fmt: skip
+
+
+def test_prune_deletes_sound_that_nobody_needs(cli, folder):
+    clip = only(folder, State.ACTIVE)
+    assert cli("buffer", "retire", f"buffer={folder}", f"clips=['{clip}']").code == 0
+    with Buffer(folder) as buffer:
+        path = buffer.path(clip)
+    assert "0 files deleted" in cli("buffer", "prune", f"buffer={folder}").out
+    assert path.is_file()
+    said = cli("buffer", "prune", f"buffer={folder}", "retired=true")
+    assert said.code == 0, said.err
+    assert not path.exists()
+    assert clip in {row.hash for row in rows(folder, State.RETIRED)}, "where it came from is still known"
+    assert cli("buffer", "check", f"buffer={folder}").code == 0
+    said = cli("buffer", "release", f"buffer={folder}", f"clips=['{clip}']")
+    assert (said.code, "its file was deleted" in said.err) == (2, True)
+
+
+BAD = [
+    (("nonsense",), "allowed are stats, list, check, export, import, review, release, retire, prune"),
+    (("action=nonsense",), "action=nonsense: allowed is one of stats"),
+    ((), "action=... must be given"),
+    (("stats", "buffer=no/where"), "no/where/index.sqlite: no such file"),
+    (("list", "kind=odd"), "kind=odd: allowed is one of false_trigger"),
+    (("list", "state=odd"), "state=odd: allowed is one of active"),
+    (("list", "sort=odd"), "allowed is one of score, drawn, loss, age"),
+    (("list", "most=0"), "most=0: allowed is 1 to"),
+    (("export",), "out=... must be given"),
+    (("export", "out=x", "kind=user"), "allowed is to choose by state"),
+    (("import",), "folder=... must be given"),
+    (("import", "folder=no/where"), "folder=no/where: no such folder"),
+    (("import", "folder=."), "keyword=... must be given"),
+    (("import", "folder=.", "keyword=beep", "kind=batch_hard"), "recordings come in as user or confusable"),
+    (("release",), "clips=[...] must be given, or state"),
+    (("release", "clips=[]"), "clips=[]: allowed is at least one clip"),
+    (("retire", "clips=[zz]"), "'zz' begins no clips"),
+    (("retire", "clips=zz"), "'zz' begins no clips"),
+    (("retire", "clips=1.5"), "those that read as numbers"),
+    (("retire", "source=nope"), "no clip is so"),
+    (("list", "clips=[ab]", "kind=user"), "kind: allowed is either clips"),
+    (("retire", 'clips=[""]'), "'' begins no clips"),
+    (("review", "decisions=no/where.json"), "no/where.json: cannot be read"),
+    (("stats", "buffr=x"), "buffr: no such setting (did you mean buffer?)"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_what_a_person_got_wrong_is_one_line(cli, run, words, message):
+    given = words if any(w.startswith("buffer=") for w in words) else (*words, f"buffer={run}/buffer")
+    before = sorted(p for p in (run / "buffer").rglob("*") if p.suffix == ".flac")
+    said = cli("buffer", *given)
+    assert said.code == 2, said.out
+    assert said.err.count("\n") == 1, said.err
+    assert message in said.err
+    assert "Traceback" not in said.err
+    assert sorted(p for p in (run / "buffer").rglob("*") if p.suffix == ".flac") == before
+
+
+def test_curves_say_how_much_of_each_batch_was_replayed(run):
+    with (run / "metrics.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert {line["batch"] for line in lines} == {"16"}
+    assert all(int(line["replayed"]) <= int(line["batch"]) for line in lines)

@@ -1,0 +1,228 @@
+"""A checkpoint, its exported file and the independent referee count the same on the same streams."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws.data.manifest import Split, read
+from kws.data.streams import compose, save_stream
+from kws.detector import checkpoint
+
+
+@pytest.fixture(scope="module")
+def streams(tones, tmp_path_factory) -> list[str]:
+    """The test part as a positive stream with its events and two negative ones, as settings."""
+    folder, rng = tmp_path_factory.mktemp("streams"), np.random.default_rng(1)
+
+    def sounds(label: str) -> list[np.ndarray]:
+        listed = [r for r in read(tones) if (r.label, r.split) == (label, Split.TEST)]
+        return [soundfile.read(r.path, dtype="int16")[0] for r in listed]
+
+    noise, speech = sounds("noise"), sounds("speech")
+    save_stream(compose(sounds("beep") * 2, noise, rng, 1.0), folder / "p.flac", folder / "p.json")
+    save_stream(compose(speech * 10, noise, rng, 0.3), folder / "n1.flac")
+    save_stream(compose(speech * 7, noise, rng, 0.7), folder / "n2.flac")
+    negative = f"[{folder}/n1.flac,{folder}/n2.flac]"
+    return [f"positive={folder}/p.flac", f"events={folder}/p.json", f"negative={negative}"]
+
+
+def figures(cli, detector: Path, out: Path, *words: str) -> dict[str, dict]:
+    said = cli("evaluate", f"detector={detector}", f"out={out}", "threads=1", *words)
+    assert said.code == 0, said.err
+    return {outcome["keyword"]: outcome for outcome in json.loads(out.read_text())["outcomes"]}
+
+
+def test_checkpoint_and_exported_file_give_the_same_figures(cli, run, streams, tmp_path):
+    model = figures(cli, run / "model.pt", tmp_path / "a.json", *streams)
+    exported = figures(cli, run / "detector.pt", tmp_path / "b.json", *streams)
+    assert model == exported
+    assert model["beep"]["as_calibrated"]["events"] == 16
+
+
+def test_evaluating_the_recordings_gives_the_figures_of_the_run(cli, run, tiny, tmp_path):
+    words = [word for word in tiny if word.startswith(("data.", "threshold."))]
+    (outcome,) = json.loads((run / "results.json").read_text())["outcomes"]
+    again = figures(cli, run / "model.pt", tmp_path / "a.json", *words, "threshold.at_fa_per_hour=0.5")["beep"]
+    assert again == outcome
+    as_it_is = figures(cli, run / "model.pt", tmp_path / "b.json", *words)["beep"]
+    assert as_it_is == outcome | {"calibration": None}, "the thresholds are the detector's own"
+
+
+def test_one_keyword_of_a_detector_of_two(cli, tones, run, tiny, tmp_path):
+    recipe = checkpoint.read_model(run / "model.pt").recipe
+    two = type(recipe)(**{**vars(recipe), "labels": ["other", "beep"]})
+    checkpoint.write_model(tmp_path / "two.pt", two, two.net().state_dict(), [0.5, 0.5], {})
+    words = [word for word in tiny if word.startswith("data.")]
+    assert list(figures(cli, tmp_path / "two.pt", tmp_path / "a.json", *words, "keyword=beep")) == ["beep"]
+
+
+def test_the_referee_counts_the_same(cli, data, run, streams, tmp_path):
+    referee = data.resolve().parent / "referee/referee.py"
+    if not referee.is_file():
+        pytest.skip("there is no referee/referee.py beside KWS_DATA")
+    positive, events, negative = (word.split("=")[1] for word in streams)
+    told = subprocess.run(
+        [sys.executable, referee, run / "detector.pt", "beep", positive, events, *negative.strip("[]").split(",")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    theirs, ours = json.loads(told.stdout), figures(cli, run / "detector.pt", tmp_path / "a.json", *streams)["beep"]
+    assert theirs["at_fa_per_hour"].keys() == ours["at_fa_per_hour"].keys()
+    pairs = [(theirs["as_exported"], ours["as_calibrated"])]
+    pairs += [(theirs["at_fa_per_hour"][rate], ours["at_fa_per_hour"][rate]) for rate in theirs["at_fa_per_hour"]]
+    for their, our in pairs:
+        assert their["threshold"] == pytest.approx(our["threshold"], abs=1e-5)
+        assert their["false_alarms"] == our["false_alarms"]
+        assert their["fa_per_hour"] == pytest.approx(our["fa_per_hour"], abs=1e-3)
+        assert their["fa_per_hour_upper95"] == pytest.approx(our["fa_upper95"], abs=1e-3)
+        assert their["miss_rate"] == pytest.approx(our["miss_rate"], abs=1e-4)
+        assert their["miss_95"] == pytest.approx([our["miss_low"], our["miss_high"]], abs=2e-4)
+    assert theirs["negative_hours"] == pytest.approx(ours["as_calibrated"]["hours"], abs=1e-3)
+
+
+def test_a_word_the_detector_does_not_know_and_half_a_stream_are_refused(cli, run, streams):
+    for words in (["keyword=boop", *streams], streams[:2], [*streams, "data.root=DIR"]):
+        said = cli("evaluate", f"detector={run}/model.pt", *words)
+        assert said.code == 2
+        assert said.err.startswith("kws: ")
+        assert said.err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def labelled(cli, run, streams, tmp_path_factory) -> tuple[Path, list[str]]:
+    """A detector of two keywords, and streams in which both are said, with labels that tell which."""
+    folder = tmp_path_factory.mktemp("labelled")
+    recipe = checkpoint.read_model(run / "model.pt").recipe
+    two = type(recipe)(**{**vars(recipe), "labels": ["boop", "beep"]})
+    checkpoint.write_model(folder / "two.pt", two, two.net().state_dict(), [0.4, 0.4], {})
+    positive, events, negative = (word.split("=")[1] for word in streams)
+    spans = json.loads(Path(events).read_text())
+    lines = [f"{a},{b - 0.5},{'boop' if i % 4 == 0 else 'beep'}\n" for i, (a, b) in enumerate(spans)]
+    (folder / "e.csv").write_text("start,end,label\n" + "".join(lines))
+    return folder, [f"positive={positive}", f"events={folder}/e.csv", f"negative={negative}"]
+
+
+def test_several_keywords_in_one_stream_and_their_confusion(cli, labelled, tmp_path):
+    folder, words = labelled
+    found = figures(cli, folder / "two.pt", tmp_path / "a.json", *words)
+    assert [(k, o["as_calibrated"]["events"]) for k, o in found.items()] == [("boop", 4), ("beep", 12)]
+    confused = json.loads((tmp_path / "a.json").read_text())["confused"]
+    assert [(row["said"], row["fired"], row["events"]) for row in confused] == [
+        ("boop", "beep", 4),
+        ("beep", "boop", 12),
+    ]
+
+
+def test_several_recordings_are_one_after_another(cli, run, streams, tmp_path):
+    positive, events, _ = (word.split("=")[1] for word in streams)
+    once = figures(cli, run / "model.pt", tmp_path / "a.json", *streams)["beep"]["as_calibrated"]
+    twice = [f"positive=[{positive},{positive}]", f"events=[{events},{events}]", streams[2]]
+    both = figures(cli, run / "model.pt", tmp_path / "b.json", *twice)["beep"]["as_calibrated"]
+    assert (both["misses"], both["events"]) == (2 * once["misses"], 2 * once["events"])
+
+
+def test_a_folder_with_a_broken_recording_says_so_and_counts_the_rest(cli, run, streams, tmp_path):
+    folder = tmp_path / "negatives"
+    folder.mkdir()
+    for i in range(12):
+        soundfile.write(folder / f"{i}.flac", np.zeros(16000, np.int16), 16000)
+    (folder / "broken.flac").write_bytes(b"fLaC")
+    words = [*streams[:2], f"negative={folder}"]
+    said = cli("evaluate", f"detector={run}/model.pt", f"out={tmp_path}/a.json", *words)
+    assert said.code == 0
+    assert "1 of 13 negative recordings do not decode and are left out" in said.err
+    (outcome,) = json.loads((tmp_path / "a.json").read_text())["outcomes"]
+    assert outcome["as_calibrated"]["hours"] == pytest.approx(12 / 3600)
+    said = cli("evaluate", f"detector={run}/model.pt", "data.max_bad_share=0.01", *words)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "allowed is a share of data.max_bad_share=0.01" in said.err
+
+
+def test_latency_is_told_where_annotations_say_when_the_keyword_ends(cli, labelled, run, streams, tmp_path):
+    _, words = labelled
+    told = figures(cli, run / "model.pt", tmp_path / "a.json", *words)["beep"]
+    assert told["as_calibrated"]["events"] == 12
+    assert told["as_calibrated"]["misses"] < 12
+    assert -1.2 < told["latency"]["median_s"] <= told["latency"]["p95_s"] <= 0.5
+    assert figures(cli, run / "model.pt", tmp_path / "b.json", *streams)["beep"]["latency"] is None
+
+
+def test_another_smoothing_is_the_smoothing_of_an_export(cli, run, streams, tmp_path):
+    said = cli(
+        "export", f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", "smooth_k=3", "smooth_s=0.16", "thresholds=0.3"
+    )
+    assert said.code == 0, said.err
+    other = ["smooth_k=3", "smooth_s=0.16"]
+    exported = figures(cli, tmp_path / "d.pt", tmp_path / "a.json", *streams)["beep"]["at_fa_per_hour"]
+    ours = figures(cli, run / "model.pt", tmp_path / "b.json", *other, *streams)
+    assert ours["beep"]["at_fa_per_hour"] == exported
+    assert figures(cli, run / "model.pt", tmp_path / "c.json", *streams)["beep"]["at_fa_per_hour"] != exported
+
+
+def test_what_cannot_be_placed_or_counted_is_one_line(cli, run, tiny, streams, tmp_path):
+    data = [word for word in tiny if word.startswith("data.")]
+    refused = {
+        ("threshold.at_fa_per_hour=0.5", *data): "0.00 h of validation negatives are too few",
+        ("threshold.at_fa_per_hour=0.5", *streams): "allowed only with data.root",
+        (streams[0], "events=[a.json,b.json]", streams[2]): "allowed are as many files as in positive, 1",
+    }
+    for words, reason in refused.items():
+        said = cli("evaluate", f"detector={run}/model.pt", *words)
+        assert (said.code, said.err.strip().count("\n")) == (2, 0), said.err
+        assert reason in said.err
+    said = cli("train", *tiny, "threshold.unsupported=refuse", f"out={tmp_path}/run")
+    assert said.code == 2
+    assert "are too few to place a threshold" in said.err
+    assert not (tmp_path / "run").exists(), "before anything is begun"
+
+
+def test_what_is_said_in_one_recording_is_not_answered_in_the_next(cli, run, streams, tmp_path):
+    """Whatever their order: no silence and no collar reaches from one recording into another."""
+    positive = streams[0].split("=")[1]
+    pcm, rate = soundfile.read(positive, dtype="int16")
+    soundfile.write(tmp_path / "a.flac", pcm[: 8 * rate], rate)
+    soundfile.write(tmp_path / "b.flac", pcm[8 * rate : 20 * rate], rate)
+    (tmp_path / "a.json").write_text("[[1, 2.5], [7.2, 7.9]]")
+    (tmp_path / "b.json").write_text("[[0.1, 1.5], [4, 6]]")
+    counts = []
+    for names in ("a", "b", "ab", "ba"):
+        words = [
+            f"{key}=[{','.join(f'{tmp_path}/{n}.{kind}' for n in names)}]"
+            for key, kind in (("positive", "flac"), ("events", "json"))
+        ]
+        told = figures(cli, run / "model.pt", tmp_path / "o.json", *words, streams[2], "collar_s=[0,1]")["beep"]
+        counts.append(
+            [told["at_fa_per_hour"][rate_]["misses"] for rate_ in ("0.0", "2.0")] + [told["as_calibrated"]["misses"]]
+        )
+    a, b, ab, ba = counts
+    assert ab == ba == [x + y for x, y in zip(a, b, strict=True)]
+
+
+def test_what_would_count_twice_or_nowhere_is_refused(cli, run, streams, tmp_path):
+    negative = streams[2].split("=")[1].strip("[]").split(",")
+    (tmp_path / "late.json").write_text("[[1, 2], [99999, 99999.5]]")
+    (tmp_path / "e.csv").write_text("start,end,label\n1,2,beep\n3,4,\n")
+    two = ["keyword=[beep,boop]", streams[0], f"events={tmp_path}/e.csv", streams[2]]
+    refused = {
+        (*streams[:2], f"negative=[{negative[0]},{negative[0]}]"): "is there twice; its hours would count twice",
+        (*streams[:2], f"negative={streams[0].split('=')[1]}"): "is there twice",
+        (streams[0], f"events={tmp_path}/late.json", streams[2]): "is said at 99999.0 s of it",
+        (*streams, f"out={tmp_path}"): "allowed is a file",
+        (*streams, f"plots={run}/model.pt"): "allowed is a folder",
+    }
+    for words, reason in refused.items():
+        said = cli("evaluate", f"detector={run}/model.pt", *words)
+        assert (said.code, said.err.count("\n")) == (2, 1), said.err
+        assert reason in said.err
+    recipe = checkpoint.read_model(run / "model.pt").recipe
+    both = type(recipe)(**{**vars(recipe), "labels": ["beep", "boop"]})
+    checkpoint.write_model(tmp_path / "two.pt", both, both.net().state_dict(), [0.5, 0.5], {})
+    said = cli("evaluate", f"detector={tmp_path}/two.pt", *two)
+    assert (said.code, said.err.count("\n")) == (2, 1), said.err
+    assert "line 3 has no label" in said.err

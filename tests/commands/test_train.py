@@ -1,0 +1,370 @@
+"""Training end to end: what it leaves, that it is the same each time, and that a killed run goes on to the same end."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kws.commands import train
+from kws.detector import checkpoint
+from kws.replay.buffer import Buffer, BufferClip, Decision
+from kws.replay.snapshot import Snapshot
+from kws.training import hard_negatives, trainer
+from kws.training.hard_negatives import HardNegativeMiner
+from kws.training.metrics import Curves
+from kws.training.run_log import RunLog
+from kws.training.trainer import Trainer
+from tests import ROOT
+from tests.kill import Killed, death
+
+PROCESS = "from kws.cli import main; main()"
+
+
+def rows(out: Path) -> list[BufferClip]:
+    """All clips of the buffer, evicted ones too."""
+    with Buffer(out / "buffer") as buffer:
+        assert buffer.check() == []
+        return buffer.rows(None)
+
+
+def known(out: Path) -> list[dict[str, Any]]:
+    """All that the buffer knows of each clip, but for the run's own name and the time."""
+
+    def but(line: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in line.items() if name not in ("run", "added_at")}
+
+    with Buffer(out / "buffer") as buffer:
+        assert buffer.check() == []
+        return [
+            {
+                "clip": but(d.clip),
+                "origins": d.origins,
+                "history": [but(line) for line in d.history],
+                "scores": [but(line) for line in d.scores],
+                "embedding": d.embedding,
+            }
+            for _, d in buffer.dossiers()
+        ]
+
+
+def curves(out: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
+    return list(csv.DictReader((out / name).read_text().splitlines()))
+
+
+def same(out: Path, other: Path) -> None:
+    """Are two runs one and the same?"""
+    a, b = (checkpoint.read(folder / "model.pt") for folder in (out, other))
+    assert a["model"].keys() == b["model"].keys()
+    assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
+    assert a["thresholds"] == b["thresholds"]
+    assert known(out) == known(other)
+    for name in ("metrics.csv", "share.csv", "negative_weight.csv", "validation.csv"):
+        assert (out / name).read_text() == (other / name).read_text()
+    first, second = (json.loads((folder / "results.json").read_text()) for folder in (out, other))
+    assert first == second
+
+
+def train_in(cli, out: Path, *words: str) -> None:
+    said = cli("train", *words, f"out={out}")
+    assert said.code == 0, said.err
+
+
+def test_a_run_leaves_what_the_readme_lists(run):
+    readme = (ROOT / "README.md").read_text()
+    table = readme.split("## A run's folder")[1].split("##")[0]
+    listed = re.findall(
+        "`(.*?)`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    )
+    assert {"model.pt", "detector.pt", "report.html", "results.json", "config.yaml"} <= set(listed)
+    assert {"metrics.csv", "share.csv", "negative_weight.csv", "validation.csv", "tensorboard/"} <= set(listed)
+    assert {"buffer/", "checkpoints/"} <= set(listed)
+    for name in listed:
+        assert (run / name).is_dir() if name.endswith("/") else (run / name).stat().st_size > 0
+    assert [row["step"] for row in curves(run)] == [str(i) for i in range(24)]
+
+
+def test_what_is_mined_is_replayed_in_the_share_asked_for(run):
+    replayed = [int(row["replayed"]) for row in curves(run)]
+    first = next(i for i, row in enumerate(curves(run)) if int(row["buffer"]))
+    assert sum(replayed[:first]) == 0
+    assert all(n in (3, 4) for n in replayed[first + 2 :])  # 0.2 of 16 is 3.2
+    assert sum(row.times_drawn for row in rows(run)) == sum(replayed)
+    states = Counter(row.state for row in rows(run))
+    assert states["active"] == 10  # the capacity
+    assert states["evicted"] > 0, "both rounds together found more"
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(cli, tiny, run, tmp_path):
+    train_in(cli, tmp_path / "again", *tiny)
+    same(run, tmp_path / "again")
+    train_in(cli, tmp_path / "other", *tiny, "seed=1")
+    assert checkpoint.read_model(run / "model.pt").hash != checkpoint.read_model(tmp_path / "other/model.pt").hash
+
+
+def test_without_replay_the_buffer_is_filled_and_never_drawn(cli, tiny, run, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny, "replay.share=0")
+    assert {row["replayed"] for row in curves(tmp_path / "a")} == {"0"}
+    assert rows(tmp_path / "a")
+    assert {row.times_drawn for row in rows(tmp_path / "a")} == {0}
+    assert checkpoint.read_model(run / "model.pt").hash != checkpoint.read_model(tmp_path / "a/model.pt").hash
+
+
+def test_without_mining_there_is_nothing_to_replay(cli, tiny, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny, "mining.rounds=0")
+    assert rows(tmp_path / "a") == []
+
+
+def test_a_round_at_the_very_end_still_comes(cli, tiny, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny, "mining.rounds=1", "mining.first_at=1", "mining.last_at=1")
+    assert curves(tmp_path / "a")[-1]["buffer"] != "0"
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "call", "first"),
+    [
+        (Trainer, "_step", 8, True),  # between two states
+        (Trainer, "save", 2, False),  # a state is just written
+        (Curves, "add", 11, True),  # a step is done, its row is not
+        (RunLog, "validation", 2, True),  # the validation streams were heard, their row is not there
+        (RunLog, "validation", 2, False),  # it is, but the state does not know
+        (hard_negatives, "mine_pool", 1, True),  # before the first round
+        (Buffer, "add", 1, True),  # a round is found, not kept
+        (Buffer, "add", 1, False),  # kept, but the state does not know
+        (Buffer, "add", 2, False),  # after evictions
+        (train, "export", 1, True),  # all is trained
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_end(cli, tiny, run, tmp_path, place, name, call, first):
+    out = tmp_path / "killed"
+    with death(place, name, call, first):
+        cli("train", *tiny, f"out={out}")
+    assert not (out / "results.json").exists()
+    train_in(cli, out, *tiny)
+    same(run, out)
+
+
+# A small net of each family that the tiny run is not of.
+SMALL = {
+    "mdtc_10k": ["model.channels=8", "model.dilations=[1,2,4]", "model.stacks=1"],
+    "bc_resnet_1": ["model.window=40"],
+    "bc_resnet_causal_1": ["batch.clip_s=1.6"],
+    "tc_resnet8": [],
+    "ds_cnn_s": ["model.channels=8", "model.window=40"],
+    "matchboxnet_3x1x64": ["model.channels=8", "model.window=40"],
+}
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_every_family_trains_and_mines_and_one_that_forgets_goes_on_after_a_kill(cli, tiny, tmp_path, model):
+    words = [word for word in tiny if not word.startswith("model.")]
+    words += [f"model={model}", *SMALL[model], "optim.steps=8", "optim.save_every=2", "batch.size=8"]
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    train_in(cli, whole, *words)
+    assert rows(whole)
+    assert (whole / "detector.pt").is_file()
+    if model == "bc_resnet_causal_1":  # its dropout draws at each step
+        with death(Trainer, "_step", 6, True):
+            cli("train", *words, f"out={out}")
+        train_in(cli, out, *words)
+        same(whole, out)
+
+
+# Every way into the buffer and out of it at once; learning so fast that scores move.
+EVERY = [
+    "optim.lr=0.1",
+    "replay.capacity=6",
+    "replay.overlap=0.5",
+    "replay.cosine=0.99999",
+    "replay.quarantine=1.2",
+    "replay.solved=0.1",
+    "replay.probe=4",
+    "replay.online=true",
+    "replay.online_every=3",
+    "replay.online_n=8",
+    "replay.schedule=adaptive",
+    "replay.check_every=3",
+    "mining.rounds=3",
+    "mining.min_score=0.1",
+    "mining.neighbours=2000",
+]
+VARIED = {
+    "hardest": ["replay.draw=rank", "replay.mix={neighbour:0.5,batch_hard:0.25,false_trigger:0.25}"],
+    "oldest": [
+        "replay.capacity=10",
+        "replay.draw=uniform",
+        "replay.beta=null",
+        "replay.at_score=0",
+        "replay.target_fa_per_hour=0",
+    ],
+    "reservoir": ["replay.draw=proportional", "replay.per_source=2", "replay.quota={batch_hard:0.5}"],
+    "balanced": ["replay.draw=rank", "replay.hours=0.002"],
+}
+
+
+@pytest.mark.parametrize("eviction", VARIED)
+def test_killed_again_and_again_it_comes_to_the_same_end(cli, tiny, tmp_path, eviction):
+    words = (*tiny, *EVERY, f"replay.eviction={eviction}", *VARIED[eviction])
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    train_in(cli, whole, *words)
+    ways = {
+        (line["state"], line["reason"].split(":")[0].split(" ")[0]) for clip in known(whole) for line in clip["history"]
+    }
+    found, suspect, released, solved = (
+        ("active", ""),
+        ("quarantined", "scores"),
+        ("active", "scores"),
+        ("retired", "solved"),
+    )
+    assert {found, suspect, released, solved, ("evicted", "")} <= ways
+    assert {row.kind for row in rows(whole)} == {"false_trigger", "batch_hard", "neighbour"}
+    assert sum(row.times_drawn for row in rows(whole)) > 15
+    assert len({row["share"] for row in curves(whole)}) > 3
+
+    # Rounds come at steps 10, 13 (the pool, then the batch), 16, 17, 19 and 22; looks at the share from 13 every 3.
+    for place, name, call, first in [
+        (HardNegativeMiner, "fill", 1, True),  # the state is saved, nothing is in the buffer
+        (Buffer, "add", 1, False),  # it is in the buffer, the state does not know
+        (HardNegativeMiner, "observe", 1, False),  # the streams were heard, the share is as it was
+        (Trainer, "_adapt", 3, False),  # the share has changed, the state does not know
+        (Buffer, "rescored", 1, False),  # between the two commits of one round
+        (Snapshot, "write_back", 2, False),  # between two rounds at one step
+        (HardNegativeMiner, "fill", 1, False),
+        (Trainer, "_validate", 3, False),  # at step 16 both are due: the share has changed, a row is told
+        (HardNegativeMiner, "fill", 1, True),
+        (Buffer, "add", 2, False),
+        (Trainer, "_adapt", 2, False),
+        (Snapshot, "write_back", 3, False),  # the last step is done
+        (train, "finish", 1, True),
+    ]:
+        with death(place, name, call, first):
+            cli("train", *words, f"out={out}")
+    train_in(cli, out, *words)
+    same(whole, out)
+
+
+def test_killed_in_the_arm_without_replay_both_arms_end_the_same(cli, tiny, tmp_path, monkeypatch):
+    words = (*tiny, "compare_without_replay=true")
+    train_in(cli, tmp_path / "whole", *words)
+    real, out = Trainer._step, tmp_path / "killed"
+
+    def deadly(self: Trainer) -> trainer.Step:
+        if "without_replay" in str(self.state_file) and self.step == 17:
+            raise Killed
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", deadly)
+        with pytest.raises(Killed):
+            cli("train", *words, f"out={out}")
+    train_in(cli, out, *words)
+    same(tmp_path / "whole", out)
+    a, b = (tmp_path / name / "without_replay" for name in ("whole", "killed"))
+    assert checkpoint.read_model(a / "model.pt").hash == checkpoint.read_model(b / "model.pt").hash
+    for name in ("metrics.csv", "validation.csv"):
+        assert (a / name).read_text() == (b / name).read_text()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
+@pytest.mark.parametrize("inside", ["training", "mining"])
+def test_a_real_kill_goes_on_to_the_same_end(cli, tiny, run, tmp_path, inside):
+    out = tmp_path / "killed"
+    # In mining it ends itself, just after the round is in the buffer; no exit handler or `finally` gets to run.
+    suicide = (
+        "import os; from kws.replay import buffer; add = buffer.Buffer.add\n"
+        "buffer.Buffer.add = lambda *a: (add(*a), os.kill(os.getpid(), 9))\n"
+    )
+    source = PROCESS if inside == "training" else suicide + PROCESS
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, "train", *tiny, f"out={out}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    curve, deadline = out / "metrics.csv", time.monotonic() + 60
+    while inside == "training" and process.poll() is None and time.monotonic() < deadline:
+        if curve.is_file() and curve.read_text().count("\n") > 4:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == -signal.SIGKILL, error
+    train_in(cli, out, *tiny)
+    same(run, out)
+
+
+def test_a_killed_run_goes_on_though_it_was_moved_and_a_person_rejected_a_clip(cli, tiny, tmp_path):
+    with death(train, "finish", 1, True):
+        cli("train", *tiny, f"out={tmp_path}/a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    with Buffer(tmp_path / "b" / "buffer") as buffer:
+        gone = buffer.rows()[0].hash
+        buffer.decide([gone], Decision.REJECTED)
+    said = cli("train", *tiny, f"out={tmp_path}/b")
+    assert said.code == 0, said.err
+    assert "1 clips are no longer active" in said.err
+    assert (tmp_path / "b/results.json").is_file()
+    assert {row.hash: row.decision for row in rows(tmp_path / "b")}[gone] is Decision.REJECTED
+
+
+def test_a_run_that_only_replays_keeps_what_it_learned(cli, tiny, run, tmp_path):
+    buffer = Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
+    with Buffer(buffer) as before:
+        drawn = sum(row.times_drawn for row in before.rows())
+    words = ("mining.rounds=0", f"replay.buffer={buffer}")
+    train_in(cli, tmp_path / "a", *tiny, *words)
+    replayed = sum(int(row["replayed"]) for row in curves(tmp_path / "a"))
+    assert replayed > 24 * 2, "from the first step on"
+    with Buffer(buffer) as after:
+        assert sum(row.times_drawn for row in after.rows()) == drawn + replayed
+
+
+def test_an_adaptive_share_of_zero_is_the_control_and_no_look_comes_before_the_first_round(cli, tiny, run, tmp_path):
+    buffer = Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
+    words = ("mining.rounds=0", "replay.schedule=adaptive", "replay.check_every=2", f"replay.buffer={buffer}")
+    train_in(cli, tmp_path / "a", *tiny, *words, "replay.share=0")
+    assert curves(tmp_path / "a", "share.csv") == []
+    assert {row["replayed"] for row in curves(tmp_path / "a")} == {"0"}
+    train_in(cli, tmp_path / "b", *tiny, *words)
+    looks = [int(row["step"]) for row in curves(tmp_path / "b", "share.csv")]
+    assert looks[0] == 11, "first_at is 0.4 of 24 steps"
+    assert len(looks) > 3
+
+
+@pytest.mark.parametrize("word", ["replay.share=0.4", "replay.draw=rank", "replay.schedule=adaptive"])
+def test_runs_that_differ_in_their_replay_are_one_up_to_the_first_round(cli, tiny, run, tmp_path, word):
+    """What the runs behind docs/replay.md rely on: one beginning serves all of them."""
+    words = [w for w in tiny if w.split("=")[0] != word.split("=")[0]] + [word]
+    train_in(cli, tmp_path / "whole", *words)
+    (tmp_path / "forked").mkdir()
+    shutil.copy(run / "fork.pt", tmp_path / "forked" / "state.pt")
+    train_in(cli, tmp_path / "forked", *words)
+    a, b = (checkpoint.read(tmp_path / name / "model.pt")["model"] for name in ("whole", "forked"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert known(tmp_path / "whole") == known(tmp_path / "forked")
+
+
+def test_a_finished_run_stays_as_it_is(cli, tiny, run, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny)
+    train_in(cli, tmp_path / "a", *tiny)
+    same(run, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("word", "key"), [("optim.lr=0.001", "optim.lr"), ("seed=7", "seed"), ("model.dilations=[1,2]", "model.dilations")]
+)
+def test_other_settings_in_the_same_folder_are_refused(cli, tiny, run, word, key):
+    before = {p: p.stat().st_mtime_ns for p in run.iterdir()}
+    said = cli("train", *tiny, word, f"out={run}")
+    assert said.code == 2
+    (line,) = [x for x in said.err.splitlines() if x.startswith("kws: ")]
+    assert f"with {key}=" in line
+    assert said.err.endswith(line + "\n")
+    assert before == {p: p.stat().st_mtime_ns for p in run.iterdir()}

@@ -1,0 +1,166 @@
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from kws.common.errors import KwsError
+from kws.config import compose, schema, validation
+from kws.models import settings
+from kws.replay.records import Kind
+from tests.typed import typed
+
+
+def numbers(schema: type, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of all whole and real numbers of a schema, single or in lists, and of what may stand in."""
+    for one in (schema, *schema.__subclasses__()):
+        for name, kind in get_type_hints(one).items():
+            if is_dataclass(kind):
+                yield from numbers(kind, f"{prefix}{name}.")
+            elif {kind, *get_args(kind), *(inner for arg in get_args(kind) for inner in get_args(arg))} & {int, float}:
+                yield prefix + name
+
+
+@pytest.fixture(scope="module")
+def composed(cli) -> schema.TrainConfig:
+    """The defaults, with what has none."""
+    return compose.settings(
+        typed(schema.TrainConfig, cli("train", "keyword=beep", "data.root=DIR", "--cfg", "job").out), schema.TrainConfig
+    )
+
+
+@pytest.fixture
+def train(composed) -> schema.TrainConfig:
+    """The same, to be changed."""
+    return copy.deepcopy(composed)
+
+
+CAUSAL = settings.CausalBCResNetConfig(stride=6, smooth_s=0.1, smooth_k=0, tau=1.0, groups=5, dropout=0.1)
+
+
+def put(settings: Any, key: str, value: Any) -> None:
+    *groups, name = key.split(".")
+    whole = part = settings
+    for group in groups:
+        whole, part = part, getattr(part, group)
+    if name not in vars(part):  # another family's: it stands in
+        family = next(f for f in type(part).__mro__[-2].__subclasses__() if name in get_type_hints(f))
+        lowest = {f.name: validation.RANGES.get(f"{groups[-1]}.{f.name}", (False,))[0] for f in fields(family)}
+        part = family(**{name: getattr(part, name, value) for name, value in lowest.items()})
+        setattr(whole, groups[-1], part)
+    setattr(part, name, value)
+
+
+def test_the_defaults_pass(train):
+    validation.check(train)
+    assert train.keyword == "beep"
+    assert train.replay.schedule is schema.Schedule.linear
+
+
+@pytest.mark.parametrize("verb", schema.SCHEMAS)
+def test_every_number_has_a_range(verb):
+    assert set(numbers(schema.SCHEMAS[verb])) <= set(validation.RANGES)
+
+
+def test_every_range_is_of_a_number():
+    assert set(validation.RANGES) == {key for schema in schema.SCHEMAS.values() for key in numbers(schema)}
+    assert all(low < high for low, high in validation.RANGES.values())
+    assert set(validation.PAIRS) <= set(validation.RANGES)
+
+
+@pytest.mark.parametrize("key", list(numbers(schema.TrainConfig)))
+def test_outside_of_its_range_a_number_is_refused_by_name(train, key):
+    low, high = validation.RANGES[key]
+    is_list = isinstance(dict(validation.leaves(train)).get(key), list)
+    for value in (low - 1, high + 1, math.nan, math.inf):
+        put(train, key, [value, value] if is_list else value)
+        with pytest.raises(KwsError, match=rf"^{key}=.*: allowed is {low:g} to "):
+            validation.check(train)
+
+
+@pytest.mark.parametrize("key", [key for key in validation.PAIRS if key in set(numbers(schema.TrainConfig))])
+@pytest.mark.parametrize(
+    "upside", [lambda low, high: [high, low], lambda low, high: [low], lambda low, high: [low] * 3]
+)
+def test_a_pair_is_two_numbers_in_order(train, key, upside):
+    put(train, key, upside(*validation.RANGES[key]))
+    with pytest.raises(KwsError, match=rf"^{key}=.*\[low,high\] with low <= high$"):
+        validation.check(train)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model.dilations": []}, "model.dilations"),
+        ({"model.kernel": 2, "model.stride": 4}, "model.kernel"),
+        ({"model.kernels": []}, "model.kernels"),
+        ({"model.window": 20, "model.stride": 30}, "model.window"),
+        ({"model.train_every": 8, "model.stride": 8}, "model.train_every"),
+        ({"model.tau": 2.0, "model.groups": 4}, "features.n_mels"),
+        ({"model": CAUSAL}, "model.stride"),
+        ({"features.hop_s": 0.03, "features.window_s": 0.02}, "features.hop_s"),
+        ({"features.n_mfcc": 41}, "features.n_mfcc"),
+        ({"augment.context_p": 0.7, "augment.own_context_p": 0.4}, "augment.own_context_p"),
+        ({"batch.max_keyword_s": 1.8}, "batch.clip_s"),
+        ({"batch.positive_share": 0.6, "replay.share": 0.5}, "replay.share"),
+        ({"replay.mix.user": 0.0, "replay.mix.confusable": 0.0}, "replay.mix"),
+        ({"replay.schedule": schema.Schedule.adaptive, "replay.share": 0.4}, "replay.share"),
+        ({"replay.solved": 0.5}, "replay.solved"),
+        ({"optim.focal_gamma": 0.5, "optim.label_smoothing": 0.1}, "optim.focal_gamma"),
+        ({"optim.negative_weight": 0.0, "optim.tied.check_every": 50}, "optim.negative_weight"),
+        ({"optim.negative_weight": 5.0, "optim.tied.check_every": 50}, "optim.negative_weight"),
+        ({"optim.average": schema.Average.best, "validate_every": None}, "validate_every"),
+        ({"optim.average": schema.Average.best, "validate_every": 300}, "optim.best_n"),
+        ({"mining.first_at": 0.8, "mining.last_at": 0.7}, "mining.first_at"),
+        ({"mining.pool_share": 0.0}, "mining.rounds"),
+        ({"data.root": None}, "data.root"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(train, changes, named):
+    for key, value in changes.items():
+        put(train, key, value)
+    with pytest.raises(KwsError, match=f"^{named}[=:].*(allowed|must be given)"):
+        validation.check(train)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optim.focal_gamma": 0.5},
+        {"optim.focal_gamma": 2.0, "optim.label_smoothing": 0.1},
+        {"optim.negative_weight": 0.0},
+        {"optim.negative_weight": 5.0},
+        {"validate_every": None},
+        {"optim.average": schema.Average.best, "validate_every": 250},  # 1000 steps: 4 looks, and 5 just below
+        {"optim.average": schema.Average.best, "validate_every": 249},
+    ],
+)
+def test_what_does_go_together_passes(train, changes):
+    if changes.get("validate_every") == 250:
+        train.optim.best_n = 4
+    for key, value in changes.items():
+        put(train, key, value)
+    validation.check(train)
+
+
+def test_every_kind_has_its_share_and_its_quota():
+    assert {f.name for f in fields(schema.ByKind)} == set(Kind)
+
+
+@pytest.mark.parametrize("value", [None, "", " ", [], [""], 5, ["a", 5], {"a": 1}, ["beep", "beep"]])
+def test_keywords_are_words(value):
+    with pytest.raises(KwsError, match=r"^keyword="):
+        compose.keywords(value)
+
+
+def test_one_keyword_or_a_list_of_them():
+    assert compose.keywords("beep") == ["beep"]
+    assert compose.keywords(["beep", "hey you"]) == ["beep", "hey you"]
+
+
+@pytest.mark.parametrize("value", [None, "", [], [""], 5, {"a": 1}])
+def test_paths_are_paths(value):
+    with pytest.raises(KwsError, match=r"^streams="):
+        compose.paths(value, "streams")

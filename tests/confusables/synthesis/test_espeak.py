@@ -1,0 +1,168 @@
+import hashlib
+import subprocess
+import sys
+
+import librosa
+import numpy as np
+import pytest
+
+from kws.common.errors import KwsError
+from kws.confusables.synthesis import espeak
+from kws.confusables.synthesis.espeak import Voice, accents, phonemes, speak, variants, voices
+
+pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
+VOICE = Voice("en-us+f2")
+
+
+def digest(sound):
+    return hashlib.sha256(sound.tobytes()).hexdigest()
+
+
+def test_voices_are_the_known_ones():
+    assert len(variants()) == 104
+    assert {"en", "en-us", "en-gb-scotland", "en-029"} < set(accents())
+    assert len(voices()) == len(set(voices())) == 104 * len(accents())
+    assert voices() == sorted(voices())
+
+
+def test_no_variant_is_silent_and_none_is_another_by_a_second_name():
+    sounds = {name: speak("hello", Voice(f"en+{name}"), espeak.NATIVE_RATE) for name in variants()}
+    assert min(np.sqrt(np.mean(sound**2)) for sound in sounds.values()) > 0.005
+    assert len({digest(sound) for sound in sounds.values()}) == len(sounds)
+
+
+def test_accents_differ_in_sound():
+    sounds = [speak("water dance bottle", Voice(f"{name}+f2")) for name in accents()]
+    assert len({digest(sound) for sound in sounds}) == len(sounds)
+
+
+def test_sound_is_float32_at_the_rate_asked_for():
+    low, native = speak("hello computer", VOICE), speak("hello computer", VOICE, espeak.NATIVE_RATE)
+    assert low.dtype == native.dtype == np.float32
+    assert 0.1 < np.abs(low).max() <= 1
+    assert low.size / 16000 == pytest.approx(native.size / espeak.NATIVE_RATE, abs=1e-4)
+
+
+# m3 flutters, croak is rough, whisper and klatt4 breathe by random numbers: all of it is state of the library
+@pytest.mark.parametrize("variant", ["f2", "m3", "whisper", "klatt4", "croak", "robosoft4"])
+def test_an_utterance_does_not_depend_on_those_before(variant):
+    voice = Voice(f"en-us+{variant}", 160, 60)
+    first = speak("hello computer", voice)
+    speak("seventeen other things were said in between", Voice("en+m7", 120, 20))
+    assert np.array_equal(speak("hello computer", voice), first)
+
+
+def test_another_process_says_the_same_samples():
+    code = (
+        "import hashlib; from kws.confusables.synthesis.espeak import Voice, speak;"
+        "print(hashlib.sha256(speak('hello computer', Voice('en-us+f2')).tobytes()).hexdigest())"
+    )
+    speak("something else first", Voice("en+m1"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == digest(speak("hello computer", VOICE))
+
+
+def test_a_faster_rate_is_shorter_speech():
+    text = "seven yellow windows over the water"
+    lengths = [speak(text, Voice("en-us+m3", rate)).size for rate in (100, 150, 200, 300)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert 1.6 < lengths[0] / lengths[2] < 2.4
+
+
+def median_f0_hz(voice):
+    sound = speak("aah", voice)
+    vowel = sound[len(sound) // 4 : len(sound) // 2]
+    return float(np.median(librosa.yin(vowel, fmin=60, fmax=500, sr=16000)))
+
+
+def test_a_higher_pitch_raises_the_fundamental():
+    low, own, high = (median_f0_hz(Voice("en-us+f2", 100, pitch)) for pitch in (20, 50, 80))
+    assert low * 1.1 < own < high / 1.1
+    assert 80 < low < high < 400
+
+
+def test_a_woman_speaks_higher_than_a_man():
+    assert median_f0_hz(Voice("en-us+f2", 100)) > 1.3 * median_f0_hz(Voice("en-us+m3", 100))
+
+
+def test_markup_commands_and_phoneme_input_are_not_obeyed():
+    plain = speak("hello there", VOICE)
+    # obeyed, ctrl-A 50 S would halve the speed, and the break would be 3 s of silence
+    assert speak("\x01hello there", VOICE).size == pytest.approx(plain.size, rel=0.2)
+    assert speak('hello <break time="9s"/> there', VOICE).size < 9 * 16000
+    assert not np.array_equal(speak("[[h@l'oU]]", VOICE), speak("hello", VOICE))
+    assert phonemes(["[[k'at]]"]) != phonemes(["cat"])
+
+
+def test_phonemes_tell_homophones_from_other_words():
+    knight, night, day, late = phonemes(["knight", "night", "day", "late"])
+    assert knight == night == "nˈaɪt"
+    assert len({night, day, late}) == 3
+    potter, pottah = phonemes(["potter", "pottah"], "en")
+    assert potter.startswith("pˈɒt")
+    assert pottah.startswith("pˈɒt")
+    assert phonemes(["one, two. three"])[0].split()[-1] == "θɹˈiː", "every clause is read"
+
+
+def test_bad_input_names_itself():
+    with pytest.raises(KwsError, match=r"'en-us\+nobody'"):
+        speak("hello", Voice("en-us+nobody"))
+    with pytest.raises(KwsError, match=r"'\.\./\.\./etc'"):
+        speak("hello", Voice("../../etc"))
+    for nothing in ("", "  ", "...", "\x01\x02"):
+        with pytest.raises(KwsError, match="no letter or digit"):
+            speak(nothing, VOICE)
+    with pytest.raises(KwsError, match=r"rate_wpm: 20 is not in \[80, 450\]"):
+        Voice("en-us+f2", rate_wpm=20)
+    with pytest.raises(KwsError, match="pitch: 100"):
+        Voice("en-us+f2", pitch=100)
+    with pytest.raises(KwsError, match="'klingon'"):
+        phonemes(["hello"], "klingon")
+
+
+def test_a_missing_extra_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    espeak._installation.cache_clear()
+    with pytest.raises(KwsError, match=r"pip install 'kws\[speech\]'"):
+        speak("hello", VOICE)
+
+
+def test_any_language_is_read():
+    assert {"de", "fr", "cmn", "pt-br", "en-us"} < set(espeak.languages())
+    assert phonemes(["Zeit", "Bücher"], "de") == ["tsˈaɪt", "bˈyːçɜ"]
+    assert phonemes(["Computer"], "de") != phonemes(["Computer"], "en-us")
+    assert phonemes(["hello world"], "de")[0].isprintable()
+    assert "(" not in phonemes(["hello world"], "de")[0], "no marks of a change of language"
+
+
+def test_every_language_reads_numbers_and_none_ends_the_process():
+    code = (
+        "from kws.confusables.synthesis.espeak import *; "
+        "print(*(x for x in languages() if not any(phonemes(['1', '12'], x))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"chr", "cv", "sjn"}, "these have no numbers"
+
+
+def test_phonemes_are_told_one_by_one():
+    (said, two) = espeak.transcribe(["computer", "hey you"])
+    assert [name for name, _ in said] == ["k", "@", "m", "p", "j", "'u:", "t#", "3"]
+    assert [sound for _, sound in said] == ["k", "ə", "m", "p", "j", "ˈuː", "ɾ", "ɚ"]
+    assert (" ", " ") in two
+    assert espeak.transcribe(["привет"], "ru")[0][1:3] == [("r;", "rʲ"), ("i", "i")], "palatal by a name of its own"
+
+
+def test_transcribed_phonemes_together_are_the_pronunciation():
+    texts = ["seven yellow windows", "twenty eight", "o'clock"]
+    for pairs, ipa in zip(espeak.transcribe(texts), phonemes(texts), strict=True):
+        assert "".join(sound for _, sound in pairs) == ipa
+
+
+def test_phoneme_strings_are_pronounced_as_the_text_they_stand_for():
+    texts = ["computer", "hey marvin", "church judge"]
+    strings = ["[[" + "".join(name for name, _ in pairs) + "]]" for pairs in espeak.transcribe(texts)]
+    assert espeak.pronounced(strings) == phonemes(texts)
+    assert espeak.pronounced(["[[k'at]]", "[[]]", "[[t|S]]", "[[tS]]"])[:2] == ["kˈæt", ""]
+    assert espeak.pronounced(["[[k@mpj'u:t3]]"], "en") == phonemes(["computer"], "en"), "said as in England"
+    with pytest.raises(KwsError, match="'klingon'"):
+        espeak.pronounced(["[[k]]"], "klingon")

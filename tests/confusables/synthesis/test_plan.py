@@ -1,0 +1,164 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kws.common.errors import KwsError
+from kws.confusables.synthesis.base import Espeak
+from kws.confusables.synthesis.plan import Role, Saying, plan, plan_parts
+from kws.data.manifest import CONFUSABLE, Split
+
+pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
+KEYWORD = [Saying("computer", keyword="computer")]
+NEAR = [Saying(text, keyword="computer") for text in ("commuter", "compute", "pewter", "come pewter")]
+
+
+def roles(n_positives, n_confusables):
+    return [Role("computer", KEYWORD, n_positives), Role(CONFUSABLE, NEAR, n_confusables)]
+
+
+def by_label(planned):
+    return [[one for one in planned if one.label == label] for label in ("computer", CONFUSABLE)]
+
+
+@pytest.fixture(scope="module")
+def planned():
+    return plan_parts(Espeak(), roles(400, 1200), 0)
+
+
+def test_counts_are_those_asked_for_in_the_shares_of_the_parts(planned):
+    counts = Counter((one.label, one.split) for one in planned)
+    assert counts == {
+        ("computer", Split.TRAIN): 240, ("computer", Split.VALIDATION): 60, ("computer", Split.TEST): 100,
+        (CONFUSABLE, Split.TRAIN): 720, (CONFUSABLE, Split.VALIDATION): 180, (CONFUSABLE, Split.TEST): 300,
+    }  # fmt: skip
+    assert len({one.file for one in planned}) == len(planned)
+
+
+def test_a_timbre_is_heard_in_one_part_only_and_in_several_accents(planned):
+    heard = {split: {one.voice.partition("+")[2] for one in planned if one.split is split} for split in Split}
+    assert [len(timbres) for timbres in heard.values()] == [62, 16, 26], "all of them"
+    assert len(set.union(*heard.values())) == 104
+    assert len({one.voice.partition("+")[0] for one in planned}) == 8
+
+
+def test_another_seed_moves_no_voice_to_another_part(planned):
+    other = plan_parts(Espeak(), roles(400, 1200), 1)
+    assert {one.voice for one in other} != {one.voice for one in planned}
+    for split in Split:
+        elsewhere = {one.voice.partition("+")[2] for one in other if one.split is not split}
+        assert not {one.voice.partition("+")[2] for one in planned if one.split is split} & elsewhere
+
+
+@pytest.mark.parametrize("split", list(Split))
+def test_positives_and_confusables_have_the_same_voices_as_often(planned, split):
+    positives, confusables = by_label([one for one in planned if one.split is split])
+    asked, near = (Counter(one.voice for one in some) for some in (positives, confusables))
+    assert {*asked} == {*near}
+    assert all(near[voice] == 3 * asked[voice] for voice in asked), "three times as many in all"
+
+
+@pytest.mark.parametrize("split", list(Split))
+def test_positives_and_confusables_have_the_same_rates_and_pitches(planned, split):
+    positives, confusables = by_label([one for one in planned if one.split is split])
+    manner = [[(one.voice, one.rate_wpm, one.pitch) for one in some] for some in (positives, confusables)]
+    assert manner[1][: len(manner[0])] == manner[0]
+    rates = np.array([[one.rate_wpm, one.pitch] for one in confusables])
+    assert np.all(rates.min(axis=0) >= [130, 20])
+    assert np.all(rates.max(axis=0) <= [210, 80])
+    # the mean of a uniform draw, within four standard errors
+    error = np.array([81, 61]) / np.sqrt(12 * len(rates))
+    assert np.all(np.abs(rates.mean(axis=0) - [170, 50]) < 4 * error)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 200), st.integers(0, 9), st.sampled_from(list(Split)))
+def test_no_voice_is_of_one_class_alone(n_positives, n_confusables, seed, split):
+    found = by_label(plan(Espeak(), roles(n_positives, n_confusables), seed, split))
+    asked, near = (Counter(one.voice for one in some) for some in found)
+    assert [asked.total(), near.total()] == [n_positives, n_confusables]
+    assert {*asked} == {*near}
+
+
+def test_positives_are_a_switch_and_without_them_all_voices_are_free():
+    alone = plan_parts(Espeak(), roles(0, 1200), 0)
+    assert {one.label for one in alone} == {CONFUSABLE}
+    assert len({one.voice for one in alone}) > len({one.voice for one in plan_parts(Espeak(), roles(40, 1200), 0)})
+
+
+def test_every_saying_comes_as_often_as_the_next_by_many_voices(planned):
+    near = [one for one in planned if one.label == CONFUSABLE and one.split is Split.TRAIN]
+    assert set(Counter(one.text for one in near).values()) == {180}
+    for text in {one.text for one in near}:
+        assert len({one.voice for one in near if one.text == text}) > 100
+
+
+def test_the_same_arguments_make_the_same_plan_and_another_seed_another(planned):
+    assert plan_parts(Espeak(), roles(400, 1200), 0) == planned
+    assert plan_parts(Espeak(), roles(400, 1200), 1) != planned
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60), st.text(max_size=20))
+def test_no_text_or_label_becomes_a_path(text, label):
+    try:
+        found = plan(Espeak(), [Role(label, [Saying(text)], 2)], 0, Split.TRAIN)
+    except KwsError:
+        return
+    for one in found:
+        split, folder, name = one.file.split("/")
+        assert split == "train"
+        assert one.file.isascii()
+        assert not {*folder, *name} & set("\\:*?\"<>|' ")
+        assert not folder.startswith(".")
+        assert len(name) < 80
+
+
+def test_odd_texts_have_files_of_their_own():
+    odd = ["../../etc/passwd", "a/b", "a-b", "A-B", "..x", "-rf x", "naïve", "x" * 300, "con\x00puter", 'a"; rm b']
+    found = plan(Espeak(), [Role("Grüße/../x", [Saying(text) for text in odd], len(odd))], 0, Split.TEST)
+    stems = {one.file.rpartition("/")[2].rpartition("-")[0].casefold() for one in found}
+    assert len(stems) == len(odd)
+    assert {one.text for one in found} >= {"../../etc/passwd", "con puter"}, "what is said stays as it is"
+
+
+def test_a_saying_is_text_or_phones():
+    assert Saying("  two \n words\x00").text == "two words"
+    assert Saying("kompewter", "kəmpjˈuːtɚ").text == "kompewter"
+    assert Saying(phones="kæt").text == ""
+    for nothing in ({}, {"text": "..."}, {"phones": " "}, {"text": "!", "phones": ""}):
+        with pytest.raises(KwsError, match="no letter or digit"):
+            Saying(**nothing)
+    (one,) = plan(Espeak(), [Role(CONFUSABLE, [Saying(phones="kæt", keyword="cat")], 1)], 0, Split.TRAIN)
+    assert (one.text, one.phones, one.keyword) == ("", "kæt", "cat")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"rates": (79, 200)}, r"rates=\[79, 200\]"),
+        ({"rates": (200, 130)}, r"rates=\[200, 130\]"),
+        ({"pitches": (0, 100)}, r"pitches=\[0, 100\]"),
+        ({"shares": (0.8, 0.3)}, r"shares=\[0.8, 0.3\]"),
+        ({"shares": (-0.1, 0.3)}, r"shares=\[-0.1, 0.3\]"),
+        ({"roles": [Role("noise", NEAR, 3)]}, "'noise'"),
+        ({"roles": [Role("cat", NEAR, 3), Role("cat", NEAR, 3)]}, "'cat'"),
+        ({"roles": [Role(" ", NEAR, 3)]}, "' '"),
+    ],
+)
+def test_bad_arguments_name_themselves(changed, said):
+    with pytest.raises(KwsError, match=said):
+        plan_parts(**{"synthesiser": Espeak(), "roles": roles(10, 10), "seed": 0} | changed)
+
+
+@pytest.mark.parametrize(("sayings", "n"), [(NEAR, -1), ([], 1)])
+def test_a_role_has_clips_and_sayings(sayings, n):
+    with pytest.raises(KwsError, match=f"'cat': {n} clips of {len(sayings)} sayings"):
+        Role("cat", sayings, n)
+
+
+def test_nothing_asked_for_is_an_empty_plan():
+    assert plan_parts(Espeak(), [replace(role, n=0) for role in roles(1, 1)], 0) == []

@@ -1,0 +1,82 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from kws.confusables.distance import between
+from kws.confusables.ipa import LETTERS, is_vowel, point, same_class, split, unknown
+from kws.confusables.pronunciation import ARPABET
+from kws.confusables.synthesis.espeak import phonemes
+
+espeak = pytest.mark.skipif("not __import__('importlib.util').util.find_spec('espeakng_loader')", reason="kws[speech]")
+
+
+def test_no_two_letters_are_the_same_and_none_is_silence():
+    points = {letter: point(letter).tobytes() for letter in ["", *LETTERS]}
+    assert len(points) > 90
+    assert len(set(points.values())) == len(points)
+
+
+@pytest.mark.parametrize(
+    ("nearer", "farther"),
+    [
+        ("pb", "pa"),  # voice, against consonant and vowel
+        ("fθ", "fs"),  # the pair that listeners take for one another most, in Miller and Nicely (1955)
+        ("mn", "mb"),  # place is heard less well than nasality (the same)
+        ("ɪi", "ɪɑ"),
+        ("sz", "sn"),
+        ("ji", "ja"),
+        ("wu", "wi"),
+        ("ɾd", "ɾm"),
+        ("lɹ", "lk"),
+        ("ɚə", "ɚi"),
+    ],
+)
+def test_phones_that_are_alike_are_nearer(nearer, farther):
+    assert between(*nearer) < between(*farther)
+
+
+def test_marks_colour_a_phone_a_little():
+    for plain, coloured in (("a", "aː"), ("ɔ", "ɔ̃"), ("t", "tʰ"), ("r", "rʲ"), ("n", "n̩"), ("u", "u2"), ("ə", "ɚ")):
+        others = [between(plain, letter) for letter in LETTERS if is_vowel(letter) != is_vowel(plain)]
+        assert 0 < between(plain, coloured) < min(others)
+    assert np.array_equal(point("ə˞"), point("ɚ"))
+
+
+def test_a_transcription_is_split_into_phones():
+    assert split("tʃˈɜːtʃ") == ("tʃ", "ɜː", "tʃ")
+    assert split("t͡ʃˈɜːt͡ʃ", length=False) == ("tʃ", "ɜ", "tʃ")
+    assert split("bˈɔ̃ ɡoût") == ("b", "ɔ̃", "ɡ", "o", "u", "t")
+    assert split("ɪç") == ("ɪ", "ç")
+    assert split("mɑ5mˈɑ1") == ("m", "ɑ5", "m", "ɑ1")
+    assert split("gʤɫ") == ("ɡ", "dʒ", "lˠ")
+    assert split(" ˈ. ") == ()
+
+
+def test_letters_that_are_no_phones_are_named():
+    assert unknown("hˈeɪ mˈɑːɹvɪn t͡ʃ ç ɚ") == ""
+    assert unknown("Ñaж") == "Nж"
+
+
+def test_vowels_and_classes():
+    assert [letter for letter in ("a", "ɚ", "n̩", "j", "s", "ʔ") if is_vowel(letter)] == ["a", "ɚ", "n̩"]
+    assert same_class("p", "t")  # both stops
+    assert same_class("p", "m")  # both of the lips
+    assert same_class("i", "ɑ")
+    assert not same_class("p", "n")
+    assert not same_class("j", "i")
+
+
+def test_arpabet_is_ipa():
+    assert len(ARPABET) == 39
+    assert all(split(ipa) and not unknown(ipa) for ipa in ARPABET.values())
+    assert split(ARPABET["CH"]) == ("tʃ",)
+    assert split(ARPABET["AY"]) == ("a", "ɪ")
+
+
+@espeak
+@pytest.mark.parametrize("language", ["en-us", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "sv", "cmn", "hi", "tr"])
+def test_what_espeak_says_is_all_phones(language):
+    said = phonemes([str(i) for i in itertools.chain(range(30), (100, 1999))], language)
+    assert [unknown(ipa) for ipa in said] == [""] * len(said)
+    assert all(map(split, said))

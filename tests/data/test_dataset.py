@@ -1,0 +1,155 @@
+"""Which recording plays which role, and that an evaluation hears one part and counts it right."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kws.common.errors import KwsError
+from kws.data.audio import to_int16
+from kws.data.audio_cache import AudioCache, Entry
+from kws.data.dataset import Selection, in_pool, same_word, select
+from kws.data.manifest import Recording, Split
+from kws.evaluation.events import misses
+from kws.evaluation.scoring import seconds
+from kws.evaluation.splits import Levels, evaluate_part, part_takes
+
+TRAIN, VALIDATION, TEST = Split
+
+
+def entry(label: str, split: Split, text: str = "", speaker: str = "", name: str = "") -> Entry:
+    return Entry(Recording(Path("x"), name or f"{label}/{split}", label, split, speaker, text), "", 0, 1)
+
+
+def corpus(speakers: int = 60) -> list[Entry]:
+    """Each role in each part, and so many speakers of negatives, three recordings each."""
+    words = [entry(label, split) for split in Split for label in ("Alexa", "hey_jarvis", "noise", "speech")]
+    people = [entry("speech", TRAIN, speaker=f"s{i % speakers}", name=f"n{i}") for i in range(3 * speakers)]
+    says = [entry("speech", TRAIN, "Hey, Jarvis!", name="a"), entry("speech", TEST, "two alexas", name="b")]
+    return [*words, *people, *says, entry("speech", VALIDATION, "lexa and hey", name="c")]
+
+
+def roles(chosen: Selection) -> list[int]:
+    lists = [i for split in Split for column in chosen.positives[split] for i in column]
+    lists += [i for split in Split for i in (*chosen.speech[split], *chosen.noise[split])]
+    return sorted([*lists, *chosen.pool])
+
+
+def test_every_recording_has_one_role_and_keeps_its_part() -> None:
+    entries = corpus()
+    chosen = select(entries, ["hey jarvis", "alexa"], "noise", 0.3)
+    for n, split in enumerate(Split):
+        assert chosen.positives[split] == [[4 * n + 1], [4 * n]]
+        assert chosen.noise[split] == [4 * n + 2]
+        assert all(entries[i].recording.split is split for i in chosen.speech[split])
+        assert all(entries[i].recording.label == "speech" for i in chosen.speech[split])
+    left_out = set(chosen.spoken)
+    assert [entries[i].recording.name for i in chosen.spoken] == ["a", "b"], "their transcript holds a keyword"
+    assert roles(chosen) == [i for i in range(len(entries)) if i not in left_out]
+
+
+def test_the_pool_is_of_train_speakers_that_are_never_drawn_fresh() -> None:
+    entries = corpus(400) + [entry("speech", p, name=f"{p}{i}") for p in (VALIDATION, TEST) for i in range(30)]
+    chosen = select(entries, ["alexa"], "noise", 0.3)
+
+    def speakers(indexes: Sequence[int]) -> set[str]:
+        return {entries[i].recording.speaker for i in indexes} - {""}
+
+    assert {entries[i].recording.split for i in chosen.pool} == {TRAIN}
+    assert not speakers(chosen.pool) & speakers(chosen.speech[TRAIN])
+    assert len(speakers(chosen.pool)) == pytest.approx(120, abs=30)
+    assert select(entries, ["alexa"], "noise", 0.0).pool == []
+    smaller = select(entries, ["alexa"], "noise", 0.1)
+    assert set(smaller.pool) < set(chosen.pool), "a larger share keeps what a smaller one had"
+
+
+def test_without_a_speaker_the_name_decides() -> None:
+    pooled = [in_pool(entry("speech", TRAIN, name=f"clip{i}").recording, 0.5) for i in range(200)]
+    assert 70 < sum(pooled) < 130
+
+
+@pytest.mark.parametrize(
+    ("label", "keyword", "same"),
+    [("Hey_Jarvis", "hey jarvis", True), ("ALEXA", "alexa", True), ("alexas", "alexa", False), ("a", "b", False)],
+)
+def test_same_word(label: str, keyword: str, same: bool) -> None:
+    assert same_word(label, keyword) == same
+
+
+def test_what_is_missing_is_named() -> None:
+    words = [entry("alexa", TRAIN), entry("alexa", VALIDATION)]
+    negatives = [entry("no", TRAIN), entry("no", VALIDATION)]
+    select([*words, *negatives], ["alexa"], "noise", 0.0)
+    with pytest.raises(
+        KwsError, match=r"keyword=alexo: no recording of it in the train part; labels there are alexa, no"
+    ):
+        select([*words, *negatives], ["alexo"], "noise", 0.0)
+    with pytest.raises(KwsError, match="keyword=alexa: no recording of it in the validation part"):
+        select([words[0], *negatives], ["alexa"], "noise", 0.0)
+    for split, there in (("train", negatives[1]), ("validation", negatives[0])):
+        with pytest.raises(KwsError, match=f"no negative recording in the {split} part"):
+            select([*words, there], ["alexa"], "noise", 0.0)
+
+
+class Ear:
+    """Hears pure tones: the score of a column is 1 in each 20 ms row that holds its frequency."""
+
+    labels, sample_rate, frame_s = ("low", "high"), 16000, 0.02
+
+    def __init__(self) -> None:
+        self.heard: list[Tensor] = []
+
+    def reset(self) -> None:
+        self.heard.append(torch.zeros(0))
+
+    def __call__(self, pcm: Tensor) -> Tensor:
+        self.heard[-1] = torch.cat([self.heard[-1], pcm])
+        power: Tensor = torch.fft.rfft(pcm[: len(pcm) // 320 * 320].reshape(-1, 320)).abs()
+        return power[:, [10, 20]].gt(16).float()  # 500 and 1000 Hz
+
+
+HZ = {"low": 500, "high": 1000, "speech": 2000}
+
+
+def tones() -> tuple[AudioCache, Selection]:
+    """Three clips of each label and part: each part is a step louder."""
+    t = np.arange(8000) / 16000
+    entries: list[Entry] = []
+    clips: list[np.ndarray] = []
+    for loudness, split in zip((0.8, 0.4, 0.2), Split, strict=True):
+        for label, hz in HZ.items():
+            for i in range(3):
+                entries.append(
+                    Entry(Recording(Path(), f"{split}{label}{i}", label, split), "", 8000 * len(clips), 8000)
+                )
+                clips.append(to_int16((loudness * np.sin(2 * np.pi * hz * t)).astype(np.float32)))
+    return AudioCache(16000, entries, [], [], np.concatenate(clips)), select(entries, ["low", "high"], "noise", 0.0)
+
+
+def test_an_evaluation_hears_its_part_alone_and_knows_where_the_keywords_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, chosen = tones()
+    levels = Levels((10.0, 10.0), (-40.0, -26.0), 1.0, 0.33)
+    ear, done = Ear(), list[float]()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one ear hears all, in the order of the takes
+    takes = part_takes(store, chosen, TEST, levels, 2)
+    heard = evaluate_part(ear, store, chosen, TEST, takes, 0.08, 1.0, done.append)
+    assert done[-1] == pytest.approx(seconds(takes), abs=0.01)
+    assert done == sorted(done)
+    assert [float(x.abs().max()) for x in ear.heard] == pytest.approx([0.2] * 4, abs=1e-3)
+    for found in heard.values():
+        hits = found.positive.times[found.positive.scores > 0.5]
+        assert len(found.spans) == 3
+        assert all(a + 1.4 < b for (a, _), (b, _) in pairwise(found.spans))
+        assert misses(hits, found.spans) == 0
+        inside = [any(a <= t <= b for a, b in found.spans) for t in hits]
+        assert all(inside)
+        assert len(hits) == 3 * 25
+        assert found.negative.scores.max() == 0
+        assert found.negative.duration_s == pytest.approx(2 * 3 * (0.5 + 0.33), abs=0.01)
+    other = Ear()
+    evaluate_part(other, store, chosen, TEST, takes, 0.08, 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(ear.heard, other.heard, strict=True)), "all hear the same streams"

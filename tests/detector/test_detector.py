@@ -1,0 +1,140 @@
+"""One net, three exact faces: clip, stream and exported file give the same rows, however the stream is cut."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from kws.config import compose
+from kws.data.features import LogMel
+from kws.detector.detector import Detector
+from kws.detector.torchscript import export, load_exported
+from kws.models.registry import DSTCN
+from tests.nets import LABELS, random_detector, random_net, sound
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The detector, and the same as an exported file."""
+    detector = random_detector()
+    path: Path = tmp_path_factory.mktemp("export") / "detector.pt"
+    export(detector, path, {})
+    return [detector, load_exported(path)]
+
+
+def as_clip(net: DSTCN, pcm: Tensor, smooth_n: int) -> Tensor:
+    """What training and the batch norms' own code make of a clip, smoothed by hand; the rows before it score 0."""
+    with torch.no_grad():
+        logits, _ = net(LogMel().clips(pcm[None], 320), net.initial_cache(1))
+    scores = torch.sigmoid(logits[0].t())
+    rows = [scores[max(0, i + 1 - smooth_n) : i + 1].sum(0) / smooth_n for i in range(len(scores))]
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("smooth_n", [1, 5])
+def test_clip_and_stream_are_the_same(smooth_n: int) -> None:
+    pcm = sound(16000)
+    detector = random_detector(smooth_n=smooth_n)
+    rows = detector(pcm)
+    assert rows.shape == (50, 2)
+    assert rows.dtype == torch.float32
+    assert rows[10:].amax() - rows[10:].amin() > 0.4, "a net whose scores do not move proves nothing"
+    torch.testing.assert_close(rows, as_clip(random_net(), pcm, smooth_n), rtol=0, atol=1e-5)
+
+
+def test_the_default_net_streams_exactly_and_is_small() -> None:
+    model = OmegaConf.load(compose.folder("conf") / "model" / "ds_tcn.yaml")
+    net = random_net(3, model.channels, model.kernel, tuple(model.dilations))
+    assert sum(p.numel() for p in net.parameters()) <= 60_000
+    detector = Detector(LogMel(), net, LABELS, [0.5, 0.5], 5)
+    pcm = sound(40000)
+    rows = torch.cat([detector(piece) for piece in torch.split(pcm, 1280)])
+    assert rows[70:].std() > 0.02
+    torch.testing.assert_close(rows, as_clip(net, pcm, 5), rtol=0, atol=1e-5)
+
+
+sizes = st.one_of(st.integers(0, 2), st.integers(159, 161), st.integers(319, 321), st.integers(0, 5000))
+
+
+@given(cuts=st.lists(sizes, max_size=40))
+@example(cuts=[0, 0, 1, 0, 319, 1, 0])
+@example(cuts=[1] * 700)
+@settings(max_examples=25, deadline=None)
+def test_chunks_do_not_matter(faces: list[Any], cuts: list[int]) -> None:
+    pcm = sound(9000)
+    want = as_clip(random_net(), pcm, 5)
+    for detector in faces:
+        detector.reset()
+        rows, at = [], 0
+        for n in [*cuts, len(pcm)]:
+            piece = pcm[at : at + n]
+            before, at = at // 320, min(len(pcm), at + n)
+            rows.append(detector(piece))
+            assert rows[-1].shape == (at // 320 - before, 2), "each frame comes with the chunk that completes it"
+        torch.testing.assert_close(torch.cat(rows), want, rtol=0, atol=1e-5)
+
+
+def test_reset_goes_back_to_silence(faces: list[Any]) -> None:
+    first, second = sound(5000, 1), sound(5000, 2)
+    for detector in faces:
+        detector.reset()
+        fresh = detector(first)
+        detector.reset()
+        detector(second)
+        stale = detector(first)[: len(fresh)]
+        assert (stale - fresh).abs().max() > 1e-2, "without a reset the past is heard"
+        detector.reset()
+        assert torch.equal(detector(first), fresh)
+
+
+def test_a_row_hears_its_reach_and_no_more() -> None:
+    detector = random_detector(seed=11)
+    pcm, end = sound(12800), 30 * detector.block_n
+    oldest = end - detector.reach_n
+    pcm[: oldest + 240] = 0  # out of silence, a sound is a large change
+
+    def row(at: int, n: int) -> Tensor:
+        """Row 29 with `n` other samples from `at`."""
+        changed = pcm.clone()
+        changed[at : at + n] = 0.5 * torch.randn(n, generator=torch.Generator().manual_seed(5))
+        detector.reset()
+        rows: Tensor = detector(changed)
+        return rows[29]
+
+    want = row(0, 0)
+    assert oldest > 0
+    torch.testing.assert_close(row(0, oldest), want, rtol=0, atol=1e-6)
+    torch.testing.assert_close(row(end, 300), want, rtol=0, atol=1e-6)
+    assert (row(oldest, 160) - want).abs().max() > 1e-4
+    assert (row(end - 160, 160) - want).abs().max() > 1e-4
+
+
+def test_training_computes_the_same_sum() -> None:
+    net = random_net()
+    x = torch.randn(3, 40, 60, generator=torch.Generator().manual_seed(0))
+    cache = [torch.randn(c.shape, generator=torch.Generator().manual_seed(1)) for c in net.initial_cache(3)]
+    want, kept = net(x, cache)
+    net.train()
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm1d):
+            part.eval()
+    got, kept_too = net(x, cache)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+    torch.testing.assert_close(kept_too, kept, rtol=0, atol=1e-5)
+
+
+def test_the_detector_is_a_copy() -> None:
+    net, pcm = random_net(), sound(4000)
+    detector = Detector(LogMel(), net, LABELS, [0.5, 0.5], 5)
+    want = detector(pcm)
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.zero_()
+    detector.reset()
+    assert torch.equal(detector(pcm), want)
+    assert isinstance(net.norm, nn.BatchNorm1d), "the trained net keeps its batch norms"

@@ -1,0 +1,113 @@
+"""Two detectors on the same streams: known counts, known tests."""
+
+import json
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kws.common.errors import KwsError
+from kws.detector.streaming import ScoreTrack
+from kws.evaluation.comparison import compare, sign_test, table
+from kws.evaluation.scoring import KeywordScores, Passage
+
+SPANS = [(10.0 * i, 10.0 * i + 2) for i in range(1, 21)]
+EVENTS = [Passage(a, b) for a, b in SPANS]
+
+
+def heard(hit: set[int], alarms: int, hours: float = 1.0) -> KeywordScores:
+    """A detector that hits these events at 0.9, the others at 0.1, and fires so often in the negative stream."""
+    times = np.arange(1, 3001, dtype=float) / 10
+    scores = np.zeros(3000, np.float32)
+    for i in range(20):
+        scores[round(SPANS[i][0] * 10) + 5] = 0.9 if i in hit else 0.1
+    quiet = np.zeros(3000, np.float32)
+    quiet[np.arange(alarms) * 50] = 0.8
+    return KeywordScores(ScoreTrack(times, scores, 300.0), EVENTS, ScoreTrack(times, quiet, hours * 3600))
+
+
+def test_known_counts_at_the_own_thresholds() -> None:
+    a, b = heard(set(range(10)), 12), heard(set(range(9, 20)), 2)
+    (own,) = compare(a, b, (0.5, 0.5), (), 1.0)
+    assert (own.events, own.misses_a, own.misses_b) == (20, 10, 9)
+    assert (own.only_a, own.only_b) == (10, 9), "event 9 is hit by both"
+    assert (own.alarms_a, own.alarms_b, own.hours) == (12, 2, 1.0)
+    assert own.p_misses == 1.0
+    assert own.p_alarms == pytest.approx(2 * sum(comb(14, k) for k in range(3)) / 2**14)
+    assert own.wanted_fa_per_hour is None
+
+
+def test_at_equal_alarms_each_gets_its_own_threshold() -> None:
+    a, b = heard(set(range(20)), 0), heard(set(range(20)), 5)
+    _, none, many = compare(a, b, (0.95, 0.05), (0.0, 100.0), 1.0)
+    assert (none.misses_a, none.misses_b, none.alarms_a, none.alarms_b) == (0, 0, 0, 0), "0.9 is above 0.8"
+    assert (many.alarms_a, many.alarms_b) == (0, 5)
+    assert many.wanted_fa_per_hour == 100
+
+
+def test_rates_that_the_hours_cannot_tell_apart_share_a_row() -> None:
+    a, b = heard(set(range(20)), 3), heard(set(range(15)), 9)
+    rows = table(compare(a, b, (0.85, 0.75), (0.0, 0.1, 0.5, 4.0), 1.0))
+    assert rows == [
+        ("as set", "0 / 5", "0 / 5", "0.062", "0 / 9", "0.004"),
+        ("0-0.5/h", "0 / 5", "0 / 5", "0.062", "0 / 0", "1.000"),
+        ("4/h", "0 / 5", "0 / 5", "0.062", "3 / 0", "0.250"),
+    ]
+
+
+def test_a_perfect_detector_beats_a_blind_one() -> None:
+    (own,) = compare(heard(set(range(20)), 0), heard(set(), 0), (0.5, 0.5), (), 1.0)
+    assert (own.only_a, own.only_b) == (0, 20)
+    assert own.p_misses == pytest.approx(2 / 2**20)
+    assert own.p_alarms == 1.0
+
+
+def test_known_answers_of_the_test() -> None:
+    assert sign_test(0, 0) == sign_test(5, 5) == 1.0
+    assert sign_test(1, 9) == pytest.approx(22 / 1024)
+    assert sign_test(0, 5) == pytest.approx(2 / 32)
+
+
+@given(a=st.integers(0, 60), b=st.integers(0, 60))
+def test_it_is_a_probability_and_knows_no_order(a: int, b: int) -> None:
+    p = sign_test(a, b)
+    assert p == sign_test(b, a)
+    assert p == pytest.approx(min(1.0, 2 * sum(comb(a + b, k) for k in range(min(a, b) + 1)) / 2 ** (a + b)))
+
+
+def test_other_streams_are_refused() -> None:
+    with pytest.raises(KwsError, match="different streams"):
+        compare(heard(set(), 0), heard(set(), 0, hours=2.0), (0.5, 0.5), (), 1.0)
+
+
+def test_a_checkpoint_and_its_export_do_not_differ(cli, run, tiny, tmp_path):
+    words = [word for word in tiny if word.startswith(("data.", "threshold."))]
+    both = f"compare=[{run}/model.pt,{run}/detector.pt]"
+    said = cli("evaluate", both, *words, f"out={tmp_path}/c.json", f"report={tmp_path}/c.html")
+    assert said.code == 0, said.err
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert len(content["compared"]) == 6
+    for pair in content["compared"]:
+        assert pair["misses_a"] == pair["misses_b"]
+        assert (pair["only_a"], pair["only_b"], pair["p_misses"]) == (0, 0, 1.0)
+        assert pair["alarms_a"] == pair["alarms_b"]
+    assert "beep, a" in said.out
+    assert "beep, b" in said.out
+    assert (tmp_path / "c.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "detector=... or compare=[a,b] must be given"),
+        (("detector=a.pt", "compare=[a.pt,b.pt]"), "allowed is this or detector=..., not both"),
+        (("compare=[a.pt]",), "allowed are two detectors"),
+        (("compare=5",), "compare=5"),
+    ],
+)
+def test_what_is_no_comparison_is_one_line(cli, tones, words, message):
+    said = cli("evaluate", *words, f"data.root={tones}")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert message in said.err

@@ -1,0 +1,98 @@
+"""What only sounds like a keyword: how often it fires, counted by hand."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kws.common.errors import KwsError
+from kws.data.audio import save_flac
+from kws.evaluation.confusables import fired, heard, unheard
+from kws.evaluation.intervals import wilson
+from kws.evaluation.operating_points import OperatingPoint
+from tests.nets import LABELS, random_detector, sound
+
+
+def folder_of(place: Path, rows: list[tuple[str, str, str, str]]) -> Path:
+    """A folder as `kws confuse` leaves it: path, label, keyword and part of each clip."""
+    place.mkdir(exist_ok=True)
+    (place / "arguments.json").write_text("{}")
+    with (place / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "keyword", "part"), *rows])
+    for n, (path, *_) in enumerate(rows):
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        save_flac(place / path, (sound(8000 + 777 * n, n) * 32767).to(torch.int16).numpy(), 16000)
+    return place
+
+
+def at(threshold: float, wanted: float | None) -> OperatingPoint:
+    return OperatingPoint(wanted, threshold, 0, 1.0, 0.0, 0.0, 1.0, 1.0, 0, 1, 0.0, 0.0, 1.0)
+
+
+def test_only_confusables_by_test_voices_are_heard(tmp_path):
+    rows = [
+        ("test/a.flac", "confusable", "alexa", "test"),
+        ("test/b.flac", "confusable", "computer", "test"),
+        ("train/c.flac", "confusable", "alexa", "train"),
+        ("test/d.flac", "alexa", "alexa", "test"),
+        ("validation/e.flac", "confusable", "alexa", "validation"),
+    ]
+    found = unheard(folder_of(tmp_path, rows))
+    names = {word: [file.relative_to(tmp_path).as_posix() for file in files] for word, files in found.items()}
+    assert names == {"alexa": ["test/a.flac"], "computer": ["test/b.flac"]}
+
+
+def test_clips_that_reach_the_threshold_are_counted(tmp_path):
+    rows = [(f"test/{n}.flac", "confusable", "alexa", "test") for n in range(7)]
+    detector = random_detector()
+    files = unheard(folder_of(tmp_path, rows))
+    ((word, said),) = heard(detector, files, 0.08).items()
+    assert word == "alexa"
+    scores, pieces = said
+    assert len(pieces) == 7
+    # By hand: a clip fires where a row of it, or of the half second after, reaches the threshold.
+    peaks = []
+    for p in pieces:
+        first, last = p.start / 16000, (p.start + p.n_samples) / 16000 + 0.5
+        peaks.append(scores.scores[(scores.times >= first) & (scores.times <= last)].max())
+    middle = float(np.sort(peaks)[3]) - 1e-6
+    low, half, none = fired(said, 16000, [at(0.0, 2.0), at(middle, 0.0), at(1.1, None)], 0.0)
+    assert (low.fired, low.clips, none.fired) == (7, 7, 0)
+    assert half.fired == 4
+    assert (half.low, half.high) == pytest.approx(wilson(4, 7))
+    assert (half.wanted_fa_per_hour, none.wanted_fa_per_hour) == (0.0, None)
+
+
+def test_other_words_of_a_detector_are_not_asked(tmp_path):
+    rows = [("test/a.flac", "confusable", "jarvis", "test")]
+    assert heard(random_detector(), unheard(folder_of(tmp_path, rows)), 0.08) == {}
+    assert "jarvis" not in LABELS
+
+
+@pytest.mark.parametrize("rows", [None, [], [("train/a.flac", "confusable", "alexa", "train")]])
+def test_a_folder_without_them_is_refused(tmp_path, rows):
+    folder = tmp_path if rows is None else folder_of(tmp_path, [*rows, ("test/k.flac", "alexa", "alexa", "test")])
+    with pytest.raises(KwsError, match=rf"^said={re.escape(str(folder))}: .*allowed is a folder that kws confuse made"):
+        unheard(folder)
+
+
+def test_an_evaluation_tells_of_them(cli, run, tones, tiny, tmp_path):
+    folder = folder_of(tmp_path, [(f"test/{n}.flac", "confusable", "beep", "test") for n in range(5)])
+    words = [word for word in tiny if word.startswith("data.")]
+    for name in ("model.pt", "detector.pt"):
+        out = tmp_path / f"{name}.json"
+        said = cli("evaluate", f"detector={run / name}", f"said={folder}", f"out={out}", *words)
+        assert said.code == 0, said.err
+        assert "Only sounds like it" in said.out
+    ((one,), (other,)) = (
+        json.loads((tmp_path / f"{n}.json").read_text())["outcomes"] for n in ("model.pt", "detector.pt")
+    )
+    assert one["confusables"] == other["confusables"]
+    assert {row["clips"] for row in one["confusables"]} == {5}
+    elsewhere = folder_of(tmp_path / "x", [("test/a.flac", "confusable", "boop", "test")])
+    refused = cli("evaluate", f"detector={run}/model.pt", f"said={elsewhere}", *words)
+    assert (refused.code, refused.err) == (2, f"kws: said={elsewhere}: sounds like boop; allowed is beep\n")

@@ -1,0 +1,77 @@
+"""Intervals against published tables, their own definition, and the referee."""
+
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import poisson as poisson_law
+
+from kws.evaluation.intervals import evidence, poisson, poisson_upper, rate_text, wilson
+
+
+def test_wilson_known_answers() -> None:
+    assert wilson(6, 64) == pytest.approx((0.0437, 0.1898), abs=1e-4)
+    assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)  # z^2 / (n + z^2)
+    assert wilson(10, 10) == pytest.approx((1 - 0.2775, 1), abs=1e-4)
+    assert wilson(0, 0) == (0, 1)
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_holds_the_proportion_and_mirrors(kn: tuple[int, int]) -> None:
+    k, n = kn
+    low, high = wilson(k, n)
+    assert 0 <= low <= k / n <= high <= 1
+    assert wilson(n - k, n) == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+def test_poisson_known_answers() -> None:
+    """Garwood's table: 0 -> (0, 3.69), 1 -> (0.0253, 5.57), 10 -> (4.80, 18.39)."""
+    assert poisson(0, 1) == pytest.approx((0, 3.689), abs=1e-3)
+    assert poisson(1, 1) == pytest.approx((0.0253, 5.572), abs=1e-3)
+    assert poisson(10, 2) == pytest.approx((4.795 / 2, 18.39 / 2), abs=1e-2)
+    assert poisson_upper(0, 0.5) == pytest.approx(2.9957 / 0.5, abs=1e-3)
+
+
+@given(st.integers(1, 300), st.floats(0.01, 1000))
+def test_poisson_bounds_leave_the_promised_tail(k: int, hours: float) -> None:
+    low, high = poisson(k, hours)
+    assert poisson_law.sf(k - 1, low * hours) == pytest.approx(0.025)
+    assert poisson_law.cdf(k, high * hours) == pytest.approx(0.025)
+    assert poisson_law.cdf(k, poisson_upper(k, hours) * hours) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("k", "exposure"), [(-1, 1.0), (0, 0.0), (0, -1.0), (0, float("nan")), (0, float("inf"))])
+def test_impossible_counts_are_refused(k: int, exposure: float) -> None:
+    with pytest.raises(ValueError, match="exposure above 0"):
+        poisson(k, exposure)
+    with pytest.raises(ValueError, match="exposure above 0"):
+        poisson_upper(k, exposure)
+
+
+def test_more_misses_than_events_are_refused() -> None:
+    with pytest.raises(ValueError, match="not 4"):
+        wilson(4, 3)
+
+
+def test_rates_are_read_easily() -> None:
+    assert [rate_text(x) for x in (0.035, 1.388, 7.74, 133.2)] == ["0.04", "1.4", "7.7", "133"]
+
+
+def test_intervals_are_the_referees(referee: ModuleType) -> None:
+    for n in (1, 7, 64, 1000):
+        for k in sorted({0, 1, n // 3, n}):
+            assert [round(x, 4) for x in wilson(k, n)] == referee.wilson(k, n)
+    for k in (*range(50), 500):
+        assert poisson_upper(k, 0.72) == pytest.approx(referee.poisson_upper(k) / 0.72, rel=1e-9)
+
+
+def test_what_few_hours_show_is_said_in_words() -> None:
+    assert (
+        evidence(0, 0.72, 0.1) == "0 alarms in 0.72 h shows only < 4.2/h; 30 h with no alarm are needed to show 0.1/h"
+    )
+    known = "1 alarm in 2.00 h shows only < 2.4/h; 6.0 h with no alarm are needed to show 0.5/h"
+    assert evidence(1, 2.0, 0.5) == known, "one is allowed, and that is not shown yet"
+    assert evidence(0, 24.0, 0.1).endswith("30 h with no alarm are needed to show 0.1/h")
+    assert evidence(0, 30.0, 0.1) == "0 alarms in 30.00 h shows only < 0.10/h"
+    assert evidence(0, 1.0, 0.0).endswith("no stream is long enough to show 0/h")

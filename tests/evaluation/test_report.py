@@ -1,0 +1,135 @@
+"""The page stands alone, says the figures as counted, and lets no name become markup."""
+
+import base64
+import io
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.image import imread
+
+from kws.evaluation.intervals import poisson, poisson_upper, wilson
+from kws.evaluation.operating_points import Curve, OperatingPoint
+from kws.evaluation.report.det import Arm, colour, plot
+from kws.evaluation.report.page import Table, points_table, write_report
+
+
+def point(misses: int, alarms: int, hours: float = 0.72, wanted: float | None = 1.0) -> OperatingPoint:
+    rates = (alarms, hours, alarms / hours, *poisson(alarms, hours), poisson_upper(alarms, hours))
+    return OperatingPoint(wanted, 0.75, *rates, misses, 64, misses / 64, *wilson(misses, 64))
+
+
+def arm(name: str, points: list[OperatingPoint]) -> Arm:
+    """An arm whose curve goes through its points."""
+    counts = [
+        np.array(x)
+        for x in ([p.threshold for p in points], [p.false_alarms for p in points], [p.misses for p in points])
+    ]
+    return Arm(name, Curve(*counts, 0.72, 64), points)
+
+
+class Page(HTMLParser):
+    """Tags, their attributes, and text, as a browser reads them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_figures_read_as_counted() -> None:
+    table = points_table({"a": [point(6, 1)], "b": [point(0, 0, wanted=None)]})
+    assert table.rows == [
+        ("a", "1/h", "6/64 = 9.4 % [4.4, 19.0]", "1 in 0.72 h = 1.4/h [0.04, 7.7]", "0.7500"),
+        ("b", "as set", "0/64 = 0.0 % [0.0, 5.7]", "0 in 0.72 h = 0.00/h [0.00, 5.1]", "0.7500"),
+    ]
+    assert len(table.header) == len(table.rows[0])
+
+
+def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("an older page")
+    arms = {"with replay": [point(6, 1), point(3, 2, wanted=2)], "without": [point(9, 0)]}
+    facts = {"command": "kws train recipe=a", "commit": "329613f"}
+    write_report(path, "Alexa", facts, [points_table(arms)], [arm(k, v) for k, v in arms.items()])
+    page = Page(path)
+    assert page.tags["tr"] == 2 + 1 + 2  # two wanted rates at one threshold share a row
+    assert any("1-2/h" in text for text in page.text)
+    assert page.tags["img"] == 1
+    assert {"with replay", "without", "6/64 = 9.4 % [4.4, 19.0]", "329613f"} <= set(page.text)
+    assert not page.tags.keys() & {"script", "link", "iframe"}
+    assert not [v for k, v in page.attributes if k in ("src", "href") and not (v or "").startswith("data:")]
+    image = next(v or "" for k, v in page.attributes if k == "src")
+    pixels = imread(io.BytesIO(base64.b64decode(image.removeprefix("data:image/png;base64,"))))
+    assert pixels.shape[:2] == (605, 990)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_each_arm_is_drawn_in_the_colour_of_its_name(tmp_path: Path) -> None:
+    arms = [arm("x", [point(3, 5), point(6, 1)]), arm("y", [point(20, 5), point(30, 1)])]
+    write_report(tmp_path / "r.html", "t", {}, [], arms)
+    colours = [colour(i).removeprefix("#") for i in range(2)]
+    text = (tmp_path / "r.html").read_text()
+    assert re.findall(r'class="(c\d)"></span>(\w)', text) == [("c0", "x"), ("c1", "y")]
+    assert [re.search(rf"\.{c} {{ background: #(\w+)", text)[1] for c in ("c0", "c1")] == colours
+    pixels = np.rint(imread(io.BytesIO(plot(arms)))[..., :3] * 255).astype(int)
+    heights = []
+    for hex_ in colours:
+        drawn = (pixels == list(bytes.fromhex(hex_))).all(-1)
+        assert drawn.sum() > 100
+        heights.append(np.argwhere(drawn)[:, 0].mean())
+    assert heights[0] > heights[1]  # fewer misses lie lower
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.text() | st.sampled_from(["<script>alert(1)</script>", "a\" onload='x'", "&lt;", "$x^$", "_", "\udcff", "猫"])
+)
+def test_no_name_becomes_markup(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "r.html"
+    plain = tmp_path_factory.getbasetemp() / "plain.html"
+    for target, word in ((path, name), (plain, "word")):
+        tables = [points_table({word: [point(1, 1)]}, title=word or "-"), Table("t", (word,), [(word,)])]
+        write_report(target, word, {word: word}, tables, [])
+    assert Page(path).tags == Page(plain).tags
+    assert Page(path).attributes == Page(plain).attributes
+
+
+@pytest.mark.parametrize("name", ["<script>", "$x^$", "_hidden", "猫"])
+def test_odd_names_of_arms_are_drawn_and_shown(tmp_path: Path, name: str) -> None:
+    write_report(tmp_path / "r.html", "t", {}, [], [arm(name, [point(1, 1)])])
+    page = Page(tmp_path / "r.html")
+    assert name in page.text
+    assert page.tags["script"] == 0
+
+
+def test_nothing_to_draw_draws_nothing(tmp_path: Path) -> None:
+    write_report(tmp_path / "r.html", "t", {}, [], [])
+    assert Page(tmp_path / "r.html").tags["img"] == 0
+
+
+def test_a_failed_write_leaves_the_older_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.html"
+    path.write_text("an older page")
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_report(path, "t", {}, [], [])
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("r.html", "an older page")]

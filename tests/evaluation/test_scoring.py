@@ -1,0 +1,189 @@
+"""Many recordings at once: each as it would be heard alone, however many cores, batches and broken files there are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from kws.data import audio
+from kws.data.audio import BadAudio, load, pcm_blocks, to_int16
+from kws.data.streams import Stream
+from kws.detector import streaming
+from kws.detector.detector import Detector
+from kws.detector.torchscript import export, load_exported
+from kws.evaluation import scoring
+from kws.evaluation.scoring import AT_ONCE, Listened, Take, hear_all, jobs_of, seconds, take
+from tests.nets import LABELS, random_detector, sound
+
+RATE = 16000
+
+
+def recordings(folder: Path, lengths_s: list[float]) -> list[Path]:
+    made = []
+    for i, length_s in enumerate(lengths_s):
+        made.append(folder / f"{i}.flac")
+        pcm = to_int16(sound(round(length_s * RATE), i).numpy())
+        soundfile.write(made[-1], pcm, RATE, subtype="PCM_16")
+    return made
+
+
+def alone(detector: Detector, file: Path) -> np.ndarray:
+    return streaming.scores(detector, to_int16(load(file)), RATE)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_is_heard_as_if_alone(tmp_path: Path, threads: int) -> None:
+    files = recordings(tmp_path, [0.5, 41.3, 2.0, 1.99, 25.0])
+    detector, heard_s = random_detector(), list[float]()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = hear_all(detector, [take(file) for file in files], 0.08, heard_s.append)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for result, file in zip(found, files, strict=True):
+        assert isinstance(result, Listened)
+        want = alone(detector, file)
+        for column, label in enumerate(detector.labels):
+            np.testing.assert_allclose(result.tracks[label].scores, want[:, column], rtol=0, atol=1e-5)
+            assert result.tracks[label].duration_s == soundfile.info(file).duration
+    assert sum(np.diff([0.0, *heard_s])) == pytest.approx(0.5 + 41.3 + 2.0 + 1.99 + 25.0)
+
+
+def test_the_scores_do_not_depend_on_how_many_cores_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    takes = [take(file) for file in recordings(tmp_path, [1.0, 22.0, 3.0, 30.0])]
+    found = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    for cores in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
+        found.append(hear_all(random_detector(), takes, 0.08))
+    for one, three in zip(*found, strict=True):
+        for label, track in one.tracks.items():
+            np.testing.assert_array_equal(track.scores, three.tracks[label].scores)
+
+
+def test_long_ones_go_first_and_short_ones_of_like_length_together() -> None:
+    takes = [Take(Path(f"{i}"), length_s) for i, length_s in enumerate([3.0, 90.0, 1.0, 400.0, 0.0, 2.0])]
+    assert jobs_of(takes, batched=True) == [[3], [1], [4], [2, 5, 0]], "of unknown length: alone"
+    assert jobs_of(takes, batched=False) == [[3], [1], [0], [5], [2], [4]]
+    many = [Take(Path(f"{i}"), 1.0) for i in range(AT_ONCE + 1)]
+    assert [len(job) for job in jobs_of(many, batched=True)] == [AT_ONCE, 1]
+    assert seconds(takes) == 496.0
+
+
+def test_what_does_not_decode_is_said_and_the_rest_is_heard(tmp_path: Path) -> None:
+    good = recordings(tmp_path, [1.0, 2.0])
+    broken = tmp_path / "broken.flac"
+    broken.write_bytes(good[0].read_bytes()[:40])
+    found = hear_all(random_detector(), [take(file) for file in (good[0], broken, good[1])], 0.08)
+    assert [isinstance(one, Listened) for one in found] == [True, False, True]
+    assert isinstance(found[1], BadAudio)
+    assert found[1].name.endswith("broken.flac")
+
+
+def test_what_is_shorter_than_a_row_gives_no_score_and_says_so(tmp_path: Path) -> None:
+    short, good = recordings(tmp_path, [0.01, 1.0])
+    for takes in ([take(short), take(good)], [take(short)], [Take(short, 99.0), take(good)]):
+        first = hear_all(random_detector(), takes, 0.08)[0]
+        assert isinstance(first, BadAudio)
+        assert first.reason == "shorter than a score row of 0.02 s"
+
+
+def test_a_stream_that_is_made_is_made_when_it_is_heard() -> None:
+    made = []
+
+    def stream_of() -> Stream:
+        made.append(1)
+        return Stream(to_int16(sound(RATE * 2, 1).numpy()), [], [], RATE)
+
+    takes = [Take(stream_of, 2.0)]
+    assert not made
+    (found,) = hear_all(random_detector(), takes, 0.08)
+    assert isinstance(found, Listened)
+    want = streaming.scores(random_detector(), stream_of().pcm, RATE)
+    np.testing.assert_allclose(found.tracks[LABELS[0]].scores, want[:, 0], rtol=0, atol=1e-5)
+
+
+def test_an_exported_file_hears_batches_too(tmp_path: Path) -> None:
+    detector = random_detector()
+    export(detector, tmp_path / "d.pt", {})
+    takes = [take(file) for file in recordings(tmp_path, [1.0, 2.0, 1.3])]
+    ours, theirs = hear_all(detector, takes, 0.08), hear_all(load_exported(tmp_path / "d.pt"), takes, 0.08)
+    for one, other in zip(ours, theirs, strict=True):
+        assert isinstance(one, Listened)
+        assert isinstance(other, Listened)
+        for label, track in one.tracks.items():
+            np.testing.assert_array_equal(track.scores, other.tracks[label].scores)
+
+
+def test_a_batch_leaves_the_stream_alone() -> None:
+    detector, x = random_detector(), sound(RATE, 3)
+    detector.reset()
+    whole = detector(x)
+    detector.reset()
+    first = detector(x[:5000])
+    detector.batch(sound(RATE, 4)[None])
+    torch.testing.assert_close(torch.cat([first, detector(x[5000:])]), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "subtype"), [(16000, 1, "PCM_16"), (44100, 2, "PCM_24"), (8000, 1, "FLOAT")]
+)
+@pytest.mark.parametrize("block_n", [700, 16000, 10**7])
+def test_blocks_are_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, channels: int, subtype: str, block_n: int
+) -> None:
+    x = 0.4 * np.random.default_rng(0).standard_normal((rate * 2 + 77, channels)).clip(-2, 2)
+    soundfile.write(tmp_path / "x.wav", x, rate, subtype=subtype)
+    whole = to_int16(load(tmp_path / "x.wav"))
+    monkeypatch.setattr(audio, "_BLOCK_N", 5000)  # what is read at once changes nothing either
+    blocks = list(pcm_blocks(tmp_path / "x.wav", RATE, block_n))
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
+    assert {len(block) for block in blocks[:-1]} <= {block_n}
+    assert len(whole) == -(-len(x) * RATE // rate)
+
+
+def test_a_cut_is_a_part_of_the_whole(tmp_path: Path) -> None:
+    (file,) = recordings(tmp_path, [3.0])
+    whole = to_int16(load(file))
+    np.testing.assert_array_equal(audio.cut(file, RATE, 1.0, 1.5), whole[RATE : RATE + RATE // 2])
+    np.testing.assert_array_equal(audio.cut(file, RATE, -1.0, 99.0), whole)
+    assert len(audio.cut(file, 8000, 1.0, 1.5)) == 4000
+    assert len(audio.cut(file, RATE, 7.0, 8.0)) == 0
+
+
+def test_one_that_is_longer_than_its_header_says_is_heard_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = recordings(tmp_path, [1.0, 21.5])
+    takes = [Take(file, 1.0) for file in files]
+    found = scoring.hear(random_detector(), takes, 0.08)
+    assert [one.tracks[random_detector().labels[0]].duration_s for one in found if isinstance(one, Listened)] == [
+        1.0,
+        21.5,
+    ]
+
+
+def test_a_file_of_an_older_version_which_hears_no_batches_scores_the_same(tmp_path: Path) -> None:
+    class Older:
+        """The contract of an exported file and no more."""
+
+        def __init__(self) -> None:
+            self.inner = random_detector()
+            self.labels, self.sample_rate, self.frame_s = LABELS, RATE, self.inner.frame_s
+
+        def reset(self) -> None:
+            self.inner.reset()
+
+        def __call__(self, pcm: torch.Tensor) -> torch.Tensor:
+            return self.inner(pcm)
+
+    takes = [take(file) for file in recordings(tmp_path, [1.0, 2.0, 21.0])]
+    for one, other in zip(hear_all(Older(), takes, 0.08), hear_all(random_detector(), takes, 0.08), strict=True):
+        assert isinstance(one, Listened)
+        assert isinstance(other, Listened)
+        for label, track in one.tracks.items():
+            np.testing.assert_allclose(track.scores, other.tracks[label].scores, rtol=0, atol=1e-5)

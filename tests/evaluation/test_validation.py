@@ -1,0 +1,181 @@
+"""The validation streams as a training run hears them: counts known beforehand, no stream heard twice at a step."""
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kws.data.audio_cache import pack
+from kws.data.dataset import select
+from kws.data.manifest import read
+from kws.data.streams import Stream, spans
+from kws.detector import checkpoint
+from kws.evaluation.splits import Levels
+from kws.evaluation.validation import ValidationCounts, ValidationStreams
+
+ROW_N = 320
+
+
+class Scripted:
+    """A detector that gives, stream by stream, the rows it was given, whatever it hears."""
+
+    sample_rate = 16000
+    frame_s = ROW_N / sample_rate
+
+    def __init__(self, labels: list[str], streams: list[np.ndarray]) -> None:
+        self.labels, self.streams = labels, streams
+        self.played = -1
+        self.at = 0
+
+    def reset(self) -> None:
+        self.played, self.at = self.played + 1, 0
+
+    def __call__(self, pcm: torch.Tensor) -> torch.Tensor:
+        rows, begun = self.streams[self.played], self.at // ROW_N
+        self.at += len(pcm)
+        return torch.from_numpy(rows[begun : self.at // ROW_N])
+
+
+def scores(made: Stream, keywords: int, peaks: dict[float, tuple[int, float]]) -> np.ndarray:
+    """Rows of a stream: 0 but for a score in a column at some times in seconds."""
+    rows = np.zeros((len(made.pcm) // ROW_N, keywords), np.float32)
+    for at_s, (column, score) in peaks.items():
+        rows[round(at_s / Scripted.frame_s), column] = score
+    return rows
+
+
+def held_out(tones: Path, cache: Path, keywords: list[str], noise_label: str = "noise") -> ValidationStreams:
+    store = pack(read(tones), cache)
+    return ValidationStreams(
+        store, select(store.entries, keywords, noise_label, 0.3), Levels((10, 10), (-40, -26), 1, 0.3), 0.08, 1.0
+    )
+
+
+def said(made: Stream, found: list[float], column: int = 0) -> dict[float, tuple[int, float]]:
+    """These scores, one in the middle of each time that a keyword is said."""
+    return {(a + b) / 2: (column, score) for (a, b), score in zip(spans(made), found, strict=True)}
+
+
+FOUND = [0.95, 0.85, 0.85, 0.75, 0.6, 0.0]
+ALARMS = {1.5: (0, 0.9), 3.0: (0, 0.8), 4.5: (0, 0.7), 4.7: (0, 0.65)}  # the last within the silence after the third
+
+
+@pytest.mark.parametrize(
+    ("alarms", "above", "missed", "miss_rate"),
+    [
+        (0, 0.9, 5, (5 / 6, 0.4365, 0.9700)),
+        (1, 0.8, 3, (3 / 6, 0.1876, 0.8124)),
+        (2, 0.7, 2, (2 / 6, 0.0968, 0.7000)),
+        (3, 0.0, 1, (1 / 6, 0.0301, 0.5635)),
+    ],
+)
+def test_misses_are_counted_where_just_so_many_alarms_are_allowed(tones, tmp_path, alarms, above, missed, miss_rate):
+    held = held_out(tones, tmp_path, ["beep"])
+    detector = Scripted(
+        ["beep"],
+        [scores(held.negative, 1, ALARMS), scores(held.positive["beep"], 1, said(held.positive["beep"], FOUND))],
+    )
+    heard = held.hear(detector)
+    hours = len(held.negative.pcm) / 16000 / 3600
+    rate = (alarms + 0.5) / hours if alarms else 0.5
+    (point,) = held.at_rate(heard, rate).values()
+    assert point.threshold == np.nextafter(np.float64(np.float32(above)), 1)
+    assert (point.false_alarms, point.hours, point.wanted_fa_per_hour) == (alarms, hours, rate)
+    assert point.fa_per_hour == alarms / hours
+    assert (point.misses, point.events) == (missed, 6)
+    assert (point.miss_rate, point.miss_low, point.miss_high) == pytest.approx(miss_rate, abs=1e-4)
+    assert held.observe(heard, 0.77) == ValidationCounts(2, hours, 3, 6), "the same tracks at a score"
+
+
+def test_each_keyword_has_its_own_threshold(tones, tmp_path):
+    held = held_out(tones, tmp_path, ["beep", "speech"], noise_label="nothing")
+    negative = {1.5: (0, 0.9), 3.0: (1, 0.3)}
+    beep, speech = held.positive["beep"], held.positive["speech"]
+    detector = Scripted(
+        ["beep", "speech"],
+        [
+            scores(held.negative, 2, negative),
+            scores(beep, 2, said(beep, FOUND)),
+            scores(speech, 2, said(speech, FOUND, column=1)),
+        ],
+    )
+    points = held.at_rate(held.hear(detector), 0.5)
+    assert {k: (p.misses, p.events, p.false_alarms) for k, p in points.items()} == {
+        "beep": (5, 6, 0),
+        "speech": (1, 6, 0),
+    }
+    assert [points[k].threshold for k in ("beep", "speech")] == pytest.approx([0.9, 0.3], abs=1e-6)
+
+
+def rows(out: Path, name: str = "validation.csv") -> list[dict[str, str]]:
+    return list(csv.DictReader((out / name).read_text().splitlines()))
+
+
+def test_the_last_row_is_what_the_calibration_counts(run):
+    """The same streams, heard once in both (threshold.passes=1), by the weights that are kept."""
+    told = rows(run)
+    assert [(int(row["step"]), row["keyword"]) for row in told] == [(7, "beep"), (15, "beep"), (23, "beep")]
+    (outcome,) = json.loads((run / "results.json").read_text())["outcomes"]
+    calibration, last = outcome["calibration"], {k: float(v) for k, v in told[-1].items() if k != "keyword"}
+    assert last["threshold"] == pytest.approx(calibration["threshold"], rel=1e-5)
+    assert (last["false_alarms"], last["wanted_fa_per_hour"]) == (calibration["false_alarms"], calibration["wanted"])
+    assert last["hours"] == pytest.approx(calibration["hours"], rel=1e-5)
+    missed, events = re.search(r"(\d+) of (\d+) events missed", calibration["note"]).groups()
+    assert (last["misses"], last["events"]) == (int(missed), int(events))
+    assert last["miss_rate"] == pytest.approx(int(missed) / int(events), rel=1e-5)
+    assert last["miss_low"] <= last["miss_rate"] <= last["miss_high"]
+    assert last["fa_per_hour"] == pytest.approx(last["false_alarms"] / last["hours"], rel=1e-4)
+    assert last["fa_low"] <= last["fa_per_hour"] < last["fa_high"]
+
+
+def test_the_progress_shows_what_was_missed_last(cli, tiny, tmp_path):
+    said = cli("train", *tiny, f"out={tmp_path}/a", "optim.steps=10")
+    assert said.code == 0, said.err
+    last = rows(tmp_path / "a")[-1]
+    assert last["step"] == "9"
+    assert f"misses {last['misses']}/{last['events']} with no alarm in {float(last['hours']):.2f} h" in said.out
+
+
+def test_without_looks_the_same_is_learned(cli, tiny, run, tmp_path):
+    words = [word for word in tiny if not word.startswith("validate_every")]
+    said = cli("train", *words, "validate_every=null", "tensorboard=false", f"out={tmp_path}/a")
+    assert said.code == 0, said.err
+    a, b = (checkpoint.read(out / "model.pt") for out in (run, tmp_path / "a"))
+    assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
+    assert a["thresholds"] == b["thresholds"]
+    assert (run / "metrics.csv").read_text() == (tmp_path / "a/metrics.csv").read_text()
+    assert rows(tmp_path / "a") == []
+    assert not (tmp_path / "a/tensorboard").exists()
+    assert "misses" not in said.out.split("Calibrating")[0]
+
+
+def test_streams_are_heard_once_at_a_step_whoever_asks(cli, tiny, tmp_path, monkeypatch):
+    heard, real = [], ValidationStreams.hear
+    monkeypatch.setattr(ValidationStreams, "hear", lambda self, detector: heard.append(1) or real(self, detector))
+    words = [word for word in tiny if not word.startswith("validate_every")]
+    words += ["replay.schedule=adaptive", "replay.check_every=3", "replay.at_score=0", "replay.target_fa_per_hour=0"]
+    looks = {}
+    for every in (4, "null"):
+        said = cli("train", *words, f"validate_every={every}", f"out={tmp_path}/{every}")
+        assert said.code == 0, said.err
+        looks[every] = len(heard)
+        heard.clear()
+    # Looks at the share after 13, 16, 19 and 22 steps, rows of validation after 4, 8, 12, 16, 20 and 24.
+    assert looks == {4: 9, "null": 4}
+    assert [row["step"] for row in rows(tmp_path / "4")] == ["3", "7", "11", "15", "19", "23"]
+    assert [row["step"] for row in rows(tmp_path / "4", "share.csv")] == ["12", "15", "18", "21"]
+    for name in ("share.csv", "metrics.csv"):
+        assert (tmp_path / "4" / name).read_text() == (tmp_path / "null" / name).read_text()
+
+
+def test_a_model_that_fires_at_nothing_misses_all(tones, tmp_path):
+    held = held_out(tones, tmp_path, ["beep"])
+    blind = Scripted(["beep"], [scores(held.negative, 1, {}), scores(held.positive["beep"], 1, {})])
+    (point,) = held.at_rate(held.hear(blind), 0.5).values()
+    assert (point.misses, point.events, point.false_alarms) == (6, 6, 0)
+    assert point.threshold == math.ulp(0)

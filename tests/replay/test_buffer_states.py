@@ -1,0 +1,524 @@
+"""The states of a buffer's clips: near-duplicates, limits, what a person decided, and what a rollback undoes."""
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kws.common.errors import KwsError
+from kws.data.audio import content_hash
+from kws.data.manifest import Source, Split
+from kws.replay.buffer import Added, Buffer, Decision, Kind, Limits, NewClip, State
+from kws.replay.eviction import Eviction
+
+RATE = 1000
+ROOM, HALL = Source("a1", "rooms/kitchen.wav", Split.TRAIN), Source("b2", "rooms/hall.wav", Split.TRAIN)
+
+
+def sound(number: int, n_samples: int = 40) -> np.ndarray:
+    """A clip of its own for each number."""
+    return np.full(n_samples, number, np.int16)
+
+
+def name(number: int, n_samples: int = 40) -> str:
+    return content_hash(sound(number, n_samples))
+
+
+def found(number: int, score: float | None = 0.5, run: str = "run", round_: int = 1, source: Source = ROOM) -> NewClip:
+    """Clip `number` begins at so many seconds, so that no two overlap."""
+    pcm = sound(number)
+    return NewClip(pcm, Kind.FALSE_TRIGGER, "computer", source, float(number), score, "weights", run, round_)
+
+
+def like(number: int, *embedding: float, checkpoint: str = "weights", score: float = 0.5) -> NewClip:
+    return replace(found(number, score), embedding=np.array(embedding, np.float32), checkpoint=checkpoint)
+
+
+def at(number: int, start_s: float, score: float = 0.5, source: Source = ROOM) -> NewClip:
+    """40 ms of a recording from `start_s`."""
+    return replace(found(number, score, source=source), offset_s=start_s)
+
+
+def states(buffer: Buffer) -> dict[str, State]:
+    return {row.hash: row.state for row in buffer.rows(None)}
+
+
+def move(buffer: Buffer, number: int, state: State, run: str = "run", round_: int = 1) -> None:
+    buffer.rescored(run, round_, "weights", {}, {}, {name(number): (state, "for the test")})
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Buffer]]:
+    opened: list[Buffer] = []
+
+    def open_(limits: Limits | None = None, overlap: float = 2.0, cosine: float = 2.0) -> Buffer:
+        opened.append(Buffer(tmp_path / "buffer", limits, RATE, overlap, cosine))
+        return opened[-1]
+
+    yield open_
+    for buffer in opened:
+        buffer.close()
+
+
+# Near-duplicates
+
+
+def test_what_overlaps_a_clip_enough_is_refused_and_counted(make: Callable[..., Buffer]) -> None:
+    buffer = make(overlap=0.5)
+    buffer.add([at(1, 10.0)])
+    beside = [at(2, 10.020), at(3, 9.979), at(4, 10.020, source=HALL)]  # half of it, a ms less, elsewhere
+    assert buffer.add(beside) == Added([name(3), name(4)], 0, [], near=1)
+    assert name(2) not in states(buffer)
+    assert not buffer.path(name(2)).exists()
+    assert buffer.check() == []
+
+
+def test_a_buffer_refuses_equal_sounds_only_unless_told_to(make: Callable[..., Buffer]) -> None:
+    buffer = make()
+    buffer.add([replace(like(1, 1, 0), offset_s=0.0)])
+    assert len(buffer.add([replace(like(2, 1, 0), offset_s=0.001)]).new) == 1
+
+
+def test_the_harder_of_two_that_repeat_each_other_stays(make: Callable[..., Buffer]) -> None:
+    buffer = make(overlap=0.5)
+    assert buffer.add([at(1, 10.0, 0.3), at(2, 10.01, 0.8)]) == Added([name(2)], 0, [], near=1)
+    never_scored = replace(at(4, 20.01), score=None)
+    assert buffer.add([at(3, 20.0, 0.99), never_scored]).new == [name(4)]
+    assert buffer.add([at(5, 10.0, 0.9)]).near == 1  # but what is in stays
+
+
+def test_a_chain_is_thinned_out_from_the_hardest_on(make: Callable[..., Buffer]) -> None:
+    buffer = make(overlap=0.5)
+    chain = [at(i, 10 + 0.02 * i, score) for i, score in enumerate([0.1, 0.9, 0.2, 0.5, 0.4])]
+    assert sorted(buffer.add(chain).new) == sorted([name(1), name(3)])
+
+
+def test_equal_embeddings_of_one_checkpoint_are_refused(make: Callable[..., Buffer]) -> None:
+    buffer = make(cosine=0.99)
+    buffer.add([like(1, 3, 4)])
+    assert buffer.add([like(2, 6, 8), like(3, 4, 3)]) == Added([name(3)], 0, [], near=1)
+    assert buffer.add([like(4, 3, 4, checkpoint="later")]).new == [name(4)]
+    assert buffer.add([found(5)]).new == [name(5)]  # nobody asked what it sounds like
+
+
+def test_embeddings_of_several_checkpoints_in_a_batch_are_not_compared(make: Callable[..., Buffer]) -> None:
+    buffer = make(cosine=0.99)
+    user = replace(found(9, None), checkpoint="", kind=Kind.USER)  # preferred, and without an embedding
+    batch = [user, like(1, 1, 0, score=0.9), like(2, 1, 0, checkpoint="later", score=0.8), like(3, 1, 0)]
+    assert set(buffer.add(batch).new) == {name(1), name(2), name(9)}
+
+
+def test_embeddings_are_those_of_the_last_checkpoint_that_heard_the_clip(make: Callable[..., Buffer]) -> None:
+    buffer = make(cosine=0.99)
+    buffer.add([like(1, 1, 0)])
+    buffer.rescored("run", 2, "later", {name(1): 0.5}, {name(1): np.array([0, 1], np.float32)}, {})
+    assert buffer.add([like(2, 1, 0), like(3, 0, 1)]).near == 0
+    assert buffer.add([like(4, 0, 2, checkpoint="later")]).near == 1
+
+
+@pytest.mark.parametrize("by", ["overlap", "embedding"])
+@pytest.mark.parametrize(
+    ("state", "comes_in"),
+    [(State.QUARANTINED, False), (State.EVICTED, True), (State.RETIRED, True), ("rejected", False)],
+)
+def test_which_clips_keep_their_repetitions_out(
+    make: Callable[..., Buffer], by: str, state: State | str, comes_in: bool
+) -> None:
+    buffer = make(Limits(clips=1), overlap=0.5, cosine=0.99)
+    buffer.add([replace(like(1, 1, 0), offset_s=10.0)])
+    if state == State.EVICTED:
+        buffer.add([found(7, 0.9)])
+    elif state == "rejected":
+        buffer.decide([name(1)], Decision.REJECTED)
+    else:
+        move(buffer, 1, State(state))
+    assert states(buffer)[name(1)] == (State.RETIRED if state == "rejected" else state)
+    repetition = at(2, 10.001, 0.95) if by == "overlap" else like(2, 2, 0, score=0.95)
+    added = buffer.add([repetition])
+    assert (added.new == [name(2)], added.near == 1) == (comes_in, not comes_in)
+    assert buffer.check() == []
+
+
+# Limits and eviction
+
+
+@pytest.mark.parametrize("state", [State.ACTIVE, State.QUARANTINED])
+@pytest.mark.parametrize(
+    ("limits", "stay"),
+    [
+        (Limits(clips=2), {2, 5}),
+        (Limits(clips=9, hours=0.08 / 3600), {2, 5}),
+        (Limits(clips=9, per_source=1), {2, 5}),
+        (Limits(clips=4, per_kind={"false_trigger": 0.25}), {2, 4, 5}),
+    ],
+)
+def test_each_limit_holds_for_the_active_and_for_the_quarantined(
+    make: Callable[..., Buffer], state: State, limits: Limits, stay: set[int]
+) -> None:
+    buffer = make(limits)
+    suspect = {"computer": 0.0} if state is State.QUARANTINED else {}
+    kinds = [Kind.FALSE_TRIGGER, Kind.FALSE_TRIGGER, Kind.BATCH_HARD, Kind.BATCH_HARD]
+    scores = [0.2, 0.8, 0.1, 0.6]
+    batch = [
+        replace(found(i, score, source=ROOM if i < 5 else HALL), kind=kind)
+        for i, (kind, score) in zip((1, 2, 4, 5), zip(kinds, scores, strict=True), strict=True)
+    ]
+    added = buffer.add(batch[:2], suspect), buffer.add(batch[2:], suspect)
+    assert {row.hash for row in buffer.rows(state)} == {name(i) for i in stay}
+    assert {clip for one in added for clip in one.evicted} == {name(i) for i in {1, 2, 4, 5} - stay}
+    assert {row.state for row in buffer.rows(None)} == {state, State.EVICTED}
+
+
+def test_the_quarantined_take_no_places_of_the_active(make: Callable[..., Buffer]) -> None:
+    buffer = make(Limits(clips=2))
+    buffer.add([found(i, i / 10) for i in range(1, 10)], {"computer": 0.55})
+    assert [row.hash for row in buffer.rows()] == [name(4), name(5)]
+    assert [row.hash for row in buffer.rows(State.QUARANTINED)] == [name(8), name(9)]
+
+
+def test_what_comes_back_when_heard_again_keeps_to_the_limits(make: Callable[..., Buffer]) -> None:
+    buffer = make(Limits(clips=2))
+    buffer.add([found(1), found(2)])
+    move(buffer, 1, State.RETIRED)
+    buffer.add([found(3, 0.7)])
+    scores = {name(1): 0.9, name(2): 0.4, name(3): 0.6}
+    buffer.rescored("run", 2, "later", scores, {}, {name(1): (State.ACTIVE, "forgotten")})
+    assert states(buffer) == {name(1): State.ACTIVE, name(2): State.EVICTED, name(3): State.ACTIVE}
+
+
+def test_hardest_keeps_what_scores_highest_now(make: Callable[..., Buffer]) -> None:
+    buffer = make(Limits(clips=2, eviction=Eviction.HARDEST))
+    buffer.add([found(1, 0.9), found(2, 0.3)])
+    buffer.rescored("run", 2, "later", {name(1): 0.1}, {}, {})
+    assert buffer.add([found(3, 0.2)]).evicted == [name(1)]
+
+
+def test_oldest_keeps_the_newest(make: Callable[..., Buffer]) -> None:
+    buffer = make(Limits(clips=2, eviction=Eviction.OLDEST))
+    assert buffer.add([found(1, 0.9), found(2, 0.8)]).evicted == []
+    assert buffer.add([found(3, 0.1)]).evicted == [name(1)]
+
+
+def test_reservoir_keeps_the_same_clips_in_whatever_batches_they_come(tmp_path: Path) -> None:
+    kept = []
+    for size in (1, 5, 30):
+        with Buffer(tmp_path / str(size), Limits(clips=6, eviction=Eviction.RESERVOIR)) as buffer:
+            for first in range(0, 30, size):
+                buffer.add([found(i, i / 30) for i in range(first, first + size)])
+            kept.append({row.hash for row in buffer.rows()})
+    assert kept[0] == kept[1] == kept[2]
+    assert kept[0] != {name(i) for i in range(24, 30)}
+
+
+def test_balanced_keeps_as_many_of_a_rare_sound_as_of_a_common_one(make: Callable[..., Buffer]) -> None:
+    buffer = make(Limits(clips=10, eviction=Eviction.BALANCED))
+    common = [like(i, 0, i / 100, score=0.9) for i in range(30)]
+    rare = [like(i, 100, i / 100, score=0.1) for i in range(30, 35)]
+    buffer.add(common[:20] + rare)
+    buffer.add(common[20:])
+    assert Counter(row.score for row in buffer.rows()) == {0.9: 5, 0.1: 5}
+
+
+def test_balanced_goes_by_the_model_that_heard_what_is_there_now(make: Callable[..., Buffer]) -> None:
+    buffer = make(Limits(clips=10, eviction=Eviction.BALANCED))
+    old = [like(i, i, 1, checkpoint="old", score=0.0) for i in range(100, 160)]
+    assert len(buffer.add(old).evicted) == 50
+    common = [like(i, 0, i / 100, checkpoint="new", score=0.9) for i in range(30)]
+    rare = [like(i, 100, i / 100, checkpoint="new", score=0.1) for i in range(30, 35)]
+    for clips in (common, rare):
+        buffer.add(clips)
+    buffer.add(rare)
+    kept = Counter(row.score for row in buffer.rows())
+    assert kept.total() == 10
+    assert min(kept[0.9], kept[0.1]) >= 3, "clips that it did not hear count as one sound more"
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    limits=st.builds(
+        Limits,
+        clips=st.integers(1, 6),
+        hours=st.none() | st.floats(0.05, 0.3).map(lambda s: s / 3600),
+        per_kind=st.dictionaries(st.sampled_from(Kind), st.floats(0, 1)),
+        per_source=st.none() | st.integers(1, 3),
+        eviction=st.sampled_from(Eviction),
+    ),
+    batches=st.lists(
+        st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10), st.sampled_from(Kind)), max_size=6), max_size=4
+    ),
+)
+def test_all_limits_hold_after_every_batch(limits: Limits, batches: list[list[tuple[int, int, Kind]]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, Buffer(Path(folder), limits, RATE) as buffer:
+        for round_, batch in enumerate(batches):
+            buffer.add(
+                [
+                    replace(found(i, s / 10, round_=round_, source=(ROOM, HALL)[i % 2]), kind=kind)
+                    for i, s, kind in batch
+                ],
+                {"computer": 0.6},
+            )
+            for state in (State.ACTIVE, State.QUARANTINED):
+                rows = buffer.rows(state)
+                assert len(rows) <= limits.clips
+                assert sum(row.n_samples for row in rows) / RATE / 3600 <= (limits.hours or math.inf)
+                assert all(n <= (limits.per_source or math.inf) for n in Counter(row.source for row in rows).values())
+                kinds = Counter(row.kind for row in rows)
+                assert all(kinds[Kind(k)] <= share * limits.clips + 1e-6 for k, share in limits.per_kind.items())
+            assert buffer.check() == []
+
+
+# What a person decided
+
+
+def test_a_released_clip_is_active_and_a_rejected_one_retired(make: Callable[..., Buffer]) -> None:
+    buffer = make()
+    buffer.add([found(i) for i in (1, 2, 3)])
+    move(buffer, 1, State.QUARANTINED)
+    assert buffer.decide([name(1), name(2)], Decision.RELEASED) == 1
+    assert buffer.decide([name(3)], Decision.REJECTED) == 1
+    rows = {row.hash: (row.state, row.decision, row.reason) for row in buffer.rows(None)}
+    released = (State.ACTIVE, Decision.RELEASED, "released by a person")
+    assert rows == {
+        name(1): released,
+        name(2): released,
+        name(3): (State.RETIRED, Decision.REJECTED, "rejected by a person"),
+    }
+    assert buffer.decide([name(3)], Decision.RELEASED) == 1  # who changes their mind
+    assert states(buffer)[name(3)] is State.ACTIVE
+
+
+def test_what_cannot_be_decided_changes_nothing(make: Callable[..., Buffer]) -> None:
+    buffer = make(Limits(clips=1))
+    buffer.add([found(1, 0.4)])
+    buffer.add([found(2)])
+    buffer.purge()
+    with pytest.raises(KwsError, match=f"no clip {name(9)}"):
+        buffer.decide([name(2), name(9)], Decision.REJECTED)
+    with pytest.raises(KwsError, match="its file was deleted"):
+        buffer.decide([name(1)], Decision.RELEASED)
+    assert [(row.state, row.decision) for row in buffer.rows(None)] == [
+        (State.EVICTED, Decision.NONE),
+        (State.ACTIVE, Decision.NONE),
+    ]
+    assert buffer.decide([name(1)], Decision.REJECTED) == 1
+    assert buffer.check() == []
+
+
+def test_a_rejected_clip_never_comes_back(make: Callable[..., Buffer]) -> None:
+    buffer = make()
+    buffer.add([found(1)])
+    buffer.decide([name(1)], Decision.REJECTED)
+    assert buffer.add([found(1, 0.9, round_=2)]) == Added([], 1, [])
+    assert buffer.add([found(1, 0.9, "other")]) == Added([], 1, [])
+    for state in State:
+        move(buffer, 1, state)
+        assert states(buffer) == {name(1): State.RETIRED}
+    assert buffer.check() == []
+
+
+def test_what_others_did_while_a_checkpoint_listened_stands(make: Callable[..., Buffer]) -> None:
+    buffer = make(Limits(clips=4))
+    buffer.add([found(i, 0.1 * i) for i in (1, 2, 3, 4)])
+    buffer.add([found(9, 0.01, "other", 1)])
+    listened = {row.hash: 0.5 for row in buffer.rows(None)} | {name(8): 0.5}
+    # Meanwhile one is evicted, one rejected, one released, one retired and its file deleted, one rolled back.
+    buffer.decide([name(2)], Decision.REJECTED)
+    buffer.decide([name(3)], Decision.RELEASED)
+    move(buffer, 4, State.RETIRED)
+    buffer.purge(retired=True)
+    buffer.add([found(i, 0.9, round_=2) for i in (5, 6, 7)])
+    buffer.rollback("other", 0)
+    before = states(buffer)
+    assert before == {
+        name(1): State.EVICTED,
+        name(2): State.RETIRED,
+        name(3): State.ACTIVE,
+        name(4): State.RETIRED,
+        **{name(i): State.ACTIVE for i in (5, 6, 7)},
+    }
+    moves = {
+        name(1): (State.ACTIVE, ""),
+        name(2): (State.ACTIVE, ""),
+        name(3): (State.QUARANTINED, "suspect"),
+        name(4): (State.ACTIVE, "forgotten"),
+        name(9): (State.RETIRED, "solved"),
+    }
+    vectors = dict.fromkeys(listened, np.ones(2, np.float32))
+    buffer.rescored("run", 2, "later", listened, vectors, moves)
+    assert states(buffer) == before
+    assert buffer.check() == []
+
+
+# Rollback
+
+
+def test_a_rollback_leaves_decisions_alone(make: Callable[..., Buffer]) -> None:
+    buffer = make()
+    buffer.add([found(i, round_=1) for i in (1, 2, 3)])
+    for i, state in ((1, State.RETIRED), (2, State.QUARANTINED), (3, State.RETIRED)):
+        move(buffer, i, state, round_=2)
+    buffer.add([found(i, round_=2) for i in (4, 5, 6)])
+    buffer.decide([name(1), name(4)], Decision.REJECTED)  # 1 was out already
+    buffer.decide([name(2), name(5)], Decision.RELEASED)  # 5 was active already
+    move(buffer, 2, State.RETIRED, round_=3)
+    decided = {row.hash: row.decision for row in buffer.rows(None) if row.decision}
+    buffer.rollback("run", 1)
+    assert {row.hash: row.decision for row in buffer.rows(None) if row.decision} == decided
+    assert states(buffer) == {
+        name(1): State.RETIRED,
+        name(2): State.ACTIVE,
+        name(3): State.ACTIVE,
+        name(4): State.RETIRED,  # found in round 2 only, and yet a person rejected it
+        name(5): State.ACTIVE,
+    }
+    assert buffer.check() == []
+    buffer.rollback("run", 0)
+    assert states(buffer)[name(4)] is State.RETIRED
+    assert buffer.add([found(4), found(1)]) == Added([], 2, [])
+    assert buffer.check() == []
+
+
+def test_who_found_a_clip_too_keeps_it_where_it_stood(make: Callable[..., Buffer]) -> None:
+    buffer = make()
+    buffer.add([found(1, 0.9, "killed", 1), found(2, 0.5, "killed", 1)], {"computer": 0.8})
+    buffer.add([found(1, 0.9, "other", 1), found(2, 0.5, "other", 1)])
+    buffer.rollback("killed", 0)
+    assert states(buffer) == {name(1): State.QUARANTINED, name(2): State.ACTIVE}
+    assert buffer.check() == []
+    buffer.rollback("other", 0)
+    assert states(buffer) == {}
+
+
+@pytest.mark.parametrize("out", [State.EVICTED, State.RETIRED])
+def test_who_found_a_clip_that_had_come_back_would_have_brought_it_back(
+    make: Callable[..., Buffer], out: State
+) -> None:
+    buffer = make(Limits(clips=1))
+    buffer.add([found(1, 0.1, "old")])
+    if out is State.RETIRED:
+        move(buffer, 1, out, "old")
+    buffer.add([found(2, 0.3, "old")])  # evicts 1 where it is still there
+    buffer = make(Limits(clips=2))
+    assert states(buffer) == {name(1): out, name(2): State.ACTIVE}
+    buffer.add([found(1, 0.5, "killed", 1)])
+    buffer.add([found(1, 0.5, "other", 1)])
+    buffer.rollback("killed", 0)
+    assert states(buffer) == {name(1): State.ACTIVE, name(2): State.ACTIVE}
+    assert buffer.check() == []
+    buffer.rollback("other", 0)
+    assert states(buffer) == {name(1): out, name(2): State.ACTIVE}
+
+
+def test_a_rollback_restores_scores_and_keeps_those_of_other_runs(make: Callable[..., Buffer]) -> None:
+    buffer = make()
+    buffer.add([found(1, 0.5), found(2, 0.5)])
+
+    def hear(run: str, round_: int, scores: Mapping[int, float]) -> None:
+        buffer.rescored(run, round_, "weights", {name(i): s for i, s in scores.items()}, {}, {})
+
+    hear("run", 2, {1: 0.4, 2: 0.4})
+    hear("other", 1, {1: 0.3})
+    hear("run", 3, {1: 0.2, 2: 0.2})
+    buffer.rollback("run", 2)
+    assert [row.score_now for row in buffer.rows()] == [0.3, 0.4]
+    buffer.rollback("run", 1)
+    assert [row.score_now for row in buffer.rows()] == [0.3, None]
+    assert buffer.score_history() == [(name(1), "other", 1, 0.3)]
+    assert buffer.check() == []
+
+
+OPS = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "hear", "release", "reject"]),
+        st.sampled_from(["killed", "other"]),
+        st.sets(st.integers(0, 6), min_size=1, max_size=3),
+        st.sampled_from([State.ACTIVE, State.QUARANTINED, State.RETIRED]),
+        st.integers(0, 10),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ops=OPS, clips=st.integers(1, 4), to=st.integers(-1, 12))
+def test_a_rollback_keeps_what_others_did(
+    ops: list[tuple[str, str, set[int], State, int]], clips: int, to: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, Buffer(Path(folder), Limits(clips=clips), RATE, 0.5) as buffer:
+        others_found = set()
+        for round_, (what, run, numbers, state, tenths) in enumerate(ops):
+            score = tenths / 10
+            here = [name(i) for i in numbers if name(i) in states(buffer)]
+            if what == "add":
+                added = buffer.add([found(i, score, run, round_) for i in numbers], {"computer": 0.8})
+                if run == "other":
+                    others_found |= set(added.new)
+            elif what == "hear":
+                moves = dict.fromkeys(here, (state, "heard"))
+                buffer.rescored(run, round_, "weights", dict.fromkeys(here, score), {}, moves)
+            else:
+                buffer.decide(here, Decision.RELEASED if what == "release" else Decision.REJECTED)
+        before = {row.hash: row.decision for row in buffer.rows(None)}
+        others_scores = [line for line in buffer.score_history() if line[1] == "other"]
+        buffer.rollback("killed", to)
+        after = {row.hash: row for row in buffer.rows(None)}
+        assert others_found <= after.keys()
+        assert {clip for clip, decision in before.items() if decision} <= after.keys()
+        for clip, row in after.items():
+            assert row.decision is before[clip]
+            assert row.decision is not Decision.REJECTED or row.state is State.RETIRED
+            assert row.decision is not Decision.RELEASED or row.state is not State.QUARANTINED
+        history = buffer.score_history()
+        assert [line for line in history if line[1] == "other"] == [line for line in others_scores if line[0] in after]
+        assert not [line for line in history if line[1] == "killed" and line[2] > to]
+        assert len(buffer) <= clips
+        assert buffer.check() == []
+        again = buffer.rows(None)
+        assert buffer.rollback("killed", to) == 0
+        assert buffer.rows(None) == again
+
+
+# The check
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        ("UPDATE clips SET state = 'retired'", "state retired, but active by its history"),
+        ("DELETE FROM history", "state active, but None by its history"),
+        ("UPDATE clips SET score_now = 0.1", "score_now 0.1, but 0.4 by its history"),
+        ("UPDATE origins SET hash = 'x'", "origins: line 1 is of no clip"),
+        ("DROP INDEX state_of; CREATE INDEX state_of ON clips (reason)", ""),
+    ],
+)
+def test_the_check_finds_an_index_that_contradicts_itself(
+    make: Callable[..., Buffer], damage: str, complaint: str
+) -> None:
+    buffer = make()
+    buffer.add([found(1)])
+    buffer.rescored("run", 2, "later", {name(1): 0.4}, {}, {})
+    buffer._index._db.execute("PRAGMA foreign_keys = OFF")
+    buffer._index._db.executescript(damage)
+    problems = buffer.check()
+    assert len(problems) == bool(complaint)
+    assert all(complaint in line and "index.sqlite" in line for line in problems)
+
+
+def test_the_check_finds_a_damaged_database(tmp_path: Path) -> None:
+    with Buffer(tmp_path / "b") as buffer:
+        buffer.add([found(i) for i in range(40)])
+        db = buffer._index._db
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'origins_in'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    with (tmp_path / "b" / "index.sqlite").open("r+b") as file:
+        file.seek((page - 1) * size + size // 2)
+        file.write(bytes(size // 2))
+    with Buffer(tmp_path / "b") as buffer:
+        assert any("origins_in" in line for line in buffer.check())

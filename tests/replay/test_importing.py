@@ -1,0 +1,135 @@
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws.common.errors import KwsError, LeakError
+from kws.confusables.synthesis.base import Espeak
+from kws.confusables.synthesis.plan import Role, Saying, plan_parts
+from kws.confusables.synthesis.render import say
+from kws.data.audio import content_hash, load, save_flac, to_int16
+from kws.data.manifest import CONFUSABLE, Source, Split
+from kws.replay.buffer import Buffer, Kind, NewClip, State
+from kws.replay.importing import into_buffer
+
+pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
+NEAR = [
+    Saying("commuter", keyword="computer"),
+    Saying("computer games", keyword="computer"),
+    Saying("lexer", "", "alexa"),
+]
+ROLES = [Role("computer", [Saying("computer", keyword="computer")], 10), Role(CONFUSABLE, NEAR, 20)]
+
+
+@pytest.fixture(scope="module")
+def planned():
+    return plan_parts(Espeak(), ROLES, 0)
+
+
+@pytest.fixture(scope="module")
+def said(planned, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("said")
+    say(folder, Espeak(), planned, workers=1)
+    return folder
+
+
+def hash_of(folder, one):
+    return content_hash(to_int16(load(folder / one.file, 16000)))
+
+
+def test_train_confusables_come_in_with_text_keyword_and_voice(said, planned, tmp_path):
+    wanted = [one for one in planned if one.split is Split.TRAIN and one.label == CONFUSABLE]
+    steps = []
+    with Buffer(tmp_path / "buffer", overlap=0.5, cosine=0.99) as buffer:
+        added = into_buffer(buffer, said, lambda *step: steps.append(step))
+        rows = buffer.rows()
+        assert added.new == [row.hash for row in rows] == [hash_of(said, one) for one in wanted]
+        assert (added.known, added.near, added.evicted) == (0, 0, [])
+        for row, one in zip(rows, wanted, strict=True):
+            assert (row.kind, row.keyword, row.text) == (Kind.CONFUSABLE, one.keyword, one.text)
+            assert one.file in row.source.name
+            assert one.voice in row.source.name
+            pcm, _ = soundfile.read(said / one.file, dtype="int16")
+            assert np.array_equal(buffer.audio(row.hash), pcm)
+        assert {row.keyword for row in rows} == {"computer", "alexa"}
+        assert buffer.check() == []
+    assert steps == [(n, 30) for n in range(1, 31)]
+
+
+def test_they_are_never_quarantined_for_what_they_score_or_say(said, tmp_path):
+    with Buffer(tmp_path) as buffer:
+        assert into_buffer(buffer, said).quarantined == []
+        assert any(row.text == "computer games" for row in buffer.rows())
+        assert len(buffer.drawable(saying=["computer", "alexa"])) == len(buffer) == 12
+
+
+def test_nothing_of_validation_and_test_comes_in_then_or_later(said, planned, tmp_path):
+    with Buffer(tmp_path) as buffer:
+        into_buffer(buffer, said)
+        held = {one.hash for one in buffer.held_out()}
+        assert held == {hash_of(said, one) for one in planned if one.split is not Split.TRAIN}
+        assert not held & {row.hash for row in buffer.rows(None)}
+        (one, *_) = (one for one in planned if one.split is Split.TEST)
+        pcm = to_int16(load(said / one.file, 16000))
+        renamed = Source(content_hash(pcm), "renamed.flac", Split.TRAIN)
+        with pytest.raises(LeakError, match="held out as the test recording"):
+            buffer.add([NewClip(pcm, Kind.CONFUSABLE, "computer", renamed, 0.0, None, "", "mine", 0)])
+
+
+def test_a_clip_that_measures_elsewhere_is_refused(said, planned, tmp_path):
+    (one, *_) = (one for one in planned if one.split is Split.TRAIN and one.label == CONFUSABLE)
+    with Buffer(tmp_path) as buffer:
+        buffer.hold_out([Source(hash_of(said, one), "elsewhere.flac", Split.TEST)])
+        with pytest.raises(LeakError, match=r"elsewhere\.flac"):
+            into_buffer(buffer, said)
+        assert len(buffer.rows(None)) == 0
+
+
+def test_a_buffer_that_trained_on_a_test_clip_is_refused(said, planned, tmp_path):
+    (one, *_) = (one for one in planned if one.split is Split.TEST)
+    pcm = to_int16(load(said / one.file, 16000))
+    with Buffer(tmp_path) as buffer:
+        source = Source(content_hash(pcm), "x.flac", Split.TRAIN)
+        buffer.add([NewClip(pcm, Kind.USER, "computer", source, 0.0, None, "", "mine", 0)])
+        with pytest.raises(LeakError, match="clip"):
+            into_buffer(buffer, said)
+        assert [row.state for row in buffer.rows(None)] == [State.ACTIVE]
+
+
+def test_twice_is_known(said, tmp_path):
+    with Buffer(tmp_path) as buffer:
+        new = into_buffer(buffer, said).new
+        again = into_buffer(buffer, said)
+        assert (again.new, again.known) == ([], len(new))
+
+
+def test_an_unfinished_folder_and_an_unknown_keyword_name_themselves(tmp_path):
+    with Buffer(tmp_path / "buffer") as buffer:
+        with pytest.raises(KwsError, match=r"no manifest\.csv; the clips are not all made"):
+            into_buffer(buffer, tmp_path)
+        save_flac(tmp_path / "a.flac", np.ones(100, np.int16), 16000)
+        (tmp_path / "manifest.csv").write_text("path,label,part\na.flac,confusable,train\n")
+        with pytest.raises(KwsError, match=r"path='a.flac' has no keyword"):
+            into_buffer(buffer, tmp_path)
+        save_flac(tmp_path / "long.flac", np.ones(61 * 16000, np.int16), 16000)
+        (tmp_path / "manifest.csv").write_text("path,label,part,keyword\nlong.flac,confusable,train,computer\n")
+        with pytest.raises(KwsError, match=r"long\.flac: 61 s long, a clip is at most 60 s"):
+            into_buffer(buffer, tmp_path)
+        (tmp_path / "manifest.csv").write_text("path,label,keyword\na.flac,confusable,computer\n")
+        with pytest.raises(KwsError, match="'part' is missing"):
+            into_buffer(buffer, tmp_path)
+        (tmp_path / "manifest.csv").write_text("path,label,part,keyword\n../a.flac,confusable,train,computer\n")
+        with pytest.raises(KwsError, match=r"leads out of data\.root"):
+            into_buffer(buffer, tmp_path)
+        assert len(buffer.rows(None)) == 0
+
+
+def test_a_damaged_clip_names_itself(said, tmp_path):
+    shutil.copytree(said, tmp_path / "said")
+    with (said / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        (row, *_) = (row for row in csv.DictReader(file) if row["part"] == "test")
+    (tmp_path / "said" / row["path"]).write_bytes(b"fLaC")
+    with Buffer(tmp_path / "buffer") as buffer, pytest.raises(KwsError, match=row["path"]):
+        into_buffer(buffer, tmp_path / "said")

@@ -1,0 +1,116 @@
+"""Quarantine: what is too hard, or says the keyword, is not drawn until somebody listens or it scores lower."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kws.data.audio import content_hash
+from kws.data.manifest import Source, Split
+from kws.replay.buffer import Added, Buffer, Decision, Kind, Limits, NewClip, State
+from kws.replay.quarantine import suspicion
+
+ROOM = Source("a1", "rooms/kitchen.wav", Split.TRAIN)
+FROM = {"computer": 0.8, "alexa": 0.9}
+
+
+def found(
+    number: int, score: float | None, kind: Kind = Kind.FALSE_TRIGGER, text: str = "", round_: int = 1
+) -> NewClip:
+    pcm = np.full(40, number, np.int16)
+    return NewClip(pcm, kind, "computer", ROOM, float(number), score, "weights", "run", round_, text=text)
+
+
+def name(number: int) -> str:
+    return content_hash(np.full(40, number, np.int16))
+
+
+@pytest.fixture
+def buffer(tmp_path: Path) -> Iterator[Buffer]:
+    with Buffer(tmp_path / "buffer") as it:
+        yield it
+
+
+@pytest.mark.parametrize(
+    ("kind", "keyword", "text", "score", "why"),
+    [
+        (Kind.FALSE_TRIGGER, "computer", "", 0.8, "scores 0.800, suspect from 0.800"),
+        (Kind.FALSE_TRIGGER, "computer", "", 0.799, ""),
+        (Kind.FALSE_TRIGGER, "computer", "", None, ""),
+        (Kind.BATCH_HARD, "alexa", "", 0.89, ""),
+        (Kind.NEIGHBOUR, "alexa", "", 0.9, "scores 0.900, suspect from 0.900"),
+        (Kind.NEIGHBOUR, "unknown", "", 0.89, ""),  # the highest limit holds
+        (Kind.NEIGHBOUR, "unknown", "", 0.9, "scores 0.900, suspect from 0.900"),
+        (Kind.USER, "computer", "", 1.0, ""),
+        (Kind.CONFUSABLE, "computer", "", 1.0, ""),
+        (Kind.FALSE_TRIGGER, "computer", "my Computer, please", 0.1, "its text says computer"),
+        (Kind.FALSE_TRIGGER, "computer", "two computers", None, "its text says computer"),
+        (Kind.USER, "computer", "computer", 0.1, "its text says computer"),
+        (Kind.CONFUSABLE, "computer", "computer says no", 1.0, ""),
+        (Kind.FALSE_TRIGGER, "computer", "commuter", 0.1, ""),
+    ],
+)
+def test_what_is_suspect(kind: Kind, keyword: str, text: str, score: float | None, why: str) -> None:
+    assert suspicion(kind, keyword, text, score, FROM) == why
+
+
+def test_no_keyword_of_the_run_may_be_said() -> None:
+    text = "alexa, is the computer on?"
+    assert suspicion(Kind.USER, "jarvis", text, None, {}) == ""
+    assert suspicion(Kind.USER, "jarvis", text, None, {}, ["alexa", "computer"]) == "its text says alexa"
+    assert suspicion(Kind.CONFUSABLE, "jarvis", text, None, {}, ["alexa"]) == ""
+
+
+def test_without_limits_only_the_text_counts() -> None:
+    assert suspicion(Kind.FALSE_TRIGGER, "computer", "", 1.0, {}) == ""
+    assert suspicion(Kind.FALSE_TRIGGER, "computer", "computer", 0.0, {}) == "its text says computer"
+
+
+def test_suspects_are_kept_but_not_drawn(buffer: Buffer) -> None:
+    batch = [
+        found(1, 0.85),
+        found(2, 0.75),
+        found(3, 0.2, text="computer"),
+        found(4, 1.0, Kind.USER),
+        found(5, 1.0, Kind.CONFUSABLE, "computer"),
+        found(6, 0.2, Kind.USER, "computer"),
+    ]
+    suspect = [name(1), name(3), name(6)]
+    assert buffer.add(batch, FROM) == Added([name(i) for i in range(1, 7)], 0, [], quarantined=suspect)
+    assert [row.hash for row in buffer.rows(State.QUARANTINED)] == suspect
+    assert buffer.rows(State.QUARANTINED)[0].reason == "scores 0.850, suspect from 0.800"
+    assert [line["hash"] for line in buffer.drawable()] == [name(2), name(4), name(5)]
+    np.testing.assert_array_equal(buffer.audio(name(1)), found(1, 0).pcm)  # a person can listen
+    assert buffer.stats()["by_state"] == {"active": 3, "quarantined": 3}
+    assert buffer.check() == []
+
+
+def test_a_quarantined_clip_that_is_found_again_stays_there(buffer: Buffer) -> None:
+    buffer.add([found(1, 0.85)], FROM)
+    assert buffer.add([found(1, 0.1, round_=2)], FROM) == Added([], 1, [])
+    assert [row.hash for row in buffer.rows(State.QUARANTINED)] == [name(1)]
+
+
+def test_a_released_clip_is_never_quarantined_again(tmp_path: Path) -> None:
+    with Buffer(tmp_path / "b", Limits(clips=1)) as buffer:
+        buffer.add([found(1, 0.85, text="computer")], FROM)
+        buffer.decide([name(1)], Decision.RELEASED)
+        buffer.rescored("run", 2, "weights", {name(1): 0.99}, {}, {name(1): (State.QUARANTINED, "suspect")})
+        assert [row.hash for row in buffer.rows()] == [name(1)]
+        buffer.rescored("run", 3, "weights", {name(1): 0.1}, {}, {name(1): (State.RETIRED, "solved")})
+        assert buffer.add([found(1, 0.95, text="computer", round_=4)], FROM).quarantined == []
+        assert [row.hash for row in buffer.rows()] == [name(1)]
+        buffer.rescored("run", 5, "weights", {name(1): 0.1}, {}, {})
+        assert buffer.add([found(2, 0.5, round_=5)]).evicted == [name(1)]
+        assert buffer.add([found(1, 0.99, text="computer", round_=6)], FROM).quarantined == []
+        assert [row.hash for row in buffer.rows()] == [name(1)]
+
+
+def test_a_rejected_clip_counts_as_known_when_found_again(buffer: Buffer) -> None:
+    buffer.add([found(1, 0.85)], FROM)
+    buffer.decide([name(1)], Decision.REJECTED)
+    assert buffer.add([found(1, 0.3, round_=2), replace(found(2, 0.3, round_=2))]) == Added([name(2)], 1, [])
+    (row,) = buffer.rows(State.RETIRED)
+    assert (row.hash, row.decision, row.reason) == (name(1), Decision.REJECTED, "rejected by a person")

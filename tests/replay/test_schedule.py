@@ -1,0 +1,186 @@
+"""How much of a batch is replayed: schedules by hand, and the guard that steers an adaptive share."""
+
+import csv
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kws.evaluation.validation import ValidationCounts
+from kws.replay.schedule import LEAST, Guard, adapted, share_at, stochastic_round
+from kws.training.metrics import Curves, Shared
+
+GUARD = Guard(target_fa_per_hour=2.0, miss_rate=0.1, rise=0.02, most=0.25)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def look_up(folder: Path, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / name).read_text().splitlines()))
+
+
+def test_rounding_is_right_on_average() -> None:
+    source = rng()
+    rounded = torch.tensor([stochastic_round(8.3, source) for _ in range(4000)], dtype=torch.double)
+    assert set(rounded.tolist()) == {8.0, 9.0}
+    assert float(rounded.mean()) == pytest.approx(8.3, abs=0.03)
+    assert {stochastic_round(8.0, source) for _ in range(200)} == {8}
+    assert {stochastic_round(0.0, source) for _ in range(200)} == {0}
+
+
+def test_the_share_comes_up_as_scheduled() -> None:
+    def shares(schedule: str, ramp_steps: int = 100) -> list[float]:
+        return [share_at(step, 50, 0.2, schedule, ramp_steps) for step in (0, 49, 50, 75, 100, 150, 900)]
+
+    assert shares("constant") == [0, 0, 0.2, 0.2, 0.2, 0.2, 0.2]
+    assert shares("linear") == pytest.approx([0, 0, 0, 0.05, 0.1, 0.2, 0.2])
+    assert shares("cosine") == pytest.approx([0, 0, 0, 0.2 * (1 - 0.5**0.5) / 2, 0.1, 0.2, 0.2])
+    assert shares("linear", 0) == shares("cosine", 0) == shares("constant")
+    assert shares("adaptive") == shares("constant"), "where an adaptive share stands is all of it"
+
+
+@pytest.mark.parametrize(
+    ("share", "seen", "after", "reason"),
+    [
+        # Many false alarms, few misses: it rises, up to the highest.
+        (0.05, ValidationCounts(21, 10.0, 1, 10), 0.07, "21 false alarms in 10.00 h, above 2/h: rises"),
+        (0.0, ValidationCounts(21, 10.0, 0, 10), 0.02, "21 false alarms in 10.00 h, above 2/h: rises"),
+        (0.24, ValidationCounts(21, 10.0, 1, 10), 0.25, "21 false alarms in 10.00 h, above 2/h: rises"),
+        (
+            0.25,
+            ValidationCounts(21, 10.0, 1, 10),
+            0.25,
+            "21 false alarms in 10.00 h, above 2/h, but the share is at its highest",
+        ),
+        # Many misses: it falls, whatever the false alarms, in the end to nothing.
+        (
+            0.2,
+            ValidationCounts(999, 10.0, 2, 10),
+            0.1,
+            "2 of 10 held-out positives missed, above the guard of 10.0%: falls",
+        ),
+        (
+            0.2,
+            ValidationCounts(0, 10.0, 2, 10),
+            0.1,
+            "2 of 10 held-out positives missed, above the guard of 10.0%: falls",
+        ),
+        (
+            0.004,
+            ValidationCounts(0, 10.0, 9, 10),
+            0.002,
+            "9 of 10 held-out positives missed, above the guard of 10.0%: falls",
+        ),
+        (
+            0.0039,
+            ValidationCounts(0, 10.0, 9, 10),
+            0.0,
+            "9 of 10 held-out positives missed, above the guard of 10.0%: falls",
+        ),
+        (
+            0.0,
+            ValidationCounts(0, 10.0, 9, 10),
+            0.0,
+            "9 of 10 held-out positives missed, above the guard of 10.0%: stays at 0",
+        ),
+        # What stands just at a bound is within it.
+        (0.1, ValidationCounts(20, 10.0, 1, 10), 0.1, "20 false alarms in 10.00 h, 1 of 10 held-out positives missed"),
+    ],
+)
+def test_the_share_rises_and_falls(share: float, seen: ValidationCounts, after: float, reason: str) -> None:
+    got, why = adapted(share, seen, GUARD)
+    assert got == pytest.approx(after)
+    assert why.startswith(reason)
+
+
+@given(
+    seen=st.lists(
+        st.builds(ValidationCounts, st.integers(0, 50), st.just(10.0), st.integers(0, 10), st.just(10)), max_size=60
+    ),
+    share=st.floats(0, 0.25),
+)
+@settings(deadline=None)
+def test_whatever_is_seen_the_share_stays_within_its_bounds(seen: list[ValidationCounts], share: float) -> None:
+    for one in seen:
+        before = share
+        share, reason = adapted(before, one, GUARD)
+        assert share == 0 or LEAST <= share <= GUARD.most or share == before
+        missed, alarmed = one.misses > 1, one.false_alarms > 20
+        assert (share < before) <= missed
+        assert (share > before) <= (alarmed and not missed)
+        assert f"{one.misses} of 10 held-out" in reason or f"{one.false_alarms} false alarms" in reason
+
+
+def test_a_guard_that_is_met_after_a_fall_lets_it_rise_again() -> None:
+    alarmed, missing = ValidationCounts(100, 1.0, 0, 10), ValidationCounts(100, 1.0, 5, 10)
+    shares, share = [], 0.03
+    for seen in (alarmed, missing, missing, missing, missing, alarmed, alarmed):
+        share, _ = adapted(share, seen, GUARD)
+        shares.append(share)
+    assert shares == pytest.approx([0.05, 0.025, 0.0125, 0.00625, 0.003125, 0.023125, 0.043125])
+
+
+def test_looks_are_kept_as_rows(tmp_path: Path) -> None:
+    looks = [
+        Shared(9, 0.05, 0.07, 21, 10.0, 1, 10, "a, b: rises"),
+        Shared(19, 0.07, 0.035, 0, 10.0, 5, 10, 'so "it" falls'),
+    ]
+    for step in (0, 25):  # the second time as a run that goes on at step 25
+        with Curves(tmp_path / "share.csv", step, Shared) as curves:
+            for look in looks if step == 0 else ():
+                curves.add(look)
+    with Curves(tmp_path / "share.csv", 19, Shared):  # and at step 19: the second look will come again
+        pass
+    (row,) = look_up(tmp_path, "share.csv")
+    assert row == {name: str(value) for name, value in asdict(looks[0]).items()} | {"hours": "10"}
+
+
+@pytest.mark.parametrize(
+    ("words", "after"),
+    [
+        # Everything fires: no keyword is missed, all else is a false alarm.
+        (["replay.at_score=0", "replay.target_fa_per_hour=0"], [0.22, 0.24, 0.25, 0.25]),
+        (["replay.at_score=0", "replay.target_fa_per_hour=100000"], [0.2, 0.2, 0.2, 0.2]),
+        # Nothing fires.
+        (["replay.at_score=1", "replay.target_fa_per_hour=0"], [0.1, 0.05, 0.025, 0.0125]),
+        (["replay.at_score=1", "replay.guard=1"], [0.2, 0.2, 0.2, 0.2]),
+    ],
+)
+def test_an_adaptive_run_is_steered(cli, tiny, tmp_path, words, after):
+    adaptive = ["replay.schedule=adaptive", "replay.check_every=3", *words]
+    said = cli("train", *tiny, *adaptive, f"out={tmp_path}/a")
+    assert said.code == 0, said.err
+    looks = look_up(tmp_path / "a", "share.csv")
+    assert [int(row["step"]) for row in looks] == [12, 15, 18, 21], "every third step from the first round at step 10"
+    assert [float(row["after"]) for row in looks] == pytest.approx(after)
+    assert [float(row["before"]) for row in looks] == pytest.approx([0.2, *after[:-1]])
+    for row in looks:
+        assert row["events"] == "6"
+        counts = re.findall(r"(\d+) of 6 held-out positives missed|(\d+) false alarms", row["reason"])
+        assert counts
+        assert all(a in ("", row["misses"]) and b in ("", row["false_alarms"]) for a, b in counts)
+        assert f"share {float(row['before']):.3f} -> {float(row['after']):.3f}" in said.err + said.out
+    steps = look_up(tmp_path / "a", "metrics.csv")
+    want = [0.0] * 10 + [0.2] * 3 + [x for x in after[:3] for _ in range(3)] + [after[3]] * 2
+    assert [float(row["share"]) for row in steps] == pytest.approx(want)
+    for row in steps[12:]:
+        assert abs(int(row["replayed"]) - 16 * float(row["share"])) < 1, "rounded up or down"
+
+
+def test_the_arm_without_replay_is_not_steered(cli, tiny, tmp_path):
+    adaptive = ["replay.schedule=adaptive", "replay.check_every=3", "replay.at_score=0", "replay.target_fa_per_hour=0"]
+    said = cli("train", *tiny, *adaptive, "compare_without_replay=true", f"out={tmp_path}/a")
+    assert said.code == 0, said.err
+    assert len(look_up(tmp_path / "a", "share.csv")) == 4
+    assert look_up(tmp_path / "a/without_replay", "share.csv") == []
+    assert {row["share"] for row in look_up(tmp_path / "a/without_replay", "metrics.csv")} == {"0"}
+
+
+def test_a_fixed_share_is_looked_at_by_nobody(run):
+    assert look_up(run, "share.csv") == []

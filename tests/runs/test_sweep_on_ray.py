@@ -1,0 +1,76 @@
+"""A sweep on a Ray cluster of two workers: the same weights, and one that fails ends no other."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kws.detector import checkpoint
+from kws.runs import folder
+
+ray = pytest.importorskip("ray", reason="the extra kws[ray] is not installed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers() -> Iterator[None]:
+    """A local Ray of two workers."""
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+def test_on_ray_the_weights_are_the_same_and_a_failure_ends_no_other(cli, tiny, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in tiny if not word.startswith("threads=")]
+    said = cli("train", "-m", *words, "hydra/launcher=ray", "threads=0,2000", "out=new")
+    assert said.code == 2
+    wrong = [line for line in said.err.splitlines() if line.startswith("kws: ")]
+    assert wrong == ["kws: run 1: threads=2000: allowed is 0 to 1024", "kws: 1 of 2 runs failed, said above: run 1"]
+    assert "run 0 ended well after" in said.out
+    new = Path("new/0")  # where the sweep was begun, wherever the workers were
+    assert checkpoint.read_model(new / "model.pt").hash == checkpoint.read_model(run / "model.pt").hash
+    (session,) = folder.read(new)
+    assert session.threads == 1, "as many as it holds cores"
+    assert "Training" in (new / "log.txt").read_text()
+
+
+def test_a_run_whose_worker_is_lost_goes_on_on_another(cli, tiny, run, tmp_path, monkeypatch):
+    """The first that comes to the step is killed, as a machine that goes away."""
+    from kws.commands import train
+    from kws.training.trainer import Trainer
+
+    lost, real = tmp_path / "lost", train.run
+
+    def deadly(cfg):
+        step = Trainer._step
+
+        def dies(self):
+            if self.step == 17 and not lost.exists():
+                lost.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(self)
+
+        Trainer._step = dies
+        try:
+            real(cfg)
+        finally:
+            Trainer._step = step
+
+    from kws.config.app import verb
+
+    monkeypatch.setattr(train, "main", verb("train", deadly))
+    said = cli("train", "-m", *tiny, "hydra/launcher=ray", f"out={tmp_path}/new")
+    assert said.code == 0, said.err
+    assert lost.exists()
+    new = tmp_path / "new/0"
+    assert checkpoint.read_model(new / "model.pt").hash == checkpoint.read_model(run / "model.pt").hash
+    assert [one.ended for one in folder.read(new)] == ["killed", "finished"]
+
+
+def test_more_than_the_cluster_has_is_refused(cli, tiny, tmp_path):
+    said = cli("train", "-m", *tiny, "hydra/launcher=ray", "hydra.launcher.num_gpus=9", f"out={tmp_path}/new")
+    assert said.code == 2
+    wrong = [line for line in said.err.splitlines() if line.startswith("kws: ")]
+    assert wrong == ["kws: hydra.launcher.num_gpus=9: allowed is 0 to 0, what the cluster has"]

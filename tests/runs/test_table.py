@@ -1,0 +1,390 @@
+"""kws runs: known figures in one table, one run again from its recipe, and no harm from what a folder holds."""
+
+import csv
+import json
+import os
+import pickle
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from kws.detector import checkpoint
+from kws.evaluation.intervals import poisson, wilson
+from kws.evaluation.operating_points import RATES
+from kws.runs import folder, table
+from kws.runs.results import Counts, Figures, counted, find
+
+KEYS = {"keyword": "beep", "threshold": {"at_fa_per_hour": 0.5}, "optim": {"steps": 100}}
+
+
+def outcome(misses: list[int], alarms: list[int], own: tuple[int, int], events: int = 40, hours: float = 2.0) -> Any:
+    """As results.json has it; `own` are misses and false alarms as set."""
+    point = {"misses": own[0], "events": events, "false_alarms": own[1], "hours": hours}
+    curve = {"false_alarms": alarms, "misses": misses, "thresholds": [0.5] * len(misses)}
+    return {"arm": "", "keyword": "beep", "as_calibrated": point, "curve": curve}
+
+
+def make(folder: Path, seconds: list[float] | None = None, figures: list[Any] | None = None, **settings: Any) -> Path:
+    """A run folder, as far as the table looks into it."""
+    folder.mkdir(parents=True)
+    tree = OmegaConf.to_yaml(OmegaConf.create(KEYS | settings))
+    (folder / "config.yaml").write_text(f"# run {len(folder.name):012x}\n{tree}")
+    words = [f"{key}={value}" for key, value in settings.items()]
+    done = [folder.Session(1e9, words, {}, 1, "cpu", one, "finished") for one in seconds or []]
+    if done:
+        folder.write(folder, done)
+    if figures is not None:
+        (folder / "results.json").write_text(json.dumps({"outcomes": figures}))
+    return folder
+
+
+def told(right: Any, clips: Any) -> str:
+    """results.json of a run with task=classes."""
+    return json.dumps({"outcomes": [], "test": {"accuracy": {"right": right, "clips": clips}}})
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Two settings by two seeds, and one that failed before it began."""
+    for i, (rate, seed, misses) in enumerate([(0.1, 0, 2), (0.1, 1, 4), (0.02, 0, 9), (0.02, 1, 1)]):
+        make(tmp_path / str(i), [10.0 + i], [outcome([0, misses, 40], [9, 1, 0], (misses + 1, 1))], lr=rate, seed=seed)
+    failed = folder.Session(1e9, ["lr=7", "seed=0"], {}, None, None, 0.1, "failed", "lr=7: allowed is 0 to 1")
+    (tmp_path / "10").mkdir()
+    folder.write(tmp_path / "10", [failed])
+    return tmp_path
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of a table in the terminal."""
+    lines = [line.strip() for line in text.splitlines()]
+    rule = next(i for i, line in enumerate(lines) if line.startswith("──"))
+    body = lines[rule + 1 : lines.index("", rule) if "" in lines[rule:] else None]
+    return [[cell.strip() for cell in line.split("   ") if cell.strip()] for line in body]
+
+
+def test_the_table_holds_what_differs_what_was_missed_and_how_long_it_took(cli, sweep):
+    said = cli("runs", sweep)
+    assert said.code == 0, said.err
+    found = cells(said.out)
+    assert [row[0] for row in found] == ["0", "1", "2", "3", "10"]
+    assert found[0][1:] == [
+        "0.1",
+        "0",
+        "2/40 = 5.0 % [1.4, 16.5]",
+        "3/40 = 7.5 % [2.6, 19.9]",
+        "1 in 2.00 h = 0.50/h [0.01, 2.8]",
+        "10 s",
+        "finished",
+    ]
+    assert found[4] == ["10", "7", "0", "-", "-", "-", "0 s", "failed"]
+    assert "10 failed: lr=7: allowed is 0 to 1" in said.out
+    header = next(line for line in said.out.splitlines() if "misses as set" in line).split()
+    assert header[:3] == ["run", "lr", "seed"]
+    assert "misses at 0.5/h" in said.out
+    assert "keyword" not in said.out
+
+
+def test_seeds_are_summed_with_their_range(cli, sweep):
+    said = cli("runs", sweep, "group=true", "sort=misses", "at_fa_per_hour=[0.5,4.5]")
+    assert said.code == 0, said.err
+    first, second, last = cells(said.out)
+    assert first[:3] == ["0 and 1 more", "0.1", "6/80 = 7.5 % [3.5, 15.4], 2 to 4 a run"]
+    assert second[:3] == ["2 and 1 more", "0.02", "10/80 = 12.5 % [6.9, 21.5], 1 to 9 a run"]
+    assert first[3] == "0/80 = 0.0 % [0.0, 4.6], 0 to 0 a run", "9 alarms in 2 h are 4.5/h"
+    assert first[5] == "2 in 4.00 h = 0.50/h [0.06, 1.8], 1 to 1 a run"
+    assert first[6:] == ["10 s a run", "2 finished"]
+    assert last[0] == "10"
+    assert "too narrow" in said.out
+
+
+def test_the_csv_file_holds_plain_numbers(cli, sweep, tmp_path):
+    out = tmp_path / "deep/table.csv"
+    said = cli("runs", sweep, f"out={out}", "sort=lr")
+    assert said.code == 0, said.err
+    found = list(csv.DictReader(out.read_text().splitlines()))
+    assert [row["run"] for row in found] == ["2", "3", "0", "1", "10"]
+    third = found[2]
+    assert (third["lr"], third["seed"], third["state"], float(third["seconds"])) == ("0.1", "0", "finished", 10.0)
+    assert (third["misses_at_0.5/h"], third["events_at_0.5/h"]) == ("2", "40")
+    low, high = wilson(2, 40)
+    assert (float(third["miss_low_at_0.5/h"]), float(third["miss_high_at_0.5/h"])) == (low, high)
+    assert (third["misses_as_set"], third["false_alarms_as_set"]) == ("3", "1")
+    low, high = poisson(1, 2.0)
+    assert (float(third["fa_low_as_set"]), float(third["fa_high_as_set"])) == (low, high)
+    assert found[4]["misses_as_set"] == ""
+    before = out.read_text()
+    refused = cli("runs", sweep, f"out={out}")
+    assert refused.code == 2
+    assert f"out={out}: there already" in refused.err
+    assert out.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("by", "order"),
+    [
+        ("run", ["0", "1", "2", "3", "10"]),
+        ("misses", ["3", "0", "1", "2", "10"]),
+        ("time", ["10", "0", "1", "2", "3"]),
+        ("seed", ["0", "2", "10", "1", "3"]),
+        ("state", ["10", "0", "1", "2", "3"]),
+        ("optim.steps", ["0", "1", "2", "3", "10"]),
+    ],
+)
+def test_it_is_sorted_by_any_column(sweep, by, order):
+    runs = find(sweep)
+    keys, _ = table.columns(runs)
+    assert [row.name for row in table.ordered(table.rows(runs, False), by, [0.5], keys)] == order
+
+
+def test_a_run_that_goes_on_shows_how_far_it_is_and_a_killed_one_how_long_at_least(cli, tmp_path):
+    at_work = make(tmp_path / "a", [100.0])
+    folder.write(at_work, [*folder.read(at_work), folder.Session(2e9, [], {}, 1, "cpu")])
+    (at_work / "metrics.csv").write_text("step,loss\n0,1\n1,1\n2,")
+    os.utime(at_work / "metrics.csv", (2e9 + 30, 2e9 + 30))
+    said = cli("runs", tmp_path)
+    assert said.code == 0, said.err
+    (row,) = cells(said.out)
+    assert row == ["a", "-", "-", "-", "at least 130 s, 2 sessions", "step 2 of 100"]
+
+
+def test_settings_that_no_command_names_are_shown_while_they_are_few(tmp_path):
+    many = {f"key{i}": i for i in range(9)}
+    make(tmp_path / "a", **many)
+    make(tmp_path / "b", **(many | {"key3": 0}))
+    assert table.columns(find(tmp_path)) == (["key3"], [])
+    make(tmp_path / "c", **dict.fromkeys(many, 7))
+    assert table.columns(find(tmp_path))[0] == []
+    assert table.columns(find(tmp_path))[1] == [name for name in many if name != "key7"], "which is 7 in all of them"
+
+
+def test_a_group_that_was_chosen_stands_for_its_settings(tmp_path):
+    make(tmp_path / "a", [1.0], model={"channels": 8, "kernel": 3})
+    other = make(tmp_path / "b", model={"channels": 16, "kernel": 5})
+    folder.write(other, [folder.Session(1e9, ["model=large"], {}, 1, "cpu", 1.0, "finished")])
+    folder.write(tmp_path / "a", [folder.Session(1e9, ["threads=2"], {}, 1, "cpu", 1.0, "finished")])
+    runs = find(tmp_path)
+    assert table.columns(runs) == (["model"], [])
+    assert [table.value_of(run, "model") for run in runs] == ["default", "large"]
+
+
+def test_the_figures_are_those_of_the_run_at_every_rate(run):
+    (found,) = find(run)
+    assert found.name == "."
+    assert (found.state, found.step, found.at_least) == ("finished", 24, False)
+    assert (found.seconds or 0) > 0
+    (one,) = json.loads((run / "results.json").read_text())["outcomes"]
+    for rate in RATES:
+        point = one["at_fa_per_hour"][str(rate)]
+        expected = Counts(point["misses"], point["events"], point["false_alarms"], point["hours"])
+        assert found.figures[0].at(rate) == expected
+
+
+def test_above_every_score_all_is_missed():
+    figures = Figures("", "beep", Counts(0, 5, 3, 1.0), [(3, 0), (2, 1)])
+    assert figures.at(2.5) == Counts(1, 5, 2, 1.0)
+    assert figures.at(1.0) == Counts(5, 5, 0, 1.0)
+
+
+def test_names_are_counted_as_people_count():
+    names = ["10", "2", "a/10", "a/9", ".", "²"]
+    assert sorted(names, key=counted) == ["2", "10", ".", "a/9", "a/10", "²"]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        "",
+        "[]",
+        "[" * 100_000,
+        '{"outcomes": 5}',
+        '{"outcomes": [{}]}',
+        json.dumps({"outcomes": [outcome([1], [1], (-1, 0))]}),
+        json.dumps({"outcomes": [outcome([1], [1], (1, 0), hours=0)]}),
+        json.dumps({"outcomes": [outcome([1], [1], (1, 0), events=0)]}),
+        json.dumps({"outcomes": [outcome([1, 2], [1], (1, 0))]}),
+        json.dumps({"outcomes": [outcome(["1"], [1], (1, 0))]}),  # type: ignore[list-item]
+        '{"outcomes": [{"arm": "", "keyword": 1, "as_calibrated": {}, "curve": {}}]}',
+    ],
+)
+def test_a_damaged_run_is_named_and_the_others_are_shown(cli, tmp_path, results):
+    make(tmp_path / "good", [1.0], [outcome([1], [1], (1, 1))])
+    (make(tmp_path / "bad", [1.0]) / "results.json").write_text(results)
+    said = cli("runs", tmp_path)
+    assert said.code == 0, said.err
+    assert [row[0] for row in cells(said.out)] == ["bad", "good"]
+    assert f"bad damaged: {tmp_path}/bad/results.json: no figures" in said.out
+
+
+def test_names_and_errors_drive_no_terminal(cli, tmp_path):
+    evil = "\x1b[2J[red]x"
+    folder = tmp_path / evil
+    folder.mkdir()
+    folder.write(folder, [folder.Session(1.0, [f"lr={evil}"], {}, None, None, 1.0, "failed", f"no {evil}\nkws: fine")])
+    make(tmp_path / "b", lr=evil)
+    said = cli("runs", tmp_path)
+    assert said.code == 0, said.err
+    assert "\x1b" not in said.out + said.err
+    assert "[2J[red]x failed: no" in said.out, "and rich sees no markup in it"
+    assert "\nkws: fine" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["none_such"], ["dir=none_such", "no such folder"]),
+        (["empty"], ["dir=empty", "no run lies there"]),
+        ([], ["dir=... must be given", "kws runs runs"]),
+        (["{sweep}", "sort=lrr"], ["sort=lrr", "misses", "lr"]),
+        (["{sweep}", "at_fa_per_hour=[21]"], ["at_fa_per_hour=[21.0]", "0 to 20"]),
+        (["{sweep}", "recipe_of=0"], ["out=...", "NAME.yaml"]),
+        (["{sweep}", "recipe_of=0", "out=a.txt"], ["out=a.txt", "NAME.yaml"]),
+        (["{sweep}", "recipe_of=0", "out=a b.yaml"], ["out=a b.yaml", "plain"]),
+        (["{sweep}", "recipe_of=007", "out=a.yaml"], ["recipe_of=007", "0, 1, 2, 3, 10"]),
+        (["{sweep}", "recipe_of=10", "out=a.yaml"], ["recipe_of=10", "lr=7: allowed"]),
+        (["{sweep}", "recipe_of=0", "out=a.yaml"], ["lr=0.1", "no such setting"]),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_nothing_is_written(cli, sweep, tmp_path_factory, monkeypatch, words, named):
+    here = tmp_path_factory.mktemp("here")
+    (here / "empty").mkdir()
+    monkeypatch.chdir(here)
+    said = cli("runs", *(word.replace("{sweep}", str(sweep)) for word in words))
+    assert said.code == 2
+    assert said.err.startswith("kws: ")
+    assert said.err.count("\n") == 1
+    for text in named:
+        assert text in said.err
+    assert [file.name for file in here.iterdir()] == ["empty"]
+
+
+def test_the_recipe_of_a_run_makes_it_again_to_the_bit_by_the_command_that_is_printed(cli, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = cli("runs", run.parent, f"recipe_of={run.name}", "out=mine/best.yaml")
+    assert said.code == 0, said.err
+    text = (tmp_path / "mine/best.yaml").read_text()
+    printed = said.out.splitlines()[-1]
+    assert printed == "kws train recipe=mine/best.yaml out=runs/best"
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert f"({run})" in comments[0]
+    assert "replay.share=0.2" in comments[1]
+    assert "misses" in comments[2]
+    assert comments[-1] == f"# {printed} makes it again."
+    kept = OmegaConf.to_container(OmegaConf.load(tmp_path / "mine/best.yaml"))
+    assert kept["replay"]["share"] == 0.2
+    assert "out" not in kept
+    assert "lr" not in kept["optim"], "only what differs from the defaults"
+    again = cli(*shlex.split(printed)[1:])
+    assert again.code == 0, again.err
+    first, second = (checkpoint.read(folder / "model.pt") for folder in (run, tmp_path / "runs/best"))
+    assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
+    assert first["thresholds"] == second["thresholds"]
+    refused = cli("runs", run.parent, f"recipe_of={run.name}", "out=mine/best.yaml")
+    assert refused.code == 2
+    assert "not overwritten" in refused.err
+    assert (tmp_path / "mine/best.yaml").read_text() == text
+    (tmp_path / "mine/best.yaml").unlink()
+    assert "out=runs/best-2" in cli("runs", run.parent, f"recipe_of={run.name}", "out=mine/best.yaml").out
+
+
+def test_a_recipe_keeps_what_was_chosen_of_a_group(cli, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in tiny if not word.startswith("optim.steps=")]
+    said = cli("train", *words, "augment=none", "augment.noise_p=0.5", "optim.steps=3", "mining.rounds=0", "out=runs/a")
+    assert said.code == 0, said.err
+    said = cli("runs", "runs", "recipe_of=a", "out=b.yaml")
+    assert said.code == 0, said.err
+    kept = OmegaConf.to_container(OmegaConf.load("b.yaml"))
+    assert kept["defaults"] == [{"override /augment": "none"}]
+    assert kept["augment"] == {"noise_p": 0.5}
+    printed = said.out.splitlines()[-1]
+    again = cli(*shlex.split(printed)[1:])
+    assert again.code == 0, again.err
+    assert checkpoint.read_model(Path("runs/a/model.pt")).hash == checkpoint.read_model(Path("runs/b/model.pt")).hash
+    (one,) = folder.read(Path("runs/a"))
+    folder.write(Path("runs/a"), [replace(one, choices=one.choices | {"augment": "none,x=1"})])
+    refused = cli("runs", "runs", "recipe_of=a", "out=c.yaml")
+    assert refused.code == 2
+    assert "augment=none,x=1: no run writes such a value" in refused.err
+
+
+class Evil:
+    """Unpickled, it would write a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.file}",)
+
+
+def test_nothing_of_a_run_is_executed_or_written_into_the_recipe_as_settings(cli, run, tmp_path):
+    forged = tmp_path / "runs" / "forged"
+    forged.mkdir(parents=True)
+    (forged / "config.yaml").write_text((run / "config.yaml").read_text())
+    (forged / "model.pt").write_bytes(pickle.dumps(Evil(tmp_path / "executed")))
+    words = ["seed=1\nseed: 666\n", "\x1b[2J"]
+    folder.write(forged, [folder.Session(1e9, words, {}, 1, "cpu", 1.0, "failed", "no\nseed: 666")])
+    said = cli("runs", tmp_path / "runs", "recipe_of=forged", f"out={tmp_path}/a.yaml")
+    assert said.code == 0, said.err
+    assert not (tmp_path / "executed").exists()
+    text = (tmp_path / "a.yaml").read_text()
+    assert "\x1b" not in text
+    assert "seed" not in OmegaConf.load(tmp_path / "a.yaml")
+    (forged / "config.yaml").write_text(
+        (run / "config.yaml").read_text().replace("device: cpu", "device: ${oc.env:HOME}")
+    )
+    folder.write(forged, [])
+    config = (forged / "config.yaml").read_text().replace("keyword: beep", "keyword: ${oc.env:HOME}")
+    (forged / "config.yaml").write_text(config)
+    said = cli("runs", tmp_path / "runs", "recipe_of=forged", f"out={tmp_path}/b.yaml")
+    assert said.code == 2
+    assert "keyword=${oc.env:HOME}: no run writes such a value" in said.err
+
+
+def test_recipes_of_a_person_are_given_by_their_files(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/own.yaml").write_text("optim:\n  steps: 7\n")
+    (tmp_path / "list.yaml").write_text("- 7\n")
+    (tmp_path / "broken.yaml").write_text("a: [\n")
+    for name in ("sub/own.yaml", "./sub/own.yaml", f"{tmp_path}/sub/own.yaml", f"../{tmp_path.name}/sub/own.yaml"):
+        said = cli("train", f"recipe={name}", "--cfg", "job")
+        assert said.code == 0, said.err
+        assert OmegaConf.create(said.out).optim.steps == 7
+    assert "steps: 8" in cli("train", "recipe=sub/own.yaml", "optim.steps=8", "--cfg", "job").out
+    for name, why in [("none.yaml", "no such file"), ("list.yaml", "no recipe"), ("broken.yaml", "no recipe")]:
+        said = cli("train", f"recipe={name}", "--cfg", "job")
+        assert said.code == 2
+        assert said.err.startswith(f"kws: recipe={name}: {why}")
+
+
+def test_a_sweep_over_recipes_takes_files_too(cli, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for steps in (5, 6):
+        (tmp_path / f"{steps}.yaml").write_text(f"optim:\n  steps: {steps}\n")
+    words = [word for word in tiny if not word.startswith("optim.steps=")]
+    said = cli("train", "-m", *words, "recipe=5.yaml,6.yaml", "mining.rounds=0", "out=new")
+    assert said.code == 0, said.err
+    shown = cli("runs", "new")
+    assert [row[:2] for row in cells(shown.out)] == [["0", "5.yaml"], ["1", "6.yaml"]]
+    assert [run.settings["optim.steps"] for run in find(Path("new"))] == [5, 6]
+
+
+def test_of_classes_it_says_how_many_were_told_right(cli, tmp_path):
+    for seed, right in enumerate((30, 36)):
+        (make(tmp_path / str(seed), [1.0], [], seed=seed) / "results.json").write_text(told(right, 40))
+    said = cli("runs", tmp_path, "sort=accuracy")
+    assert said.code == 0, said.err
+    assert [row[2] for row in cells(said.out)] == ["30/40 = 75.0 % [59.8, 85.8]", "36/40 = 90.0 % [76.9, 96.0]"]
+    assert "misses" not in said.out
+    assert "66/80 = 82.5 % [72.7, 89.3], 30 to 36 a run" in cli("runs", tmp_path, "group=true").out
+    assert cli("runs", tmp_path, "group=true", f"out={tmp_path}/x.csv").code == 0
+    (row,) = csv.DictReader((tmp_path / "x.csv").read_text().splitlines())
+    assert (row["right"], row["clips"], row["misses_as_set"]) == ("66", "80", "")
+    (tmp_path / "1" / "results.json").write_text(told(41, 40))
+    assert "1 damaged: " in cli("runs", tmp_path).out

@@ -1,0 +1,292 @@
+"""What the parts are made of, what a batch is, what is counted."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kws.common.errors import KwsError, LeakError
+from kws.data.audio_cache import AudioCache, Entry
+from kws.data.classification_dataset import SILENCE, UNKNOWN, Stretch, compose, others, share_of
+from kws.data.clip_bank import ClipBank
+from kws.data.manifest import Recording, Split
+from kws.detector.checkpoint import ModelSpec
+from kws.evaluation.classification import Result, Share, judge, tables
+from kws.evaluation.intervals import wilson
+from kws.training.classification_batches import Clips, Drawer, Variation, clips
+from kws.training.optim import follow, learning_rate, make_optimizer
+from tests.nets import as_if_trained, sound
+
+CLIP_N = 1600
+STILL = Variation(0, 0.0, (0.0, 0.0), 0, 0, 0, 0)
+
+
+def entries_of(*rows: tuple[str, Split, int, int]) -> list[Entry]:
+    """Entries from (label, part, how many, samples of each)."""
+    made: list[Entry] = []
+    for label, split, count, n in rows:
+        for i in range(count):
+            recording = Recording(Path(f"{label}-{split}-{i}.wav"), f"{label}-{split}-{i}.wav", label, split)
+            made.append(Entry(recording, f"{len(made):x}", sum(e.n_samples for e in made), n))
+    return made
+
+
+SIZES = dict(zip(Split, (40, 12, 15), strict=True))
+EVERY = [(label, split, n, CLIP_N) for split, n in SIZES.items() for label in ("yes", "no", "cat", "dog")]
+NOISE = ("noise", Split.TRAIN, 2, 100 * CLIP_N)
+
+
+def store_of(entries: list[Entry]) -> AudioCache:
+    pcm = np.random.default_rng(0).integers(-20000, 20000, sum(e.n_samples for e in entries)).astype(np.int16)
+    return AudioCache(16000, entries, [], [], pcm)
+
+
+def test_each_part_has_a_tenth_of_other_words_and_of_silence():
+    entries = entries_of(*EVERY, NOISE)
+    roles = compose(entries, ["yes", "no"], "noise", 0.1, 0.1, CLIP_N)
+    assert roles.classes == ["yes", "no", UNKNOWN, SILENCE]
+    for split, n in SIZES.items():
+        tenth = -(-2 * n // 10)
+        assert Counter(k for _, k in roles.clips[split]) == {0: n, 1: n, 2: tenth}
+        assert roles.silences[split] == tenth
+        assert roles.left_out[split] == 2 * n - tenth
+        named = {entries[i].recording.label for i, k in roles.clips[split] if k == 2}
+        assert named <= {"cat", "dog"}
+        assert {entries[i].recording.split for i, _ in roles.clips[split]} == {split}
+        assert len({i for i, _ in roles.clips[split]}) == len(roles.clips[split])
+    assert {entries[i].recording.label for i, k in roles.clips[Split.TRAIN] if k == 2} == {"cat", "dog"}
+
+
+def test_the_published_test_part_has_408_of_each():
+    """4,074 clips of the ten words: what speech_commands_test_set_v0.02 holds."""
+    assert share_of(4074, 0.1) == 408
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_tenth_is_rounded_up_exactly(n: int):
+    assert share_of(n, 0.1) == -(-n // 10)
+
+
+def test_all_words_need_no_other_class():
+    roles = compose(entries_of(*EVERY), ["yes", "no", "cat", "dog"], "noise", 0.0, 0.0, CLIP_N)
+    assert roles.classes == ["yes", "no", "cat", "dog"]
+    assert roles.silences == dict.fromkeys(Split, 0)
+    assert [len(roles.clips[split]) for split in Split] == [160, 48, 60]
+    assert others(0, 0.1) == [SILENCE]
+
+
+def test_noise_without_parts_is_divided_in_time():
+    entries = entries_of(*EVERY, NOISE, ("noise", Split.TRAIN, 1, 4 * CLIP_N))
+    roles = compose(entries, ["yes"], "noise", 0.1, 0.1, CLIP_N)
+    first = len(entries) - 3
+    for i in (first, first + 1):
+        spans = [one for split in Split for one in roles.noise[split] if one.entry == i]
+        assert spans == [
+            Stretch(i, 0, 80 * CLIP_N),
+            Stretch(i, 80 * CLIP_N, 90 * CLIP_N),
+            Stretch(i, 90 * CLIP_N, 100 * CLIP_N),
+        ]
+    assert [one.entry for one in roles.noise[Split.TRAIN]] == [first, first + 1, first + 2]
+    assert first + 2 not in [one.entry for one in roles.noise[Split.TEST]], "a tenth of it is shorter than a clip"
+
+
+def test_noise_with_parts_keeps_them():
+    parted = [("noise", split, 1, 10 * CLIP_N) for split in Split]
+    entries = entries_of(*EVERY, *parted)
+    roles = compose(entries, ["yes"], "noise", 0.1, 0.1, CLIP_N)
+    for split in Split:
+        (one,) = roles.noise[split]
+        assert (one.start, one.end, entries[one.entry].recording.split) == (0, 10 * CLIP_N, split)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "said"),
+    [
+        ([*EVERY, NOISE], ["yes", "maybe"], "keyword=maybe: no recording of it in the train part; labels are cat, dog"),
+        (EVERY, ["yes"], r"classes.silence=0.1: allowed is 0: no noise \(label noise\) .* for the train part"),
+        (
+            [*EVERY, NOISE],
+            ["yes", "no", "cat", "dog"],
+            "classes.unknown=0.1: allowed is 0: no other word .* train",
+        ),
+    ],
+)
+def test_what_is_lacking_is_named(rows, words, said):
+    with pytest.raises(KwsError, match=said):
+        compose(entries_of(*rows), words, "noise", 0.1, 0.1, CLIP_N)
+
+
+def test_a_validation_clip_or_noise_among_those_of_training_is_an_error():
+    entries = entries_of(*EVERY, *[("noise", split, 1, 10 * CLIP_N) for split in Split])
+    roles = compose(entries, ["yes"], "noise", 0.1, 0.1, CLIP_N)
+    clips(store_of(entries), roles, Split.TRAIN, CLIP_N, torch.device("cpu"))
+    sound_, noise = roles.clips[Split.TRAIN], roles.noise[Split.TRAIN]
+    roles.clips[Split.TRAIN] = [*sound_, roles.clips[Split.VALIDATION][0]]
+    with pytest.raises(LeakError, match=r"yes-validation-0\.wav: a validation recording among those of training"):
+        clips(store_of(entries), roles, Split.TRAIN, CLIP_N, torch.device("cpu"))
+    roles.clips[Split.TRAIN], roles.noise[Split.TRAIN] = sound_, [*noise, *roles.noise[Split.TEST]]
+    with pytest.raises(LeakError, match=r"noise-test-0\.wav: a test recording"):
+        clips(store_of(entries), roles, Split.TRAIN, CLIP_N, torch.device("cpu"))
+
+
+def train_clips(n: int = 7, silences: int = 3) -> Clips:
+    """Clips whose samples tell which one it is, and noise of 1/4."""
+    sounds = [np.full(CLIP_N, min(1000, 30000 // n) * (i + 1), np.int16) for i in range(n)]
+    noise = np.full(5 * CLIP_N, 8192, np.int16)
+    target = torch.tensor([i % 2 for i in range(n)] + [2] * silences)
+    return Clips(Split.TRAIN, ClipBank.of(sounds, 2 * CLIP_N), target, ClipBank.of([noise], 2 * CLIP_N), CLIP_N)
+
+
+def test_without_variation_a_batch_is_the_clips_as_they_are():
+    drawer = Drawer(train_clips(), 4, STILL, seed=0)
+    assert drawer.steps_per_epoch == 3
+    for step in range(3):
+        pcm, target = drawer.draw(step)
+        for i, x, k in zip(drawer.index(step).tolist(), pcm, target.tolist(), strict=True):
+            if i < 7:
+                assert torch.equal(x, torch.full((CLIP_N,), 1000 * (i + 1) / 32768))
+                assert k == i % 2
+            else:
+                assert k == 2
+                assert 0 <= float(x[0]) <= 0.25
+                assert torch.equal(x, x[:1].expand(CLIP_N)), "noise at one level"
+
+
+@settings(deadline=None)
+@given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 5), st.integers(0, 2**31 - 1))
+def test_an_epoch_goes_through_all_clips_once_and_is_named_by_seed_and_number_alone(n, size, epoch, seed):
+    of = train_clips(n, 2)
+    drawer = Drawer(of, size, STILL, seed)
+    steps = range(epoch * drawer.steps_per_epoch, (epoch + 1) * drawer.steps_per_epoch)
+    seen = [drawer.index(step) for step in steps]
+    assert sorted(torch.cat(seen).tolist()) == list(range(n + 2))
+    assert all(len(one) == size for one in seen[:-1])
+    drawer.index(7 * drawer.steps_per_epoch)  # another epoch between makes no difference
+    assert torch.equal(drawer.index(steps[-1]), seen[-1])
+    assert torch.equal(Drawer(of, size, STILL, seed).index(steps[-1]), seen[-1])
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    drawer = Drawer(train_clips(40), 43, STILL, 0)
+    assert not torch.equal(drawer.index(0), drawer.index(1))
+    assert not torch.equal(drawer.index(0), Drawer(train_clips(40), 43, STILL, 1).index(0))
+
+
+def test_noise_has_the_amplitude_and_the_share_that_was_asked_for():
+    varied = Variation(0, 0.8, (0.02, 0.1), 0, 0, 0, 0)
+    of = train_clips(400, 0)
+    drawer = Drawer(of, 400, varied, 0)
+    pcm, _ = drawer.draw(0)
+    plain = of.windows(drawer.index(0), torch.zeros(400, dtype=torch.long))
+    added = ((pcm - plain).clamp(-1, 1))[:, 0][plain[:, 0] < 0.7] / 0.25
+    noisy = added[added.abs() > 1e-4]
+    assert 0.02 - 1e-4 <= float(noisy.min()) < 0.03
+    assert 0.09 < float(noisy.max()) <= 0.1 + 1e-4
+    assert len(noisy) / len(added) == pytest.approx(0.8, abs=0.08)
+
+
+def test_a_clip_moves_by_up_to_the_shift_either_way_and_leaves_silence():
+    sounds = [np.arange(1, CLIP_N + 1).astype(np.int16)] * 300
+    of = Clips(
+        Split.TRAIN, ClipBank.of(sounds, 2 * CLIP_N), torch.zeros(300).long(), ClipBank.of([], 2 * CLIP_N), CLIP_N
+    )
+    pcm, _ = Drawer(of, 300, Variation(100, 0.8, (0.0, 0.1), 0, 0, 0, 0), 0).draw(0)
+    whole = (pcm * 32768).round().long()
+    moves = []
+    for x in whole:
+        first = int(x.nonzero()[0])
+        offset = int(x[first]) - 1 - first
+        moves.append(offset)
+        want = torch.arange(CLIP_N) + offset + 1
+        assert torch.equal(x, torch.where((want >= 1) & (want <= CLIP_N), want, 0))
+    assert -100 <= min(moves) < -80
+    assert 80 < max(moves) <= 100
+
+
+def test_what_is_measured_by_is_as_recorded_and_the_same_every_time():
+    of = train_clips()
+    first, again = (list(of.plain(4)) for _ in range(2))
+    assert [len(k) for _, k in first] == [4, 4, 2]
+    assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
+    pcm = torch.cat([x for x, _ in first])
+    assert torch.equal(torch.cat([k for _, k in first]), of.target)
+    assert torch.equal(pcm[:7, 0] * 32768, 1000.0 * torch.arange(1, 8))
+    assert len({float(x) for x in pcm[7:, 0]}) == 3, "each silence at a level of its own"
+    assert torch.equal(torch.cat([x for x, _ in of.plain(100)]), pcm), "however many at a time"
+
+
+SHAPE = {"channels": 8, "kernel": 5, "dilations": [1, 2], "stride": 2}
+RECIPE = ModelSpec(["yes", "no"], 16000, 40, 0.025, 0.01, 60.0, "ds_tcn", SHAPE, 1, CLIP_N, 0, [UNKNOWN])
+
+
+def test_what_is_counted_is_what_the_exported_scores_say():
+    net = as_if_trained(RECIPE.net, seed=10)
+    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    pcm = torch.stack([sound(CLIP_N * 4, seed) for seed in range(30)])
+    detector = RECIPE.detector(weights)
+    scores = detector.batch(pcm)[:, -1]
+    rest = 1 - scores.sum(1, keepdim=True)
+    said = torch.cat([scores, rest], 1).argmax(1)
+    assert len(set(said.tolist())) == 3
+    target = torch.arange(30) % 3
+    result = judge(RECIPE, weights, iter([(pcm[:20], target[:20]), (pcm[20:], target[20:])]), torch.device("cpu"))
+    want = torch.zeros(3, 3, dtype=torch.long)
+    for a, b in zip(target.tolist(), said.tolist(), strict=True):
+        want[a, b] += 1
+    assert torch.equal(result.confusion, want)
+    all_scores = torch.cat([scores, rest], 1)
+    assert result.loss == pytest.approx(float(-all_scores[torch.arange(30), target].log().mean()), abs=1e-4)
+
+
+def test_a_known_confusion():
+    result = Result(["yes", "no", UNKNOWN], torch.tensor([[8, 2, 0], [1, 9, 0], [0, 0, 0]]), 0.5)
+    assert result.accuracy == Share(17, 20, 0.85, *wilson(17, 20))
+    assert (result.found(0).right, result.found(0).clips) == (8, 10)
+    assert (result.meant(0).right, result.meant(0).clips) == (8, 9)
+    assert result.found(2) == Share(0, 0, 0.0, 0.0, 1.0)
+    each, pairs = tables(result, "test part")
+    assert each.rows[0] == ("all", "17/20 = 85.0 % [64.0, 94.8]", "")
+    assert each.rows[3] == (UNKNOWN, "-", "-")
+    assert pairs.rows[0] == ("yes", "8", "2", "0")
+    assert result.as_json()["confusion"] == [[8, 2, 0], [1, 9, 0], [0, 0, 0]]
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine():
+    rates = [learning_rate(step, 100, 0.1, 20) for step in range(100)]
+    assert rates[0] == pytest.approx(0.005)
+    assert rates[9] == pytest.approx(0.05)
+    assert rates[19] == rates[20] == pytest.approx(0.1)
+    assert rates[60] == pytest.approx(0.05)
+    assert rates[99] < 1e-4
+    assert learning_rate(0, 1, 0.1, 0) == 0.1
+
+
+def test_sgd_decays_every_weight_and_adamw_spares_norms_and_biases():
+    net = torch.nn.Sequential(torch.nn.Conv1d(2, 2, 1), torch.nn.BatchNorm1d(2))
+    before = [p.detach().clone() for p in net.parameters()]
+    for kind, spared in (("sgd", False), ("adamw", True)):
+        for p, value in zip(net.parameters(), before, strict=True):
+            p.data.copy_(value + 1)
+            p.grad = torch.zeros_like(p)
+        make_optimizer(net, kind, 0.1, 0.5, 0.9).step()
+        for p, value in zip(net.parameters(), before, strict=True):
+            kept = p.ndim == 1 and spared
+            torch.testing.assert_close(p.data, (value + 1) * (1.0 if kept else 0.95))
+
+
+def test_no_averaging_keeps_the_last_weights():
+    net = torch.nn.BatchNorm1d(2)
+    average = {k: torch.zeros_like(v) for k, v in net.state_dict().items()}
+    follow(average, net, 0.0, 50)
+    assert torch.equal(average["weight"], torch.ones(2))
+    follow(average, torch.nn.BatchNorm1d(2, affine=True), 0.75, 10**6)
+    assert torch.equal(average["weight"], torch.ones(2))
+    with torch.no_grad():
+        net.weight.fill_(5.0)
+    follow(average, net, 0.75, 10**6)
+    assert torch.equal(average["weight"], torch.full((2,), 2.0))

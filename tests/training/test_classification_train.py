@@ -1,0 +1,260 @@
+"""kws train task=classes: it learns, counts, goes on after a kill to the same weights, refuses what it cannot use."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kws.commands import classification
+from kws.data.audio import load
+from kws.detector import checkpoint
+from kws.detector.torchscript import load_exported
+from kws.evaluation.intervals import wilson
+from kws.training.classification_log import ClassesLog
+from kws.training.classification_trainer import Trainer
+from kws.training.metrics import Curves
+from tests.benchmarks import three_words
+from tests.kill import death
+from tests.speech_commands_folder import write_commands
+
+SMALL = [
+    "task=classes",
+    "keyword=[up,down,left]",
+    "data.release=v2",
+    "threads=1",
+    "device=cpu",
+    "batch.size=25",
+    "batch.clip_s=1.0",
+    "model.channels=16",
+    "model.dilations=[1,2,4,4]",
+    "model.smooth_s=0",
+    "optim.epochs=12",
+    "optim.warmup_epochs=1",
+    "optim.lr=0.02",
+    "optim.ema=0",
+    "optim.save_every=7",
+    "validate_every=9",
+]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    root = tmp_path_factory.mktemp("commands")
+    write_commands(root / "SpeechCommands" / "speech_commands_v0.02", 50)
+    return [*SMALL, f"data.root={root}", f"data.cache={tmp_path_factory.mktemp('cache')}"]
+
+
+@pytest.fixture(scope="module")
+def whole(cli, small, tmp_path_factory) -> Path:
+    """The folder of a run that nothing disturbed; tests leave it as it is."""
+    return train_in(cli, tmp_path_factory.mktemp("runs") / "whole", *small)
+
+
+def train_in(cli, out: Path, *words: str) -> Path:
+    said = cli("train", *words, f"out={out}")
+    assert said.code == 0, said.err
+    return out
+
+
+def curves(out: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
+    return list(csv.DictReader((out / name).read_text().splitlines()))
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "results.json").read_text()))
+
+
+def same(out: Path, other: Path) -> None:
+    """Are two runs one and the same?"""
+    a, b = (checkpoint.read(folder / "model.pt") for folder in (out, other))
+    assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
+    for name in ("metrics.csv", "validation.csv"):
+        assert (out / name).read_text() == (other / name).read_text()
+    assert results_of(out) == results_of(other)
+
+
+def test_it_learns_and_counts_what_it_says(whole):
+    found = results_of(whole)
+    assert found["weights"] == "of the last step"
+    assert found["task"] == "classes"
+    for part in ("validation", "test"):
+        confusion = torch.tensor(found[part]["confusion"])
+        right, n = int(confusion.diagonal().sum()), int(confusion.sum())
+        assert found[part]["accuracy"] == dict(
+            zip(("right", "clips", "share", "low", "high"), (right, n, right / n, *wilson(right, n)), strict=True)
+        )
+        assert right / n > 0.7, "two melodies of three are told apart in a few steps"
+        words, unknown, silence = confusion[:3].sum(1), int(confusion[3].sum()), int(confusion[4].sum())
+        assert words.min() == words.max(), "every speaker says every word"
+        assert unknown == silence == -(-int(words.sum()) // 10)
+        recall = found[part]["classes"]["up"]["recall"]
+        assert (recall["right"], recall["clips"]) == (int(confusion[0, 0]), int(words[0]))
+
+
+def test_the_schedule_is_counted_in_epochs(whole):
+    rows = curves(whole)
+    in_train = int(rows[0]["batch"]) * 0 + sum(int(r["batch"]) for r in rows if r["epoch"] == "0")
+    per_epoch = -(-in_train // 25)
+    assert len(rows) == 12 * per_epoch
+    for epoch in range(12):
+        assert sum(int(r["batch"]) for r in rows if r["epoch"] == str(epoch)) == in_train
+    rates = [float(r["lr"]) for r in rows]
+    assert rates.index(max(rates)) == per_epoch - 1
+    assert max(rates) == pytest.approx(0.02)
+    assert rates[-1] < 1e-4
+
+
+def test_validation_is_told_as_it_trains_and_at_the_end(whole):
+    rows = curves(whole, "validation.csv")
+    last = len(curves(whole)) - 1
+    assert [int(row["step"]) for row in rows] == [*range(8, last, 9), *([last] if (last + 1) % 9 else [])]
+    found = results_of(whole)["validation"]["accuracy"]
+    assert (int(rows[-1]["right"]), int(rows[-1]["clips"])) == (found["right"], found["clips"])
+
+
+def test_curves_steer_nothing(cli, small, whole, tmp_path):
+    out = train_in(cli, tmp_path / "a", *small[:-3], "validate_every=null", "tensorboard=false", *small[-2:])
+    a, b = (checkpoint.read(folder / "model.pt")["hash"] for folder in (whole, out))
+    assert a == b
+    assert not (out / "tensorboard").exists()
+    assert list((whole / "tensorboard").iterdir())
+
+
+def test_another_seed_gives_other_weights_and_the_same_clips_to_measure_by(cli, small, whole, tmp_path):
+    out = train_in(cli, tmp_path / "a", *small, "seed=1", "optim.epochs=2")
+    assert checkpoint.read(whole / "model.pt")["hash"] != checkpoint.read(out / "model.pt")["hash"]
+    sums = [torch.tensor(results_of(folder)["test"]["confusion"]).sum(1).tolist() for folder in (whole, out)]
+    assert sums[0] == sums[1]
+
+
+def test_the_report_has_the_tables_and_the_checkpoint_says_how_it_came_to_be(whole):
+    page = (whole / "report.html").read_text()
+    a = results_of(whole)["test"]["accuracy"]
+    assert f"{a['right']}/{a['clips']}" in page
+    assert "what it was taken for" in page
+    assert "of the last step" in page
+    model = checkpoint.read_model(whole / "model.pt")
+    assert model.facts["classes"] == ["up", "down", "left", "_unknown_", "_silence_"]
+    assert model.facts["accuracy"]["test"] == a
+    assert {str(one.split) for one in model.held_out} == {"validation", "test"}
+
+
+def test_the_exported_file_says_what_was_counted(small, whole):
+    detector = load_exported(whole / "detector.pt")
+    assert detector.labels == ["up", "down", "left"]
+    (root,) = (Path(word.split("=")[1]) for word in small if word.startswith("data.root"))
+    folder = root / "SpeechCommands" / "speech_commands_v0.02"
+    files = [line for line in (folder / "testing_list.txt").read_text().split() if line.startswith("down/")]
+    pcm = torch.stack([torch.from_numpy(load(folder / name)) for name in files])
+    scores = detector.batch(pcm)[:, -1]
+    rest = 1 - scores.sum(1)
+    line = results_of(whole)["test"]["confusion"][1]
+    for k in range(3):  # among all classes a word wins where it scores above the rest; the rest are two
+        assert int(((scores.argmax(1) == k) & (scores.amax(1) > rest)).sum()) <= line[k]
+        assert line[k] <= int((scores.argmax(1) == k).sum())
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "call", "first"),
+    [
+        (Trainer, "_step", 10, True),  # between two states
+        (Trainer, "save", 2, False),  # a state is just written
+        (Curves, "add", 12, True),  # a step is done, its row is not there
+        (ClassesLog, "validation", 2, False),  # a row of validation is there, the state does not know
+        (classification, "export", 1, True),  # all is trained
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_end(cli, small, whole, tmp_path, place, name, call, first):
+    out = tmp_path / "killed"
+    with death(place, name, call, first):
+        cli("train", *small, f"out={out}")
+    assert not (out / "results.json").exists()
+    same(whole, train_in(cli, out, *small))
+
+
+def test_a_net_with_dropout_goes_on_to_the_same_end(cli, small, tmp_path):
+    words = [word for word in small if not word.startswith("model.")]
+    words += ["model=bc_resnet_1", "model.stride=10", "optim.epochs=2", "optim.warmup_epochs=0", "validate_every=null"]
+    whole, out = train_in(cli, tmp_path / "whole", *words), tmp_path / "killed"
+    with death(Trainer, "_step", 9, True):
+        cli("train", *words, f"out={out}")
+    same(whole, train_in(cli, out, *words))
+
+
+def test_a_finished_run_stays_and_other_settings_are_refused(cli, small, whole):
+    before = {p: p.stat().st_mtime_ns for p in whole.iterdir()}
+    said = cli("train", *small, f"out={whole}")
+    assert said.code == 0
+    assert "finished already" in said.out
+    said = cli("train", *small, f"out={whole}", "optim.momentum=0.8")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "with optim.momentum=0.9 began there" in said.err
+    assert before == {p: p.stat().st_mtime_ns for p in whole.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["replay.share=0.2"], "replay.share=0.2: allowed only with task=wake_word"),
+        (["augment=none"], "augment=none: allowed only with task=wake_word"),
+        (["batch.positive_share=0.3"], "batch.positive_share=0.3: allowed only with task=wake_word"),
+        (["classes.mel_mask_n=20"], "classes.mel_mask_n=20: allowed is that mel_masks of them hide fewer"),
+        (["optim.warmup_epochs=12"], "optim.warmup_epochs=12: allowed is less than optim.epochs=12"),
+        (["classes.noise_amplitude=[0.2,0.1]"], "classes.noise_amplitude"),
+        (["data.root=null"], "data.root=DIR must be given"),
+        (["keyword=[up,sideways]"], "keyword=sideways: no recording of it in the train part"),
+    ],
+)
+def test_what_it_cannot_use_is_refused_in_one_line(cli, small, tmp_path, words, said):
+    done = cli("train", *small, *words, f"out={tmp_path}/a")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert said in done.err
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("word", ["classes.unknown=0.2", "optim.epochs=3"])
+def test_a_wake_word_has_no_use_for_settings_of_classes(cli, tiny, tmp_path, word):
+    done = cli("train", *tiny, word, f"out={tmp_path}/a")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"{word}: allowed only with task=classes" in done.err
+
+
+def test_a_wake_word_can_be_trained_by_sgd(cli, tiny, run, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny, "optim.optimizer=sgd")
+    a, b = (checkpoint.read(folder / "model.pt")["hash"] for folder in (run, tmp_path / "a"))
+    assert a != b
+
+
+def test_its_checkpoint_is_exported_and_heard_on_streams(cli, small, whole, tmp_path):
+    said = cli("export", f"checkpoint={whole}/model.pt", f"out={tmp_path}/x.pt")
+    assert said.code == 0, said.err
+    assert "up at 0.5000" in said.out
+    assert "no threshold was calibrated" in said.out
+    said = cli("evaluate", f"detector={whole}/model.pt", *(w for w in small if w.startswith("data.")))
+    assert said.code == 0, said.err
+    assert "up" in said.out
+    words = (w for w in small if w.startswith("data."))
+    said = cli(
+        "evaluate", f"detector={whole}/model.pt", "threshold.at_fa_per_hour=60", "threshold.unsupported=guess", *words
+    )
+    assert said.code == 0, said.err
+
+
+def test_real_words_are_learned(cli, data, tmp_path):
+    """The split, the balance and the schedule on real recordings: sixty of each word, a few epochs."""
+    three_words.make(data, tmp_path / "words", 60)
+    words = ("recipe=three_words", f"data.root={tmp_path}/words", f"data.cache={tmp_path}/cache", "threads=1")
+    short = ("optim.epochs=30", "optim.warmup_epochs=5", "batch.size=50", "device=cpu")
+    short += ("optim.optimizer=adamw", "optim.lr=0.005")  # which needs fewer steps
+    out = train_in(cli, tmp_path / "run", *words, *short, "validate_every=null")
+    found = results_of(out)["test"]
+    sums = torch.tensor(found["confusion"]).sum(1).tolist()
+    listed = (tmp_path / "words" / "testing_list.txt").read_text().split()
+    spoken = [sum(name.startswith(f"{word}/") for name in listed) for word in three_words.WORDS]
+    assert sums == [*spoken, -(-sum(spoken) // 10), -(-sum(spoken) // 10)]
+    assert found["accuracy"]["low"] > 0.35, "chance, or one word for all, is 0.28"
+    rates = [float(row["lr"]) for row in curves(out)]
+    assert rates.index(max(rates)) == len(rates) // 6 - 1

@@ -1,0 +1,46 @@
+"""torch.compile: other sums, the same training."""
+
+import shutil
+
+import pytest
+import torch
+
+from kws.common import seeding
+from kws.common.errors import KwsError
+from kws.models.registry import DSTCN
+from kws.training import distributed
+from kws.training.distributed import compiled as faster
+
+
+def losses(called: torch.nn.Module, net: DSTCN) -> list[float]:
+    """Five steps of SGD on drawn frames; the loss of each."""
+    optimizer, told = torch.optim.SGD(net.parameters(), lr=0.003), []
+    for step in range(5):
+        x = torch.randn(4, 40, 40, generator=seeding.generator(0, "frames", step))
+        logits, _ = called(x, net.initial_cache(4))
+        loss = (logits.mean((1, 2)) - torch.tensor([1.0, -1.0, 1.0, -1.0])).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        told.append(float(loss.detach()))
+    return told
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_net_trains_as_one_that_is_not() -> None:
+    torch.manual_seed(0)
+    plain = DSTCN(40, 1, 8, 5, (1, 2), 2).train()
+    other = DSTCN(40, 1, 8, 5, (1, 2), 2).train()
+    other.load_state_dict(plain.state_dict())
+    want = losses(plain, plain)
+    assert want[-1] < 0.9 * want[0]
+    assert losses(faster(other, torch.device("cpu")), other) == pytest.approx(want, abs=1e-5)
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(value, plain.state_dict()[name], rtol=0, atol=1e-5)
+
+
+def test_without_a_compiler_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed.shutil, "which", lambda name: None)
+    with pytest.raises(KwsError, match=r"^compile=true: allowed on a CPU is this where there is a C"):
+        faster(torch.nn.Identity(), torch.device("cpu"))

@@ -1,0 +1,226 @@
+"""Training by two processes: as one does with the same batches, one writer, and on with another number of them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from kws.common.errors import KwsError
+from kws.detector import checkpoint
+from kws.training.distributed import Distributed, fabric, together
+from kws.training.trainer import Trainer
+from tests import ROOT
+from tests.commands.test_train import EVERY, curves, known, rows, train_in
+from tests.kill import death
+from tests.nets import random_net
+from tests.under_torchrun import norms_input, norms_net
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a torchrun left: its exit code, what stood on standard error, and what each process did in each call."""
+
+    code: int
+    err: str
+    ranks: list[list[dict[str, Any]]]
+
+
+def torchrun(*words: object) -> subprocess.CompletedProcess[str]:
+    """Two processes that run this."""
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, words)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def call(*words: str, dies_at: int | None = None) -> dict[str, Any]:
+    return {"words": words, "dies_at": dies_at}
+
+
+@pytest.fixture(scope="module")
+def uneven(tiny) -> tuple[str, ...]:
+    """Batches that two processes cannot divide evenly, and every way into the buffer and out of it."""
+    return (*[w for w in tiny if not w.startswith("batch.size")], "batch.size=17", *EVERY)
+
+
+@pytest.fixture(scope="module")
+def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Told]:
+    """Runs by two processes: whole, with all that replay can do, on with what one process began, and one that dies."""
+    folder = tmp_path_factory.mktemp("two")
+    with death(Trainer, "_step", 14, True):
+        cli("train", *tiny, "compare_without_replay=true", f"out={folder}/begun_by_one")
+    calls = [
+        call(*tiny, f"out={folder}/refused", "optim.lr=high"),
+        call(*tiny, f"out={folder}/whole"),
+        call(*uneven, f"out={folder}/uneven"),
+        call(*tiny, "compare_without_replay=true", f"out={folder}/begun_by_one"),
+        call(*tiny, f"out={folder}/begun_by_two", dies_at=13),
+    ]
+    (folder / "calls.json").write_text(json.dumps(calls))
+    done = torchrun(ROOT / "tests" / "under_torchrun.py", folder / "calls.json")
+    files = [folder / f"rank-{rank}.json" for rank in range(2)]
+    return folder, Told(done.returncode, done.stderr, [json.loads(file.read_text()) for file in files])
+
+
+def alike(out: Path, other: Path) -> None:
+    """Have two runs the same losses to 1e-4, weights as near as AdamW leaves them, and the same buffer?"""
+    a, b = (checkpoint.read(folder / "model.pt")["model"] for folder in (out, other))
+    assert a.keys() == b.keys()
+    for name in a:
+        # Where a gradient is next to nothing, AdamW makes a whole step of its rounding.
+        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=5e-4, msg=lambda text, at=name: f"{at}: {text}")
+    for mine, theirs in zip(curves(out), curves(other), strict=True):
+        for column, value in mine.items():
+            assert float(value) == pytest.approx(float(theirs[column]), rel=1e-4, abs=1e-4), (mine["step"], column)
+    for mine, theirs in zip(known(out), known(other), strict=True):
+        assert mine["clip"]["hash"] == theirs["clip"]["hash"]
+        assert mine["clip"]["times_drawn"] == theirs["clip"]["times_drawn"]
+        assert [(h["round"], h["state"]) for h in mine["history"]] == [
+            (h["round"], h["state"]) for h in theirs["history"]
+        ]
+
+
+def test_two_processes_train_as_one_does(run, two):
+    folder, told = two
+    assert [[one["code"] for one in rank[1:4]] for rank in told.ranks] == [[0, 0, 0]] * 2, told.err
+    alike(run, folder / "whole")
+
+
+def test_each_clip_is_replayed_by_one_process(run, two):
+    first, second = (rank[1] for rank in two[1].ranks)
+    replayed = [int(row["replayed"]) for row in curves(run)]
+    for mine, theirs, n in zip(first["replayed"], second["replayed"], replayed, strict=True):
+        assert not set(mine) & set(theirs)
+        assert len(mine) + len(theirs) == n
+    assert sum(map(len, second["replayed"])) > 10
+    assert {a + b for a, b in zip(first["rows"], second["rows"], strict=True)} == {16}
+
+
+def test_the_first_process_alone_writes(two):
+    first, second = two[1].ranks
+    assert all(one["opened"] == one["written"] == 0 for one in second)
+    assert [one["opened"] for one in first] == [0, 1, 1, 1]
+    assert all(one["written"] > 3 for one in first[1:])
+
+
+def test_uneven_batches_and_all_that_replay_can_do(cli, uneven, two, tmp_path):
+    train_in(cli, tmp_path / "one", *uneven)
+    alike(tmp_path / "one", two[0] / "uneven")
+    sizes = [one["rows"] for one in (two[1].ranks[0][2], two[1].ranks[1][2])]
+    assert [set(some) for some in sizes] == [{9}, {8}]
+    assert {row.kind for row in rows(two[0] / "uneven")} == {"false_trigger", "batch_hard", "neighbour"}
+    first, second = (curves(f, "share.csv") for f in (tmp_path / "one", two[0] / "uneven"))
+    assert [(row["step"], row["after"]) for row in first] == [(row["step"], row["after"]) for row in second]
+
+
+def test_two_go_on_with_what_one_began(run, two):
+    alike(run, two[0] / "begun_by_one")
+    first, second = (rank[3]["rows"] for rank in two[1].ranks)
+    # From the state of step 10 on, and again without replay from before the first round, at step 10 too.
+    assert len(first) == len(second) == 2 * 14
+    assert {row["replayed"] for row in curves(two[0] / "begun_by_one" / "without_replay")} == {"0"}
+
+
+def test_one_goes_on_with_what_two_began_until_they_were_killed(cli, tiny, run, two):
+    folder, told = two
+    assert told.code == 1
+    assert len(told.ranks[0]) == 4, "the last call came to no end"
+    out = Path(shutil.copytree(folder / "begun_by_two", folder / "goes_on"))
+    assert not (out / "model.pt").exists()
+    train_in(cli, out, *tiny)
+    alike(run, out)
+
+
+def test_fewer_rows_than_processes_are_refused(cli, tiny, tmp_path, monkeypatch):
+    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("RANK", "0"), ("WORLD_SIZE", "32")):
+        monkeypatch.setenv(name, value)
+    said = cli("train", *tiny, f"out={tmp_path}/a")
+    assert said.code == 2
+    assert "batch.size=16: allowed is at least 32, a row for each process" in said.err
+    monkeypatch.setenv("RANK", "1")
+    assert cli("train", *tiny, f"out={tmp_path}/a").err == "", "the first one says it"
+
+
+def test_bad_settings_are_said_once(two):
+    assert [rank[0]["code"] for rank in two[1].ranks] == [2, 2]
+    lines = [line for line in two[1].err.splitlines() if line.startswith("kws: ")]
+    assert lines == ["kws: optim.lr=high: allowed is a number"]
+
+
+@pytest.mark.parametrize("word", ["data.root={}/nothing", "replay.buffer={}/file"])
+def test_an_error_of_the_first_process_ends_both_with_one_line(tiny, tmp_path, word):
+    """Whether the other waits to be told what the first one found, or for the first batch."""
+    (tmp_path / "file").touch()
+    done = torchrun("-m", "kws", "train", *tiny, word.format(tmp_path), f"out={tmp_path}/a")
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("kws: ")]
+    assert word.format(tmp_path).split("=")[1] in line
+    codes = dict(re.findall(r"rank +: (\d).*\n +exitcode +: (-?\d+)", done.stderr))
+    assert codes["0"] == "2", done.stderr
+    assert codes.get("1", "2") in ("2", "-15"), done.stderr
+    assert "kws/" not in done.stderr, "no traceback of ours"
+
+
+def test_batch_norms_see_the_rows_of_all(two):
+    net, x = norms_net(), norms_input()
+    for _ in range(2):
+        net.zero_grad()
+        (net(x).square().sum() / 7).backward()
+    for rank in two[1].ranks:
+        told = rank[0]["norms"]
+        assert told["state"].keys() == net.state_dict().keys()
+        for name, value in net.state_dict().items():
+            torch.testing.assert_close(torch.tensor(told["state"][name]).to(value.dtype), value)
+        for grad, parameter in zip(told["grad"], net.parameters(), strict=True):
+            torch.testing.assert_close(torch.tensor(grad), parameter.grad)
+
+
+def test_mixed_precision_is_of_the_forward_pass_alone():
+    net = random_net()
+    ranks = Distributed(fabric(CPU, "bf16-mixed", 1, 1), CPU)
+    heard, kinds = ranks.join(net), []
+    net.blocks[0].pointwise.register_forward_hook(lambda _, __, out: kinds.append(out.dtype))
+    logits, _ = heard(torch.randn(2, 40, 60, generator=torch.Generator().manual_seed(0)), net.initial_cache(2))
+    ranks.backward(logits.square().mean())
+    assert kinds == [torch.bfloat16]
+    assert logits.dtype == torch.float32
+    assert {(p.dtype, p.grad.dtype) for p in net.parameters()} == {(torch.float32, torch.float32)}
+
+
+def test_mixed_precision_is_refused_on_a_cpu(cli, tiny, tmp_path):
+    with (
+        pytest.raises(KwsError, match="precision=bf16-mixed: allowed on device=cpu is"),
+        together(CPU, "bf16-mixed"),
+    ):
+        pass
+    said = cli("train", *tiny, "precision=bf16", f"out={tmp_path}/a")
+    assert said.code == 2
+    assert "precision=bf16: allowed is 32-true or bf16-mixed" in said.err
+    assert not (tmp_path / "a").exists()
+
+
+def test_one_process_joins_nothing():
+    with together(CPU, "32-true") as ranks:
+        net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        assert ranks.leads
+        assert ranks.size == 1
+        assert ranks.first(lambda: 3) == ranks.in_turn(lambda: 3) == 3
+        assert ranks.rows(4).tolist() == [0, 1, 2, 3]
+        assert ranks.gathered([1]) == [1]
+        ranks.join(net)
+        assert type(net[1]) is nn.BatchNorm1d
+        ranks.leave()

@@ -1,0 +1,86 @@
+"""Training behind each front end: it learns, streams, exports, resumes, and clips score as they were found."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kws.detector import checkpoint, streaming
+from kws.detector.torchscript import load_exported
+from kws.replay.buffer import Buffer
+from kws.training.trainer import Trainer
+from tests.kill import death
+from tests.nets import sound
+
+FRONT_ENDS = {
+    "pcen": ["features=pcen"],
+    "fixed": ["features=pcen", "features.trainable=false"],
+    "mfcc": ["features=mfcc"],
+}
+
+
+@pytest.fixture(scope="module", params=FRONT_ENDS)
+def trained(cli, tiny, request, tmp_path_factory) -> tuple[list[str], Path]:
+    """The settings of a tiny run behind a front end, and its folder."""
+    words, out = [*tiny, *FRONT_ENDS[request.param]], tmp_path_factory.mktemp("runs") / request.param
+    said = cli("train", *words, f"out={out}")
+    assert said.code == 0, said.err
+    return words, out
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = checkpoint.read(out / "model.pt")["model"]
+    return found
+
+
+def test_what_is_trainable_is_trained_and_nothing_else_is_kept(trained):
+    words, out = trained
+    layer = {name: value for name, value in weights(out).items() if name.startswith("layer.")}
+    if words[-1] != "features=pcen":
+        assert not layer
+        return
+    assert set(layer) == {"layer.log_alpha", "layer.log_delta", "layer.log_r"}
+    for value, start in zip(layer.values(), (0.98, 2.0, 0.5), strict=True):
+        moved = (value - torch.tensor(start).log()).abs()
+        assert (moved > 1e-4).sum() > 35, "nearly every band went somewhere"
+
+
+def test_checkpoint_and_exported_file_score_the_same(trained):
+    _, out = trained
+    model, pcm = checkpoint.read_model(out / "model.pt"), sound(32000)
+    exported = load_exported(out / "detector.pt")
+    rows = model.detector(pcm)
+    assert rows.std() > 1e-4
+    torch.testing.assert_close(torch.cat([exported(p) for p in torch.split(pcm, 1280)]), rows, rtol=0, atol=1e-5)
+
+
+def test_clips_score_from_silence_as_they_were_found_in_a_stream(trained):
+    _, out = trained
+    with Buffer(out / "buffer") as buffer:
+        found = buffer.rows()
+        assert found
+        for row in found:
+            model = checkpoint.read_model(out / f"checkpoints/round-{row.round}.pt")
+            detector, pcm = model.detector, buffer.audio(row.hash)
+            post_n = min(round(0.2 * 16000), len(pcm) - detector.reach_n) // detector.block_n
+            at = len(pcm) // detector.block_n - post_n - 1
+            score = streaming.scores(detector, pcm, 16000)[at, 0]
+            assert score == pytest.approx(row.score, abs=1e-5)
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(cli, trained, tmp_path):
+    words, out = trained
+    with death(Trainer, "_validate", 13, False):  # after a state was kept, after a round
+        cli("train", *words, f"out={tmp_path}/killed")
+    said = cli("train", *words, f"out={tmp_path}/killed")
+    assert said.code == 0, said.err
+    want, got = weights(out), weights(tmp_path / "killed")
+    assert want.keys() == got.keys()
+    assert all(torch.equal(want[name], got[name]) for name in want)
+
+
+def test_a_mean_that_reaches_beyond_a_clip_is_refused(cli, tiny, tmp_path):
+    said = cli("train", *tiny, "features=pcen", "features.memory_s=1", f"out={tmp_path}/x")
+    assert said.code == 2
+    assert said.err.startswith("kws: batch.clip_s=1.4: allowed is at least ")
+    assert not (tmp_path / "x").exists()

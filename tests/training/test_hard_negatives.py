@@ -1,0 +1,125 @@
+"""What a run brings into its buffer, each way with all that is known of it, and what it looks at meanwhile."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws.data.audio import content_hash
+from kws.detector import checkpoint
+from kws.detector.clip_scores import hear_clips
+from kws.replay.buffer import Buffer, BufferClip, State
+
+RATE = 16000
+
+
+def brought(cli, tiny, out: Path, *words: str) -> list[BufferClip]:
+    """The clips of a run, whatever became of them."""
+    said = cli("train", *tiny, *words, f"out={out}")
+    assert said.code == 0, said.err
+    with Buffer(out / "buffer") as buffer:
+        assert buffer.check() == []
+        return buffer.rows(None)
+
+
+def parts(tones: Path) -> dict[str, tuple[str, str]]:
+    """Name and part of each recording, by the hash of its sound."""
+    with (tones / "manifest.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    sound = {line["path"]: soundfile.read(tones / line["path"], dtype="int16")[0] for line in lines}
+    return {content_hash(sound[line["path"]]): (line["path"], line["part"]) for line in lines}
+
+
+def test_the_hardest_of_the_batches_come_in_as_they_were_heard(cli, tiny, tones, tmp_path):
+    words = ("replay.online=true", "replay.online_every=4", "replay.online_n=6", "mining.rounds=0")
+    words = (*words, "mining.pool_share=0", "mining.min_score=0", "replay.solved=0", "replay.capacity=100")
+    found, known = brought(cli, tiny, tmp_path / "run", *words), parts(tones)
+    assert {row.kind for row in found} == {"batch_hard"}
+    assert len(found) > 6
+    scores = []
+    for row in found:
+        assert known[row.source.hash] == (row.source.name, "train")
+        assert row.source.name.startswith(("speech", "noise"))
+        for beneath in row.mixed_with:
+            assert known[beneath.hash] == (beneath.name, "train")
+            assert beneath.name.startswith("noise")
+        assert 0.85 <= row.mix["speed"] <= 1.15
+        model = checkpoint.read_model(tmp_path / f"run/checkpoints/round-{row.round}.pt")
+        assert row.checkpoint == model.hash
+        if row.state is State.ACTIVE:
+            with Buffer(tmp_path / "run/buffer") as buffer:
+                heard, _ = hear_clips(model.detector, [buffer.audio(row.hash)])
+            assert float(heard[0, 0]) == pytest.approx(row.score, abs=1e-5)
+        scores.append(row.score)
+    for number in {row.round for row in found}:
+        mine = [row.source.hash for row in found if row.round == number]
+        assert len(mine) == len(set(mine)) <= 6, "one of each recording, no more than asked for"
+    assert len({row.round for row in found}) > 1
+
+
+def test_a_clip_of_a_batch_lies_in_its_recording_where_it_says(cli, tiny, tones, tmp_path):
+    words = ("replay.online=true", "replay.online_every=4", "mining.rounds=0", "mining.pool_share=0")
+    words = (*words, "mining.min_score=0", "replay.solved=0", "augment=none")
+    seen = 0
+    for row in brought(cli, tiny, tmp_path / "run", *words, "batch.noise_share=0", "replay.capacity=100"):
+        assert row.mix == {"speed": 1.0}
+        assert row.mixed_with == ()
+        with Buffer(tmp_path / "run/buffer") as buffer:
+            clip = buffer.audio(row.hash).astype(float)
+        pcm = soundfile.read(tones / row.source.name, dtype="int16")[0].astype(float)
+        whole = np.concatenate([np.zeros(len(clip)), pcm, np.zeros(len(clip))])
+        at = len(clip) + round(row.offset_s * RATE)
+        piece = whole[at : at + len(clip)]
+        gain = float(clip @ piece / (piece @ piece))
+        assert np.abs(clip - gain * piece).max() <= 0.51 + 0.5 * gain, "the same sound, at another level"
+        seen += 1
+    assert seen > 5
+
+
+def test_neighbours_come_from_the_pool_and_are_replayed_by_their_share(cli, tiny, tones, tmp_path):
+    words = ("mining.neighbours=3000", "replay.mix={neighbour: 1.0}", "replay.capacity=100")
+    found = brought(cli, tiny, tmp_path / "run", *words)
+    kinds = {row.kind for row in found}
+    assert kinds == {"neighbour", "false_trigger"}
+    assert {parts(tones)[row.source.hash][1] for row in found} == {"train"}
+    assert sum(row.times_drawn for row in found if row.kind == "neighbour") > 0
+    assert sum(row.times_drawn for row in found if row.kind == "false_trigger") == 0
+
+
+def test_what_scores_like_held_out_keywords_is_not_drawn(cli, tiny, tmp_path):
+    found = brought(cli, tiny, tmp_path / "run", "replay.quarantine=0.0001", "replay.capacity=100")
+    assert {row.state for row in found} == {State.QUARANTINED}
+    assert {row.times_drawn for row in found} == {0}
+    with (tmp_path / "run/metrics.csv").open() as file:
+        assert {line["replayed"] for line in csv.DictReader(file)} == {"0"}
+
+
+def test_each_look_at_an_adaptive_share_is_kept_with_its_reason(cli, tiny, tmp_path):
+    words = ("replay.schedule=adaptive", "replay.check_every=3", "replay.at_score=0", "replay.target_fa_per_hour=0")
+    brought(cli, tiny, tmp_path / "run", *words)
+    with (tmp_path / "run/share.csv").open() as file:
+        looks = list(csv.DictReader(file))
+    assert len(looks) == 4
+    for look in looks:
+        assert "false alarms in" in look["reason"] or "held-out positives missed" in look["reason"]
+        assert int(look["events"]) == 6, "the validation part has six keywords"
+        assert int(look["false_alarms"]) > 0
+    assert float(looks[0]["after"]) > float(looks[0]["before"])
+    assert [a["after"] for a in looks[:-1]] == [b["before"] for b in looks[1:]]
+
+
+def test_a_sweep_goes_on_where_it_stopped(cli, tiny, tmp_path):
+    words = ("train", "-m", *tiny, "replay.share=0,0.2", f"out={tmp_path}/sweep")
+    assert cli(*words).code == 0
+    results = [tmp_path / f"sweep/{n}/results.json" for n in range(2)]
+    assert all(json.loads(file.read_text())["outcomes"] for file in results)
+    first, content = results[0].stat().st_mtime_ns, results[1].read_text()
+    results[1].unlink()
+    said = cli(*words)
+    assert said.code == 0, said.err
+    assert results[0].stat().st_mtime_ns == first, "a finished run is passed over"
+    assert "finished already" in said.out
+    assert results[1].read_text() == content, "the other one goes on to the same end"

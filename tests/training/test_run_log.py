@@ -1,0 +1,64 @@
+"""What a run tells as it trains: in files, and in few words beside the bar."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console as RichConsole
+
+from kws.common.console import Console
+from kws.training.metrics import Step, Validated
+from kws.training.run_log import RunLog, missed
+
+
+def heard(step: int, keyword: str, misses: int, events: int, rate: float = 0.5, hours: float = 2.5) -> Validated:
+    return Validated(
+        step, keyword, rate, 0.75, misses, events, misses / events, 0.0, 1.0, 1, hours, 1 / hours, 0.0, 2.0
+    )
+
+
+def step(n: int) -> Step:
+    return Step(n, 0.5 / (n + 1), 0.125, 0.25, 0.0, 0.05, 16, 160, 397, 0.003)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([heard(0, "a", 3, 40)], "misses 3/40 at 0.5/h"),
+        ([heard(0, "a", 3, 40), heard(0, "b", 1, 30)], "misses 4/70 at 0.5/h"),
+        ([heard(0, "a", 3, 40, rate=2, hours=0.5)], "misses 3/40 at 2/h"),
+        ([heard(0, "a", 3, 40, hours=1.9)], "misses 3/40 with no alarm in 1.90 h"),
+        ([heard(0, "a", 0, 4, rate=0)], "misses 0/4 with no alarm in 2.50 h"),
+    ],
+)
+def test_misses_in_few_words(rows, words):
+    assert missed(rows) == words
+
+
+def test_the_note_holds_the_loss_the_replay_and_the_last_misses(tmp_path):
+    told = []
+    with RunLog(tmp_path, 0, False, Console(), lambda done, note: told.append((done, note))) as log:
+        log.step(step(0))
+        log.validation([heard(0, "a", 3, 40)])
+        log.step(step(1))
+        log.validation([heard(1, "a", 2, 40)])
+    replay = "16 replayed of 397"
+    assert told == [
+        (1, f"loss 0.500, {replay}"),
+        (1, f"loss 0.500, {replay}, misses 3/40 at 0.5/h"),
+        (2, f"loss 0.250, {replay}, misses 3/40 at 0.5/h"),
+        (2, f"loss 0.250, {replay}, misses 2/40 at 0.5/h"),
+    ]
+    assert not (tmp_path / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("width", [72, 80, 120])
+def test_the_note_takes_no_room_from_the_bar(width):
+    console, note = Console(), "loss 0.093, 16 replayed of 397, misses 17/45 with no alarm in 0.51 h"
+    console.out = RichConsole(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    with console.progress("Training", 1500) as tick:
+        tick(300, note)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.out.file.getvalue()).splitlines()
+    assert shown[-2].startswith("Training  ")
+    assert " 300/1500 0:00:00 left " in shown[-2]
+    assert shown[-1].strip() == note

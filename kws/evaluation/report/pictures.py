@@ -59,10 +59,9 @@ def write_pictures(folder: Path, arms: Sequence[Arm], shown: Sequence[Gallery]) 
         # Of two names that are no ASCII nothing would tell one from the other but the number.
         start = f"{keywords.index(keyword) + 1}-" if len(keywords) > 1 else ""
         for column in gallery.columns:
-            names = sorted({name for example in column.examples for name in example.lines})
             for number, example in enumerate(column.examples, 1):
                 name = f"{start}{plain(keyword)}-{plain(column.title)}-{number:02d}"
-                pictures[name] = draw(example, {each: i for i, each in enumerate(names)})
+                pictures[name] = draw(example, gallery.colours)
     for name, png in pictures.items():
         with replacing(folder / f"{name}.png") as file:
             file.write(png)

@@ -74,7 +74,7 @@ BAD = [
     ("train", "optim.lr=fast", "optim.lr=fast", "a number"),
     ("train", "seed=null", "seed=null"),
     ("train", "model.dilations=3", "model.dilations=3"),
-    ("train", "compare_without_replay=maybe", "compare_without_replay=maybe"),
+    ("train", "tensorboard=maybe", "tensorboard=maybe"),
     ("train", "replay.schedule=up", "replay.schedule=up", "constant, linear, cosine"),
     ("train", "replay.share=0.6", "replay.share=0.6", "0 to 0.5"),
     ("train", "replay.mix={loud: 1}", "replay.mix.loud", "batch_hard, confusable"),

@@ -29,7 +29,6 @@ from kws.replay.refresh import Ageing
 from kws.replay.sampler import Draw
 from kws.replay.schedule import Guard
 from kws.replay.snapshot import Drawing
-from kws.training.balance import Tie
 from kws.training.hard_negatives import Policy
 from kws.training.trainer import Plan
 
@@ -176,7 +175,6 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         focal_gamma=o.focal_gamma,
         label_smoothing=o.label_smoothing,
         negative_weight=o.negative_weight,
-        tie=tie(o),
         best_n=o.best_n if o.average is c.Average.best else 0,
         early_n=round(o.early_s / row_s),
         late_n=round(o.late_s / row_s),
@@ -196,14 +194,6 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
         online_n=s.replay.online_n,
         compile=s.compile,
     )
-
-
-def tie(o: c.OptimConfig) -> Tie | None:
-    """What steers the weight of negatives; None where it stays as it is."""
-    t = o.tied
-    if t.check_every is None:
-        return None
-    return Tie(t.check_every, t.target_fa_per_hour, t.guard, t.factor, o.negative_weight, t.most)
 
 
 def augmentation(s: c.TrainConfig) -> Augmentation:

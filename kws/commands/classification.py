@@ -39,10 +39,10 @@ from kws.training.hard_negatives import held_out_sources
 OF_TASK: Mapping[Task, tuple[str, ...]] = {
     Task.classes: ("classes", "optim.epochs", "optim.warmup_epochs"),
     Task.wake_word: (
-        *("augment", "replay", "mining", "threshold", "stream", "confuse", "compare_without_replay", "data.said"),
+        *("augment", "replay", "mining", "threshold", "stream", "confuse", "data.said"),
         *("data.speak", "batch.positive_share", "batch.real_share", "batch.noise_share", "batch.max_keyword_s"),
         *("batch.end_s", "optim.negative_weight", "optim.early_s", "optim.late_s", "optim.focal_gamma"),
-        *("optim.tied", "optim.average", "optim.best_n", "precision"),
+        *("optim.average", "optim.best_n", "precision"),
     ),
 }
 # Bands of a frequency mask by the tau of a BC-ResNet (Kim et al., 2021).

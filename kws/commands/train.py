@@ -53,7 +53,7 @@ from kws.training.trainer import Plan, Trainer, read_state
 
 @dataclass
 class Run:
-    """What all arms of a run share."""
+    """What the steps of a run share."""
 
     s: TrainConfig
     id: str
@@ -121,7 +121,7 @@ def train(
     folder = Path(s.replay.buffer) if s.replay.buffer else out / "buffer"
     r = Run(s, "", out, recipe, builders.plan(s, recipe.smooth_n), store, chosen, None, console, ranks, folder, said)
     if not ranks.leads:
-        train_arms(r)
+        train_weights(r)
         ranks.leave()
         return
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
@@ -141,12 +141,12 @@ def train(
         sources = [*chosen.pool, *chosen.noise[Split.TRAIN], *(chosen.speech[Split.TRAIN] if s.replay.online else ())]
         buffer.admit(source(store.entries[i]) for i in sources)
         r = replace(r, id=id_, buffer=buffer)
-        trained = train_arms(r)
+        kept = train_weights(r)
         ranks.leave()
         if not s.replay.buffer:  # a buffer that others use too may hold what they are about to replay
             buffer.purge()
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
-    outcomes = [o for arm, place, kept in trained for o in finish(r, arm, kept, place)]
+    outcomes = finish(r, kept)
     title = f"{', '.join(words)}: test part" if outcomes else f"{', '.join(words)}: no test recordings"
     results.show(console, title, outcomes)
     results.write_page(out / "report.html", title, {"run": out.name, "seed": str(s.seed)}, outcomes)
@@ -168,28 +168,13 @@ def bring(buffer: Buffer, said: Sequence[Path], console: Console) -> None:
             console.say(f"buffer: {len(added.new)} said clips that sound like a keyword, {added.near} repeat others")
 
 
-def train_arms(r: Run) -> list[tuple[str, Path, Kept]]:
-    """The arm with replay, and the one without if that is asked for: name, folder and what each keeps."""
-    if not (r.s.compare_without_replay and r.plan.fills):
-        return [("", r.out, train_arm(r, "Training", r.out))]
-    kept = train_arm(r, "Training", r.out)
-    alone = replace(r, plan=replace(r.plan, share=0.0, schedule="constant", mining_steps=(), online_every=0))
-    place = r.out / "without_replay"
-    if r.ranks.leads:
-        fork(r, place)
-    return [
-        ("without replay", place, train_arm(alone, "Without replay", place)),
-        ("with replay", r.out, kept),
-    ]
-
-
-def train_arm(r: Run, title: str, folder: Path) -> Kept:
-    """Train one arm in its folder, from its state file where there is one; returns what it keeps."""
+def train_weights(r: Run) -> Kept:
+    """Train, from the state file where there is one; returns the weights that the run keeps."""
     torch.manual_seed(seed_of(r.s.seed, "weights"))
     device, ranks = r.ranks.device, r.ranks
     net, front_end = to_train(r.recipe.net(), device), r.recipe.front_end().to(device)
     drawer, entries = ranks.in_turn(lambda: builders.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, device, r.said))
-    state_file = folder / "state.pt"
+    state_file = r.out / "state.pt"
     state = ranks.first(lambda: read_state(state_file) if state_file.is_file() else None)
     rounds = None if r.buffer is None else harvest(r, r.buffer, entries, state)
     drawing = builders.policy(r.s, r.recipe.clip_n).drawing
@@ -203,8 +188,8 @@ def train_arm(r: Run, title: str, folder: Path) -> Kept:
         trainer.run(Unheard())
         return trainer.kept()
     with (
-        r.console.progress(title, r.plan.steps) as tick,
-        RunLog(folder, trainer.step, r.s.tensorboard, r.console, tick) as log,
+        r.console.progress("Training", r.plan.steps) as tick,
+        RunLog(r.out, trainer.step, r.s.tensorboard, r.console, tick) as log,
     ):
         trainer.run(log)
     trainer.replay.write_back(r.buffer)
@@ -235,27 +220,14 @@ def harvest(r: Run, buffer: Buffer, entries: Sequence[int], state: Mapping[str, 
     )
 
 
-def fork(r: Run, folder: Path) -> None:
-    """Begin the arm without replay where the other one stood before its first mining round."""
-    if not (folder / "state.pt").is_file():
-        state = checkpoint.read(r.out / "fork.pt")
-        nothing = {
-            "hashes": [],
-            "priority": torch.zeros(0, dtype=torch.float64),
-            "drawn": torch.zeros(0).long(),
-            "given": torch.zeros(0).long(),
-        }
-        checkpoint.write(folder / "state.pt", state | {"replay": nothing})
-
-
-def finish(r: Run, arm: str, kept: Kept, folder: Path) -> list[Outcome]:
+def finish(r: Run, kept: Kept) -> list[Outcome]:
     """Calibrate on validation, write checkpoint and export, and count on the test part."""
     state = {k: v.cpu() for k, v in kept.weights.items()}
     detector = r.recipe.detector(state)
     levels, passes, t = builders.levels(r.s.stream), r.s.threshold.passes, r.s.stream.refractory_s
-    chunk_s, longest_s, of = r.s.stream.chunk_s, r.s.stream.max_keyword_s, f"{arm and ', '}{arm}"
+    chunk_s, longest_s = r.s.stream.chunk_s, r.s.stream.max_keyword_s
     takes = part_takes(r.store, r.chosen, Split.VALIDATION, levels, passes)
-    with listening(r.console, f"Calibrating{of}", seconds(takes)) as tell:
+    with listening(r.console, "Calibrating", seconds(takes)) as tell:
         heard = evaluate_part(detector, r.store, r.chosen, Split.VALIDATION, takes, chunk_s, longest_s, tell)
     calibrations = {k: results.calibrated(h, builders.target(r.s.threshold), t, passes) for k, h in heard.items()}
     detector.thresholds = [calibrations[k].threshold for k in r.recipe.labels]
@@ -263,7 +235,6 @@ def finish(r: Run, arm: str, kept: Kept, folder: Path) -> list[Outcome]:
         "version": __version__,
         "commit": commit(),
         "command": ["kws", "train", *HydraConfig.get().overrides.task],
-        "arm": arm,
         "config": (r.out / "config.yaml").read_text(encoding="utf-8"),
         "data": hashlib.sha256("".join(e.hash for e in r.store.entries).encode()).hexdigest(),
         "averaged": [one.counts() for one in kept.looks],  # none: the moving average at the end
@@ -271,18 +242,18 @@ def finish(r: Run, arm: str, kept: Kept, folder: Path) -> list[Outcome]:
         # What held-out keywords score: from near it on, what `kws mine` finds is suspect.
         "positive_score": {k: float(np.median(event_peaks(h.positive, h.spans))) for k, h in heard.items()},
     }
-    checkpoint.write_model(folder / "model.pt", r.recipe, state, detector.thresholds, facts, held_out_sources(r.store))
-    export(detector, folder / "detector.pt", facts | {"checkpoint": checkpoint.weights_hash(state)})
+    checkpoint.write_model(r.out / "model.pt", r.recipe, state, detector.thresholds, facts, held_out_sources(r.store))
+    export(detector, r.out / "detector.pt", facts | {"checkpoint": checkpoint.weights_hash(state)})
     if not r.chosen.speech[Split.TEST]:
         return []
     takes = part_takes(r.store, r.chosen, Split.TEST, levels, 1)
-    with listening(r.console, f"Testing{of}", seconds(takes)) as tell:
+    with listening(r.console, "Testing", seconds(takes)) as tell:
         heard = evaluate_part(detector, r.store, r.chosen, Split.TEST, takes, chunk_s, longest_s, tell)
-    outcomes = judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, arm, calibrations)
+    outcomes = judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, calibrations=calibrations)
     files = unheard_confusables(r)
     if not files:
         return outcomes
-    with listening(r.console, f"Testing{of}, confusables", confusables.seconds(files)) as tell:
+    with listening(r.console, "Testing, confusables", confusables.seconds(files)) as tell:
         said = confusables.heard(detector, files, chunk_s, tell)
     return results.with_confusables(outcomes, said, r.store.sample_rate, t)
 

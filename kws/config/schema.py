@@ -195,17 +195,6 @@ class BatchConfig:
 
 
 @dataclass
-class TiedConfig:
-    """The weight of negatives, tied to the measured rate of false alarms."""
-
-    check_every: int | None
-    target_fa_per_hour: float
-    guard: float
-    factor: float
-    most: float
-
-
-@dataclass
 class ClassesConfig:
     """Clips that are each one of several classes; used with task=classes."""
 
@@ -236,7 +225,6 @@ class OptimConfig:
     focal_gamma: float
     label_smoothing: float
     negative_weight: float
-    tied: TiedConfig
     early_s: float
     late_s: float
     save_every: int
@@ -354,7 +342,6 @@ class TrainConfig:
     precision: str
     compile: bool
     threads: int
-    compare_without_replay: bool
     validate_every: int | None
     tensorboard: bool
     data: DataConfig

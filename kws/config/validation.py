@@ -86,11 +86,6 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "optim.best_n": (1, 100),
     "optim.focal_gamma": (0, 10),
     "optim.negative_weight": (0, 100),
-    "optim.tied.check_every": (1, 10**7),
-    "optim.tied.target_fa_per_hour": (0, 10**5),
-    "optim.tied.guard": (0, 1),
-    "optim.tied.factor": (1.01, 10),
-    "optim.tied.most": (0.01, 1000),
     "optim.early_s": (0, 2),
     "optim.late_s": (0, 2),
     "optim.save_every": (1, 10**7),
@@ -278,16 +273,12 @@ def check_train(c: TrainConfig) -> None:
 
 def check_optim(c: TrainConfig) -> None:
     """Rules between the settings of the objective, and of what is kept in the end."""
-    o, tied = c.optim, c.optim.tied
+    o = c.optim
     if 0 < o.focal_gamma < 1 and o.label_smoothing:
         raise KwsError(
             f"optim.focal_gamma={o.focal_gamma:g}: allowed is 0, or 1 and more, with optim.label_smoothing="
             f"{o.label_smoothing:g}: between them the gradient has no bound where the smoothed target is met"
         )
-    if tied.check_every is not None and o.negative_weight == 0:
-        raise KwsError("optim.negative_weight=0: allowed is above 0 with optim.tied.check_every: no factor raises 0")
-    if tied.check_every is not None and o.negative_weight > tied.most:
-        raise KwsError(f"optim.negative_weight={o.negative_weight:g}: allowed is at most optim.tied.most={tied.most:g}")
     if o.average is Average.best and c.validate_every is None:
         raise KwsError("validate_every=null: allowed is a number with optim.average=best: no look, no best of them")
     if o.average is Average.best and c.validate_every is not None:
@@ -320,11 +311,6 @@ def check_replay(c: TrainConfig) -> None:
         raise KwsError(
             f"replay.share={c.replay.share}: allowed is at most 0.95 - batch.positive_share = "
             f"{0.95 - c.batch.positive_share:g}, so that fresh negatives remain"
-        )
-    if c.compare_without_replay and (c.replay.buffer or not c.mining.rounds):
-        raise KwsError(
-            "compare_without_replay=true: allowed only with mining.rounds above 0 and no replay.buffer, since the arm "
-            "without replay begins where the other one first mined"
         )
     if c.replay.schedule is Schedule.adaptive and c.replay.share > c.replay.most:
         raise KwsError(f"replay.share={c.replay.share}: allowed is at most replay.most={c.replay.most}")

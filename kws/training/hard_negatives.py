@@ -1,6 +1,5 @@
 """What a run brings into its buffer, round by round, and what it looks at on the validation streams meanwhile."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,7 +39,7 @@ class Policy:
 
 
 class HardNegativeMiner:
-    """Fills the buffer of one arm of a run; what a `Trainer` asks for.
+    """Fills the buffer of a run; what a `Trainer` asks for.
 
     Args:
         policy: the numbers.
@@ -111,8 +110,6 @@ class HardNegativeMiner:
 
     def fill(self, trainer: Trainer, round_: int, pool: bool, hard: Sequence[Hard]) -> Snapshot:
         """One round: the buffer heard again, the pool mined, if `pool`, then what was hard in the batches."""
-        if round_ == 1:
-            shutil.copy(trainer.state_file, self.out / "fork.pt")
         trainer.replay.write_back(self.buffer)
         model = self._model(trainer, round_)
         suspect = self._suspect_from(model)

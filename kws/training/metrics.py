@@ -48,11 +48,6 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Weighed(Shared):
-    """The same of a tied weight of negatives."""
-
-
-@dataclass(frozen=True)
 class Validated:
     """One keyword on the validation streams, at the threshold for the wanted rate; intervals as in `OperatingPoint`."""
 

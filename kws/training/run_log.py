@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from kws.common.console import Console
-from kws.training.metrics import Curves, Row, Shared, Step, Validated, Weighed
+from kws.training.metrics import Curves, Row, Shared, Step, Validated
 from kws.training.tensorboard import EventFile
 
 
@@ -28,7 +28,6 @@ class RunLog:
         with ExitStack() as stack:
             self.steps = stack.enter_context(Curves(folder / "metrics.csv", step, Step))
             self.shares = stack.enter_context(Curves(folder / "share.csv", step, Shared))
-            self.weights = stack.enter_context(Curves(folder / "negative_weight.csv", step, Weighed))
             self.validations = stack.enter_context(Curves(folder / "validation.csv", step, Validated))
             self.events = (
                 stack.enter_context(EventFile(folder / "tensorboard", step, console.warn)) if tensorboard else None
@@ -46,12 +45,6 @@ class RunLog:
         """An adaptive share was looked at."""
         self.shares.add(told)
         self.console.say(f"step {told.step}: share {told.before:.3f} -> {told.after:.3f}: {told.reason}")
-
-    def weight(self, told: Weighed) -> None:
-        """A tied weight of negatives was looked at."""
-        self.weights.add(told)
-        self._show("negative_weight", told)
-        self.console.say(f"step {told.step}: weight of negatives {told.before:.3f} -> {told.after:.3f}: {told.reason}")
 
     def validation(self, told: Sequence[Validated]) -> None:
         """The validation streams were heard."""

@@ -8,7 +8,7 @@ from kws.evaluation.validation import ValidationCounts
 from kws.replay.snapshot import Contents, Snapshot
 from kws.training.distributed import Distributed
 from kws.training.hard_negatives import HardNegativeMiner
-from kws.training.metrics import Shared, Step, Validated, Weighed
+from kws.training.metrics import Shared, Step, Validated
 from kws.training.trainer import Hard, Trainer
 
 
@@ -66,9 +66,6 @@ class Unheard:
         """Nothing."""
 
     def share(self, told: Shared) -> None:
-        """Nothing."""
-
-    def weight(self, told: Weighed) -> None:
         """Nothing."""
 
     def validation(self, told: Sequence[Validated]) -> None:

@@ -19,10 +19,9 @@ from kws.models.registry import KeywordNet
 from kws.replay.sampler import beta_at
 from kws.replay.schedule import Guard, adapted, share_at, stochastic_round
 from kws.replay.snapshot import Snapshot
-from kws.training.balance import Tie, next_weight
 from kws.training.distributed import Distributed
 from kws.training.loss import hardness, max_pooling_loss
-from kws.training.metrics import Shared, Step, Validated, Weighed
+from kws.training.metrics import Shared, Step, Validated
 from kws.training.optim import Kept, Look, averaged, follow, keep_best, learning_rate, look, make_optimizer
 
 
@@ -42,8 +41,7 @@ class Plan:
     ema: float
     focal_gamma: float
     label_smoothing: float
-    negative_weight: float  # at first
-    tie: Tie | None  # what steers it from there; None: nothing does
+    negative_weight: float
     best_n: int  # looks at the validation streams that are averaged in the end; 0: the moving average is kept
     early_n: int  # rows
     late_n: int  # rows
@@ -111,15 +109,12 @@ class Log(Protocol):
     def share(self, told: Shared) -> None:
         """An adaptive share was looked at."""
 
-    def weight(self, told: Weighed) -> None:
-        """A tied weight of negatives was looked at."""
-
     def validation(self, told: Sequence[Validated]) -> None:
         """The validation streams were heard: one of these a keyword."""
 
 
 class Trainer:
-    """One arm of a run; each process that trains has one, and all of them are the same at every step.
+    """The training loop; each process that trains has one, and all of them are the same at every step.
 
     Args:
         net, front_end: what is trained, and what it hears; on the device.
@@ -147,7 +142,6 @@ class Trainer:
         self.net, self.front_end, self.drawer, self.replay = net, front_end, drawer, replay
         self.plan, self.asked, self.state_file = plan, rounds, state_file
         self.step, self.rounds, self.share = 0, 0, plan.share
-        self.negative_weight = plan.negative_weight
         self.best: list[Look] = []
         self.hard: list[Hard] = []
         # Clips that lie in the buffer from earlier runs are replayed from the start.
@@ -168,7 +162,6 @@ class Trainer:
             self.step += 1
             log.step(told)  # before saving: a kill between the two leaves a row too many, which a resume drops
             self._adapt(log)
-            self._weigh(log)
             self._validate(log)
             if self.step % self.plan.save_every == 0:
                 self.save()
@@ -193,16 +186,6 @@ class Trainer:
         log.share(
             Shared(self.step - 1, before, self.share, seen.false_alarms, seen.hours, seen.misses, seen.events, reason)
         )
-
-    def _weigh(self, log: Log) -> None:
-        """Where it is time, look at the validation streams and steer a tied weight of negatives."""
-        tie = self.plan.tie
-        if tie is None or self.step % tie.every:
-            return
-        seen, before = self.asked.observe(self), self.negative_weight
-        self.negative_weight, reason = next_weight(before, seen, tie)
-        counts = seen.false_alarms, seen.hours, seen.misses, seen.events
-        log.weight(Weighed(self.step - 1, before, self.negative_weight, *counts, reason))
 
     def _validate(self, log: Log) -> None:
         """Where it is time, and at the end, tell what is missed on the validation streams, and keep the best."""
@@ -241,7 +224,7 @@ class Trainer:
             logits, batch.target, *rows, p.early_n, p.late_n, p.smooth_n, p.smooth_k, p.focal_gamma, p.label_smoothing
         )
         own = loss.sum(1)
-        weight = torch.full((n,), self.negative_weight)
+        weight = torch.full((n,), p.negative_weight)
         weight[:n_positive] = 1.0
         weight[n_positive + n_fresh :] *= importance
 
@@ -303,14 +286,13 @@ class Trainer:
             checkpoint.write(self.state_file, self.state())
 
     def state(self) -> dict[str, Any]:
-        """Weights, averages, optimizer, step, round, share, weight of negatives, and the buffer as it is replayed."""
+        """Weights, averages, optimizer, step, round, share, and the buffer as it is replayed."""
         return {
             "format": checkpoint.FORMAT,
             "step": self.step,
             "rounds": self.rounds,
             "replay_from": self.replay_from,
             "share": self.share,
-            "negative_weight": self.negative_weight,
             "best": [vars(one) for one in self.best],
             "hard": [asdict(one) for one in self.hard],
             "net": self.net.state_dict(),
@@ -324,8 +306,6 @@ class Trainer:
         self.step, self.rounds, self.replay_from = state["step"], state["rounds"], state["replay_from"]
         if self.plan.schedule == "adaptive":
             self.share = state["share"]
-        if self.plan.tie is not None:
-            self.negative_weight = state["negative_weight"]
         if self.plan.best_n:
             self.best = [Look(**one) for one in state["best"]]
         self.hard = [Hard(**one) for one in state["hard"]]
@@ -343,7 +323,7 @@ def read_state(file: Path) -> dict[str, Any]:
         KwsError: no such file, damaged, or of another version of kws.
     """
     state = checkpoint.read(file)
-    wanted = {"share", "negative_weight", "best", "hard", "replay"}
+    wanted = {"share", "best", "hard", "replay"}
     if missing := sorted(wanted - state.keys()) or sorted({"given"} - state["replay"].keys()):
         raise KwsError(f"{file}: no {missing[0]} in it; another version of kws wrote it")
     return state

@@ -24,7 +24,6 @@ ARMS = {
     "best": ["optim.average=best", "optim.best_n=3"],
     "focal": ["optim.focal_gamma=2"],
     "smooth": ["optim.label_smoothing=0.05"],
-    "tied": ["optim.tied.check_every=25"],
 }
 PASSES, SNR_DB, NOISE_DB = 4, (0.0, 10.0), (-45.0, -20.0)  # of the streams that all are heard on
 RATES = (0.3, 1.0, 3.0)  # false alarms an hour

@@ -3,13 +3,9 @@
 python -m tests.benchmarks.replay_curve train DATA OUT [WORKERS]    trains what is missing; a cut-off loses one run
 python -m tests.benchmarks.replay_curve hear DATA OUT               what each finished run makes of the test part
 python -m tests.benchmarks.replay_curve figures OUT                 tables as Markdown; the curve as OUT/curve.png
-
-Up to the first mining round all runs of a keyword and a seed are one and the same, bit by bit: it is trained once, and
-the others go on from its state (`fork.pt`), as `kws train` itself would have come to it.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,7 +32,6 @@ class Arm:
     keyword: str
     name: str
     overrides: tuple[str, ...]
-    forked: bool = True  # goes on from the common beginning
 
     def folder(self, out: Path, seed: int) -> Path:
         return out / f"{self.keyword}-{self.name}-{seed}"
@@ -59,9 +54,7 @@ def arms() -> list[Arm]:
         "batch": ("recipe=replay_batch",),
         "top-only": ("mining.bands=1", "mining.reserve=0"),
     }
-    # Without a pool there is more to draw fresh from the first step on.
-    alone = {"batch", "no-pool"}
-    found += [Arm("computer", name, overrides, name not in alone) for name, overrides in one.items()]
+    found += [Arm("computer", name, overrides) for name, overrides in one.items()]
     return found
 
 
@@ -70,11 +63,6 @@ def train_one(arm: Arm, seed: int, data: Path, out: Path) -> None:
     folder = arm.folder(out, seed)
     if (folder / "results.json").is_file():
         return
-    common = out / f"{arm.keyword}-share-0.05-{seed}" / "fork.pt"
-    if arm.forked and common.is_file() and not (folder / "state.pt").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(common, folder / "draft.pt")
-        os.replace(folder / "draft.pt", folder / "state.pt")
     given = [] if any(o.startswith("recipe=") for o in arm.overrides) else ["recipe=replay_curve"]
     words = [*given, f"keyword={arm.keyword}", f"seed={seed}", f"data.root={data}", f"out={folder}", *arm.overrides]
     with (out / f"{folder.name}.log").open("w") as log:
@@ -85,13 +73,11 @@ def train_one(arm: Arm, seed: int, data: Path, out: Path) -> None:
 
 
 def train(data: Path, out: Path, workers: int = 2) -> None:
-    """Every run that is missing, the common beginnings first."""
+    """Every run that is missing."""
     out.mkdir(parents=True, exist_ok=True)
     todo = [(arm, seed) for arm in arms() for seed in SEEDS]
-    first = [one for one in todo if one[0].name == "share-0.05"]
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda one: train_one(*one, data, out), first))
-        list(pool.map(lambda one: train_one(*one, data, out), [one for one in todo if one not in first]))
+        list(pool.map(lambda one: train_one(*one, data, out), todo))
 
 
 def hear(data: Path, out: Path) -> None:

@@ -20,13 +20,13 @@ from kws.commands import train
 from kws.detector import checkpoint
 from kws.replay.buffer import Buffer, BufferClip, Decision
 from kws.replay.snapshot import Snapshot
-from kws.training import hard_negatives, trainer
+from kws.training import hard_negatives
 from kws.training.hard_negatives import HardNegativeMiner
 from kws.training.metrics import Curves
 from kws.training.run_log import RunLog
 from kws.training.trainer import Trainer
 from tests import ROOT
-from tests.kill import Killed, death
+from tests.kill import death
 
 PROCESS = "from kws.cli import main; main()"
 
@@ -69,7 +69,7 @@ def same(out: Path, other: Path) -> None:
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
     assert a["thresholds"] == b["thresholds"]
     assert known(out) == known(other)
-    for name in ("metrics.csv", "share.csv", "negative_weight.csv", "validation.csv"):
+    for name in ("metrics.csv", "share.csv", "validation.csv"):
         assert (out / name).read_text() == (other / name).read_text()
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (out, other))
     assert first == second
@@ -87,7 +87,7 @@ def test_a_run_leaves_what_the_readme_lists(run):
         "`(.*?)`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
     )
     assert {"model.pt", "detector.pt", "report.html", "results.json", "config.yaml"} <= set(listed)
-    assert {"metrics.csv", "share.csv", "negative_weight.csv", "validation.csv", "tensorboard/"} <= set(listed)
+    assert {"metrics.csv", "share.csv", "validation.csv", "tensorboard/"} <= set(listed)
     assert {"buffer/", "checkpoints/"} <= set(listed)
     for name in listed:
         assert (run / name).is_dir() if name.endswith("/") else (run / name).stat().st_size > 0
@@ -253,28 +253,6 @@ def test_killed_again_and_again_it_comes_to_the_same_end(cli, tiny, tmp_path, ev
     same(whole, out)
 
 
-def test_killed_in_the_arm_without_replay_both_arms_end_the_same(cli, tiny, tmp_path, monkeypatch):
-    words = (*tiny, "compare_without_replay=true")
-    train_in(cli, tmp_path / "whole", *words)
-    real, out = Trainer._step, tmp_path / "killed"
-
-    def deadly(self: Trainer) -> trainer.Step:
-        if "without_replay" in str(self.state_file) and self.step == 17:
-            raise Killed
-        return real(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", deadly)
-        with pytest.raises(Killed):
-            cli("train", *words, f"out={out}")
-    train_in(cli, out, *words)
-    same(tmp_path / "whole", out)
-    a, b = (tmp_path / name / "without_replay" for name in ("whole", "killed"))
-    assert checkpoint.read_model(a / "model.pt").hash == checkpoint.read_model(b / "model.pt").hash
-    for name in ("metrics.csv", "validation.csv"):
-        assert (a / name).read_text() == (b / name).read_text()
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
 @pytest.mark.parametrize("inside", ["training", "mining"])
 def test_a_real_kill_goes_on_to_the_same_end(cli, tiny, run, tmp_path, inside):
@@ -340,15 +318,18 @@ def test_an_adaptive_share_of_zero_is_the_control_and_no_look_comes_before_the_f
 
 @pytest.mark.parametrize("word", ["replay.share=0.4", "replay.draw=rank", "replay.schedule=adaptive"])
 def test_runs_that_differ_in_their_replay_are_one_up_to_the_first_round(cli, tiny, run, tmp_path, word):
-    """What the runs behind docs/replay.md rely on: one beginning serves all of them."""
     words = [w for w in tiny if w.split("=")[0] != word.split("=")[0]] + [word]
-    train_in(cli, tmp_path / "whole", *words)
-    (tmp_path / "forked").mkdir()
-    shutil.copy(run / "fork.pt", tmp_path / "forked" / "state.pt")
-    train_in(cli, tmp_path / "forked", *words)
-    a, b = (checkpoint.read(tmp_path / name / "model.pt")["model"] for name in ("whole", "forked"))
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert known(tmp_path / "whole") == known(tmp_path / "forked")
+    with death(HardNegativeMiner, "fill", 1, True):
+        cli("train", *words, f"out={tmp_path}/a")
+    rows = curves(tmp_path / "a")
+    assert len(rows) == 10
+    assert rows == curves(run)[:10]
+
+
+def test_no_state_is_kept_that_nothing_reads(run):
+    assert {file.name for file in run.rglob("*.pt")} == {
+        *("state.pt", "model.pt", "detector.pt", "round-1.pt", "round-2.pt"),
+    }
 
 
 def test_a_finished_run_stays_as_it_is(cli, tiny, run, tmp_path):

@@ -109,8 +109,6 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
         ({"replay.schedule": schema.Schedule.adaptive, "replay.share": 0.4}, "replay.share"),
         ({"replay.solved": 0.5}, "replay.solved"),
         ({"optim.focal_gamma": 0.5, "optim.label_smoothing": 0.1}, "optim.focal_gamma"),
-        ({"optim.negative_weight": 0.0, "optim.tied.check_every": 50}, "optim.negative_weight"),
-        ({"optim.negative_weight": 5.0, "optim.tied.check_every": 50}, "optim.negative_weight"),
         ({"optim.average": schema.Average.best, "validate_every": None}, "validate_every"),
         ({"optim.average": schema.Average.best, "validate_every": 300}, "optim.best_n"),
         ({"mining.first_at": 0.8, "mining.last_at": 0.7}, "mining.first_at"),

@@ -173,14 +173,5 @@ def test_an_adaptive_run_is_steered(cli, tiny, tmp_path, words, after):
         assert abs(int(row["replayed"]) - 16 * float(row["share"])) < 1, "rounded up or down"
 
 
-def test_the_arm_without_replay_is_not_steered(cli, tiny, tmp_path):
-    adaptive = ["replay.schedule=adaptive", "replay.check_every=3", "replay.at_score=0", "replay.target_fa_per_hour=0"]
-    said = cli("train", *tiny, *adaptive, "compare_without_replay=true", f"out={tmp_path}/a")
-    assert said.code == 0, said.err
-    assert len(look_up(tmp_path / "a", "share.csv")) == 4
-    assert look_up(tmp_path / "a/without_replay", "share.csv") == []
-    assert {row["share"] for row in look_up(tmp_path / "a/without_replay", "metrics.csv")} == {"0"}
-
-
 def test_a_fixed_share_is_looked_at_by_nobody(run):
     assert look_up(run, "share.csv") == []

@@ -63,12 +63,12 @@ def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Told]:
     """Runs by two processes: whole, with all that replay can do, on with what one process began, and one that dies."""
     folder = tmp_path_factory.mktemp("two")
     with death(Trainer, "_step", 14, True):
-        cli("train", *tiny, "compare_without_replay=true", f"out={folder}/begun_by_one")
+        cli("train", *tiny, f"out={folder}/begun_by_one")
     calls = [
         call(*tiny, f"out={folder}/refused", "optim.lr=high"),
         call(*tiny, f"out={folder}/whole"),
         call(*uneven, f"out={folder}/uneven"),
-        call(*tiny, "compare_without_replay=true", f"out={folder}/begun_by_one"),
+        call(*tiny, f"out={folder}/begun_by_one"),
         call(*tiny, f"out={folder}/begun_by_two", dies_at=13),
     ]
     (folder / "calls.json").write_text(json.dumps(calls))
@@ -131,9 +131,7 @@ def test_uneven_batches_and_all_that_replay_can_do(cli, uneven, two, tmp_path):
 def test_two_go_on_with_what_one_began(run, two):
     alike(run, two[0] / "begun_by_one")
     first, second = (rank[3]["rows"] for rank in two[1].ranks)
-    # From the state of step 10 on, and again without replay from before the first round, at step 10 too.
-    assert len(first) == len(second) == 2 * 14
-    assert {row["replayed"] for row in curves(two[0] / "begun_by_one" / "without_replay")} == {"0"}
+    assert len(first) == len(second) == 14, "from the state of step 10 on"
 
 
 def test_one_goes_on_with_what_two_began_until_they_were_killed(cli, tiny, run, two):

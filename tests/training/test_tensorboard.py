@@ -85,15 +85,6 @@ def test_after_kills_each_step_stands_once(cli, tiny, run, tmp_path):
     same(shown(out / "tensorboard"), shown(run / "tensorboard"))
 
 
-def test_each_arm_has_its_own_curves(cli, tiny, tmp_path):
-    said = cli("train", *tiny, "compare_without_replay=true", f"out={tmp_path}/a")
-    assert said.code == 0, said.err
-    for arm in (tmp_path / "a", tmp_path / "a/without_replay"):
-        same(shown(arm / "tensorboard"), of_csv(arm))
-    # The arm without replay begins where the other one first mined, after 10 steps.
-    assert [step for step, _ in of_csv(tmp_path / "a/without_replay")["validation/beep/misses"]] == [15, 23]
-
-
 def test_what_a_kill_cut_is_left_out(tmp_path):
     with EventFile(tmp_path, 0, pytest.fail) as file:
         for step in range(5):

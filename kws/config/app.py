@@ -4,9 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import is_dataclass
 from difflib import get_close_matches
-from typing import get_args, get_type_hints
 
 import hydra
 from hydra.errors import HydraException
@@ -15,8 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kws.common.errors import KwsError, one_line, printable
 from kws.config import compose
-from kws.config.schema import INPUTS, SCHEMAS
-from kws.models.settings import FAMILIES
+from kws.config.declared import settings_of
+from kws.config.renamed import refusal
+from kws.config.schema import SCHEMAS
 from kws.runs.sweep import Ended, in_sweep, run_in_sweep
 
 # What takes the next word on the command line of a Hydra app.
@@ -100,10 +99,11 @@ def explain(error: Exception, schema: type) -> str:
     if found := re.search(r"Could not override '([^']*)'\\?.? No match in the defaults list", text):
         return unknown(found.group(1), schema)
     if found := re.search(r"Invalid value '(.*?)', expected one of \[(.*?)\]", text):
-        return f"{key_of(text, texts[0])}={found.group(1)}: allowed is one of {found.group(2)}"
+        word = f"{key_of(text, texts[0])}={found.group(1)}"
+        return refusal(word) or f"{word}: must be one of {found.group(2)}"
     if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?could not be converted to (\w+)", text):
         kind = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
-        return f"{key_of(text, texts[0])}={found.group(1)}: allowed is {kind.get(found.group(2), found.group(2))}"
+        return f"{key_of(text, texts[0])}={found.group(1)}: must be {kind.get(found.group(2), found.group(2))}"
     if found := re.search(r"AltException: ([^=\s]+)=([^\n]*)", text):
         return f"""{found.group(1)}={found.group(2)}: a text with such signs needs quotes: {found.group(1)}='"..."'"""
     if found := re.search(r"Error merging override ([^=\s]+)=(.*)", texts[0]):
@@ -129,11 +129,12 @@ def key_of(text: str, first: str) -> str:
 
 def unknown(key: str, schema: type) -> str:
     """No such key: its nearest neighbours, and all that stand beside it."""
-    allowed = schema_keys(schema)
-    parent, _, name = key.rpartition(".")
-    if key in allowed:  # of another option of its group
-        kinds = {"model": FAMILIES, "features": INPUTS}.get(parent, {})
-        owners = [kind for kind, fields in kinds.items() if name in get_type_hints(fields)]
+    if old := refusal(key):
+        return old
+    declared = list(settings_of(schema))
+    allowed = sorted({one.key for one in declared})
+    parent, _, _ = key.rpartition(".")
+    if owners := [one.option for one in declared if one.key == key]:
         return f"{key}: no such setting with the chosen {parent}; allowed with {', '.join(owners)}"
     beside = sorted({k[len(parent) + 1 :].split(".")[0] for k in allowed if parent and k.startswith(parent + ".")})
     near = get_close_matches(key, allowed, 1, 0.7)
@@ -141,13 +142,3 @@ def unknown(key: str, schema: type) -> str:
     top = sorted({k.split(".")[0] for k in allowed})
     where = f"under {parent}: {', '.join(beside)}" if beside else f"{', '.join(top)}"
     return f"{key}: no such setting{guess}; allowed are {where}"
-
-
-def schema_keys(schema: type, prefix: str = "") -> list[str]:
-    """Every dotted key of a schema, and of those that stand in for its parts, such as a family of models."""
-    found = []
-    for one in (schema, *schema.__subclasses__()):
-        for name, kind in get_type_hints(one).items():
-            nested = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and is_dataclass(one)]
-            found += schema_keys(nested[0], f"{prefix}{name}.") if nested else [prefix + name]
-    return found

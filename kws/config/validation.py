@@ -1,11 +1,19 @@
 """What settings may be: a range for every number, and the rules between them."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from kws.common.errors import KwsError
+from kws.common.settings import Each, Pair, SettingError, number
+from kws.config.declared import bounds
 from kws.config.model_validation import MODEL_RANGES, check_judged, check_model
 from kws.config.schema import (
     Average,
@@ -13,6 +21,7 @@ from kws.config.schema import (
     CandidateKinds,
     CandidatesConfig,
     ConfuseConfig,
+    EvaluateConfig,
     FeaturesConfig,
     MFCCConfig,
     ModelsConfig,
@@ -177,36 +186,62 @@ PAIRS: tuple[str, ...] = (
 PAIRS += ("stream.snr_db", "stream.noise_db", "rates", "pitches")  # [low, high]
 
 
-def short(number: float) -> str:
-    """A limit as a person writes it."""
-    return f"{number:g}" if number < 1e6 else f"{number:.0f}"
+def check(config: Any, prefix: str = "") -> None:
+    """Check a dataclass of settings and those nested in it: types and ranges, then each `check` method.
+
+    Raises:
+        SettingError: the message names the full key, the value and the rule.
+    """
+    for item in fields(config):
+        value, key = getattr(config, item.name), prefix + item.name
+        if is_dataclass(value):
+            check(value, f"{key}.")
+        elif key in RANGES and value is not None:
+            try:
+                (Pair if key in PAIRS else Each)(*RANGES[key]).check(value if isinstance(value, list) else [value])
+            except ValueError as error:
+                raise SettingError(key, value, str(error)) from None
+    kind: type = type(config)
+    try:
+        adapter(kind).validate_python({item.name: getattr(config, item.name) for item in fields(config)})
+        for base in reversed(kind.__mro__):  # flat groups are composed of several dataclasses
+            if "check" in vars(base):
+                base.check(config)  # type: ignore[attr-defined]
+    except SettingError as error:
+        raise SettingError(prefix + error.key, error.value, error.rule) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise SettingError(prefix + name, getattr(config, name), rule(kind, name, first)) from None
+    if not prefix:
+        check_between(config)
 
 
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of nested dataclasses with its value, dotted."""
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name, value
+@cache
+def adapter(kind: type) -> TypeAdapter[Any]:
+    """The pydantic validator of a dataclass; infinite numbers and NaN are refused."""
+    kind.__pydantic_config__ = ConfigDict(allow_inf_nan=False)  # type: ignore[attr-defined]
+    return TypeAdapter(kind)
 
 
-def check(config: Any) -> None:
-    """Hold every number to its range and combinations to their rules; raises KwsError naming key, value, allowed."""
-    for key, value in leaves(config):
-        low, high = RANGES.get(key, (None, None))
-        numbers = value if isinstance(value, list) else [value]
-        if low is not None and high is not None and value is not None:
-            for number in numbers:
-                if not low <= number <= high:  # also refuses NaN
-                    raise KwsError(f"{key}={value}: allowed is {short(low)} to {short(high)}")
-        if key == "collar_s" and value is not None and len(numbers) != 2:
-            raise KwsError(f"{key}={value}: allowed is [before,after]")
-        if key in PAIRS and (len(numbers) != 2 or numbers[0] > numbers[1]):
-            raise KwsError(f"{key}={value}: allowed is [low,high] with low <= high")
+def rule(kind: type, name: str, error: ErrorDetails) -> str:
+    """What a setting must be, for an error of pydantic about it."""
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    limits = bounds(get_type_hints(kind, include_extras=True)[name])
+    if limits is not None and error["type"] not in ("too_short", "too_long"):
+        low, high = limits
+        if low is not None and high is not None:
+            return f"must be between {number(low)} and {number(high)}"
+    return re.sub(r"^\w+ should", "must", error["msg"]).partition(" after validation")[0]
+
+
+def check_between(config: Any) -> None:
+    """Rules of the commands between settings."""
     if isinstance(config, TrainConfig):
         check_train(config)
+    if isinstance(config, EvaluateConfig) and config.collar_s is not None and len(config.collar_s) != 2:
+        raise SettingError("collar_s", config.collar_s, "must be [before, after]")
     if isinstance(config, ModelsConfig):
         check_features(config.features)
         if config.model is not None:

@@ -120,7 +120,7 @@ def test_any_command_can_speak(cli, tmp_path: Path) -> None:
         (["synth=piper"], "voices=None: allowed with synth=piper is a folder of voices"),
         (["synth=command"], "command=None: allowed with synth=command is a list of texts"),
         (["confuse.language=de", "confuse.words=w"], "synth=espeak has voices for English alone"),
-        (["rates=[300,200]"], "rates=[300, 200]: allowed is [low,high] with low <= high"),
+        (["rates=[300,200]"], "rates=[300, 200]: must be [low, high] with low <= high"),
         (["confuse.n=0"], "no candidate to say"),
     ],
 )

@@ -37,14 +37,14 @@ def test_a_run_that_fails_ends_no_other(cli, tiny, run, tmp_path):
     said = cli("train", *sweep)
     assert said.code == 2
     first, last = lines(said.err)
-    assert first == "kws: run 0: replay.share=0.6: allowed is 0 to 0.5"
+    assert first == "kws: run 0: replay.share=0.6: must be between 0 and 0.5"
     assert last == "kws: 1 of 2 runs failed, said above: run 0"
     assert said.err.endswith(last + "\n")
     assert "Traceback" not in said.err
     assert "Error executing job" not in said.err
     assert weights(tmp_path / "new/1") == weights(run)
     (failed,) = folder.read(tmp_path / "new/0")
-    assert (failed.ended, failed.error) == ("failed", "replay.share=0.6: allowed is 0 to 0.5")
+    assert (failed.ended, failed.error) == ("failed", "replay.share=0.6: must be between 0 and 0.5")
     before = times(tmp_path / "new/1")
     assert cli("train", *sweep).code == 2
     assert times(tmp_path / "new/1") == before, "the finished one is passed over"
@@ -68,7 +68,7 @@ def test_side_by_side_the_weights_are_the_same_and_the_cores_are_divided(cli, ti
     done = cli("train", *sweep)
     told = capfd.readouterr()  # of the other processes
     assert done.code == 2, done.err
-    assert lines(told.err) == ["kws: run 2: threads=2000: allowed is 0 to 1024"]
+    assert lines(told.err) == ["kws: run 2: threads=2000: must be between 0 and 1024"]
     assert lines(done.err) == ["kws: 1 of 3 runs failed, said above: run 2"]
     assert "Traceback" not in told.err + done.err
     assert sum("ended well after" in line for line in told.out.splitlines()) == 2

@@ -27,7 +27,10 @@ def test_on_ray_the_weights_are_the_same_and_a_failure_ends_no_other(cli, tiny, 
     said = cli("train", "-m", *words, "hydra/launcher=ray", "threads=0,2000", "out=new")
     assert said.code == 2
     wrong = [line for line in said.err.splitlines() if line.startswith("kws: ")]
-    assert wrong == ["kws: run 1: threads=2000: allowed is 0 to 1024", "kws: 1 of 2 runs failed, said above: run 1"]
+    assert wrong == [
+        "kws: run 1: threads=2000: must be between 0 and 1024",
+        "kws: 1 of 2 runs failed, said above: run 1",
+    ]
     assert "run 0 ended well after" in said.out
     new = Path("new/0")  # where the sweep was begun, wherever the workers were
     assert checkpoint.read_model(new / "model.pt").hash == checkpoint.read_model(run / "model.pt").hash

@@ -157,7 +157,7 @@ def test_fewer_rows_than_processes_are_refused(cli, tiny, tmp_path, monkeypatch)
 def test_bad_settings_are_said_once(two):
     assert [rank[0]["code"] for rank in two[1].ranks] == [2, 2]
     lines = [line for line in two[1].err.splitlines() if line.startswith("kws: ")]
-    assert lines == ["kws: optim.lr=high: allowed is a number"]
+    assert lines == ["kws: optim.lr=high: must be a number"]
 
 
 @pytest.mark.parametrize("word", ["data.root={}/nothing", "replay.buffer={}/file"])

@@ -1,0 +1,99 @@
+"""Every setting of a command, as its dataclasses declare it."""
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from annotated_types import Ge, Le
+from pydantic.fields import FieldInfo
+
+from kws.common.settings import Each, number, shown
+from kws.config.schema import INPUTS, FeaturesConfig
+from kws.models.settings import FAMILIES, ModelConfig
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Args:
+        key: dotted, as on the command line.
+        option: the option of its group that has it, such as a family of models; empty where all have it.
+        hint: its annotation.
+        default: its value unless given; None as well where it has none.
+    """
+
+    key: str
+    option: str
+    hint: Any
+    default: Any
+
+    @property
+    def description(self) -> str:
+        """The meaning; empty where the annotation has none."""
+        found = [item.description for item in metadata(self.hint) if isinstance(item, FieldInfo)]
+        return next((text for text in found if text), "")
+
+    @property
+    def allowed(self) -> str:
+        """The values: a range, or a list of names; empty where the type says all."""
+        if limits := bounds(self.hint):
+            low, high = (None if limit is None else number(limit) for limit in limits)
+            return f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
+        kinds = [kind for kind in parts(self.hint) if isinstance(kind, type) and issubclass(kind, enum.Enum)]
+        return ", ".join(member.name for kind in kinds for member in kind)
+
+
+def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Setting]:
+    """Every setting of a dataclass, dotted; of a group with options, such as model, the settings of each option too."""
+    hints = get_type_hints(schema, include_extras=True)
+    for item in fields(schema):
+        key, nested = prefix + item.name, [kind for kind in parts(hints[item.name]) if is_dataclass(kind)]
+        if not nested:
+            default = item.default_factory() if item.default_factory is not MISSING else item.default
+            yield Setting(key, option, hints[item.name], None if default is MISSING else default)
+            continue
+        assert isinstance(nested[0], type)
+        common = list(settings_of(nested[0], f"{key}.", option))
+        yield from common
+        seen = {one.key for one in common}
+        for name, kind in options(nested[0]).items():
+            yield from (one for one in settings_of(kind, f"{key}.", name) if one.key not in seen)
+
+
+def options(kind: type) -> Mapping[str, type]:
+    """The dataclasses that may stand for one, by the name of the option: families of models, front ends."""
+    if kind is ModelConfig:
+        return FAMILIES
+    return INPUTS if kind is FeaturesConfig else {}
+
+
+def parts(hint: Any) -> list[Any]:
+    """A type and its arguments: `int | None` gives int and None, an annotated type itself."""
+    if metadata(hint):
+        return parts(hint.__origin__)
+    return [hint, *(inner for arg in get_args(hint) for inner in parts(arg))]
+
+
+def metadata(hint: Any) -> tuple[Any, ...]:
+    """What an annotation holds beside the type."""
+    return getattr(hint, "__metadata__", ())
+
+
+def bounds(hint: Any) -> tuple[float | None, float | None] | None:
+    """The lowest and highest number that an annotation allows; None where it names no range."""
+    for item in metadata(hint):
+        if isinstance(item, Each):
+            return item.low, item.high
+        limits = {type(limit): limit for limit in getattr(item, "metadata", ())}
+        if limits.keys() & {Ge, Le}:
+            return getattr(limits.get(Ge), "ge", None), getattr(limits.get(Le), "le", None)
+    return None
+
+
+def text(value: Any) -> str:
+    """A default as written on the command line."""
+    if isinstance(value, list):
+        return "[" + ",".join(map(shown, value)) + "]"
+    return shown(value)

@@ -24,7 +24,7 @@ from kws.evaluation.splits import Levels
 from kws.models.settings import family_of, shape_of
 from kws.replay.buffer import Buffer, Limits
 from kws.replay.eviction import Eviction
-from kws.replay.mining_rounds import Search
+from kws.replay.mining_streams import MiningConfig
 from kws.replay.refresh import Ageing
 from kws.replay.sampler import Draw
 from kws.replay.schedule import Guard
@@ -271,11 +271,13 @@ def by_kind(values: c.ByKind) -> dict[str, float]:
     return {kind: value for kind, value in asdict(values).items() if value is not None}
 
 
-def policy(s: c.TrainConfig, clip_n: int) -> Policy:
+def policy(s: c.TrainConfig) -> Policy:
     """What comes into the buffer, what leaves it, and how it is drawn."""
     r = s.replay
     return Policy(
-        search(s, clip_n),
+        mining(s.mining),
+        s.seed,
+        s.stream.negative_gap_s,
         Ageing(r.solved, s.mining.min_score, r.probe, s.seed),
         Drawing(Draw(r.draw.value), r.alpha, by_kind(r.mix)),
         r.quarantine,
@@ -284,23 +286,23 @@ def policy(s: c.TrainConfig, clip_n: int) -> Policy:
     )
 
 
-def search(s: c.TrainConfig, clip_n: int) -> Search:
-    """How the pool is mined."""
-    m = s.mining
-    return Search(
-        seed=s.seed,
-        passes=m.passes,
-        snr_db=pair(m.snr_db),
-        noise_db=pair(m.noise_db),
-        gap_s=s.stream.negative_gap_s,
-        per_hour=m.per_hour,
+def mining(m: c.MiningConfig) -> MiningConfig:
+    """Mining rounds of a run."""
+    return MiningConfig(
+        clips_per_hour=m.per_hour,
         min_score=m.min_score,
-        bands=m.bands,
-        reserve=m.reserve,
-        neighbours=m.neighbours,
+        score_bands=m.bands,
+        random_share=m.reserve,
+        neighbours_per_hour=m.neighbours,
         max_per_recording=m.max_per_recording,
-        clip_n=clip_n,
-        post_n=samples(m.post_s, s.features.hop_s * s.model.stride, s.data.sample_rate),
+        post_s=m.post_s,
+        rounds=m.rounds,
+        first_at=m.first_at,
+        last_at=m.last_at,
+        pool_share=m.pool_share,
+        passes=m.passes,
+        snr_db=m.snr_db,
+        noise_db=m.noise_db,
     )
 
 

@@ -39,7 +39,7 @@ from kws.models.base import to_train
 from kws.replay import storage
 from kws.replay.buffer import Buffer
 from kws.replay.importing import into_buffer
-from kws.replay.mining_rounds import source
+from kws.replay.mining_streams import source_of
 from kws.replay.snapshot import Snapshot
 from kws.runs.folder import Keeper, claim, commit, finished, place
 from kws.runs.sweep import in_sweep, one_at_a_time
@@ -139,7 +139,7 @@ def train(
             bring(buffer, said, console)
         # What will be mined is refused now, not after the training before the first round.
         sources = [*chosen.pool, *chosen.noise[Split.TRAIN], *(chosen.speech[Split.TRAIN] if s.replay.online else ())]
-        buffer.admit(source(store.entries[i]) for i in sources)
+        buffer.admit(source_of(store.entries[i]) for i in sources)
         r = replace(r, id=id_, buffer=buffer)
         kept = train_weights(r)
         ranks.leave()
@@ -177,7 +177,7 @@ def train_weights(r: Run) -> Kept:
     state_file = r.out / "state.pt"
     state = ranks.first(lambda: read_state(state_file) if state_file.is_file() else None)
     rounds = None if r.buffer is None else harvest(r, r.buffer, entries, state)
-    drawing = builders.policy(r.s, r.recipe.clip_n).drawing
+    drawing = builders.policy(r.s).drawing
     sound = partial(storage.read, r.folder / storage.CLIPS, sample_rate=r.store.sample_rate)
     joint = Joint(ranks, rounds, lambda held: Snapshot.of(held, sound, r.recipe.clip_n, device, drawing))
     replay = joint.snapshot(None if state is None else state["replay"])
@@ -206,7 +206,7 @@ def harvest(r: Run, buffer: Buffer, entries: Sequence[int], state: Mapping[str, 
         buffer.rollback(r.id, state["rounds"])
     s = r.s.stream
     return HardNegativeMiner(
-        builders.policy(r.s, r.recipe.clip_n),
+        builders.policy(r.s),
         r.recipe,
         r.store,
         r.chosen,

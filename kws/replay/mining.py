@@ -1,31 +1,164 @@
-"""What comes into the buffer: false triggers of a stream, each with the sound that makes its score reproducible."""
+"""Hard-negative mining: choose the parts of scored audio that enter the replay buffer, and cut them out as clips.
+
+A mining source chooses rows of a stream: false triggers, a random share, nearest neighbours. One of your own is a
+function with the decorator `register_mining_source`.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kws.data.manifest import Source
+from kws.detector.clip_scores import hear_clips
+from kws.detector.detector import Detector
+from kws.replay.records import Kind, NewClip
 
-@dataclass(frozen=True)
-class Trigger:
-    """A false trigger: where it is, how high, and the clip around it.
 
-    A detector that hears `pcm` (int16 [clip_n]) from silence gives `score` at row `row`: the clip begins on a row
-    boundary of the stream and holds all that the row depends on.
+@dataclass
+class SelectionConfig:
+    """Which parts of a stream become clips.
+
+    Args:
+        clips_per_hour: false triggers and random clips of each keyword, at most; a stream of seconds may give one.
+        min_score: lowest score of a false trigger, 0 to 1.
+        score_bands: equal parts of the scores from `min_score` to 1 that give as many clips each; 1 keeps the highest.
+        random_share: share of `clips_per_hour` that is sampled anywhere, 0 to 1.
+        neighbours_per_hour: clips of each keyword whose embeddings are nearest to it, whatever they score.
+        max_per_recording: clips of one recording for each keyword and kind.
+        post_s: seconds of audio that a clip holds after its trigger.
     """
 
-    pcm: np.ndarray
-    start: int  # first sample of the clip in the stream
-    source: int  # the recording it is laid to
-    row: int
-    score: float
+    clips_per_hour: float
+    min_score: float
+    score_bands: int
+    random_share: float
+    neighbours_per_hour: float
+    max_per_recording: int
+    post_s: float
 
 
-def peaks(scores: np.ndarray, threshold: float, apart_n: int) -> NDArray[np.int64]:
+class Provenance(TypedDict):
+    """Where a clip comes from, as `NewClip` holds it."""
+
+    source: Source
+    offset_s: float
+    text: str
+    mixed_with: tuple[Source, ...]
+    mix: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class MiningStream:
+    """About an hour of audio with the scores of a detector.
+
+    Args:
+        pcm: the audio; row `i` ends at sample `(i + 1) * detector.block_n`. Its first clip length gives no clip.
+        scores: of each keyword, 0 to 1.
+        nearness: cosine of each row's embedding with the nearest keyword.
+        recordings: number of the recording at each row; -1 where nothing may be mined.
+        hours: of audio, for the limits per hour.
+        max_per_recording: clips of the recording with this number so far, in this and all earlier streams.
+        provenance: of a clip, from its row and its first sample.
+        rng: samples clips.
+
+    Shape: pcm int16 [T], scores float32 [N, K], nearness float32 [N], recordings int64 [N].
+    """
+
+    pcm: NDArray[np.int16]
+    scores: NDArray[np.float32]
+    nearness: NDArray[np.float32]
+    recordings: NDArray[np.int64]
+    hours: float
+    max_per_recording: Callable[[int], int]
+    provenance: Callable[[int, int], Provenance]
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """A stream as a mining source sees it: the rows of one keyword, and which of them it may still take.
+
+    Args:
+        stream: the scored audio.
+        column: of the keyword in the scores.
+        config: settings of the selection.
+        apart_n: rows that two clips of one source lie apart at least: half a clip.
+        taken: rows that other sources took for this keyword, int64 [M].
+        counts: clips by recording that this keyword and kind have already.
+        settings: of the source itself; None where it has none.
+    """
+
+    stream: MiningStream
+    column: int
+    config: SelectionConfig
+    apart_n: int
+    taken: NDArray[np.int64]
+    counts: Counter[int]
+    settings: object = None
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Scores of the keyword. Shape: [N]."""
+        return np.ascontiguousarray(self.stream.scores[:, self.column])
+
+    def n_clips(self, per_hour: float) -> int:
+        """Clips that a limit per hour allows in this stream; at least one, unless the limit is 0."""
+        return max(1, round(per_hour * self.stream.hours)) if per_hour else 0
+
+    def accept(self, row: int) -> bool:
+        """Count a clip of the recording at this row; False where that recording has given all it may."""
+        recording = int(self.stream.recordings[row])
+        if recording < 0 or self.counts[recording] >= self.stream.max_per_recording(recording):
+            return False
+        self.counts[recording] += 1
+        return True
+
+    def first(self, rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+        """The first `n` rows that `accept` allows. Shape: rows [M]; returns int64 [n or fewer]."""
+        found: list[int] = []
+        for row in rows.tolist():
+            if len(found) == n:
+                break
+            if self.accept(row):
+                found.append(row)
+        return np.array(found, np.int64)
+
+
+@dataclass(frozen=True)
+class MiningSource:
+    """A registered mining source: chooses rows, int64 [n], the kind of its clips, and its settings."""
+
+    rows: Callable[[Candidates], NDArray[np.int64]]
+    kind: Kind
+
+
+SOURCES: dict[str, MiningSource] = {}  # in the order in which they choose
+
+
+def register_mining_source(
+    name: str, kind: Kind = Kind.FALSE_TRIGGER
+) -> Callable[[Callable[[Candidates], NDArray[np.int64]]], Callable[[Candidates], NDArray[np.int64]]]:
+    """Make a function a mining source: every mining round calls it for each keyword of each stream.
+
+    Args:
+        name: of the source.
+        kind: of its clips; sources of one kind share `max_per_recording`.
+    """
+
+    def register(rows: Callable[[Candidates], NDArray[np.int64]]) -> Callable[[Candidates], NDArray[np.int64]]:
+        SOURCES[name] = MiningSource(rows, kind)
+        return rows
+
+    return register
+
+
+def peaks(scores: NDArray[np.float32], threshold: float, apart_n: int) -> NDArray[np.int64]:
     """Rows of score maxima at or above `threshold`, highest first, each more than `apart_n` rows from a higher one.
 
     Suppression around each peak keeps near-duplicates out, as in regional hard-example mining.
@@ -34,197 +167,143 @@ def peaks(scores: np.ndarray, threshold: float, apart_n: int) -> NDArray[np.int6
     """
     rows = np.flatnonzero(scores >= threshold)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
-    taken = np.zeros(len(scores), bool)
+    hidden = np.zeros(len(scores), bool)
     kept: list[int] = []
     for row in rows.tolist():
-        if not taken[row]:
+        if not hidden[row]:
             kept.append(row)
-            taken[max(0, row - apart_n) : row + apart_n + 1] = True
+            hidden[max(0, row - apart_n) : row + apart_n + 1] = True
     return np.array(kept, np.int64)
 
 
-class Caps:
-    """At most so many clips of each recording; a place that a recording may not take is left to others.
+@register_mining_source("false_triggers")
+def false_triggers(candidates: Candidates) -> NDArray[np.int64]:
+    """Score peaks, as many from each score band: not the highest scores alone.
 
-    Args:
-        most: of each.
-        times: so many times as many of each recording; None for 1.
+    A band with too few peaks leaves its places to the others. Within a band peaks are sampled evenly.
     """
-
-    def __init__(self, most: int, times: Sequence[int] | None = None) -> None:
-        self.most, self.times, self._count = most, times, Counter[int]()
-
-    def take(self, source: int) -> bool:
-        """Take a place for a clip of this recording, if there is one; -1 is none."""
-        if source < 0 or self._count[source] >= self.most * (self.times[source] if self.times else 1):
-            return False
-        self._count[source] += 1
-        return True
-
-
-def choose(
-    scores: np.ndarray,
-    sources: np.ndarray,
-    wanted_n: int,
-    lowest: float,
-    bands: int,
-    caps: Caps,
-    rng: np.random.Generator,
-) -> NDArray[np.int64]:
-    """Which of the peaks to keep: as many from each band of scores, so that not only the top is kept.
-
-    The bands cut the range from `lowest` to 1 into equal parts. A band that has too few leaves its places to the
-    others; within a band it is drawn by lot. One band keeps the highest.
-
-    Args:
-        scores: of the peaks, at least `lowest`.
-        sources: the recording that each lies in, -1 for none: such a peak is not kept.
-        wanted_n: how many, at most.
-        lowest: where the bands begin.
-        bands: how many, at least 1.
-        caps: how many of a recording; what is kept takes places.
-        rng: for the lots.
-
-    Shape: scores, sources [N]; returns int64 [at most min(N, wanted_n)], highest first.
-    """
-    place = np.minimum(((scores - lowest) / max(1 - lowest, 1e-9) * bands).astype(np.int64), bands - 1)
-    lots = rng.permutation(len(scores)) if bands > 1 else np.argsort(np.argsort(-scores, kind="stable"))
+    c, config = candidates, candidates.config
+    n = c.n_clips(config.clips_per_hour)
+    rows = peaks(c.scores, config.min_score, c.apart_n)
+    scores, bands = c.scores[rows], config.score_bands
+    band = ((scores - config.min_score) / max(1 - config.min_score, 1e-9) * bands).astype(np.int64)
+    band = np.minimum(band, bands - 1)
+    order = c.stream.rng.permutation(len(rows)) if bands > 1 else np.arange(len(rows))
     # The first of each band, then the second of each, the higher band first.
-    turn = np.zeros(len(scores), np.int64)
-    for band in range(bands):
-        mine = np.flatnonzero(place == band)
-        turn[mine[np.argsort(lots[mine])]] = np.arange(len(mine))
-    found = allowed(np.lexsort((-place, turn)), lambda peak: sources[peak], wanted_n, caps)
-    return found[np.argsort(-scores[found], kind="stable")]
+    turn = np.zeros(len(rows), np.int64)
+    for number in range(bands):
+        members = np.flatnonzero(band == number)
+        turn[members[np.argsort(order[members])]] = np.arange(len(members))
+    kept = c.first(rows[np.lexsort((-band, turn))], n - round(config.random_share * n))
+    return kept[np.argsort(-c.scores[kept], kind="stable")]
 
 
-def by_lot(
-    rows_n: int,
-    taken: NDArray[np.int64],
-    sources_at: Callable[[NDArray[np.int64]], NDArray[np.int64]],
-    n: int,
-    apart_n: int,
-    caps: Caps,
-    rng: np.random.Generator,
-) -> NDArray[np.int64]:
-    """About `n` rows anywhere in recordings, each more than `apart_n` from the others and from those taken already.
+@register_mining_source("random_share")
+def random_share(candidates: Candidates) -> NDArray[np.int64]:
+    """Rows sampled anywhere, apart from each other and from false triggers.
 
-    A small reserve of these keeps what the model does not (or not yet) confuse in the buffer too.
-
-    Shape: taken [M]; returns int64 [n or fewer].
+    A small share of these keeps audio in the buffer that the model does not, or not yet, confuse with the keyword.
     """
+    c = candidates
+    n, rows_n = round(c.config.random_share * c.n_clips(c.config.clips_per_hour)), len(c.stream.recordings)
     found: list[int] = []
-    near = np.sort(taken)
-    drawn = rng.integers(0, rows_n, 8 * n) if rows_n else np.zeros(0, np.int64)
-    for row, source in zip(drawn.tolist(), sources_at(drawn).tolist(), strict=True):
+    occupied = np.sort(c.taken)
+    for row in (c.stream.rng.integers(0, rows_n, 8 * n) if rows_n else np.zeros(0, np.int64)).tolist():
         if len(found) == n:
             break
-        at = int(np.searchsorted(near, row))
-        if all(abs(int(other) - row) > apart_n for other in near[max(0, at - 1) : at + 1]) and caps.take(source):
+        at = int(np.searchsorted(occupied, row))
+        if all(abs(int(other) - row) > c.apart_n for other in occupied[max(0, at - 1) : at + 1]) and c.accept(row):
             found.append(row)
-            near = np.insert(near, at, row)
+            occupied = np.insert(occupied, at, row)
     return np.array(found, np.int64)
 
 
-def trigger_rows(
-    track: np.ndarray,
-    sources_at: Callable[[NDArray[np.int64]], NDArray[np.int64]],
-    wanted_n: int,
-    reserve: float,
-    lowest: float,
-    bands: int,
-    apart_n: int,
-    caps: Caps,
-    rng: np.random.Generator,
-) -> NDArray[np.int64]:
-    """The rows of a keyword's track to keep: peaks by bands of score, and a reserve by lot.
-
-    Args:
-        track: scores.
-        sources_at: the recording that each row lies in, -1 for none.
-        wanted_n: how many, at most.
-        reserve: share of them by lot.
-        lowest, bands, caps, rng: see `choose`.
-        apart_n: rows between two.
-
-    Shape: track [N]; returns int64 [wanted_n or fewer].
-    """
-    spare_n, rows = round(reserve * wanted_n), peaks(track, lowest, apart_n)
-    rows = rows[choose(track[rows], sources_at(rows), wanted_n - spare_n, lowest, bands, caps, rng)]
-    return np.concatenate([rows, by_lot(len(track), rows, sources_at, spare_n, apart_n, caps, rng)])
-
-
-def neighbour_rows(
-    nearness: np.ndarray,
-    sources_at: Callable[[NDArray[np.int64]], NDArray[np.int64]],
-    wanted_n: int,
-    apart_n: int,
-    caps: Caps,
-) -> NDArray[np.int64]:
-    """The rows nearest to the keyword, nearest first. Shape: nearness [N]; returns int64 [wanted_n or fewer]."""
-    return allowed(peaks(nearness, -1.0, apart_n), sources_at, wanted_n, caps)
-
-
-def allowed(
-    rows: NDArray[np.int64],
-    sources_at: Callable[[NDArray[np.int64]], NDArray[np.int64]],
-    wanted_n: int,
-    caps: Caps,
-) -> NDArray[np.int64]:
-    """The first rows whose recordings may still give one. Shape: rows [N]; returns int64 [wanted_n or fewer]."""
-    found: list[int] = []
-    for row, source in zip(rows.tolist(), sources_at(rows).tolist(), strict=True):
-        if len(found) == wanted_n:
-            break
-        if caps.take(source):
-            found.append(row)
-    return np.array(found, np.int64)
-
-
-def triggers(
-    pcm: np.ndarray,
-    scores: np.ndarray,
-    rows: NDArray[np.int64],
-    clip_n: int,
-    post_n: int,
-    row_n: int,
-    source_at: Callable[[int], int],
-) -> list[Trigger]:
-    """Rows of one stream as clips.
-
-    Args:
-        pcm: the stream as it was scored, int16 [T]; no clip is taken from its first `clip_n - post_n` samples, whose
-            scores still depend on the stream's beginning.
-        scores: of one keyword; row `i` ends at sample `(i + 1) * row_n`.
-        rows: which, in the order of preference.
-        clip_n, post_n: samples a clip, and how many of them follow the row; multiples of `row_n`.
-        row_n: samples a row.
-        source_at: which recording lies at a sample; -1 for none: nothing is mined there.
-    """
-    row = (clip_n - post_n) // row_n - 1
-    found = []
-    for peak in rows.tolist():
-        source, start = source_at(peak * row_n), (peak - row) * row_n
-        if source < 0 or start < 0:
-            continue
-        clip = np.zeros(clip_n, np.int16)
-        sound = pcm[start : start + clip_n]
-        clip[: len(sound)] = sound
-        found.append(Trigger(clip, start, source, row, float(scores[peak])))
-    return found
-
-
-Near = Callable[[Tensor], Tensor]  # how near each row is: hidden layer [N, C] to cosine [N]
-
-
-def nearness(keywords: NDArray[np.float32]) -> Near:
-    """A function from the hidden layer to the highest cosine with any of the keywords.
+@register_mining_source("neighbours", Kind.NEIGHBOUR)
+def neighbours(candidates: Candidates) -> NDArray[np.int64]:
+    """Rows whose embeddings are nearest to the keyword, nearest first, whatever they score.
 
     Approximate nearest-neighbour negatives (Xiong et al., 2021), exact here: a pool of hours is small.
-
-    Shape: keywords float32 [P, C], embeddings of clips that hold the keyword.
     """
-    known = torch.nn.functional.normalize(torch.from_numpy(keywords), dim=1)
+    c = candidates
+    if not c.config.neighbours_per_hour:
+        return np.zeros(0, np.int64)
+    rows = peaks(c.stream.nearness, -1.0, c.apart_n)
+    rows = rows[c.stream.scores[rows].argmax(1) == c.column]
+    return c.first(rows, c.n_clips(c.config.neighbours_per_hour))
+
+
+def mine(
+    streams: Iterable[MiningStream],
+    detector: Detector,
+    config: SelectionConfig,
+    clip_n: int,
+    checkpoint: str,
+    run: str,
+    round_: int,
+) -> Iterator[list[NewClip]]:
+    """Clips that the mining sources choose, stream by stream; one stream is held at a time.
+
+    A clip begins on a row boundary and holds all that its score depends on. So the detector gives the same score when
+    it scores the clip from silence.
+
+    Args:
+        streams: scored by `detector`.
+        detector: its labels are the keywords.
+        config: what is chosen.
+        clip_n: samples of a clip, a whole number of rows.
+        checkpoint: hash of the detector's weights.
+        run, round_: for the record.
+    """
+    counts: dict[tuple[Kind, int], Counter[int]] = {}
+    row_n = detector.block_n
+    post_n = min(round(config.post_s / detector.frame_s) * row_n, (clip_n - detector.reach_n) // row_n * row_n)
+    for stream in streams:
+        found = []
+        for column, keyword in enumerate(detector.labels):
+            taken = np.zeros(0, np.int64)
+            for name, source in SOURCES.items():
+                count = counts.setdefault((source.kind, column), Counter())
+                settings = getattr(getattr(config, "sources", None), name, None)
+                rows = source.rows(Candidates(stream, column, config, clip_n // row_n // 2, taken, count, settings))
+                taken = np.concatenate([taken, rows])
+                for row in rows.tolist():
+                    start = (row + 1) * row_n - (clip_n - post_n)
+                    found.append(
+                        NewClip(
+                            pcm=cut(stream.pcm, start, clip_n),
+                            kind=source.kind,
+                            keyword=keyword,
+                            score=float(stream.scores[row, column]),
+                            checkpoint=checkpoint,
+                            run=run,
+                            round=round_,
+                            **stream.provenance(row, start),
+                        )
+                    )
+        yield found
+
+
+def cut(pcm: NDArray[np.int16], start: int, n_samples: int) -> NDArray[np.int16]:
+    """Samples from `start` on, followed by silence where the stream ends. Shape: pcm int16 [T]; returns [n_samples]."""
+    clip = np.zeros(n_samples, np.int16)
+    audio = pcm[start : start + n_samples]
+    clip[: len(audio)] = audio
+    return clip
+
+
+def embedded(found: Sequence[NewClip], detector: Detector) -> list[NewClip]:
+    """The clips with their embeddings by this detector, which near-duplicates and clusters are judged by."""
+    _, vectors = hear_clips(detector, [clip.pcm for clip in found])
+    return [replace(clip, embedding=vector) for clip, vector in zip(found, vectors, strict=True)]
+
+
+Nearness = Callable[[Tensor], Tensor]  # hidden layer [N, C] to the cosine with the nearest keyword [N]
+
+
+def nearness(detector: Detector, keywords: list[NDArray[np.int16]]) -> Nearness:
+    """A function from the hidden layer to the highest cosine with the embedding of any of these keyword recordings."""
+    _, vectors = hear_clips(detector, keywords)
+    known = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1)
 
     def near(hidden: Tensor) -> Tensor:
         return (torch.nn.functional.normalize(hidden, dim=1) @ known.to(hidden.device).t()).amax(1)

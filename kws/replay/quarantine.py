@@ -37,3 +37,15 @@ def suspicion(
     if kind not in TRUSTED and score is not None and score >= limit:
         return f"scores {score:.3f}, suspect from {limit:.3f}"
     return ""
+
+
+def limits(positive_scores: object, share: float | None) -> dict[str, float]:
+    """The score from which a clip of each keyword is suspect.
+
+    Args:
+        positive_scores: median score of held-out positives by keyword, as a checkpoint's facts hold it; else nothing.
+        share: of these scores, at least 0; None where no score is suspect.
+    """
+    if share is None or not isinstance(positive_scores, Mapping):
+        return {}
+    return {str(keyword): share * score for keyword, score in positive_scores.items() if isinstance(score, float)}

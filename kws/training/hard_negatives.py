@@ -19,8 +19,8 @@ from kws.detector.clip_scores import hear_clips
 from kws.evaluation.operating_points import OperatingPoint
 from kws.evaluation.validation import Tracks, ValidationCounts, ValidationStreams
 from kws.replay.buffer import Added, Buffer, Kind, NewClip
-from kws.replay.mining import Near, nearness
-from kws.replay.mining_rounds import Search, embedded, mine_pool, source
+from kws.replay.mining import Nearness, embedded, mine, nearness
+from kws.replay.mining_streams import MiningConfig, no_nearness, pool_streams, source_of
 from kws.replay.refresh import Ageing, age
 from kws.replay.snapshot import Drawing, Snapshot
 from kws.training.trainer import Hard, Trainer
@@ -30,7 +30,9 @@ from kws.training.trainer import Hard, Trainer
 class Policy:
     """The numbers of a harvest; see conf/replay and conf/mining for what each does."""
 
-    search: Search
+    mining: MiningConfig
+    seed: int
+    gap_s: float  # of noise after each recording of the pool
     ageing: Ageing
     drawing: Drawing
     quarantine: float | None  # share of the held-out positives' median score from which a clip is suspect
@@ -71,7 +73,7 @@ class HardNegativeMiner:
         self.policy, self.recipe, self.store, self.chosen = policy, recipe, store, chosen
         self.bank_entries, self.buffer, self._make_held_out = bank_entries, buffer, held_out
         self.console, self.out, self.run, self.device = console, out, run, device
-        self.min_score = policy.search.min_score
+        self.min_score = policy.mining.min_score
         self._last: tuple[int, Tracks] | None = None  # the step at which the streams were heard last, and what was
 
     @cached_property
@@ -140,24 +142,28 @@ class HardNegativeMiner:
         return {keyword: share * score for keyword, score in self.held_out.typical(model.detector).items()}
 
     def _mined(self, trainer: Trainer, model: Checkpoint, round_: int) -> list[NewClip]:
-        search = self.policy.search
-        with self.console.progress(f"Mining, round {round_}", search.passes) as tick:
-            return mine_pool(
+        config, clip_n = self.policy.mining, self.recipe.clip_n
+        near = self._near(trainer, model) if config.neighbours_per_hour else no_nearness
+        with self.console.progress(f"Mining, round {round_}", config.passes) as tick:
+            streams = pool_streams(
                 model.detector,
-                model.hash,
                 self.store,
                 self.chosen.pool,
                 self.chosen.noise[Split.TRAIN],
-                search,
-                self.run,
+                config,
+                self.policy.seed,
+                self.policy.gap_s,
+                clip_n,
                 round_,
-                self._near(trainer, model) if search.neighbours else None,
+                near,
                 tick,
             )
+            found = mine(streams, model.detector, config, clip_n, model.hash, self.run, round_)
+            return [clip for some in found for clip in some]
 
-    def _near(self, trainer: Trainer, model: Checkpoint) -> Near:
+    def _near(self, trainer: Trainer, model: Checkpoint) -> Nearness:
         keywords = [to_int16(one.cpu().numpy()) for one in trainer.drawer.plain_keywords()]
-        return nearness(hear_clips(model.detector, keywords)[1])
+        return nearness(model.detector, keywords)
 
     def _hard(self, model: Checkpoint, round_: int, hard: Sequence[Hard]) -> list[NewClip]:
         """What was hard in the batches and is so for the averaged weights, with where it came from."""
@@ -169,13 +175,13 @@ class HardNegativeMiner:
             score = float(line[one.column])
             if score < self.min_score:
                 continue
-            beneath = [] if one.noise < 0 else [source(self.store.entries[self.bank_entries[one.noise]])]
+            beneath = [] if one.noise < 0 else [source_of(self.store.entries[self.bank_entries[one.noise]])]
             found.append(
                 NewClip(
                     pcm=sound,
                     kind=Kind.BATCH_HARD,
                     keyword=self.recipe.labels[one.column],
-                    source=source(entry),
+                    source=source_of(entry),
                     offset_s=one.offset / self.store.sample_rate,
                     score=score,
                     checkpoint=model.hash,
@@ -201,4 +207,4 @@ class HardNegativeMiner:
 
 def held_out_sources(store: AudioCache) -> list[Source]:
     """The recordings that may never train."""
-    return [source(e) for e in store.entries if e.recording.split is not Split.TRAIN]
+    return [source_of(e) for e in store.entries if e.recording.split is not Split.TRAIN]

@@ -1,14 +1,17 @@
 """Mining recordings by hand: nothing held out gets in, and what is in can be traced and scored again."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from kws.data import audio
 from kws.data.audio import content_hash
 from kws.detector import checkpoint, streaming
+from kws.replay import mining_streams
 from kws.replay.buffer import Buffer, BufferClip
 
 
@@ -152,6 +155,39 @@ def test_neighbours_of_the_keyword_come_in_whatever_they_score(cli, run, tones, 
         assert score_again(model, tmp_path / "new", row) == pytest.approx(row.score, abs=1e-5)
     said = mine(cli, run, tmp_path / "other", tones / "speech-train-0.flac", "neighbours=5000")
     assert (said.code, "data.root=DIR" in said.err) == (2, True)
+
+
+def test_each_file_is_decoded_once(cli, run, tones, tmp_path, monkeypatch):
+    decoded, read = Counter(), audio._read
+    monkeypatch.setattr(audio, "_read", lambda path, *given: decoded.update([path.name]) or read(path, *given))
+    files = [f"{tones}/speech-train-{i}.flac" for i in range(3)]
+    said = mine(cli, run, tmp_path / "new", f"[{','.join(files)}]", "at_score=0", "cosine=2")
+    assert said.code == 0, said.err
+    assert len({row.source.name for row in rows(tmp_path / "new")}) == 3
+    assert decoded == {Path(file).name: 1 for file in files}
+
+
+def test_hours_are_mined_in_portions_as_if_they_were_one(cli, run, tones, tmp_path, monkeypatch):
+    """A recording that is cut into many streams gives clips that score again, of all its parts, and nothing twice."""
+    pcm = np.concatenate([soundfile.read(tones / f"speech-train-{i}.flac", dtype="int16")[0] for i in range(16)])
+    soundfile.write(tmp_path / "radio.flac", pcm, 16000)
+    words = ("at_score=0", "cosine=2", "overlap=0.9", "max_per_recording=1000")
+    assert mine(cli, run, tmp_path / "whole", tmp_path / "radio.flac", *words).code == 0
+    monkeypatch.setattr(streaming, "PASS_S", 1.0)
+    monkeypatch.setattr(mining_streams, "STREAM_S", 3.0)
+    assert mine(cli, run, tmp_path / "parts", tmp_path / "radio.flac", *words).code == 0
+    whole, parts = rows(tmp_path / "whole"), rows(tmp_path / "parts")
+    assert len(parts) == pytest.approx(len(whole), rel=0.15)
+    model = checkpoint.read_model(run / "model.pt")
+    silence = np.zeros(32000, np.int16)
+    for row in parts:
+        assert score_again(model, tmp_path / "parts", row) == pytest.approx(row.score, abs=1e-3)
+        with Buffer(tmp_path / "parts") as buffer:
+            clip = buffer.audio(row.hash)
+        start = len(silence) + round(row.offset_s * 16000)
+        assert np.array_equal(clip, np.concatenate([silence, pcm, silence])[start : start + len(clip)])
+    begun = np.histogram([row.offset_s for row in parts], 8, (0, 15))[0]
+    assert begun.min() > 0, "every part is mined"
 
 
 def test_a_reserve_comes_from_anywhere(cli, run, tones, tmp_path):

@@ -138,7 +138,7 @@ def test_a_round_at_the_very_end_still_comes(cli, tiny, tmp_path):
         (Curves, "add", 11, True),  # a step is done, its row is not
         (RunLog, "validation", 2, True),  # the validation streams were heard, their row is not there
         (RunLog, "validation", 2, False),  # it is, but the state does not know
-        (hard_negatives, "mine_pool", 1, True),  # before the first round
+        (hard_negatives, "mine", 1, True),  # before the first round
         (Buffer, "add", 1, True),  # a round is found, not kept
         (Buffer, "add", 1, False),  # kept, but the state does not know
         (Buffer, "add", 2, False),  # after evictions

@@ -1,8 +1,11 @@
 """False triggers: which rows they are, and that each clip is all it takes to hear its score again."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +16,29 @@ from hypothesis import strategies as st
 from kws.data.audio import content_hash, to_float, to_int16
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.manifest import Recording, Split
-from kws.detector import streaming
-from kws.detector.clip_scores import hear_clips
+from kws.replay import mining
 from kws.replay.buffer import Buffer, Kind, NewClip
-from kws.replay.mining import Caps, by_lot, choose, nearness, peaks, triggers
-from kws.replay.mining_rounds import Search, mine_pool
-from tests.nets import random_detector, sound
+from kws.replay.mining import (
+    Candidates,
+    MiningStream,
+    Nearness,
+    cut,
+    false_triggers,
+    mine,
+    nearness,
+    peaks,
+    random_share,
+    register_mining_source,
+)
+from kws.replay.mining_streams import MiningConfig, no_nearness, pool_streams
+from tests.nets import random_detector
 
 RATE, ROW_N, CLIP_N, POST_N = 16000, 320, 9600, 3200
-SEARCH = Search(0, 2, (0.0, 20.0), (-45.0, -20.0), 0.1, 20000.0, 0.05, 1, 0.0, 0.0, 3, CLIP_N, POST_N)
+CONFIG = MiningConfig(
+    20000.0, 0.05, 1, 0.0, 0.0, 3, POST_N / RATE, rounds=1, first_at=0.0, last_at=1.0, pool_share=0.5, passes=2,
+    snr_db=[0.0, 20.0], noise_db=[-45.0, -20.0],
+)  # fmt: skip
+NOWHERE: Any = None
 ROW = (CLIP_N - POST_N) // ROW_N - 1  # of a clip, where its trigger is
 
 
@@ -45,104 +62,117 @@ def test_each_high_row_is_a_peak_or_beside_a_higher_one(scores: list[float], apa
         assert score < 0.5 or any(abs(i - k) <= apart_n and scores[k] >= score for k in kept)
 
 
-def pick(scores: np.ndarray, n: int, bands: int, rng: np.random.Generator) -> np.ndarray:
-    """`choose` where every peak lies in a recording of its own."""
-    return choose(scores, np.arange(len(scores)), n, 0.0, bands, Caps(1), rng)
+def candidates(
+    scores: np.ndarray,
+    recordings: np.ndarray,
+    n: int,
+    bands: int = 1,
+    seed: int = 0,
+    limit: int = 1,
+    counts: Counter[int] | None = None,
+    apart_n: int = 0,
+    **others: Any,
+) -> Candidates:
+    """Candidates of a stream of an hour, of which each false trigger or random clip is one row."""
+    config = replace(CONFIG, clips_per_hour=n, score_bands=bands, min_score=0.0, **others)
+    stream = MiningStream(
+        np.zeros(0, np.int16), scores[:, None], scores, recordings, 1.0, lambda _: limit, NOWHERE,
+        np.random.default_rng(seed),
+    )  # fmt: skip
+    return Candidates(stream, 0, config, apart_n, np.zeros(0, np.int64), Counter() if counts is None else counts)
+
+
+def pick(scores: np.ndarray, n: int, bands: int, seed: int = 0) -> np.ndarray:
+    """The false triggers where every row lies in a recording of its own."""
+    return false_triggers(candidates(scores, np.arange(len(scores)), n, bands, seed))
 
 
 def test_every_band_gives_as_much_until_it_is_empty() -> None:
     scores = np.array([0.99, 0.98, 0.97, 0.96, 0.95, 0.7, 0.3, 0.2, 0.1], np.float32)
-    rng = np.random.default_rng(0)
-    kept = scores[pick(scores, 5, 4, rng)]
+    kept = scores[pick(scores, 5, 4)]
     assert kept.tolist() == sorted(kept.tolist(), reverse=True)
     assert (kept >= 0.75).sum() == 2, "the first of each band and then the second, the higher band first"
     assert np.float32(0.7) in kept
     assert np.float32(0.3) in kept
     assert (kept < 0.25).sum() == 1
-    everything = pick(scores, 100, 4, rng)
+    everything = pick(scores, 100, 4)
     assert sorted(everything.tolist()) == list(range(9))
-    assert pick(scores[:0], 5, 4, rng).tolist() == []
+    assert pick(scores[:0], 5, 4).tolist() == []
 
 
 def test_one_band_keeps_the_highest() -> None:
     scores = np.random.default_rng(1).random(50).astype(np.float32)
-    kept = pick(scores, 7, 1, np.random.default_rng(0))
-    assert kept.tolist() == np.argsort(-scores)[:7].tolist()
+    assert pick(scores, 7, 1).tolist() == np.argsort(-scores)[:7].tolist()
 
 
 def test_a_noisy_recording_leaves_its_places_to_others() -> None:
     scores = np.concatenate([np.full(90, 0.9), np.full(30, 0.5)]).astype(np.float32)
-    sources = np.concatenate([np.zeros(90, int), np.arange(1, 31)])
-    kept = choose(scores, sources, 30, 0.0, 4, Caps(3), np.random.default_rng(0))
-    assert (sources[kept] == 0).sum() == 3
+    recordings = np.concatenate([np.zeros(90, int), np.arange(1, 31)])
+    kept = false_triggers(candidates(scores, recordings, 30, 4, limit=3))
+    assert (recordings[kept] == 0).sum() == 3
     assert len(kept) == 30
-    assert len(choose(scores, np.full(120, -1), 30, 0.0, 4, Caps(3), np.random.default_rng(0))) == 0
-    caps = Caps(3)
+    assert len(false_triggers(candidates(scores, np.full(120, -1), 30, 4, limit=3))) == 0
+    counts = Counter[int]()
     for number in range(4):
-        kept = choose(scores, np.zeros(120, int), 2, 0.0, 1, caps, np.random.default_rng(number))
-        assert len(kept) == (2, 1, 0, 0)[number], "what is kept takes places for good"
+        kept = false_triggers(candidates(scores, np.zeros(120, int), 2, seed=number, limit=3, counts=counts))
+        assert len(kept) == (2, 1, 0, 0)[number], "a recording's limit holds over all streams"
 
 
-def test_within_a_band_it_is_drawn_by_lot() -> None:
+def test_within_a_band_clips_are_sampled() -> None:
     scores = np.linspace(0.9, 1.0, 40).astype(np.float32)
-    drawn = {tuple(sorted(pick(scores, 5, 4, np.random.default_rng(n)).tolist())) for n in range(20)}
-    assert len(drawn) > 10
+    assert len({tuple(sorted(pick(scores, 5, 4, seed).tolist())) for seed in range(20)}) > 10
 
 
-def test_the_reserve_keeps_its_distance() -> None:
-    taken = np.array([100, 500])
-    anywhere = np.zeros_like
-    found = by_lot(1000, taken, anywhere, 8, 20, Caps(99), np.random.default_rng(0)).tolist()
+def test_a_stream_of_seconds_gives_one_clip_and_no_limit_gives_none() -> None:
+    one = candidates(np.ones(9, np.float32), np.arange(9), 1)
+    brief = replace(one, stream=replace(one.stream, hours=0.001))
+    assert len(false_triggers(brief)) == 1
+    assert (brief.n_clips(300), brief.n_clips(3000), brief.n_clips(0)) == (1, 3, 0)
+
+
+def test_the_random_share_keeps_its_distance() -> None:
+    nothing, taken = np.zeros(1000, np.float32), np.array([100, 500])
+    anywhere = candidates(nothing, np.zeros(1000, int), 8, limit=99, apart_n=20, random_share=1.0)
+    found = random_share(replace(anywhere, taken=taken)).tolist()
     assert len(found) == 8
     everything = sorted([*found, *taken.tolist()])
     assert min(b - a for a, b in pairwise(everything)) > 20
-    assert by_lot(0, taken[:0], anywhere, 8, 20, Caps(99), np.random.default_rng(0)).tolist() == []
-    assert len(by_lot(30, np.array([15]), anywhere, 8, 20, Caps(99), np.random.default_rng(0))) == 0, "there is no room"
+    assert random_share(candidates(nothing[:0], taken[:0], 8, random_share=1.0)).tolist() == []
+    full = candidates(nothing[:30], np.zeros(30, int), 8, limit=99, apart_n=20, random_share=1.0)
+    assert len(random_share(replace(full, taken=np.array([15])))) == 0, "there is no room"
 
 
-def test_the_reserve_passes_over_gaps_and_full_recordings_and_is_whole_all_the_same() -> None:
-    def halves(rows: np.ndarray) -> np.ndarray:
-        return np.where(rows % 100 < 50, rows // 100, -1)  # 40 recordings of 50 rows, with gaps between them
-
-    none = np.zeros(0, np.int64)
-    rows = by_lot(4000, none, halves, 20, 5, Caps(1), np.random.default_rng(0))
-    assert len(rows) == 20
-    assert len(set(halves(rows).tolist())) == 20, "one of each"
-    assert -1 not in halves(rows)
+def test_the_random_share_passes_over_gaps_and_full_recordings_and_is_whole_all_the_same() -> None:
+    rows = np.arange(4000)
+    halves = np.where(rows % 100 < 50, rows // 100, -1)  # 40 recordings of 50 rows, with gaps between them
+    found = random_share(candidates(np.zeros(4000, np.float32), halves, 20, apart_n=5, random_share=1.0))
+    assert len(found) == 20
+    assert len(set(halves[found].tolist())) == 20, "one of each"
+    assert -1 not in halves[found]
 
 
-def test_triggers_by_hand() -> None:
-    pcm = np.arange(1, 101, dtype=np.int16)  # rows of 5 samples: 20 of them
-    scores = np.zeros(20, np.float32)
-    scores[[1, 5, 9, 13, 19]] = [0.99, 0.6, 0.9, 0.8, 0.7]
-    rows = peaks(scores, 0.5, 1)
-    found = triggers(pcm, scores, rows, 20, 5, 5, lambda sample: -1 if 60 <= sample < 70 else sample // 50)
-    # Row 1 has no past; row 13 lies in no recording; the others are the best of their recordings.
-    assert [(t.start, t.source, t.row) for t in found] == [(35, 0, 2), (85, 1, 2), (15, 0, 2)]
-    assert [t.score for t in found] == pytest.approx([0.9, 0.7, 0.6])
-    assert found[0].pcm.tolist() == list(range(36, 56))
-    assert found[1].pcm.tolist() == [*range(86, 101), 0, 0, 0, 0, 0], "what follows the stream is silence"
-    assert [t.start for t in triggers(pcm, scores, rows, 20, 5, 5, lambda _: 0)] == [35, 55, 85, 15]
+def test_a_clip_ends_with_silence_where_its_stream_ends() -> None:
+    pcm = np.arange(1, 101, dtype=np.int16)
+    assert cut(pcm, 35, 20).tolist() == list(range(36, 56))
+    assert cut(pcm, 85, 20).tolist() == [*range(86, 101), 0, 0, 0, 0, 0]
+
+
+def test_a_source_of_ones_own_mines_too(store: AudioCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mining, "SOURCES", dict(mining.SOURCES))
+
+    @register_mining_source("first_row", Kind.USER)
+    def first_row(candidates: Candidates) -> np.ndarray:
+        return candidates.first(np.flatnonzero(candidates.stream.recordings >= 0), 1)
+
+    found = [clip for clip in mined(store) if clip.kind is Kind.USER]
+    assert [clip.keyword for clip in found] == ["alexa", "computer"] * 2
+    for clip in found:
+        assert rescored(clip.pcm, ["alexa", "computer"].index(clip.keyword)) == pytest.approx(clip.score, abs=1e-5)
 
 
 def rescored(pcm: np.ndarray, column: int, row: int = ROW) -> float:
-    """What a fresh detector makes of a clip, from silence."""
+    """The score that a fresh detector gives a clip from silence."""
     return float(random_detector()(torch.from_numpy(to_float(pcm)))[row, column])
-
-
-def test_a_trigger_scores_again_as_it_did() -> None:
-    assert random_detector().reach_n <= CLIP_N - POST_N
-    pcm = to_int16(sound(80000).numpy())
-    scores = streaming.scores(random_detector(), pcm, RATE)
-    rows = peaks(scores[:, 1], 0.0, CLIP_N // ROW_N // 2)
-    found = triggers(pcm, scores[:, 1], rows, CLIP_N, POST_N, ROW_N, lambda _: 0)
-    assert len(found) >= 8
-    beside = [abs(rescored(t.pcm, 1, t.row - 1) - t.score) for t in found]
-    assert np.median(beside) > 1e-3, "a row beside must not pass for the right one"
-    for t in found:
-        assert t.row == ROW
-        assert rescored(t.pcm, 1, t.row) == pytest.approx(t.score, abs=1e-5)
-        assert t.score == pytest.approx(float(scores[t.start // ROW_N + t.row, 1]), abs=1e-6)
 
 
 HZ = (500, 800, 1100, 1400, 1700, 2000, 3100, 3500)  # six recordings, two noises
@@ -163,8 +193,20 @@ def store() -> AudioCache:
     return AudioCache(RATE, entries, [], [], np.concatenate(clips))
 
 
-def mined(store: AudioCache, search: Search = SEARCH, round_: int = 1) -> list[NewClip]:
-    return mine_pool(random_detector(), "weights", store, range(6), [6, 7], search, "run", round_)
+def mined(
+    store: AudioCache,
+    config: MiningConfig = CONFIG,
+    round_: int = 1,
+    noise: Sequence[int] = (6, 7),
+    near: Nearness = no_nearness,
+) -> list[NewClip]:
+    detector = random_detector()
+    streams = pool_streams(detector, store, range(6), noise, config, 0, 0.1, CLIP_N, round_, near)
+    return [clip for some in mine(streams, detector, config, CLIP_N, "weights", "run", round_) for clip in some]
+
+
+def near_to(store: AudioCache, i: int) -> Nearness:
+    return nearness(random_detector(), [store.audio(i)])
 
 
 def test_what_a_round_finds_can_be_heard_again(store: AudioCache) -> None:
@@ -178,7 +220,7 @@ def test_what_a_round_finds_can_be_heard_again(store: AudioCache) -> None:
 
 
 def test_every_recording_in_a_clip_is_named(store: AudioCache) -> None:
-    found, named_n = mined(store, replace(SEARCH, snr_db=(5.0, 5.0))), []
+    found, named_n = mined(store, replace(CONFIG, snr_db=(5.0, 5.0))), []
     for one in found:
         # A tone that fills a tenth of the clip stands far above what the others leave at its place.
         spectrum = np.abs(np.fft.rfft(to_float(one.pcm) * np.hanning(CLIP_N)))
@@ -197,7 +239,7 @@ def test_every_recording_in_a_clip_is_named(store: AudioCache) -> None:
 
 
 def test_a_clip_lies_in_its_source_where_it_says(store: AudioCache) -> None:
-    found = mine_pool(random_detector(), "weights", store, range(6), [], SEARCH, "run", 1)  # without noise: as it is
+    found = mined(store, noise=())  # without noise: as it is
     assert len(found) > 5
     for one in found:
         sound_of = {e.recording.name: store.audio(i) for i, e in enumerate(store.entries)}
@@ -217,17 +259,19 @@ def test_rounds_differ_and_repeat(store: AudioCache) -> None:
 
 
 def test_a_recording_gives_no_more_than_it_may(store: AudioCache) -> None:
-    search = replace(SEARCH, passes=2, max_per_recording=1, neighbours=5000.0, reserve=0.2)
-    _, vectors = hear_clips(random_detector(), [store.audio(2)])
-    found = mine_pool(random_detector(), "weights", store, range(6), [6, 7], search, "run", 1, nearness(vectors))
+    config = replace(CONFIG, passes=2, max_per_recording=1, neighbours_per_hour=5000.0, random_share=0.2)
+    found = mined(store, config, near=near_to(store, 2))
     triggered = [(one.keyword, one.source.name) for one in found if one.kind is Kind.FALSE_TRIGGER]
     assert len(set(triggered)) == len(triggered) > 2, "in all passes together"
     near = [one.source.name for one in found if one.kind is Kind.NEIGHBOUR]
     assert len(set(near)) == len(near) > 2
-    more = [(one.keyword, one.source.name) for one in mined(store, replace(search, max_per_recording=2, neighbours=0))]
+    more = [
+        (one.keyword, one.source.name)
+        for one in mined(store, replace(config, max_per_recording=2, neighbours_per_hour=0))
+    ]
     assert max(more.count(name) for name in more) == 2
     high = max(one.score for one in mined(store))
-    assert mined(store, replace(SEARCH, min_score=min(1.0, high + 1e-3))) == []
+    assert mined(store, replace(CONFIG, min_score=min(1.0, high + 1e-3))) == []
 
 
 def test_the_buffer_takes_what_a_round_finds(store: AudioCache, tmp_path: Path) -> None:
@@ -239,17 +283,16 @@ def test_the_buffer_takes_what_a_round_finds(store: AudioCache, tmp_path: Path) 
 
 
 def test_the_reserve_brings_what_does_not_trigger(store: AudioCache) -> None:
-    nothing = replace(SEARCH, min_score=1.0, per_hour=2000.0)
+    nothing = replace(CONFIG, min_score=1.0, clips_per_hour=2000.0)
     assert mined(store, nothing) == []
-    spare = mined(store, replace(nothing, reserve=1.0))
+    spare = mined(store, replace(nothing, random_share=1.0))
     assert len(spare) > 3
     assert all(one.score is not None and one.score < 1.0 for one in spare)
 
 
 def test_neighbours_come_whatever_they_score(store: AudioCache) -> None:
-    search = replace(SEARCH, min_score=1.0, neighbours=5000.0, passes=1)
-    _, vectors = hear_clips(random_detector(), [store.audio(2)])
-    found = mine_pool(random_detector(), "weights", store, range(6), [], search, "run", 1, nearness(vectors))
+    config = replace(CONFIG, min_score=1.0, neighbours_per_hour=5000.0, passes=1)
+    found = mined(store, config, noise=(), near=near_to(store, 2))
     assert {one.kind for one in found} == {Kind.NEIGHBOUR}
     first = found[0]
     assert first.source.name == f"{HZ[2]}.wav", "the recording itself is nearest to itself"

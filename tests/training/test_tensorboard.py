@@ -71,7 +71,7 @@ def test_after_kills_each_step_stands_once(cli, tiny, run, tmp_path):
     for place, name, call, first in [
         (Trainer, "_step", 4, False),  # before the first state: all is done again
         (RunLog, "validation", 1, False),  # a row is told, the state does not know
-        (hard_negatives, "mine_pool", 1, True),
+        (hard_negatives, "mine", 1, True),
         (RunLog, "validation", 1, True),  # a step is told, its row is not
         (Trainer, "_step", 7, True),
         (train, "finish", 1, True),

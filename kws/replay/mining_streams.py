@@ -1,0 +1,343 @@
+"""Audio to mine, about an hour at a time: the pool of a run under new noise, or recordings from anywhere."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kws.common.errors import KwsError, LeakError
+from kws.common.seeding import numpy_generator
+from kws.data.audio import BadAudio, pcm_blocks, to_float
+from kws.data.audio_cache import AudioCache, Entry
+from kws.data.manifest import Source, Split, says
+from kws.data.streams import Stream, compose
+from kws.detector import streaming
+from kws.detector.detector import Detector
+from kws.replay.mining import MiningStream, Nearness, Provenance, SelectionConfig, embedded, mine
+from kws.replay.records import NewClip
+
+STREAM_S = 3600  # of audio at once
+
+
+@dataclass
+class MiningConfig(SelectionConfig):
+    """Mining rounds of a run.
+
+    Args:
+        rounds: mining rounds of a run.
+        first_at, last_at: share of the steps at which the first and the last round come.
+        pool_share: share of the train negatives that are only mined.
+        passes: times that a round streams the pool, each under other noise.
+        snr_db: lowest and highest signal-to-noise ratio in dB.
+        noise_db: lowest and highest level of a noise recording in dBFS.
+    """
+
+    rounds: int
+    first_at: float
+    last_at: float
+    pool_share: float
+    passes: int
+    snr_db: list[float]
+    noise_db: list[float]
+
+
+def source_of(entry: Entry) -> Source:
+    """The recording of a cache entry, as the replay buffer identifies it."""
+    return Source(entry.hash, entry.recording.name, entry.recording.split)
+
+
+def no_nearness(hidden: torch.Tensor) -> torch.Tensor:
+    """Nearness where no neighbours are mined: 0 for each row."""
+    return hidden[:, 0] * 0
+
+
+def pool_streams(
+    detector: Detector,
+    cache: AudioCache,
+    pool: Sequence[int],
+    noise: Sequence[int],
+    config: MiningConfig,
+    seed: int,
+    gap_s: float,
+    clip_n: int,
+    round_: int,
+    near: Nearness = no_nearness,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[MiningStream]:
+    """The pool of a run, streamed `config.passes` times under new noise and levels.
+
+    Args:
+        detector: scores the streams.
+        cache: the audio.
+        pool, noise: entries to stream and to lay beneath; all of the train split.
+        config: passes and levels.
+        seed, round_: of the random numbers; each round has other noise.
+        gap_s: seconds of noise after each recording.
+        clip_n: samples of a clip.
+        near: how near a row is to the keyword.
+        progress: called after each pass with the passes done.
+    """
+    rate, row_n = cache.sample_rate, detector.block_n
+    beds = [cache.audio(i) for i in noise]
+    for number in range(config.passes):
+        # Each pass may take its part, so that no recording is mined under one noise alone.
+        limit = -(-config.max_per_recording * (number + 1) // config.passes)
+        rng = numpy_generator(seed, "mining", round_, number)
+        order = [pool[i] for i in rng.permutation(len(pool))]
+        for portion in portions(order, cache):
+            made = compose(
+                [cache.audio(i) for i in portion], beds, rng, gap_s,
+                (config.snr_db[0], config.snr_db[1]), (config.noise_db[0], config.noise_db[1]),
+                clip_n / rate,  # so that a clip cut near the beginning scores as it did
+                rate,
+            )  # fmt: skip
+            scores, nearest = streaming.heard(detector, made.pcm, rate, near)
+            starts = np.array([piece.start for piece in made.pieces])
+            piece_at = np.searchsorted(starts, np.arange(len(scores)) * row_n, side="right") - 1
+            entries = np.array([*(portion[piece.index] for piece in made.pieces), -1])
+            yield MiningStream(
+                made.pcm,
+                scores,
+                nearest,
+                entries[piece_at],
+                len(made.pcm) / rate / 3600,
+                Counter[int](dict.fromkeys(pool, limit)).__getitem__,
+                pool_provenance(made, portion, noise, piece_at, cache, clip_n),
+                rng,
+            )
+        progress(number + 1)
+
+
+def pool_provenance(
+    made: Stream,
+    portion: Sequence[int],
+    noise: Sequence[int],
+    piece_at: NDArray[np.int64],
+    cache: AudioCache,
+    clip_n: int,
+) -> Callable[[int, int], Provenance]:
+    """A function from a row and the first sample of its clip to all recordings that are audible in the clip."""
+    noise_ends = list(accumulate(cache.entries[noise[i]].n_samples for i in made.noises))
+
+    def provenance(row: int, start: int) -> Provenance:
+        piece, end = made.pieces[piece_at[row]], start + clip_n
+        entry = cache.entries[portion[piece.index]]
+        first, last = np.searchsorted(noise_ends, [start, end - 1], side="right")
+        audible = {portion[p.index] for p in made.pieces if p.start < end and p.start + p.n_samples > start}
+        audible |= {noise[i] for i in made.noises[int(first) : int(last) + 1]}
+        return Provenance(
+            source=source_of(entry),
+            offset_s=(start - piece.start) / cache.sample_rate,
+            text=entry.recording.text,
+            mixed_with=tuple(source_of(cache.entries[i]) for i in sorted(audible - {portion[piece.index]})),
+            mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
+        )
+
+    return provenance
+
+
+def portions(order: Sequence[int], cache: AudioCache) -> Iterator[list[int]]:
+    """The entries in this order, about an hour at a time, so that a pool of any length needs the same memory."""
+    portion: list[int] = []
+    n_samples = 0
+    for i in order:
+        portion.append(i)
+        n_samples += cache.entries[i].n_samples
+        if n_samples >= STREAM_S * cache.sample_rate:
+            yield portion
+            portion, n_samples = [], 0
+    if portion:
+        yield portion
+
+
+@dataclass(frozen=True)
+class KnownRecording:
+    """A recording that a manifest or a checkpoint knows: its source, label and transcript."""
+
+    source: Source
+    label: str = ""
+    text: str = ""
+
+
+class FileStreams:
+    """Streams of recordings from files of any length. Each file is decoded once, block by block.
+
+    A recording is identified by its content, which is known when all of it is read. `admitted` then names the
+    recordings that may be mined; clips of others must be dropped.
+
+    Args:
+        detector: scores the recordings, each from silence.
+        files: recordings without the keyword.
+        known: recordings by content hash. One that is not there is taken for a train recording.
+        clip_n: samples of a clip, a whole number of rows.
+        max_per_recording: clips of one recording for each hour of it that has begun.
+        near: how near a row is to the keyword.
+        progress: called after each file with the files done.
+
+    Raises (while iterating):
+        LeakError: a recording is held out for validation or test.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        files: Sequence[Path],
+        known: Mapping[str, KnownRecording],
+        clip_n: int,
+        max_per_recording: int,
+        near: Nearness = no_nearness,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.detector, self.files, self.known, self.near, self.progress = detector, files, known, near, progress
+        self.max_per_recording, self.clip_rows = max_per_recording, clip_n // detector.block_n
+        self.admitted: dict[str, KnownRecording] = {}  # by the hash in a clip's source, the number of its file
+        self.bad: list[BadAudio] = []
+        self.with_keyword: list[str] = []
+        self.hours = 0.0
+        self._rng = numpy_generator(0, "mine")
+        self._blocks: list[tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]] = []
+        self._begins: dict[int, int] = {}  # sample of the stream at which a recording begins; below 0: before it
+        self._read_n: Counter[int] = Counter()  # samples of each recording so far
+
+    def __iter__(self) -> Iterator[MiningStream]:
+        rate, row_n = self.detector.sample_rate, self.detector.block_n
+        block_n = max(1, round(streaming.PASS_S * rate) // row_n) * row_n
+        for number, file in enumerate(self.files):
+            self.detector.reset()
+            # Silence first, so that a clip cut near the beginning scores as it did.
+            self._score(np.zeros(self.clip_rows * row_n, np.int16), -1)
+            self._begins[number] = self._stream_n
+            hash_ = hashlib.sha256()
+            try:
+                for block in pcm_blocks(file, rate, block_n):
+                    hash_.update(block.astype("<i2").tobytes())
+                    self._score(block, number)
+                    self._read_n[number] += len(block)
+                    if self._stream_n >= STREAM_S * rate:
+                        yield from self._stream(whole=False)
+                self._admit(number, hash_.hexdigest())
+            except BadAudio as error:
+                self.bad.append(error)
+            if str(number) not in self.admitted:
+                for *_, recordings in self._blocks:
+                    recordings[recordings == number] = -1
+            self.progress(number + 1)
+        yield from self._stream(whole=True)
+
+    def _score(self, pcm: NDArray[np.int16], number: int) -> None:
+        pcm = np.pad(pcm, (0, -len(pcm) % self.detector.block_n))  # the last row is completed with silence
+        scores, hidden = self.detector.hear(torch.tensor(to_float(pcm)))
+        recordings = np.full(len(scores), number)
+        self._blocks.append((pcm, scores.cpu().numpy(), self.near(hidden).cpu().numpy(), recordings))
+
+    def _admit(self, number: int, hash_: str) -> None:
+        found = self.known.get(hash_) or KnownRecording(Source(hash_, str(self.files[number]), Split.TRAIN))
+        if found.source.split is not Split.TRAIN:
+            raise LeakError(
+                f"streams: {found.source.name!r}: a {found.source.split} recording must not enter the replay buffer"
+            )
+        if any(says(f"{found.label} {found.text}", keyword) for keyword in self.detector.labels):
+            self.with_keyword.append(found.source.name)  # a trigger there is no false one
+            return
+        self.admitted[str(number)] = found
+        self.hours += self._read_n[number] / self.detector.sample_rate / 3600
+
+    @property
+    def _stream_n(self) -> int:
+        return sum(len(pcm) for pcm, *_ in self._blocks)
+
+    def _stream(self, whole: bool) -> Iterator[MiningStream]:
+        """The blocks so far as a stream. Of a recording that goes on, the end is kept for the next stream."""
+        if not self._blocks:
+            return
+        rate, row_n, clip_rows = self.detector.sample_rate, self.detector.block_n, self.clip_rows
+        pcm, scores, nearest, recordings = (np.concatenate(parts) for parts in zip(*self._blocks, strict=True))
+        self._blocks = []
+        if not whole:
+            # A clip reaches at most its own length back from its row, and as much ahead.
+            rest = slice(len(scores) - 2 * clip_rows, None)
+            kept = recordings[rest].copy()
+            kept[:clip_rows] = -1
+            recordings[-clip_rows:] = -1
+            self._blocks = [(pcm[rest.start * row_n :].copy(), scores[rest].copy(), nearest[rest].copy(), kept)]
+        begins, hours = dict(self._begins), float((recordings >= 0).sum() * row_n / rate / 3600)
+        self._begins = {number: at - len(pcm) + self._stream_n for number, at in begins.items()}
+
+        def limit(number: int) -> int:
+            return self.max_per_recording * max(1, math.ceil(self._read_n[number] / rate / 3600))
+
+        def provenance(row: int, start: int) -> Provenance:
+            number = int(recordings[row])
+            place = Source(str(number), str(self.files[number]), Split.TRAIN)
+            return Provenance(source=place, offset_s=(start - begins[number]) / rate, text="", mixed_with=(), mix={})
+
+        yield MiningStream(pcm, scores, nearest, recordings, hours, limit, provenance, self._rng)
+
+
+@dataclass(frozen=True)
+class MinedFiles:
+    """Clips of recordings, ready for the buffer, and what was read for them.
+
+    Args:
+        clips: of recordings that may be mined.
+        sources: the recordings that were mined.
+        hours: of audio that was mined.
+        bad: recordings that do not decode.
+        with_keyword: recordings left out because their label or transcript holds a keyword.
+    """
+
+    clips: list[NewClip]
+    sources: list[Source]
+    hours: float
+    bad: list[BadAudio]
+    with_keyword: list[str]
+
+
+def mine_files(streams: FileStreams, config: SelectionConfig, checkpoint: str, max_undecodable: float) -> MinedFiles:
+    """Mine recordings in flat memory: clips wait on disk until all recordings are read.
+
+    Args:
+        streams: the recordings.
+        config: which parts become clips.
+        checkpoint: hash of the detector's weights.
+        max_undecodable: share of the recordings that may fail to decode, 0 to 1.
+
+    Raises:
+        LeakError: a recording is held out for validation or test.
+        KwsError: too many recordings do not decode, or nothing is left to mine.
+    """
+    clip_n = streams.clip_rows * streams.detector.block_n
+    found: list[NewClip] = []
+    nothing = np.zeros(0, np.int16)
+    with TemporaryFile() as spool:
+        for some in mine(streams, streams.detector, config, clip_n, checkpoint, "kws mine", 0):
+            for clip in embedded(some, streams.detector):
+                spool.write(clip.pcm.tobytes())
+                found.append(replace(clip, pcm=nothing))
+        spool.flush()
+        pcm = np.memmap(spool, np.int16, "r").reshape(-1, clip_n) if found else nothing
+    bad, n, admitted = streams.bad, len(streams.files), streams.admitted
+    if len(bad) > max_undecodable * n or len(bad) == n:
+        raise KwsError(
+            f"streams: {len(bad)} of {n} recordings do not decode, more than data.max_undecodable={max_undecodable:g}; "
+            f"first {bad[0].name}: {bad[0].reason}"
+        )
+    if not admitted:
+        raise KwsError(
+            f"streams: nothing to mine; {streams.with_keyword[0]}: its transcript or label holds the keyword"
+        )
+    clips = [
+        replace(clip, pcm=pcm[i], source=recording.source, text=recording.text)
+        for i, clip in enumerate(found)
+        if (recording := admitted.get(clip.source.hash))
+    ]
+    sources = [recording.source for recording in admitted.values()]
+    return MinedFiles(clips, sources, streams.hours, bad, streams.with_keyword)

@@ -6,9 +6,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from kws.config.schema import INPUTS, FeaturesConfig
-from kws.models.settings import FAMILIES
+from kws.models.registry import FAMILIES
 
-GROUPS = {"model": (*FAMILIES.values(),), "features": (FeaturesConfig, *INPUTS.values())}
+GROUPS = {
+    "model": tuple(family.settings for family in FAMILIES.values()),
+    "features": (FeaturesConfig, *INPUTS.values()),
+}
 
 
 def typed(schema: type, shown: str | dict[str, Any]) -> Any:

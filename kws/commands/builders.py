@@ -21,7 +21,7 @@ from kws.data.manifest import Layout, Recording, Split, SplitBy, read
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
 from kws.evaluation.splits import Levels
-from kws.models.settings import family_of, shape_of
+from kws.models.base import family_of, shape_of
 from kws.replay.buffer import Buffer, Limits
 from kws.replay.eviction import Eviction
 from kws.replay.mining_streams import MiningConfig

@@ -10,8 +10,8 @@ from kws.common.errors import KwsError
 from kws.config.app import verb
 from kws.config.compose import folder, settings
 from kws.config.schema import FeaturesConfig, ModelsConfig
+from kws.models.base import ModelConfig, family_of, shape_of
 from kws.models.registry import make
-from kws.models.settings import ModelConfig, family_of, shape_of
 from kws.models.summary import measure, weights
 
 CLASSES = 12  # of Speech Commands, for which most weights are published

@@ -27,7 +27,7 @@ from kws.config.schema import (
     TrainConfig,
 )
 from kws.config.validation import check
-from kws.models.settings import FAMILIES
+from kws.models.registry import FAMILIES
 
 Settings = TypeVar(
     "Settings",
@@ -125,7 +125,7 @@ def register(words: Iterable[str] = ()) -> None:
     for name, schema in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=schema)
     for name, family in FAMILIES.items():
-        store.store(group="model/family", name=name, node=family)
+        store.store(group="model/family", name=name, node=family.settings)
     for name, layer in INPUTS.items():
         store.store(group="features/input", name=name, node=layer)
     root = folder("recipes")

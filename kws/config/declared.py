@@ -10,7 +10,8 @@ from pydantic.fields import FieldInfo
 
 from kws.common.settings import Each, number, shown
 from kws.config.schema import INPUTS, FeaturesConfig
-from kws.models.settings import FAMILIES, ModelConfig
+from kws.models.base import ModelConfig
+from kws.models.registry import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Se
 def options(kind: type) -> Mapping[str, type]:
     """The dataclasses that may stand for one, by the name of the option: families of models, front ends."""
     if kind is ModelConfig:
-        return FAMILIES
+        return {name: family.settings for name, family in FAMILIES.items()}
     return INPUTS if kind is FeaturesConfig else {}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kws.models.settings import ModelConfig
+from kws.models.base import ModelConfig
 
 
 class Layout(enum.Enum):

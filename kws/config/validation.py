@@ -14,7 +14,6 @@ from pydantic_core import ErrorDetails
 from kws.common.errors import KwsError
 from kws.common.settings import Each, Pair, SettingError, number
 from kws.config.declared import bounds
-from kws.config.model_validation import MODEL_RANGES, check_judged, check_model
 from kws.config.schema import (
     Average,
     ByKind,
@@ -47,7 +46,6 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "features.window_s": (0.005, 0.1),
     "features.hop_s": (0.002, 0.05),
     "features.low_hz": (0, 1000),
-    **MODEL_RANGES,
     "features.time_constant_s": (0.01, 100),
     "features.memory_s": (0.05, 10),
     "features.alpha": (0.01, 2),
@@ -245,7 +243,7 @@ def check_between(config: Any) -> None:
     if isinstance(config, ModelsConfig):
         check_features(config.features)
         if config.model is not None:
-            check_model(config.model, rows_of(config.features))
+            config.model.check_rows(rows_of(config.features))
     if isinstance(config, TrainConfig | ConfuseConfig):
         check_candidates(config.confuse)
 
@@ -269,14 +267,18 @@ def check_train(c: TrainConfig) -> None:
         raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
     if c.precision not in ("32-true", "bf16-mixed"):
         raise KwsError(f"precision={c.precision}: allowed is 32-true or bf16-mixed")
-    check_model(c.model, rows_of(c.features))
+    c.model.check_rows(rows_of(c.features))
     check_features(c.features)
     if c.task is Task.classes:
         check_classes(c)
         return
     if c.optim.epochs is not None:
         raise KwsError(f"optim.epochs={c.optim.epochs:g}: allowed only with task=classes")
-    check_judged(c.model, c.features.hop_s, c.optim.early_s, c.optim.late_s)
+    row_s, every = c.features.hop_s * c.model.stride, getattr(c.model, "train_every", 1)
+    rows_n = round(c.optim.early_s / row_s) + round(c.optim.late_s / row_s) + 1
+    if every > rows_n:  # training then scores none of the rows in which a keyword must be scored
+        rule = f"must be at most {rows_n}, the rows of optim.early_s and optim.late_s"
+        raise SettingError("model.train_every", every, rule)
     if c.augment.context_p + c.augment.own_context_p > 1:
         raise KwsError(
             f"augment.own_context_p={c.augment.own_context_p}: allowed is at most 1 - augment.context_p = "

@@ -1,13 +1,78 @@
-"""What every keyword model is: a net that scores a clip, a stream and a chunk with the same numbers."""
+"""The base of all keyword models: a net that scores a clip, a stream and a chunk with the same numbers.
+
+A family of models is a net and the dataclass of its settings, registered together by `register`.
+"""
 
 import copy
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from kws.common.errors import KwsError
+
 Self = TypeVar("Self", bound="KeywordNet")
+Net = TypeVar("Net", bound="type[KeywordNet]")
+
+
+@dataclass
+class ModelConfig:
+    """Settings of every family. A family adds those that its net takes, by the same names."""
+
+    stride: Annotated[int, Field(ge=1, le=100, description="feature frames per score row")] = 2
+    smooth_s: Annotated[float, Field(ge=0, le=1, description="seconds over which scores are smoothed")] = 0.1
+    smooth_k: Annotated[
+        int, Field(ge=0, le=100, description="0: moving average; k: k of the rows in smooth_s must reach the threshold")
+    ] = 0
+
+    def check_rows(self, n_rows: int) -> None:
+        """Check the number of rows of a feature frame: mel bands, or cepstra.
+
+        Raises:
+            SettingError: the net cannot take them.
+        """
+
+
+class Family(NamedTuple):
+    """A family of models."""
+
+    settings: type[ModelConfig]
+    net: "type[KeywordNet]"
+
+
+FAMILIES: dict[str, Family] = {}
+
+
+def register(name: str, settings: type[ModelConfig]) -> Callable[[Net], Net]:
+    """Register a net, with its settings, as the family of models `name`: a decorator.
+
+    The net is built as net(n_mels, n_keywords, **settings), without smooth_s and smooth_k.
+
+    Raises:
+        KwsError: another family has this name.
+    """
+
+    def add(net: Net) -> Net:
+        if name in FAMILIES and FAMILIES[name].net.__module__ != net.__module__:
+            raise KwsError(f"{name}: this family of models is registered twice, the second time by {net.__module__}")
+        FAMILIES[name] = Family(settings, net)
+        return net
+
+    return add
+
+
+def family_of(model: ModelConfig) -> str:
+    """The name of the family that these settings belong to."""
+    return next(name for name, family in FAMILIES.items() if type(model) is family.settings)
+
+
+def shape_of(model: ModelConfig) -> dict[str, Any]:
+    """The arguments of the net beside mel bands and keywords, by name."""
+    return {key: value for key, value in asdict(model).items() if key not in ("smooth_s", "smooth_k")}
 
 
 class KeywordNet(nn.Module):

@@ -1,12 +1,17 @@
 """BC-ResNet: convolutions along frequency in two dimensions, along time in one, joined by broadcasting."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from kws.models.base import KeywordNet, doubting
+from kws.common.settings import SettingError
+from kws.models.base import KeywordNet, ModelConfig, doubting, register
 from kws.models.layers import Depthwise
-from kws.models.windowed import WindowNet
+from kws.models.windowed import WindowConfig, WindowNet
 
 BLOCKS = (2, 2, 4, 4)  # of each stage; its dilation in time is 1, 2, 4, 8
 HALVES = (1, 2, 2, 1)  # its first block divides the frequencies by it; the first convolution has halved them
@@ -124,6 +129,35 @@ class Trunk(nn.Module):
         return torch.relu(self.norm_pointwise(self.pointwise(self.end(past)))).mean(2), following
 
 
+@dataclass
+class _Widths(ModelConfig):
+    """Settings of both kinds of BC-ResNet."""
+
+    tau: Annotated[float, Field(ge=0.5, le=32, description="factor of the widths of BC-ResNet-1")] = 1.0
+    groups: Annotated[
+        int, Field(ge=1, le=16, description="of the sub-spectral norms; features.n_mels is a multiple of 8 * groups")
+    ] = 5
+    dropout: Annotated[float, Field(ge=0, le=0.9, description="dropout in training: share of the channels")] = 0.1
+
+    def check_rows(self, n_rows: int) -> None:
+        if n_rows % (8 * self.groups):
+            rule = f"must be such that features.n_mels={n_rows}, or n_mfcc, is a multiple of {8 * self.groups}"
+            raise SettingError("model.groups", self.groups, rule)
+
+
+@dataclass
+class BCResNetConfig(WindowConfig, _Widths):
+    """Settings of a BC-ResNet as published: it scores the last second as a whole, anew for each row."""
+
+
+@dataclass
+class CausalBCResNetConfig(_Widths):
+    """Settings of a BC-ResNet whose convolutions look back only: it streams from a cache."""
+
+    stride: Annotated[int, Field(ge=1, le=5, description="feature frames per score row")] = 2
+
+
+@register("bc_resnet", BCResNetConfig)
 class BCResNet(WindowNet):
     """BC-ResNet-tau (Kim et al., 2021), to the published layout: it pads in time and averages over its window.
 
@@ -164,6 +198,7 @@ class BCResNet(WindowNet):
         return y
 
 
+@register("bc_resnet_causal", CausalBCResNetConfig)
 class CausalBCResNet(KeywordNet):
     """BC-ResNet (Kim et al., 2021) that streams: its weights, but every convolution over time looks back only.
 

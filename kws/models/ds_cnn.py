@@ -1,11 +1,15 @@
 """DS-CNN-S: depthwise-separable convolutions over time and frequency."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from kws.models.base import doubting
-from kws.models.windowed import WindowNet, same_padding
+from kws.models.base import doubting, register
+from kws.models.windowed import WindowConfig, WindowNet, same_padding
 
 TAPS = (4, 10)  # of the first convolution: frequency, time
 
@@ -26,6 +30,14 @@ class Block(nn.Module):
         return torch.relu(self.norm_pointwise(self.pointwise(y)))
 
 
+@dataclass
+class DSCNNConfig(WindowConfig):
+    """Settings of a DS-CNN-S, as published."""
+
+    channels: Annotated[int, Field(ge=4, le=1024, description="width of each convolution")] = 64
+
+
+@register("ds_cnn", DSCNNConfig)
 class DSCNN(WindowNet):
     """DS-CNN-S (Zhang et al., 2017), to the published layout.
 

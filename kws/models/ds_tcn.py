@@ -1,11 +1,15 @@
 """A causal depthwise-separable temporal convolutional net with an explicit cache per layer."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from kws.models.base import KeywordNet, doubting
+from kws.common.settings import Each, SettingError
+from kws.models.base import KeywordNet, ModelConfig, doubting, register
 from kws.models.layers import Depthwise
 
 
@@ -30,6 +34,22 @@ class Block(nn.Module):
         return x + y, past[:, :, past.shape[2] - self.past_n :]
 
 
+@dataclass
+class DSTCNConfig(ModelConfig):
+    """Settings of a DS-TCN: about 45,000 weights, 1.4 s of context, a score every 20 ms."""
+
+    channels: Annotated[int, Field(ge=4, le=1024, description="width of the blocks")] = 64
+    kernel: Annotated[int, Field(ge=2, le=31, description="taps of each convolution, at least stride")] = 5
+    dilations: Annotated[
+        list[int], Each(1, 64), Field(min_length=1, description="dilation of each block, in score rows")
+    ] = field(default_factory=lambda: [1, 2, 4, 1, 2, 4, 2])
+
+    def check(self) -> None:
+        if self.kernel < self.stride:
+            raise SettingError("kernel", self.kernel, f"must be at least stride={self.stride}")
+
+
+@register("ds_tcn", DSTCNConfig)
 class DSTCN(KeywordNet):
     """DS-TCN over log-mel frames, as in the small-footprint nets of wekws (Wang et al., 2023).
 

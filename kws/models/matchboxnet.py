@@ -1,13 +1,17 @@
 """MatchboxNet: residual blocks of time-channel separable convolutions with long filters."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from kws.models.base import doubting
-from kws.models.windowed import WindowNet, same_padding
+from kws.common.settings import Each
+from kws.models.base import doubting, register
+from kws.models.windowed import WindowConfig, WindowNet, same_padding
 
 OUTER = 128  # channels before the blocks and after them
 
@@ -45,6 +49,18 @@ class Block(nn.Module):
         return torch.relu(y + self.norm(self.around(x)))
 
 
+@dataclass
+class MatchboxNetConfig(WindowConfig):
+    """Settings of a MatchboxNet: 3x1x64 as published, but for features.n_mels, which is 64 there."""
+
+    channels: Annotated[int, Field(ge=4, le=1024, description="width of the blocks")] = 64
+    kernels: Annotated[
+        list[int], Each(1, 63), Field(min_length=1, description="taps of the convolutions of each block")
+    ] = field(default_factory=lambda: [13, 15, 17])
+    repeats: Annotated[int, Field(ge=1, le=16, description="convolutions of a block")] = 1
+
+
+@register("matchboxnet", MatchboxNetConfig)
 class MatchboxNet(WindowNet):
     """MatchboxNet-BxRxC (Majumdar & Ginsburg, 2020), to the layout of its authors' code: no stride in time, no dropout.
 

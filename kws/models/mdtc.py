@@ -1,11 +1,15 @@
 """MDTC: stacks of causal dilated depthwise-separable convolutions, the outputs of all stacks summed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from kws.models.base import KeywordNet, doubting
+from kws.common.settings import Each, SettingError
+from kws.models.base import KeywordNet, ModelConfig, doubting, register
 from kws.models.layers import Depthwise
 
 
@@ -32,6 +36,24 @@ class Block(nn.Module):
         return torch.relu(x + y if self.residual else y), past[:, :, past.shape[2] - self.past_n :]
 
 
+@dataclass
+class MDTCConfig(ModelConfig):
+    """Settings of an MDTC. The published net has four stacks of 64 channels and needs clips of 2.8 s."""
+
+    stride: Annotated[int, Field(ge=1, le=100, description="feature frames per score row")] = 1
+    channels: Annotated[int, Field(ge=4, le=1024, description="width of the blocks")] = 20
+    kernel: Annotated[int, Field(ge=2, le=31, description="taps of each convolution, at least stride")] = 5
+    dilations: Annotated[
+        list[int], Each(1, 64), Field(min_length=1, description="dilation of each block, in score rows")
+    ] = field(default_factory=lambda: [1, 2, 4, 8])
+    stacks: Annotated[int, Field(ge=1, le=16, description="number of stacks")] = 2
+
+    def check(self) -> None:
+        if self.kernel < self.stride:
+            raise SettingError("kernel", self.kernel, f"must be at least stride={self.stride}")
+
+
+@register("mdtc", MDTCConfig)
 class MDTC(KeywordNet):
     """Multi-scale depthwise temporal convolution (Hou et al., 2020), as in wekws (Wang et al., 2023).
 

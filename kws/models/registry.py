@@ -9,25 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from kws.common.errors import KwsError
-from kws.models.base import KeywordNet
-from kws.models.bc_resnet import BCResNet, CausalBCResNet
-from kws.models.ds_cnn import DSCNN
+from kws.models import bc_resnet, ds_cnn, matchboxnet, mdtc, tc_resnet  # noqa: F401  their families register here
+from kws.models.base import FAMILIES, KeywordNet
 from kws.models.ds_tcn import DSTCN
 from kws.models.frontends import Fronted, InputLayer, input_layer
-from kws.models.matchboxnet import MatchboxNet
-from kws.models.mdtc import MDTC
-from kws.models.tc_resnet import TCResNet8
 from kws.models.windowed import WindowNet
-
-FAMILIES: Mapping[str, type[KeywordNet]] = {
-    "ds_tcn": DSTCN,
-    "mdtc": MDTC,
-    "bc_resnet": BCResNet,
-    "bc_resnet_causal": CausalBCResNet,
-    "tc_resnet": TCResNet8,
-    "ds_cnn": DSCNN,
-    "matchboxnet": MatchboxNet,
-}
 
 __all__ = ["DSTCN", "FAMILIES", "Fronted", "InputLayer", "KeywordNet", "WindowNet", "input_layer", "make"]
 
@@ -54,8 +40,11 @@ def make(
         KwsError: no such family or layer.
     """
     if family not in FAMILIES:
-        raise KwsError(f"{family}: no such family of models; allowed are {', '.join(FAMILIES)}")
+        raise KwsError(
+            f"{family}: unknown family of models; one of {', '.join(FAMILIES)}, or of a module that plugins=[...] names"
+        )
+    net = FAMILIES[family].net
     if input is None:
-        return FAMILIES[family](n_mels, n_keywords, **shape)
+        return net(n_mels, n_keywords, **shape)
     layer = input_layer(input, n_mels, input_shape or {})
-    return Fronted(layer, FAMILIES[family](layer.n_rows, n_keywords, **shape))
+    return Fronted(layer, net(layer.n_rows, n_keywords, **shape))

@@ -1,13 +1,16 @@
 """TC-ResNet8: a residual net that convolves over time only, mel bands as its channels."""
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from kws.models.base import doubting
-from kws.models.windowed import WindowNet, same_padding
+from kws.models.base import doubting, register
+from kws.models.windowed import WindowConfig, WindowNet, same_padding
 
 WIDTHS = (16, 24, 32, 48)  # of the first convolution and of each block
 
@@ -32,6 +35,17 @@ class Block(nn.Module):
         return torch.relu(y + torch.relu(self.norm_around(self.around(x))))
 
 
+@dataclass
+class TCResNetConfig(WindowConfig):
+    """Settings of a TC-ResNet8, as published."""
+
+    width_multiplier: Annotated[
+        float, Field(ge=0.25, le=32, description="factor of the published widths; 1.5 is published too")
+    ] = 1.0
+    dropout: Annotated[float, Field(ge=0, le=0.9, description="dropout in training: share of the channels")] = 0.5
+
+
+@register("tc_resnet", TCResNetConfig)
 class TCResNet8(WindowNet):
     """TC-ResNet8 (Choi et al., 2019), to the published layout.
 

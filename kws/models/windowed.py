@@ -1,9 +1,30 @@
 """A net that judges a window as a whole, as a stream machine: it judges the window that ends at each row."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from kws.models.base import KeywordNet
+from kws.common.settings import SettingError
+from kws.models.base import KeywordNet, ModelConfig
+
+
+@dataclass
+class WindowConfig(ModelConfig):
+    """Settings of a net that scores windows."""
+
+    stride: Annotated[int, Field(ge=1, le=100, description="feature frames from one window to the next")] = 8
+    smooth_s: Annotated[float, Field(ge=0, le=1, description="seconds over which scores are smoothed")] = 0.16
+    window: Annotated[int, Field(ge=10, le=1000, description="feature frames of a window, at least stride")] = 100
+    train_every: Annotated[
+        int, Field(ge=1, le=100, description="windows from one that is scored in training to the next")
+    ] = 4
+
+    def check(self) -> None:
+        if self.window < self.stride:
+            raise SettingError("window", self.window, f"must be at least stride={self.stride}")
 
 
 class WindowNet(KeywordNet):

@@ -13,7 +13,7 @@ from kws.config.schema import BufferConfig, Order
 from kws.replay import exchange, importing, plots, summary
 from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, Limits, State
 from kws.replay.database_schema import sample_rate_of
-from kws.replay.review import Card, read_decisions, write_review
+from kws.replay.review import read_decisions, write_review
 from kws.training.metrics import read_columns
 
 LIMITS = Limits(10**7)  # whoever tends a buffer by hand evicts nothing
@@ -216,42 +216,26 @@ def review(s: BufferConfig, console: Console) -> None:
     """Write the page on which a person hears and decides, or carry out what was decided there."""
     with opened(s) as buffer:
         if s.decisions is not None:
-            release, reject = read_decisions(Path(s.decisions))
-            if not release + reject:
-                raise KwsError(f"decisions={s.decisions}: nothing is decided there")
-            summary.find(buffer.rows(None), [*release, *reject])  # all are there, or nothing is done
-            back, out = buffer.decide(release, Decision.RELEASED), buffer.decide(reject, Decision.REJECTED)
+            made = read_decisions(Path(s.decisions))
+            if not made.release + made.reject:
+                raise KwsError(f"decisions={s.decisions}: holds no decision")
+            summary.find(buffer.rows(None), [*made.release, *made.reject])  # all are there, or nothing is done
+            back = buffer.decide(made.release, Decision.RELEASED)
+            out = buffer.decide(made.reject, Decision.REJECTED)
             console.say(
-                f"{len(release)} released ({back} of them are active now), {len(reject)} rejected ({out} went out)"
+                f"{len(made.release)} released ({back} of them are active now), "
+                f"{len(made.reject)} rejected ({out} went out)"
             )
             return
         rows = chosen(s, buffer.rows(None), [State.QUARANTINED])
         rows = [row for row in rows if buffer.path(row.hash).exists()]
         rows.sort(key=ORDERS[Order.score], reverse=True)
         shown = rows[: s.most]
-        cards = [card(buffer, row) for row in shown]
-    path = Path(s.buffer) / "review.html" if s.out is None else Path(s.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_review(path, cards, "Is it the keyword?", s.buffer)
+        path = Path(s.buffer) / "review.html" if s.out is None else Path(s.out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_review(path, shown, buffer.audio, buffer.sample_rate, "Is it the keyword?", s.buffer)
     console.say(f"{len(shown)} of {len(rows)} clips to hear in {path}")
     console.say(f"save your decisions there, then: kws buffer review buffer={s.buffer} decisions=decisions.json")
-
-
-def card(buffer: Buffer, row: BufferClip) -> Card:
-    """A clip for the page."""
-    return Card(
-        row.hash,
-        buffer.audio(row.hash),
-        buffer.sample_rate,
-        row.keyword,
-        row.kind,
-        row.source.name,
-        row.offset_s,
-        row.score,
-        row.score_now,
-        row.text,
-        row.reason,
-    )
 
 
 def release(s: BufferConfig, console: Console) -> None:

@@ -16,7 +16,7 @@ from kws.common.errors import KwsError, LeakError
 from kws.data.audio import content_hash
 from kws.data.manifest import Source, Split, says
 from kws.replay import storage
-from kws.replay.database import Dossier, Index, as_blob, matrix
+from kws.replay.database import Index, Record, as_blob, matrix
 from kws.replay.dedup import Sounds, near_duplicates
 from kws.replay.eviction import Eviction, Limits, surplus
 from kws.replay.quarantine import suspicion
@@ -136,30 +136,30 @@ class Buffer:
         """Each time a checkpoint heard a clip again, in that order: hash, run, round and score."""
         return [(*line,) for line in self._index.read("SELECT hash, run, round, score FROM scores ORDER BY id")]
 
-    def dossiers(self, wanted: Callable[[BufferClip], bool] = lambda _: True) -> Generator[tuple[BufferClip, Dossier]]:
-        """All that is known of the clips that are `wanted`, in the order they came in, as of one moment.
+    def records(self, wanted: Callable[[BufferClip], bool] = lambda _: True) -> Generator[tuple[BufferClip, Record]]:
+        """Clips that are `wanted` with their records, in the order they came in, all from one moment.
 
-        Until it is done or closed, this object may not write; others may.
+        This object must not write until the generator is exhausted or closed. Other processes may write.
         """
         with self._index.reading():
             for row in self._index.rows(None):
                 if wanted(row):
-                    yield row, self._index.dossier(row.hash)
+                    yield row, self._index.record(row.hash)
 
     def restore(
         self,
         held_out: Iterable[Source],
-        dossiers: Iterable[Dossier],
-        sound: Callable[[str, int], NDArray[np.int16] | None],
+        records: Iterable[Record],
+        sound: Callable[[str], NDArray[np.int16] | None],
     ) -> tuple[int, int]:
-        """Take in clips as another buffer knew them; all or nothing, nothing is evicted for them.
+        """Insert clips exported from another buffer, all or none. Nothing is evicted for them.
 
-        What this buffer knows of a clip stays as it is, but for the recordings that it can be found in.
+        A clip that is already known stays as it is, and gains the origins of the record.
 
         Args:
-            held_out: validation and test recordings to bar.
-            dossiers: the clips; checked by the caller.
-            sound: gives that of a clip by hash and length in samples, checked; None where the clip comes without.
+            held_out: validation and test recordings to register.
+            records: the clips, checked by the caller.
+            sound: checked samples of a clip by its hash; None for a clip without sound.
 
         Returns:
             How many clips are new, and how many were known.
@@ -170,19 +170,14 @@ class Buffer:
         """
         with self._index.writing():
             self._index.hold_out(held_out)
-            new: dict[str, int] = {}
-            known = 0
-            for dossier in dossiers:
-                if self._index.put(dossier):
-                    new[dossier.clip["hash"]] = dossier.clip["n_samples"]
-                else:
-                    known += 1
+            clips = [(record["hash"], self._index.restore(record)) for record in records]
             if leaks := self._index.leaks():
                 raise LeakError(leaks[0])
+            new = [clip for clip, is_new in clips if is_new]
             storage.save(
-                self._clips, ((c, pcm) for c, n in new.items() if (pcm := sound(c, n)) is not None), self.sample_rate
+                self._clips, ((clip, pcm) for clip in new if (pcm := sound(clip)) is not None), self.sample_rate
             )
-        return len(new), known
+        return len(new), len(clips) - len(new)
 
     def path(self, clip: str) -> Path:
         """Where the file of a clip lies."""

@@ -1,10 +1,10 @@
 """What a replay buffer knows of each clip: where it came from, what state it is in, and which run made it so."""
 
+import base64
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,7 @@ from kws.replay.dedup import Sounds
 from kws.replay.eviction import Clips
 from kws.replay.records import BufferClip, Decision, NewClip, State, as_columns, as_row, plain, train_only
 
-Line = dict[str, Any]  # of a table, by column
-
-
-@dataclass(frozen=True)
-class Dossier:
-    """All that an index knows of a clip: its lines of each table, without `id` and, but for the first, `hash`."""
-
-    clip: Line
-    origins: list[Line]
-    history: list[Line]
-    scores: list[Line]
-    embedding: Line | None
+Record = dict[str, Any]  # all that the index knows about a clip: its columns, and its lines of the other tables
 
 
 class Index:
@@ -183,31 +172,46 @@ class Index:
         sql = f"UPDATE clips SET {', '.join(terms)} WHERE hash = ?"
         return self._db.executemany(sql, list(zip(*columns.values(), hashes, strict=True))).rowcount
 
-    def dossier(self, clip: str) -> Dossier:
-        """All that is known of a clip that is there."""
+    def record(self, clip: str) -> Record:
+        """All that the index knows about a clip, as JSON can hold it."""
 
-        def lines(table: str, order: str) -> list[Line]:
+        def lines(table: str, order: str) -> list[dict[str, Any]]:
             found = [dict(line) for line in self.read(f"SELECT * FROM {table} WHERE hash = ? ORDER BY {order}", clip)]
             return [{name: line[name] for name in line if name not in ("id", "hash")} for line in found]
 
         (first,) = lines("clips", "id")
         embedding = next(iter(lines("embeddings", "hash")), None)
-        return Dossier(
-            {"hash": clip, **first}, lines("origins", "rowid"), lines("history", "id"), lines("scores", "id"), embedding
-        )
+        return {
+            "hash": clip,
+            **first,
+            **{name: json.loads(first[name]) for name in ("mixed_with", "mix")},
+            "origins": lines("origins", "rowid"),
+            "history": lines("history", "id"),
+            "scores": lines("scores", "id"),
+            "embedding": embedding and embedding | {"vector": base64.b64encode(embedding["vector"]).decode()},
+        }
 
-    def put(self, dossier: Dossier) -> bool:
-        """Take in a clip as another index knew it; of one that is here, only where else it was found. Was it new?"""
-        clip = dossier.clip["hash"]
-        new = not self.read("SELECT 1 FROM clips WHERE hash = ?", clip)
+    def restore(self, record: Record) -> bool:
+        """Insert a clip exported from another buffer. If it is already known, only add its origins.
+
+        Returns:
+            Whether it was new.
+        """
+        clip = dict(record)
+        tables = {name: clip.pop(name) for name in ("origins", "history", "scores", "embedding")}
+        new = not self.read("SELECT 1 FROM clips WHERE hash = ?", clip["hash"])
         if new:
-            tables = [("clips", [dossier.clip]), ("history", dossier.history), ("scores", dossier.scores)]
-            for table, lines in [*tables, ("embeddings", [dossier.embedding] if dossier.embedding else [])]:
-                self._insert("INSERT", table, clip, lines)
-        self._insert("INSERT OR IGNORE", "origins", clip, dossier.origins)
+            clip |= {name: json.dumps(clip[name]) for name in ("mixed_with", "mix")}
+            self._insert("INSERT", "clips", clip["hash"], [clip])
+            self._insert("INSERT", "history", clip["hash"], tables["history"])
+            self._insert("INSERT", "scores", clip["hash"], tables["scores"])
+            if embedding := tables["embedding"]:
+                vector = base64.b64decode(embedding["vector"])
+                self._insert("INSERT", "embeddings", clip["hash"], [embedding | {"vector": vector}])
+        self._insert("INSERT OR IGNORE", "origins", clip["hash"], tables["origins"])
         return new
 
-    def _insert(self, how: str, table: str, clip: str, lines: Iterable[Line]) -> None:
+    def _insert(self, how: str, table: str, clip: str, lines: Iterable[dict[str, Any]]) -> None:
         for line in lines:
             columns = line | {"hash": clip}
             marks = ", ".join(f":{name}" for name in columns)

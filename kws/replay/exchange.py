@@ -6,7 +6,7 @@ each, and `held_out.jsonl` the recordings that may not enter, so that a leak sta
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from kws.common.errors import KwsError, LeakError
 from kws.common.files import replacing
 from kws.data.audio import content_hash, load, save_flac, to_int16
 from kws.data.manifest import Source
-from kws.replay import exchange_format
 from kws.replay.buffer import Buffer, BufferClip, Decision, State
-from kws.replay.database import Dossier, Line
+from kws.replay.exchange_format import FORMAT, MAX_CLIP_S, ClipLine, HeldOut, Settings, parse
 
 CLIPS, HELD_OUT = "clips.jsonl", "held_out.jsonl"
-_MOST_BYTES = 16 << 20  # a line
+_MAX_BYTES = 16 << 20  # a line
 
 
 def export(
@@ -63,18 +62,17 @@ def export(
     try:
         # Without its last file, clips.jsonl, a folder is no export: so one that was killed is none.
         with replacing(out / HELD_OUT) as file:
-            file.writelines(_line(exchange_format.held_out_line(one)) for one in buffer.held_out())
-        with replacing(out / CLIPS) as file, closing(buffer.dossiers(wanted)) as dossiers:
-            file.write(_line(exchange_format.settings_line(buffer.sample_rate)))
-            for row, dossier in dossiers:
+            for one in buffer.held_out():
+                file.write(_json({"recording": one.hash, "name": one.name, "part": one.split}))
+        with replacing(out / CLIPS) as file, closing(buffer.records(wanted)) as records:
+            file.write(_json({"format": FORMAT, "sample_rate": buffer.sample_rate}))
+            for row, record in records:
+                if row.n_samples > MAX_CLIP_S * buffer.sample_rate:
+                    raise KwsError(f"clip {row.hash}: must be at most {MAX_CLIP_S} s long to be exported")
                 sound = has_sound(row)
-                if row.n_samples > exchange_format.LONGEST_S * buffer.sample_rate:
-                    raise KwsError(
-                        f"clip {row.hash}: longer than {exchange_format.LONGEST_S} s, which no export may hold"
-                    )
                 if sound:
                     save_flac(out / "clips" / f"{row.hash}.flac", buffer.audio(row.hash), buffer.sample_rate)
-                file.write(_line(exchange_format.clip_line(dossier, sound)))
+                file.write(_json({**record, "sound": sound}))
                 n += 1
                 progress(n)
     except BaseException:
@@ -106,30 +104,26 @@ def restore(
         LeakError: a clip comes from a held-out recording of the folder or the buffer.
         OSError: the disk is full or fails.
     """
-    where, values = next(_read(folder, CLIPS), (f"{folder / CLIPS}:1", Line()))
-    rate = exchange_format.sample_rate_of(where, values)
-    held: dict[str, Source] = {}
-    for where, values in _read(folder, HELD_OUT):
-        one = exchange_format.held_out_of(where, values)
-        held[one.hash] = one
-    without_sound = set()
-    for n, (where, dossier, sound) in enumerate(_read_clips(folder, rate), 1):
-        clip = dossier.clip["hash"]
-        for origin in dossier.origins:
-            if origin["recording"] in held:
-                one = held[origin["recording"]]
+    where, line = next(_read(folder, CLIPS), (f"{folder / CLIPS}:1", b"{}"))
+    rate = parse(Settings, where, line).sample_rate
+    held_out = [parse(HeldOut, where, line) for where, line in _read(folder, HELD_OUT)]
+    held = {one.recording: Source(one.recording, one.name, one.part) for one in held_out}
+    n_samples: dict[str, int] = {}  # of the clips with sound
+    for n, (where, clip) in enumerate(_read_clips(folder, rate), 1):
+        for origin in clip.origins:
+            if one := held.get(origin.recording):
                 raise LeakError(f"{where}: the clip comes from the {one.split} recording {one.name!r}")
-        if sound:
-            _sound(folder, clip, dossier.clip["n_samples"], rate)
-        else:
-            without_sound.add(clip)
+        if clip.sound:
+            n_samples[clip.hash] = clip.n_samples
+            _sound(folder, clip.hash, clip.n_samples, rate)
         progress(n)
 
-    def sound_of(clip: str, n_samples: int) -> NDArray[np.int16] | None:
-        return None if clip in without_sound else _sound(folder, clip, n_samples, rate)
+    def sound_of(clip: str) -> NDArray[np.int16] | None:
+        return _sound(folder, clip, n_samples[clip], rate) if clip in n_samples else None
 
-    with buffer(rate) as it:
-        return it.restore(held.values(), (dossier for _, dossier, _ in _read_clips(folder, rate)), sound_of)
+    records = (clip.model_dump(mode="json", exclude={"sound"}) for _, clip in _read_clips(folder, rate))
+    with buffer(rate) as into:
+        return into.restore(held.values(), records, sound_of)
 
 
 def is_export(folder: Path) -> bool:
@@ -150,40 +144,35 @@ def inside(folder: Path, path: Path) -> Path:
     return path
 
 
-def _line(values: Line) -> bytes:
+def _json(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, allow_nan=False).encode() + b"\n"
 
 
-def _read(folder: Path, name: str) -> Iterator[tuple[str, Line]]:
-    """The lines of a file, one JSON object each, with where they stand."""
+def _read(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file, with file name and line number."""
     path = inside(folder, folder / name)
     if not path.is_file():
         raise KwsError(f"{path}: no such file, which an export has")
     with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(_MOST_BYTES + 1), b""), 1):
-            where = f"{path}:{number}"
-            if len(line) > _MOST_BYTES:
-                raise KwsError(f"{where}: a line above {_MOST_BYTES >> 20} MB")
-            try:
-                values: Any = json.loads(line)
-            except (ValueError, RecursionError) as error:  # also of text that is no UTF-8
-                raise KwsError(f"{where}: malformed JSON") from error
-            if not isinstance(values, dict):
-                raise KwsError(f"{where}: a JSON object expected")
-            yield where, values
+        for number, line in enumerate(iter(lambda: file.readline(_MAX_BYTES + 1), b""), 1):
+            if len(line) > _MAX_BYTES:
+                raise KwsError(f"{path}:{number}: must be a line of at most {_MAX_BYTES >> 20} MB")
+            yield f"{path}:{number}", line
 
 
-def _read_clips(folder: Path, sample_rate: int) -> Iterator[tuple[str, Dossier, bool]]:
-    """Where each clip stands, what is known of it, and whether its sound is there."""
+def _read_clips(folder: Path, sample_rate: int) -> Iterator[tuple[str, ClipLine]]:
+    """The clips of an export, with file name and line number."""
     lines = _read(folder, CLIPS)
     next(lines)  # settings
     seen = set()
-    for where, values in lines:
-        dossier, sound = exchange_format.clip_of(where, values, sample_rate)
-        if (clip := dossier.clip["hash"]) in seen:
-            raise KwsError(f"{where}: clip {clip} stands there twice")
-        seen.add(clip)
-        yield where, dossier, sound
+    for where, line in lines:
+        clip = parse(ClipLine, where, line)
+        if clip.n_samples > MAX_CLIP_S * sample_rate:
+            raise KwsError(f"{where}: n_samples={clip.n_samples}: must be at most {MAX_CLIP_S} s")
+        if clip.hash in seen:
+            raise KwsError(f"{where}: clip {clip.hash} stands there twice")
+        seen.add(clip.hash)
+        yield where, clip
 
 
 def _sound(folder: Path, clip: str, n_samples: int, sample_rate: int) -> NDArray[np.int16]:

@@ -9,7 +9,7 @@ from kws.data.audio import BadAudio, content_hash, load, sound_files, to_int16
 from kws.data.manifest import Source, Split, SplitBy, read
 from kws.replay.buffer import Added, Buffer
 from kws.replay.exchange import inside
-from kws.replay.exchange_format import LONGEST_S
+from kws.replay.exchange_format import MAX_CLIP_S
 from kws.replay.records import Kind, NewClip
 
 RUN = "kws buffer import"
@@ -47,9 +47,9 @@ def brought(
         except BadAudio as error:
             bad.append(error)
             continue
-        if len(pcm) > LONGEST_S * sample_rate:
+        if len(pcm) > MAX_CLIP_S * sample_rate:
             raise KwsError(
-                f"{file}: {len(pcm) / sample_rate:.0f} s long; a clip is at most {LONGEST_S} s, kws mine finds those"
+                f"{file}: {len(pcm) / sample_rate:.0f} s long; a clip is at most {MAX_CLIP_S} s, kws mine finds those"
             )
         source = Source(content_hash(pcm), file.relative_to(folder).as_posix(), Split.TRAIN)
         found.append(NewClip(pcm, kind, keyword, source, 0.0, None, "", RUN, 0, text))
@@ -85,9 +85,9 @@ def into_buffer(buffer: Buffer, folder: Path, progress: Callable[[int, int], Non
             source = Source(content_hash(pcm), f"{one.name} ({one.source})", one.split)
             if one.split is not Split.TRAIN:
                 held.append(source)
-            elif len(pcm) > LONGEST_S * buffer.sample_rate:
+            elif len(pcm) > MAX_CLIP_S * buffer.sample_rate:
                 raise KwsError(
-                    f"{one.path}: {len(pcm) / buffer.sample_rate:.0f} s long, a clip is at most {LONGEST_S} s"
+                    f"{one.path}: {len(pcm) / buffer.sample_rate:.0f} s long, a clip is at most {MAX_CLIP_S} s"
                 )
             elif not (keyword := keyword_of.get(one.name, "")):
                 raise KwsError(f"{manifest}: path={one.name!r} has no keyword; which does it sound like?")

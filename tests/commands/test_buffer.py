@@ -243,7 +243,7 @@ def test_a_person_hears_and_decides(cli, folder, tmp_path):
 def test_no_decision_is_said(cli, folder, tmp_path):
     (tmp_path / "decisions.json").write_text('{"release": [], "reject": []}')
     said = cli("buffer", "review", f"buffer={folder}", f"decisions={tmp_path}/decisions.json")
-    assert (said.code, "nothing is decided there" in said.err) == (2, True)
+    assert (said.code, "holds no decision" in said.err) == (2, True)
 
 
 def test_decisions_about_unknown_clips_change_nothing(cli, folder, tmp_path):

@@ -124,7 +124,7 @@ def test_a_keyword_without_a_recording_is_said_and_so_is_what_sounds_like_it(cli
     assert "said clips that sound like a keyword" in said.out
     (outcome,) = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]
     assert outcome["as_calibrated"]["events"] > 7, "said by voices that no training heard"
-    assert "Only sounds like it, by unheard voices" in said.out
+    assert "Confusables by voices of the test split" in said.out
     told = outcome["confusables"]
     assert [one["wanted_fa_per_hour"] for one in told] == [0.0, 0.1, 0.5, 1.0, 2.0, None]
     assert told[0]["clips"] >= 10

@@ -147,7 +147,7 @@ def smoothing(smooth_s: float, smooth_k: int, row_s: float, group: str = "") -> 
 
 def resmoothed(model: Checkpoint, smooth_s: float | None, smooth_k: int | None) -> Detector:
     """The detector of a checkpoint with another smoothing of its scores; null leaves it as it was trained."""
-    r = model.recipe
+    r = model.spec
     row_s = model.detector.frame_s
     k = r.smooth_k if smooth_k is None else smooth_k
     n = smoothing(r.smooth_n * row_s if smooth_s is None else smooth_s, k, row_s)

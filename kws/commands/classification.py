@@ -25,7 +25,7 @@ from kws.detector import checkpoint
 from kws.detector.checkpoint import ModelSpec
 from kws.detector.torchscript import export
 from kws.evaluation import results
-from kws.evaluation.classification import Result, Told, judge, show
+from kws.evaluation.classification import ClassificationResult, ValidationAccuracy, classify, show
 from kws.evaluation.report.page import write_report
 from kws.models.base import to_train
 from kws.runs.folder import Keeper, claim, commit, finished, place
@@ -154,8 +154,8 @@ def trained(
     drawer = Drawer(heard[Split.TRAIN], s.batch.size, variation(s), s.seed)
     numbers = plan(s, drawer.steps_per_epoch)
 
-    def validate(weights: Mapping[str, Tensor], step: int) -> Told:
-        return judge(recipe, weights, heard[Split.VALIDATION].plain(AT_ONCE), device).told(step)
+    def validate(weights: Mapping[str, Tensor], step: int) -> ValidationAccuracy:
+        return classify(recipe, weights, heard[Split.VALIDATION].plain(AT_ONCE), device).at_step(step)
 
     trainer = Trainer(net, front_end, drawer, numbers, validate, out / "state.pt")
     if trainer.state_file.is_file():
@@ -176,14 +176,16 @@ def finish(
     weights: Mapping[str, Tensor],
     out: Path,
     console: Console,
-) -> dict[str, Result]:
+) -> dict[str, ClassificationResult]:
     """Write checkpoint and export, and count on the validation and the test part."""
     state = {k: v.cpu() for k, v in weights.items()}
     found = {}
     for split in (Split.VALIDATION, Split.TEST):
         if len(heard[split]):
             with console.progress(f"Telling the {split} part", len(heard[split])) as tick:
-                found[str(split)] = judge(recipe, weights, heard[split].plain(AT_ONCE), heard[split].bank.device, tick)
+                found[str(split)] = classify(
+                    recipe, weights, heard[split].plain(AT_ONCE), heard[split].bank.device, tick
+                )
     facts = {
         "version": __version__,
         "commit": commit(),

@@ -14,7 +14,7 @@ from kws.config.schema import ExportConfig
 from kws.detector import checkpoint
 from kws.detector.torchscript import export
 
-NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class is heard from one half on"
+NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class triggers from one half on"
 
 
 def run(cfg: DictConfig) -> None:
@@ -22,17 +22,17 @@ def run(cfg: DictConfig) -> None:
     s = settings(cfg, ExportConfig)
     out = Path(s.out)
     if out.exists() and not s.force:
-        raise KwsError(f"out={out}: there is such a file already; force=true overwrites it")
+        raise KwsError(f"out={out}: the file exists; force=true overwrites it")
     model = checkpoint.read_model(Path(s.checkpoint))
-    classes = model.recipe.others is not None
+    classes = model.spec.others is not None
     if s.thresholds is None and "calibration" not in model.facts and not classes:
         raise KwsError(f"thresholds=... must be given: {s.checkpoint} was never calibrated")
     smoothing = {key: value for key in ("smooth_s", "smooth_k") if (value := getattr(s, key)) is not None}
     if smoothing and s.thresholds is None and not classes:
-        raise KwsError(f"thresholds=... must be given: those of {s.checkpoint} were not calibrated with this smoothing")
+        raise KwsError(f"thresholds=... must be given: {s.checkpoint} was not calibrated with this smoothing")
     detector = builders.resmoothed(model, s.smooth_s, s.smooth_k)
     if s.thresholds is not None:
-        detector.thresholds = thresholds(s.thresholds, len(model.recipe.labels))
+        detector.thresholds = thresholds(s.thresholds, len(model.spec.labels))
     export(detector, out, model.facts | {"checkpoint": model.hash} | smoothing)
     pairs = zip(detector.labels, detector.thresholds, strict=True)
     console = Console()
@@ -42,14 +42,14 @@ def run(cfg: DictConfig) -> None:
 
 
 def thresholds(value: object, count: int) -> list[float]:
-    """The thresholds a person gives: one number a keyword, each in [0, 1].
+    """Check the thresholds setting: one number for each keyword, in [0, 1].
 
-    They become float32 numbers: compared with float32 scores, they then mean the same to everyone.
+    The numbers are rounded to float32, so that comparisons in float32 and float64 agree.
     """
     numbers = value if isinstance(value, list) else [value]
     good = [float(np.float32(n)) for n in numbers if isinstance(n, int | float) and type(n) is not bool and 0 <= n <= 1]
     if len(good) != count or len(numbers) != count:
-        raise KwsError(f"thresholds={value}: allowed is {count} number(s) from 0 to 1, one a keyword")
+        raise KwsError(f"thresholds={value}: must be {count} number(s) between 0 and 1, one for each keyword")
     return good
 
 

@@ -30,12 +30,12 @@ def run(cfg: DictConfig) -> None:
     console = Console()
     builders.threads(s.threads)
     model = checkpoint.read_model(Path(s.checkpoint))
-    detector, keywords = model.detector, model.recipe.labels
+    detector, keywords = model.detector, model.spec.labels
     files = [file for place in paths(s.streams, "streams") for file in sound_files(place, "streams")]
     known: dict[str, KnownRecording] = {}
     near: Nearness = no_nearness
     if s.data.root:
-        s.data.sample_rate = model.recipe.sample_rate  # a recording is identified by its samples at one rate
+        s.data.sample_rate = model.spec.sample_rate  # a recording is identified by its samples at one rate
         cache = builders.store(s.data, console, builders.recordings(s.data))
         known = {e.hash: KnownRecording(source_of(e), e.recording.label, e.recording.text) for e in cache.entries}
         if s.neighbours:
@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> None:
     if s.at_score is not None:
         config = replace(config, min_score=s.at_score, clips_per_hour=NO_LIMIT, random_share=0.0)
     with console.progress("Mining", len(files)) as tick:
-        streams = FileStreams(detector, files, known, model.recipe.clip_n, s.max_per_recording, near, tick)
+        streams = FileStreams(detector, files, known, model.spec.clip_n, s.max_per_recording, near, tick)
         mined = mine_files(streams, config, model.hash, s.data.max_bad_share)
     if mined.with_keyword:
         console.warn(f"left out, their transcript or label holds a keyword: {len(mined.with_keyword)} recordings")
@@ -64,7 +64,7 @@ def run(cfg: DictConfig) -> None:
         console.warn(f"{len(mined.bad)} of {len(files)} recordings do not decode and are left out")
     suspect_from = limits(model.facts.get("positive_score"), s.quarantine)
     evicting = Limits(s.capacity or NO_LIMIT)
-    with Buffer(Path(s.buffer), evicting, model.recipe.sample_rate, s.overlap, s.cosine) as buffer:
+    with Buffer(Path(s.buffer), evicting, model.spec.sample_rate, s.overlap, s.cosine) as buffer:
         buffer.hold_out(one.source for one in known.values() if one.source.split is not Split.TRAIN)
         buffer.admit(mined.sources)
         # Other processes may write between portions.

@@ -30,10 +30,10 @@ from kws.detector.checkpoint import ModelSpec
 from kws.detector.torchscript import export
 from kws.evaluation import confusables, results
 from kws.evaluation.events import event_peaks
-from kws.evaluation.operating_points import demand_hours
-from kws.evaluation.results import Outcome, judge
-from kws.evaluation.scoring import seconds
-from kws.evaluation.splits import evaluate_part, negative_hours, part_takes
+from kws.evaluation.operating_points import require_hours
+from kws.evaluation.results import Outcome, outcomes_of
+from kws.evaluation.scoring import total_s
+from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
 from kws.evaluation.validation import ValidationStreams
 from kws.models.base import to_train
 from kws.replay import storage
@@ -125,7 +125,7 @@ def train(
         ranks.leave()
         return
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
-        demand_hours(
+        require_hours(
             negative_hours(store, chosen, Split.VALIDATION, builders.levels(s.stream)), builders.target(s.threshold)
         )
     id_ = claim(out, config)
@@ -226,9 +226,9 @@ def finish(r: Run, kept: Kept) -> list[Outcome]:
     detector = r.recipe.detector(state)
     levels, passes, t = builders.levels(r.s.stream), r.s.threshold.passes, r.s.stream.refractory_s
     chunk_s, longest_s = r.s.stream.chunk_s, r.s.stream.max_keyword_s
-    takes = part_takes(r.store, r.chosen, Split.VALIDATION, levels, passes)
-    with listening(r.console, "Calibrating", seconds(takes)) as tell:
-        heard = evaluate_part(detector, r.store, r.chosen, Split.VALIDATION, takes, chunk_s, longest_s, tell)
+    takes = split_streams(r.store, r.chosen, Split.VALIDATION, levels, passes)
+    with listening(r.console, "Calibrating", total_s(takes)) as tell:
+        heard = evaluate_split(detector, r.store, r.chosen, Split.VALIDATION, takes, chunk_s, longest_s, tell)
     calibrations = {k: results.calibrated(h, builders.target(r.s.threshold), t, passes) for k, h in heard.items()}
     detector.thresholds = [calibrations[k].threshold for k in r.recipe.labels]
     facts = {
@@ -246,10 +246,12 @@ def finish(r: Run, kept: Kept) -> list[Outcome]:
     export(detector, r.out / "detector.pt", facts | {"checkpoint": checkpoint.weights_hash(state)})
     if not r.chosen.speech[Split.TEST]:
         return []
-    takes = part_takes(r.store, r.chosen, Split.TEST, levels, 1)
-    with listening(r.console, "Testing", seconds(takes)) as tell:
-        heard = evaluate_part(detector, r.store, r.chosen, Split.TEST, takes, chunk_s, longest_s, tell)
-    outcomes = judge(heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, calibrations=calibrations)
+    takes = split_streams(r.store, r.chosen, Split.TEST, levels, 1)
+    with listening(r.console, "Testing", total_s(takes)) as tell:
+        heard = evaluate_split(detector, r.store, r.chosen, Split.TEST, takes, chunk_s, longest_s, tell)
+    outcomes = outcomes_of(
+        heard, dict(zip(detector.labels, detector.thresholds, strict=True)), t, calibrations=calibrations
+    )
     files = unheard_confusables(r)
     if not files:
         return outcomes

@@ -1,4 +1,4 @@
-"""Checkpoints: plain tensors and numbers, written whole or not at all, read with weights_only=True."""
+"""Checkpoints: tensors and plain values, written atomically, read with weights_only=True."""
 
 import hashlib
 import warnings
@@ -22,7 +22,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What it takes to build the net again: plain numbers."""
+    """Everything needed to build the net again, as plain values."""
 
     labels: list[str]
     sample_rate: int
@@ -30,24 +30,26 @@ class ModelSpec:
     window_s: float
     hop_s: float
     low_hz: float
-    family: str  # of the net, and what that takes: see kws.models
-    shape: dict[str, Any]
+    family: str  # registered name of the net, see kws.models
+    shape: dict[str, Any]  # settings of the family
     smooth_n: int
-    clip_n: int  # samples a training clip
+    clip_n: int  # samples of a training clip
     smooth_k: int = 0  # see Detector
-    others: list[str] | None = None  # classes beside the labels, of which a clip is just one; None: no such rule
-    input: str | None = None  # layer between the log-mel frames and the net, see kws.models.frontends; null: none
-    input_shape: dict[str, Any] = field(default_factory=dict)  # what that takes
+    others: list[str] | None = None  # classification: classes beside the labels. None: keywords, scored independently
+    input: str | None = None  # layer between the log-mel frames and the net, see kws.models.frontends
+    input_shape: dict[str, Any] = field(default_factory=dict)  # settings of that layer
 
     def front_end(self) -> LogMel:
+        """Build the front end."""
         return LogMel(self.sample_rate, self.n_mels, self.window_s, self.hop_s, self.low_hz)
 
     def net(self) -> KeywordNet:
+        """Build the net with fresh weights."""
         columns = len(self.labels) + len(self.others or ())
         return make(self.family, self.n_mels, columns, self.shape, self.input, self.input_shape)
 
     def detector(self, state: Mapping[str, Tensor], thresholds: Sequence[float] | None = None) -> Detector:
-        """These weights as a detector, on the CPU; its thresholds are 0.5 where none are given."""
+        """Build the detector of these weights, on the CPU; thresholds default to 0.5."""
         net = self.net()
         net.load_state_dict(state)
         limits = [0.5] * len(self.labels) if thresholds is None else thresholds
@@ -56,39 +58,39 @@ class ModelSpec:
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Save atomically: a crash leaves the old file or the new one."""
+    """Save atomically: after a crash the file is either the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         torch.save(dict(content), file)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Load a file that `write` made; only tensors and plain values are ever built from it.
+    """Load a file that `write` made. Unpickling builds tensors and plain values only.
 
     Raises:
-        KwsError: it is missing, damaged, or no checkpoint of this program.
+        KwsError: the file is missing, damaged, or not a kws checkpoint.
     """
     if not path.is_file():
-        raise KwsError(f"{path}: no such file; a checkpoint (model.pt) is wanted")
+        raise KwsError(f"{path}: no such file; expected a checkpoint (model.pt)")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is a TorchScript file: the error says so
+            warnings.simplefilter("ignore")  # torch warns about TorchScript files; the error below says so
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # what a damaged file makes an unpickler raise is not a closed list
-        raise KwsError(f"{path}: no checkpoint that can be read; it is damaged, or another kind of file") from None
+    except Exception:  # a damaged file can make the unpickler raise anything
+        raise KwsError(f"{path}: not a readable checkpoint; the file is damaged or of another kind") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise KwsError(f"{path}: no kws checkpoint of format {FORMAT}")
+        raise KwsError(f"{path}: not a kws checkpoint of format {FORMAT}")
     return content
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind where it has none."""
+    """The first line of an error's text, or its type where it has no text."""
     text = str(error).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """16 hex digits that name these weights."""
+    """Hash of the weights: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
@@ -98,33 +100,33 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
 
 def write_model(
     path: Path,
-    recipe: ModelSpec,
+    spec: ModelSpec,
     state: Mapping[str, Tensor],
     thresholds: list[float],
     facts: Mapping[str, Any],
     held_out: Iterable[Source] = (),
 ) -> None:
-    """Write what `read_model` reads.
+    """Write a model that `read_model` reads.
 
     Args:
         path: file to write.
-        recipe: how the net is built.
+        spec: how the net is built.
         state: its weights.
-        thresholds: one a keyword.
-        facts: about the run, plain values.
-        held_out: the validation and test recordings of the run, so that nobody mines them with this model.
+        thresholds: one for each keyword.
+        facts: plain values about the run.
+        held_out: validation and test recordings of the run. Mining with this model refuses them.
     """
     weights = {k: v.detach().cpu() for k, v in state.items()}
-    content = {"format": FORMAT, "recipe": asdict(recipe), "model": weights, "thresholds": thresholds}
+    content = {"format": FORMAT, "recipe": asdict(spec), "model": weights, "thresholds": thresholds}
     held = [(s.hash, s.name, str(s.split)) for s in held_out]
     write(path, content | {"hash": weights_hash(weights), "facts": dict(facts), "held_out": held})
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint, ready to use."""
+    """A model read from a file."""
 
-    recipe: ModelSpec
+    spec: ModelSpec
     detector: Detector
     hash: str
     facts: dict[str, Any]
@@ -132,18 +134,18 @@ class Checkpoint:
 
 
 def read_model(path: Path) -> Checkpoint:
-    """A detector from a checkpoint.
+    """Read a model.
 
     Raises:
-        KwsError: no checkpoint with a model in it.
+        KwsError: not a checkpoint, or one without a finished model.
     """
     content = read(path)
     if not {"recipe", "model", "thresholds", "hash", "facts"} <= set(content):
-        raise KwsError(f"{path}: a checkpoint without a finished model; give the model.pt of a run")
+        raise KwsError(f"{path}: a checkpoint without a finished model; use the model.pt of a run")
     try:
-        recipe = ModelSpec(**content["recipe"])
-        detector = recipe.detector(content["model"], list(content["thresholds"]))
+        spec = ModelSpec(**content["recipe"])
+        detector = spec.detector(content["model"], list(content["thresholds"]))
         held_out = [Source(hash_, name, Split(split)) for hash_, name, split in content.get("held_out", ())]
-    except Exception as error:  # plain values of any kind may stand in a forged file
-        raise KwsError(f"{path}: its net cannot be built ({first_line(error)})") from None
-    return Checkpoint(recipe, detector, content["hash"], content["facts"], held_out)
+    except Exception as error:  # a forged file can hold plain values of any kind
+        raise KwsError(f"{path}: the net cannot be built ({first_line(error)})") from None
+    return Checkpoint(spec, detector, content["hash"], content["facts"], held_out)

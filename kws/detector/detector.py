@@ -1,4 +1,4 @@
-"""The detector: front end, model and smoothing as one stream machine; checkpoint and exported file are both this."""
+"""The streaming detector: front end, model and smoothing. Checkpoints and exported files both hold one."""
 
 import copy
 from collections.abc import Sequence
@@ -13,21 +13,20 @@ from kws.models.registry import KeywordNet
 
 
 class Detector(nn.Module):
-    """Turns PCM, in chunks of any size, into smoothed keyword scores; holds the state of one stream.
+    """Turn PCM, in chunks of any size, into smoothed keyword scores. The object holds the state of one stream.
 
     Args:
         features: front end.
-        model: causal model; it is copied, its batch norms are folded into the convolutions where they can be.
+        model: causal model. The detector keeps a copy with batch norms folded into convolutions where possible.
         labels: keywords, one score column each.
-        thresholds: one a keyword, in [0, 1].
-        smooth_n: rows that are smoothed over, at least 1.
-        smooth_k: 0: a score is their mean (Chen et al., 2014). Else it is the `smooth_k`-th highest of them, 1 to
-            `smooth_n`: it reaches a threshold where so many of the last `smooth_n` rows do.
-        exclusive: just one of the model's classes is there at a time: scores are their probabilities (softmax), and
-            those of the labels, which are the first, are told. Else each keyword is judged by itself (sigmoid).
+        thresholds: one for each keyword, in [0, 1].
+        smooth_n: number of rows to smooth over, at least 1.
+        smooth_k: 0 for the mean of these rows, 1 to `smooth_n` for the `smooth_k`-th highest, see `smoothed`.
+        exclusive: True where exactly one of the model's classes is present at a time: scores are softmax probabilities,
+            and the first classes, the labels, are returned. False scores each keyword by itself (sigmoid).
 
     Raises:
-        KwsError: not one threshold a keyword, or nothing to smooth over.
+        KwsError: the number of thresholds is not that of the labels, or `smooth_n` or `smooth_k` is out of range.
     """
 
     labels: list[str]
@@ -48,10 +47,10 @@ class Detector(nn.Module):
         super().__init__()
         if smooth_n < 1 or len(thresholds) != len(labels):
             raise KwsError(
-                f"smooth_n={smooth_n}, {len(thresholds)} thresholds: allowed is 1 or more, and one a keyword"
+                f"smooth_n={smooth_n}, {len(thresholds)} thresholds: must be at least 1, and one for each keyword"
             )
         if not 0 <= smooth_k <= smooth_n:
-            raise KwsError(f"smooth_k={smooth_k}: allowed is 0 (the mean) to smooth_n={smooth_n}")
+            raise KwsError(f"smooth_k={smooth_k}: must be between 0 (the mean) and smooth_n={smooth_n}")
         self.features = copy.deepcopy(features).eval()
         self.model = model.folded()
         self.labels = list(labels)
@@ -62,7 +61,7 @@ class Detector(nn.Module):
         self.block_n = features.hop_n * model.stride  # samples a row
         self.frame_s = self.block_n / features.sample_rate
         self.cache_shapes = model.cache_shapes
-        # A row depends on this many samples up to its end: what a clip must hold for its score to be reproducible.
+        # Samples up to its end that a row depends on. A clip this long reproduces the score of a stream.
         self.reach_n = model.receptive_field * features.hop_n + self.context_n + (smooth_n - 1) * self.block_n
         self.tail = torch.zeros(0)
         self.recent = torch.zeros(0)
@@ -71,7 +70,7 @@ class Detector(nn.Module):
 
     @torch.jit.export
     def reset(self) -> None:
-        """Back to silence, as freshly loaded."""
+        """Reset the stream to silence, as freshly loaded."""
         device = self.features.window.device
         self.tail = torch.zeros(self.context_n, device=device)
         self.recent = torch.zeros(self.smooth_n - 1, len(self.labels), device=device)
@@ -81,43 +80,43 @@ class Detector(nn.Module):
         self.cache = cache
 
     def forward(self, pcm: Tensor) -> Tensor:
-        """The rows that this chunk completes.
+        """Score the rows that this chunk completes.
 
         Shape: pcm float32 [n] in [-1, 1], n from 0 up; returns float32 [rows, K] in [0, 1].
         """
-        return self.hear(pcm)[0]
+        return self.score_and_embed(pcm)[0]
 
-    def hear(self, pcm: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows that this chunk completes, and what the model's head saw at each.
+    def score_and_embed(self, pcm: Tensor) -> tuple[Tensor, Tensor]:
+        """Score the rows that this chunk completes, and return the input of the model's head (embedding) at each.
 
         Shape: pcm float32 [n] in [-1, 1], n from 0 up; returns float32 [rows, K] in [0, 1] and [rows, C].
         """
         with torch.no_grad():
-            heard = torch.cat([self.tail, pcm.to(self.tail.device)])
-            rows_n = (heard.shape[0] - self.context_n) // self.block_n
+            stream = torch.cat([self.tail, pcm.to(self.tail.device)])
+            rows_n = (stream.shape[0] - self.context_n) // self.block_n
             if rows_n == 0:
-                self.tail = heard
-                nothing = torch.zeros(0, len(self.labels), device=heard.device)
-                return nothing, torch.zeros(0, self.model.width, device=heard.device)
+                self.tail = stream
+                nothing = torch.zeros(0, len(self.labels), device=stream.device)
+                return nothing, torch.zeros(0, self.model.width, device=stream.device)
             used = rows_n * self.block_n
-            x = self.features(heard[: self.context_n + used].unsqueeze(0))
+            x = self.features(stream[: self.context_n + used].unsqueeze(0))
             hidden, self.cache = self.model.hidden(x, self.cache)
-            self.tail = heard[used:]
+            self.tail = stream[used:]
             scores = torch.cat([self.recent, self.raw(hidden)[0]])
             self.recent = scores[scores.shape[0] - (self.smooth_n - 1) :]
             return smoothed(scores, self.smooth_n, self.smooth_k), hidden[0].t()
 
     @torch.jit.export
     def batch(self, pcm: Tensor) -> Tensor:
-        """Recordings side by side, each from silence; the stream that is being heard is left alone.
+        """Score several recordings, each from silence. The state of the stream does not change.
 
         Shape: pcm float32 [B, n] in [-1, 1]; returns float32 [B, n // block_n, K] in [0, 1].
         """
-        return self.hear_batch(pcm)[0]
+        return self.score_and_embed_batch(pcm)[0]
 
     @torch.jit.export
-    def hear_batch(self, pcm: Tensor) -> tuple[Tensor, Tensor]:
-        """As `batch`, and what the model's head saw at each row.
+    def score_and_embed_batch(self, pcm: Tensor) -> tuple[Tensor, Tensor]:
+        """Score as `batch` does, and return the embedding at each row.
 
         Shape: pcm float32 [B, n] in [-1, 1]; returns float32 [B, rows, K] in [0, 1] and [B, rows, C].
         """

@@ -1,16 +1,16 @@
-"""Scores smoothed over the last rows: the mean of them, or k of n."""
+"""Smoothing of scores over the last rows: their mean, or k of n."""
 
 from torch import Tensor
 
 
 def smoothed(rows: Tensor, n: int, k: int) -> Tensor:
-    """Of each row and the n - 1 before it the mean (Chen et al., 2014), or the k-th highest.
+    """The mean (Chen et al., 2014) or the k-th highest of each row and the n - 1 rows before it.
 
-    The k-th highest of the last n reaches a threshold exactly where k of them do: "k of n" is a score like any other,
-    so thresholds are swept and calibrated on it as on the mean.
+    The k-th highest of n rows reaches a threshold exactly where k of them do. So "k of n" is a score like any other:
+    thresholds are swept and calibrated on it as on the mean.
 
     Args:
-        rows: the first n - 1 are only looked back at.
+        rows: the first n - 1 rows are context only.
         n: rows, at least 1.
         k: 0 for the mean, else 1 to n.
 

@@ -1,4 +1,4 @@
-"""Scores of hours of audio in one pass: the detector itself, fed in large chunks."""
+"""Score tracks of long audio: the detector runs over it once, in large chunks."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,17 +14,19 @@ from kws.common.errors import KwsError
 from kws.data.audio import to_float
 from kws.detector.detector import Detector
 
+CHUNK_S = 20.0  # samples a call: large enough that the convolutions, not their calls, cost the time
+
 
 @dataclass(frozen=True, eq=False)
 class ScoreTrack:
     """The scores of one keyword along one stream.
 
     Args:
-        times: seconds from the stream's start at which each row is known, float64, never falling.
-        scores: score of the keyword at each row in [0, 1], float32.
-        duration_s: length of the stream in seconds, > 0.
+        times: seconds from the stream's start at which each row is known, never falling.
+        scores: score of the keyword at each row, in [0, 1].
+        duration_s: length of the stream, above 0.
 
-    Shape: times [N], scores [N].
+    Shape: times float64 [N], scores float32 [N].
     """
 
     times: NDArray[np.float64]
@@ -49,13 +51,11 @@ class ScoreTrack:
         return self.duration_s / 3600
 
 
-PASS_S = 20.0  # chunk of a pass: large enough that the convolutions, not their calls, cost the time
-
-
 class StreamScorer(Protocol):
-    """What `Detector` and an exported file have in common."""
+    """The interface that `Detector` and an exported file share."""
 
     labels: list[str]
+    thresholds: list[float]
     sample_rate: int
     frame_s: float
 
@@ -65,109 +65,111 @@ class StreamScorer(Protocol):
 
 
 class BatchScorer(StreamScorer, Protocol):
-    """A listener that hears several recordings at once; files exported by older versions cannot."""
+    """A detector that also scores several recordings at once. Files exported by older versions cannot."""
 
     def batch(self, pcm: Tensor, /) -> Tensor: ...
 
 
-def _tensor(pcm: np.ndarray) -> Tensor:
-    """Samples in memory of torch's: where an array of NumPy's begins may change the last bit of a sum."""
-    return torch.from_numpy(to_float(pcm)).clone()
-
-
-def follow(
-    detector: StreamScorer, blocks: Iterable[np.ndarray], tell: Callable[[int], None] = lambda _: None
+def score_blocks(
+    detector: StreamScorer, blocks: Iterable[np.ndarray], progress: Callable[[int], None] = lambda _: None
 ) -> tuple[np.ndarray, int]:
-    """Every score row of a stream that comes in blocks, from silence, and its samples; no more than a block is held.
-
-    Args:
-        detector: a `Detector` or an exported file; it is reset first.
-        blocks: int16 [n] each; their lengths change the speed, not the scores.
-        tell: called with the samples of each block that was heard.
-
-    Shape: returns float32 [rows, K].
-    """
-    detector.reset()
-    rows, heard_n = [], 0
-    for block in blocks:
-        rows.append(detector(_tensor(block)).cpu())
-        heard_n += len(block)
-        tell(len(block))
-    return torch.cat(rows or [detector(torch.zeros(0))]).numpy(), heard_n
-
-
-def side_by_side(detector: BatchScorer, sounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Every score row of each of several recordings, each from silence: short ones cost a call together, not one each.
-
-    Shape: sounds int16 [T] each; returns float32 [rows, K] of each.
-    """
-    longest = max(map(len, sounds))
-    padded = torch.zeros(len(sounds), longest)
-    for i, pcm in enumerate(sounds):
-        padded[i, : len(pcm)] = torch.from_numpy(to_float(pcm))
-    rows, block_n = detector.batch(padded).cpu(), round(detector.frame_s * detector.sample_rate)
-    # What comes after a recording's end changes nothing before it.
-    return [rows[i, : len(pcm) // block_n].numpy() for i, pcm in enumerate(sounds)]
-
-
-def scores(detector: StreamScorer, pcm: np.ndarray, sample_rate: int, chunk_s: float = PASS_S) -> np.ndarray:
-    """Every score row of a stream, from silence.
-
-    Args:
-        detector: a `Detector` or an exported file; it is reset first.
-        pcm: int16 [T].
-        sample_rate: Hz.
-        chunk_s: seconds fed at a time; changes the speed, not the scores.
-
-    Shape: returns float32 [rows, K].
-    """
-    step = max(1, round(chunk_s * sample_rate))
-    return follow(detector, (pcm[i : i + step] for i in range(0, len(pcm), step)))[0]
-
-
-def heard(
-    detector: Detector, pcm: np.ndarray, sample_rate: int, of: Callable[[Tensor], Tensor]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Every score row of a stream, and what `of` makes of the hidden layer at each: an hour of that would fill memory.
+    """Score a stream that comes in blocks, from silence. Only one block is held in memory.
 
     Args:
         detector: it is reset first.
-        pcm: int16 [T].
-        sample_rate: Hz.
-        of: from float32 [rows, C] to [rows].
+        blocks: int16 [n] each; their lengths change the speed, not the scores.
+        progress: called with the number of samples of each scored block.
 
-    Shape: returns float32 [rows, K] and [rows].
+    Returns:
+        score rows, and the number of samples.
+
+    Shape: rows float32 [rows, K].
     """
     detector.reset()
-    step = round(PASS_S * sample_rate)
-    found, made = [], []
+    rows, samples_n = [], 0
+    for block in blocks:
+        rows.append(detector(_tensor(block)).cpu())
+        samples_n += len(block)
+        progress(len(block))
+    return torch.cat(rows or [detector(torch.zeros(0))]).numpy(), samples_n
+
+
+def score_pcm(detector: StreamScorer, pcm: np.ndarray, sample_rate: int, chunk_s: float = CHUNK_S) -> np.ndarray:
+    """Score a stream that is in memory, from silence.
+
+    Args:
+        detector: it is reset first.
+        pcm: the stream.
+        sample_rate: Hz.
+        chunk_s: seconds a call; changes the speed, not the scores.
+
+    Shape: pcm int16 [T], returns float32 [rows, K].
+    """
+    step = max(1, round(chunk_s * sample_rate))
+    return score_blocks(detector, (pcm[i : i + step] for i in range(0, len(pcm), step)))[0]
+
+
+def score_batch(detector: BatchScorer, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Score several recordings in one call, each from silence.
+
+    Shape: recordings int16 [T] each; returns float32 [rows, K] of each.
+    """
+    padded = torch.zeros(len(recordings), max(map(len, recordings)))
+    for i, pcm in enumerate(recordings):
+        padded[i, : len(pcm)] = torch.from_numpy(to_float(pcm))
+    rows, block_n = detector.batch(padded).cpu(), round(detector.frame_s * detector.sample_rate)
+    # The model is causal: padding after a recording's end changes no row before it.
+    return [rows[i, : len(pcm) // block_n].numpy() for i, pcm in enumerate(recordings)]
+
+
+def score_and_reduce(
+    detector: Detector, pcm: np.ndarray, sample_rate: int, reduce: Callable[[Tensor], Tensor]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score a stream, and reduce its embeddings to one number a row. The embeddings of an hour would fill the memory.
+
+    Args:
+        detector: it is reset first.
+        pcm: the stream.
+        sample_rate: Hz.
+        reduce: from float32 [rows, C] to [rows].
+
+    Shape: pcm int16 [T], returns float32 [rows, K] and [rows].
+    """
+    detector.reset()
+    step = round(CHUNK_S * sample_rate)
+    scores, reduced = [], []
     for i in range(0, max(1, len(pcm)), step):
-        rows, hidden = detector.hear(_tensor(pcm[i : i + step]))
-        found.append(rows.cpu())
-        made.append(of(hidden).cpu())
-    return torch.cat(found).numpy(), torch.cat(made).numpy()
+        rows, embeddings = detector.score_and_embed(_tensor(pcm[i : i + step]))
+        scores.append(rows.cpu())
+        reduced.append(reduce(embeddings).cpu())
+    return torch.cat(scores).numpy(), torch.cat(reduced).numpy()
 
 
 def row_times(rows_n: int, row_samples: int, stream_n: int, sample_rate: int, chunk_s: float) -> np.ndarray:
-    """When each row reaches whoever feeds the detector chunks of `chunk_s` seconds: the end of the chunk, seconds.
+    """Time at which each row is known to a caller that feeds chunks of `chunk_s` seconds: the end of its chunk.
 
-    Shape: returns float64 [rows].
+    Shape: returns float64 [rows], seconds.
     """
     step = int(chunk_s * sample_rate)
-    done = (np.arange(rows_n) + 1) * row_samples  # samples that must have come in
-    chunk = -(-done // step)
+    needed = (np.arange(rows_n) + 1) * row_samples  # samples before each row is complete
+    chunk = -(-needed // step)
     return np.asarray(np.minimum(chunk * step, stream_n) / sample_rate)
 
 
-def track(detector: StreamScorer, pcm: np.ndarray, sample_rate: int, chunk_s: float) -> Mapping[str, ScoreTrack]:
-    """The score track of each keyword over one stream (int16 [T])."""
-    return tracks(detector, scores(detector, pcm, sample_rate), len(pcm), chunk_s)
+def score_tracks(detector: StreamScorer, pcm: np.ndarray, sample_rate: int, chunk_s: float) -> Mapping[str, ScoreTrack]:
+    """Score one stream (int16 [T]): a score track for each keyword."""
+    return as_tracks(detector, score_pcm(detector, pcm, sample_rate), len(pcm), chunk_s)
 
 
-def tracks(detector: StreamScorer, rows: np.ndarray, stream_n: int, chunk_s: float) -> Mapping[str, ScoreTrack]:
-    """Score rows (float32 [rows, K]) of a stream of so many samples as a track of each keyword."""
+def as_tracks(detector: StreamScorer, rows: np.ndarray, stream_n: int, chunk_s: float) -> Mapping[str, ScoreTrack]:
+    """Turn the score rows (float32 [rows, K]) of a stream of `stream_n` samples into a score track for each keyword."""
     rate = detector.sample_rate
     times = row_times(len(rows), round(detector.frame_s * rate), stream_n, rate, chunk_s)
     return {
         k: ScoreTrack(times, np.ascontiguousarray(rows[:, i]), stream_n / rate) for i, k in enumerate(detector.labels)
     }
+
+
+def _tensor(pcm: np.ndarray) -> Tensor:
+    """Samples in memory of torch's: where an array of NumPy's begins may change the last bit of a sum."""
+    return torch.from_numpy(to_float(pcm)).clone()

@@ -1,4 +1,4 @@
-"""The exported detector: a TorchScript file that needs torch alone, and the door through which any detector is read."""
+"""Export of a detector to a TorchScript file that needs torch alone, and loading of detectors of either kind."""
 
 import json
 import os
@@ -21,19 +21,19 @@ MEMBERS = ("sample_rate", "labels", "thresholds", "frame_s", "reset")
 
 
 def export(detector: Detector, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write `detector` as TorchScript, whole or not at all, and check that the file scores as the detector does.
+    """Write `detector` as TorchScript, atomically, after checking that the file gives the detector's scores.
 
     Args:
         detector: on the CPU; its state is reset.
-        path: file to write; replaced where it is there.
-        metadata: how it came to be; stands as JSON in the file's `_extra_files` under "kws.json".
+        path: file to write; an existing file is replaced.
+        metadata: plain values about the model, stored as JSON in `_extra_files` under "kws.json".
 
     Raises:
-        KwsError: the written file does not give the detector's scores to 1e-5; nothing is left at `path`.
+        KwsError: scores of the written file differ by more than 1e-5; nothing is left at `path`.
     """
     detector.reset()
     with warnings.catch_warnings():
-        # TorchScript is the contract of the export; that PyTorch means to retire it is known.
+        # The export contract is TorchScript, although PyTorch deprecates it.
         warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
         scripted = torch.jit.script(detector)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def export(detector: Detector, path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def verify(detector: Detector, path: Path) -> None:
-    """Score two seconds of noise with both, in other chunks; raises KwsError where they differ by more than 1e-5."""
+    """Score two seconds of noise with both, in different chunks; raise KwsError if scores differ by more than 1e-5."""
     pcm = 0.1 * torch.randn(2 * detector.sample_rate, generator=torch.Generator().manual_seed(0))
     exported = load_exported(path)
     detector.reset()
@@ -58,21 +58,21 @@ def verify(detector: Detector, path: Path) -> None:
     detector.reset()
     worst = float((want - got).abs().max()) if want.shape == got.shape else float("inf")
     if worst > 1e-5:
-        raise KwsError(f"{path.name}: the exported file differs from the detector by {worst:g}; allowed is 1e-5")
+        raise KwsError(f"{path.name}: scores differ from the detector by {worst:g}; must be at most 1e-5")
 
 
 def load_exported(path: Path) -> Any:
-    """An exported detector, fresh.
+    """Load an exported detector, on the CPU.
 
     Raises:
-        KwsError: not a TorchScript file, or not one of the contract.
+        KwsError: not a TorchScript file, or not an exported detector.
     """
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
             module = torch.jit.load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:
-        raise KwsError(f"{path}: no TorchScript file that can be read ({first_line(error)})") from None
+        raise KwsError(f"{path}: not a readable TorchScript file ({first_line(error)})") from None
     lacking = [m for m in MEMBERS if not hasattr(module, m)]
     if lacking:
         raise KwsError(f"{path}: not an exported detector, it has no {', '.join(lacking)}")
@@ -80,19 +80,19 @@ def load_exported(path: Path) -> Any:
 
 
 def open_detector(path: Path) -> Any:
-    """A detector from a checkpoint or an exported file, whichever `path` is.
+    """Load a detector from a checkpoint or an exported file.
 
     Raises:
-        KwsError: it is neither.
+        KwsError: the file is neither.
     """
     if not path.is_file():
-        raise KwsError(f"{path}: no such file; a checkpoint (model.pt) or an exported detector (detector.pt) is wanted")
+        raise KwsError(f"{path}: no such file; expected a checkpoint (model.pt) or an exported detector (detector.pt)")
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
         except zipfile.BadZipFile:
-            raise KwsError(f"{path}: no detector that can be read; the file is damaged") from None
+            raise KwsError(f"{path}: not a readable detector; the file is damaged") from None
         if any("/code/" in name for name in names):
             return load_exported(path)
     return checkpoint.read_model(path).detector

@@ -1,4 +1,4 @@
-"""Where misses and false alarms come from, which keyword was taken for which, and how late a trigger comes."""
+"""Misses and false alarms by recording, source, speaker and SNR; confusion between keywords; latency of triggers."""
 
 import math
 from bisect import bisect_right
@@ -9,19 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.evaluation.events import answers, fires, hits
+from kws.evaluation.events import hit_times, hits, trigger_times
 from kws.evaluation.intervals import poisson, wilson
-from kws.evaluation.scoring import KeywordScores, Passage
+from kws.evaluation.scoring import KeywordScores, Segment
 
-GROUPS = ("source", "speaker", "snr")
+GROUPS = ("recording", "source", "speaker", "snr")
 SNR_STEP_DB = 5
-# A trigger comes a little after what caused it: one that comes so soon after a recording began belongs to the last.
-LATE_S = 0.2
+TRIGGER_DELAY_S = 0.2  # a trigger this soon after the start of a recording belongs to the recording before
 
 
 @dataclass(frozen=True)
-class Missed:
-    """Events of one group that were missed, with the 95 % Wilson interval of the rate."""
+class MissGroup:
+    """Misses of one group of events, with the 95 % Wilson interval of the rate."""
 
     by: str
     value: str
@@ -33,8 +32,8 @@ class Missed:
 
 
 @dataclass(frozen=True)
-class Alarmed:
-    """False alarms in the hours of one group, with the 95 % Poisson interval of the rate, per hour."""
+class FalseAlarmGroup:
+    """False alarms in one group of negative recordings, with the 95 % Poisson interval of the rate per hour."""
 
     by: str
     value: str
@@ -47,7 +46,7 @@ class Alarmed:
 
 @dataclass(frozen=True)
 class Latency:
-    """From the end of a keyword to its trigger, over the events that were hit, in seconds; below 0 it came before."""
+    """Seconds from the end of a keyword to its trigger, over the hits; negative where the trigger comes first."""
 
     events: int
     median_s: float
@@ -55,8 +54,8 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Confused:
-    """How often one keyword was said and another fired, with the 95 % Wilson interval."""
+class KeywordConfusion:
+    """Events of the keyword `said` at which the keyword `fired` triggers, with the 95 % Wilson interval."""
 
     said: str
     fired: str
@@ -67,87 +66,87 @@ class Confused:
     high: float
 
 
-def found_at(
-    heard: KeywordScores, threshold: float, refractory_s: float
+def match_events(
+    scores: KeywordScores, threshold: float, refractory_s: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """When a detector answers each event (NaN where it misses it), and when it alarms falsely, in seconds."""
-    fired = [fires(t.times, t.scores, threshold, refractory_s) for t in (heard.positive, heard.negative)]
-    return answers(fired[0], heard.spans), fired[1]
+    """Time of the hit of each event (NaN for a miss), and times of the false alarms, in seconds."""
+    hit_at = hit_times(trigger_times(scores.positive, threshold, refractory_s), scores.spans)
+    return hit_at, trigger_times(scores.negative, threshold, refractory_s)
 
 
-def latency(heard: KeywordScores, answered: NDArray[np.float64]) -> Latency | None:
-    """The median and the 95th percentile; None where no event whose end is known was hit."""
-    ends = np.array([math.nan if e.spoken_s is None else e.spoken_s for e in heard.events])
-    late = (answered - ends)[~np.isnan(answered - ends)]
+def latency(scores: KeywordScores, hit_at: NDArray[np.float64]) -> Latency | None:
+    """Median and 95th percentile of the latency; None without a hit whose end is known."""
+    ends = np.array([math.nan if e.spoken_s is None else e.spoken_s for e in scores.events])
+    late = (hit_at - ends)[~np.isnan(hit_at - ends)]
     return Latency(len(late), float(np.median(late)), float(np.quantile(late, 0.95))) if len(late) else None
 
 
-def missed_by(heard: KeywordScores, answered: NDArray[np.float64]) -> list[Missed]:
-    """Misses in each group of events, by what is known of them; the worst first. One group alone is none."""
-    made = []
-    for by in ("recording", *GROUPS):
+def misses_by_group(scores: KeywordScores, hit_at: NDArray[np.float64]) -> list[MissGroup]:
+    """Misses in each group of events, the worst first. A property with a single group is left out."""
+    groups = []
+    for by in GROUPS:
         counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-        for event, at in zip(heard.events, answered.tolist(), strict=True):
+        for event, at in zip(scores.events, hit_at.tolist(), strict=True):
             count = counts[group_of(event, by)]
             count[0] += math.isnan(at)
             count[1] += 1
         if len(counts) > 1:
-            rows = [Missed(by, v, k, n, k / n, *wilson(k, n)) for v, (k, n) in counts.items()]
+            rows = [MissGroup(by, v, k, n, k / n, *wilson(k, n)) for v, (k, n) in counts.items()]
             rows = [row for row in rows if row.misses or by != "recording"]
-            made += sorted(rows, key=lambda row: (-row.miss_low, -row.misses, row.value))
-    return made
+            groups += sorted(rows, key=lambda row: (-row.miss_low, -row.misses, row.value))
+    return groups
 
 
-def alarmed_by(heard: KeywordScores, alarms: NDArray[np.float64]) -> list[Alarmed]:
-    """False alarms in each group of the negative recordings; the worst first. One group alone is none."""
-    causes = [heard.negatives[i] for i in cause(heard.negatives, alarms)]
-    made = []
-    for by in ("recording", *GROUPS):
+def false_alarms_by_group(scores: KeywordScores, alarms: NDArray[np.float64]) -> list[FalseAlarmGroup]:
+    """False alarms in each group of negatives, the worst first. A property with a single group is left out."""
+    causes = [scores.negatives[i] for i in attribute(scores.negatives, alarms)]
+    groups = []
+    for by in GROUPS:
         hours: dict[str, float] = defaultdict(float)
-        for passage in heard.negatives:
-            hours[group_of(passage, by)] += (passage.end_s - passage.start_s) / 3600
+        for segment in scores.negatives:
+            hours[group_of(segment, by)] += (segment.end_s - segment.start_s) / 3600
         counts: dict[str, int] = defaultdict(int)
-        for passage in causes:
-            counts[group_of(passage, by)] += 1
+        for segment in causes:
+            counts[group_of(segment, by)] += 1
         if len(hours) > 1:
-            rows = [Alarmed(by, v, counts[v], h, counts[v] / h, *poisson(counts[v], h)) for v, h in hours.items()]
-            rows = [row for row in rows if row.false_alarms or by in ("source", "snr")]  # there are thousands of others
-            made += sorted(rows, key=lambda row: (-row.false_alarms, row.hours, row.value))
-    return made
+            pairs = [(v, counts[v], h) for v, h in hours.items()]
+            rows = [FalseAlarmGroup(by, v, k, h, k / h, *poisson(k, h)) for v, k, h in pairs]
+            # Thousands of recordings and speakers have no false alarm.
+            rows = [row for row in rows if row.false_alarms or by in ("source", "snr")]
+            groups += sorted(rows, key=lambda row: (-row.false_alarms, row.hours, row.value))
+    return groups
 
 
-def cause(negatives: Sequence[Passage], alarms: NDArray[np.float64]) -> list[int]:
-    """Which negative recording each alarm is laid to: the last one that had begun `LATE_S` before."""
-    starts, causes = [passage.start_s for passage in negatives], []
+def attribute(negatives: Sequence[Segment], alarms: NDArray[np.float64]) -> list[int]:
+    """Number of the recording that caused each false alarm: the last that began `TRIGGER_DELAY_S` before."""
+    starts, causes = [segment.start_s for segment in negatives], []
     for at in alarms.tolist() if negatives else ():
-        there, before = (max(0, bisect_right(starts, at - late_s) - 1) for late_s in (0.0, LATE_S))
-        # Each take is heard from silence: what was in the one before is forgotten.
-        causes.append(before if negatives[before].take == negatives[there].take else there)
+        current, before = (max(0, bisect_right(starts, at - delay_s) - 1) for delay_s in (0.0, TRIGGER_DELAY_S))
+        # Each stream is scored from silence: recordings of the stream before have no influence.
+        causes.append(before if negatives[before].stream == negatives[current].stream else current)
     return causes
 
 
-def group_of(passage: Passage, by: str) -> str:
-    """The group of a recording, such as its speaker; SNRs are taken in steps of 5 dB."""
+def group_of(segment: Segment, by: str) -> str:
+    """The group of a recording, such as its speaker. SNRs are grouped in steps of 5 dB."""
     if by == "snr":
-        return "" if passage.snr_db is None else _snr(passage.snr_db)
-    return {"recording": passage.name, "speaker": passage.speaker, "source": passage.source}[by]
-
-
-def _snr(snr_db: float) -> str:
-    low = SNR_STEP_DB * math.floor(snr_db / SNR_STEP_DB)
-    return f"{low} to {low + SNR_STEP_DB} dB"
+        if segment.snr_db is None:
+            return ""
+        low = SNR_STEP_DB * math.floor(segment.snr_db / SNR_STEP_DB)
+        return f"{low} to {low + SNR_STEP_DB} dB"
+    return {"recording": segment.name, "speaker": segment.speaker, "source": segment.source}[by]
 
 
 def confusion(
-    heard: Mapping[str, KeywordScores], thresholds: Mapping[str, float], refractory_s: float
-) -> list[Confused]:
-    """Of each keyword that is said, how often each other one fires within its events, at the detector's thresholds."""
-    made = []
-    for said, one in heard.items():
+    scores: Mapping[str, KeywordScores], thresholds: Mapping[str, float], refractory_s: float
+) -> list[KeywordConfusion]:
+    """For each pair of keywords, the events of the first at which the second triggers, at the detector's thresholds."""
+    pairs = []
+    for said, one in scores.items():
         for fired, track in one.others.items():
-            found = fires(track.times, track.scores, thresholds[fired], refractory_s)
-            right = [(found >= start) & (found <= end) for start, end in one.answers.get(fired, ())]
-            found = found[~np.any(right, axis=0)] if right else found
-            times, events = int(hits(found, one.spans).sum()), len(one.events)
-            made.append(Confused(said, fired, times, events, times / events, *wilson(times, events)))
-    return made
+            triggers = trigger_times(track, thresholds[fired], refractory_s)
+            right = [(triggers >= start) & (triggers <= end) for start, end in one.other_spans.get(fired, ())]
+            wrong = triggers[~np.any(right, axis=0)] if right else triggers
+            times, events = int(hits(wrong, one.spans).sum()), len(one.events)
+            pairs.append(KeywordConfusion(said, fired, times, events, times / events, *wilson(times, events)))
+    return pairs

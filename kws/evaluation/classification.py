@@ -1,4 +1,4 @@
-"""How well classes are told apart: accuracy, each class, which is taken for which."""
+"""Accuracy of a classifier: overall, by class, and its confusion matrix."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,13 +9,16 @@ from torch import Tensor
 
 from kws.common.console import Console
 from kws.detector.checkpoint import ModelSpec
-from kws.evaluation.intervals import wilson
-from kws.evaluation.report.page import Table, share_text
+from kws.evaluation.intervals import proportion_text, wilson
+from kws.evaluation.report.page import Table
+
+MAX_SHOWN_CLASSES = 15  # of a confusion matrix in the terminal
+SHOWN_PAIRS = 10
 
 
 @dataclass(frozen=True)
-class Told:
-    """How many validation clips are told right, with the 95 % interval of the share (Wilson)."""
+class ValidationAccuracy:
+    """Accuracy on the validation clips at one step, with the 95 % Wilson interval."""
 
     step: int
     loss: float
@@ -27,8 +30,8 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Share:
-    """So many of so many, with the 95 % interval of the share (Wilson); of nothing it may be anything."""
+class Proportion:
+    """A proportion of clips with its 95 % Wilson interval."""
 
     right: int
     clips: int
@@ -37,18 +40,19 @@ class Share:
     high: float
 
     @classmethod
-    def of(cls, right: int, clips: int) -> "Share":
+    def of(cls, right: int, clips: int) -> "Proportion":
+        """The proportion `right` of `clips`; without a clip it is 0, with the interval (0, 1)."""
         return cls(right, clips, right / clips if clips else 0.0, *wilson(right, clips))
 
     def __str__(self) -> str:
-        return share_text(self.right, self.clips, self.low, self.high) if self.clips else "-"
+        return proportion_text(self.right, self.clips) if self.clips else "-"
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a net said of clips whose class is known.
+class ClassificationResult:
+    """Classification of labelled clips.
 
-    Shape: confusion int64 [K, K], a row what a clip is, a column what it was taken for.
+    Shape: confusion int64 [K, K], rows are true classes, columns predicted ones.
     """
 
     classes: Sequence[str]
@@ -56,88 +60,87 @@ class Result:
     loss: float
 
     @property
-    def accuracy(self) -> Share:
-        """Over all clips."""
-        return Share.of(int(self.confusion.diagonal().sum()), int(self.confusion.sum()))
+    def accuracy(self) -> Proportion:
+        """Clips classified correctly."""
+        return Proportion.of(int(self.confusion.diagonal().sum()), int(self.confusion.sum()))
 
-    def found(self, k: int) -> Share:
-        """Of the clips of a class, how many were taken for it (recall)."""
-        return Share.of(int(self.confusion[k, k]), int(self.confusion[k].sum()))
+    def recall(self, k: int) -> Proportion:
+        """Clips of class k that are predicted as class k."""
+        return Proportion.of(int(self.confusion[k, k]), int(self.confusion[k].sum()))
 
-    def meant(self, k: int) -> Share:
-        """Of the clips that were taken for a class, how many are of it (precision)."""
-        return Share.of(int(self.confusion[k, k]), int(self.confusion[:, k].sum()))
+    def precision(self, k: int) -> Proportion:
+        """Clips predicted as class k that are of class k."""
+        return Proportion.of(int(self.confusion[k, k]), int(self.confusion[:, k].sum()))
 
-    def told(self, step: int) -> Told:
-        """As a row of the curves."""
+    def at_step(self, step: int) -> ValidationAccuracy:
+        """The accuracy as a row of validation.csv."""
         a = self.accuracy
-        return Told(step, self.loss, a.right, a.clips, a.share, a.low, a.high)
+        return ValidationAccuracy(step, self.loss, a.right, a.clips, a.share, a.low, a.high)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        each = {
-            name: {"recall": asdict(self.found(k)), "precision": asdict(self.meant(k))}
+        classes = {
+            name: {"recall": asdict(self.recall(k)), "precision": asdict(self.precision(k))}
             for k, name in enumerate(self.classes)
         }
-        return {
-            "accuracy": asdict(self.accuracy),
-            "loss": self.loss,
-            "classes": each,
-            "confusion": self.confusion.tolist(),
-        }
+        confusion = self.confusion.tolist()
+        return {"accuracy": asdict(self.accuracy), "loss": self.loss, "classes": classes, "confusion": confusion}
 
 
 @torch.no_grad()
-def judge(
-    recipe: ModelSpec,
+def classify(
+    spec: ModelSpec,
     weights: Mapping[str, Tensor],
     batches: Iterator[tuple[Tensor, Tensor]],
     device: torch.device,
-    tick: Callable[[int], None] = lambda done: None,
-) -> Result:
-    """What these weights say at the end of each clip.
+    progress: Callable[[int], None] = lambda _: None,
+) -> ClassificationResult:
+    """Classify clips and compare with their classes.
 
     Args:
-        recipe, weights: the net.
-        batches: clips with their classes, see `Clips.plain`.
-        device: where it runs.
-        tick: told how many clips are done.
+        spec, weights: the net.
+        batches: clips and class numbers.
+        device: of the computation.
+        progress: called with the number of clips classified up to now.
+
+    Shape: clips float32 [B, T] in [-1, 1], class numbers int64 [B].
     """
-    net, front_end = recipe.net().to(device), recipe.front_end().to(device)
+    net, front_end = spec.net().to(device), spec.front_end().to(device)
     net.load_state_dict(weights)
     net.eval()
-    classes = [*recipe.labels, *(recipe.others or ())]
+    classes = [*spec.labels, *(spec.others or ())]
     confusion, loss, done = torch.zeros(len(classes) ** 2, dtype=torch.long), 0.0, 0
     for pcm, target in batches:
         logits = net.judge(front_end.clips(pcm, front_end.hop_n * net.stride))
         loss += float(torch.nn.functional.cross_entropy(logits, target, reduction="sum"))
-        place = (target * len(classes) + logits.argmax(1)).cpu()
-        confusion += torch.bincount(place, minlength=len(confusion))
+        cell = (target * len(classes) + logits.argmax(1)).cpu()
+        confusion += torch.bincount(cell, minlength=len(confusion))
         done += len(target)
-        tick(done)
-    return Result(classes, confusion.view(len(classes), -1), loss / max(1, done))
+        progress(done)
+    return ClassificationResult(classes, confusion.view(len(classes), -1), loss / max(1, done))
 
 
-def tables(result: Result, title: str) -> list[Table]:
-    """Accuracy and each class; and which class is taken for which."""
-    shares = [(name, str(result.found(k)), str(result.meant(k))) for k, name in enumerate(result.classes)]
+def tables(result: ClassificationResult, title: str) -> list[Table]:
+    """Accuracy with recall and precision of each class, and the confusion matrix."""
+    shares = [(name, str(result.recall(k)), str(result.precision(k))) for k, name in enumerate(result.classes)]
     rows = [("all", str(result.accuracy), ""), *shares]
     counts = [(name, *map(str, line)) for name, line in zip(result.classes, result.confusion.tolist(), strict=True)]
     return [
-        Table(title, ("class", "found, of those there are [95 %]", "right, of those so called [95 %]"), rows),
-        Table(f"{title}: what a clip is (rows), and what it was taken for", ("", *result.classes), counts),
+        Table(title, ("class", "recall [95 %]", "precision [95 %]"), rows),
+        Table(f"{title}: confusion matrix, true class (rows) and predicted class", ("", *result.classes), counts),
     ]
 
 
-def show(console: Console, result: Result, title: str) -> list[Table]:
-    """The tables in the terminal; of many classes only the pairs that were confused most."""
+def show(console: Console, result: ClassificationResult, title: str) -> list[Table]:
+    """Print and return the tables. With many classes only the most frequent confusions are printed."""
     made = tables(result, title)
     console.table(made[0].title, made[0].header, made[0].rows)
-    if len(result.classes) <= 15:
+    if len(result.classes) <= MAX_SHOWN_CLASSES:
         console.table(made[1].title, made[1].header, made[1].rows)
-    else:
-        names, lines = result.classes, result.confusion.tolist()
-        wrong = [(n, names[i], names[j]) for i, line in enumerate(lines) for j, n in enumerate(line) if n and i != j]
-        worst = [(said, taken, str(n)) for n, said, taken in sorted(wrong, key=lambda one: -one[0])[:10]]
-        console.table(f"{title}: most often confused; all in the report", ("is", "taken for", "clips"), worst)
+        return made
+    names, lines = result.classes, result.confusion.tolist()
+    wrong = [(n, names[i], names[j]) for i, line in enumerate(lines) for j, n in enumerate(line) if n and i != j]
+    worst = sorted(wrong, key=lambda one: -one[0])[:SHOWN_PAIRS]
+    rows = [(true, predicted, str(n)) for n, true, predicted in worst]
+    console.table(f"{title}: most frequent confusions; all in the report", ("true", "predicted", "clips"), rows)
     return made

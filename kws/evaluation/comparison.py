@@ -1,4 +1,4 @@
-"""Two detectors on the same streams: do they differ by more than chance?"""
+"""Significance of the difference between two detectors on the same streams."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -7,20 +7,20 @@ from itertools import groupby
 from scipy.stats import binomtest
 
 from kws.common.errors import KwsError
-from kws.evaluation.events import fires, hits
-from kws.evaluation.operating_points import threshold_for
+from kws.evaluation.events import hits, trigger_times
+from kws.evaluation.operating_points import threshold_for, wanted_text
 from kws.evaluation.scoring import KeywordScores
 from kws.evaluation.threshold_sweep import sweep
 
-HEADER = ("at", "misses a / b", "alone a / b", "p", "alarms a / b", "p")
+HEADER = ("at", "misses a / b", "missed only by a / b", "p", "false alarms a / b", "p")
 
 
 @dataclass(frozen=True)
-class Pair:
+class Comparison:
     """Two detectors at one operating point each, on the same events and hours.
 
-    `only_a` and `only_b` are the events that only the one misses; `p_misses` and `p_alarms` are two-sided.
-    `wanted_fa_per_hour` is the rate that both thresholds were set for, None at the detectors' own thresholds.
+    `only_a` and `only_b` count the events that one detector alone misses; `p_misses` and `p_alarms` are two-sided.
+    `wanted_fa_per_hour` is the rate of both thresholds, None at the detectors' own thresholds.
     """
 
     wanted_fa_per_hour: float | None
@@ -36,59 +36,62 @@ class Pair:
     p_alarms: float
 
 
-def table(pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
-    """Rows below `HEADER`; rates at which nothing differs, as where the hours are few, share one."""
-    rows: list[tuple[str, ...]] = []
-    for _, same in groupby(pairs, key=lambda pair: (pair.wanted_fa_per_hour is None, *astuple(pair)[1:])):
-        first, *others = same
-        at = "as set"
-        if first.wanted_fa_per_hour is not None:
-            rates = dict.fromkeys((first.wanted_fa_per_hour, (others or [first])[-1].wanted_fa_per_hour))
-            at = "-".join(f"{rate:g}" for rate in rates) + "/h"
-        misses = f"{first.misses_a} / {first.misses_b}"
-        alarms = f"{first.alarms_a} / {first.alarms_b}"
-        alone = f"{first.only_a} / {first.only_b}"
-        rows.append((at, misses, alone, _p(first.p_misses), alarms, _p(first.p_alarms)))
-    return rows
+def rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
+    """Table rows below `HEADER`. Wanted rates with equal figures share a row, as they do where the hours are few."""
+    cells: list[tuple[str, ...]] = []
+    for _, same in groupby(comparisons, key=lambda one: (one.wanted_fa_per_hour is None, *astuple(one)[1:])):
+        group = list(same)
+        one = group[0]
+        cells.append(
+            (
+                wanted_text([each.wanted_fa_per_hour for each in group]),
+                f"{one.misses_a} / {one.misses_b}",
+                f"{one.only_a} / {one.only_b}",
+                _p_text(one.p_misses),
+                f"{one.alarms_a} / {one.alarms_b}",
+                _p_text(one.p_alarms),
+            )
+        )
+    return cells
 
 
-def _p(value: float) -> str:
+def _p_text(value: float) -> str:
     return f"{value:.3f}" if value >= 0.0005 else "<0.001"
 
 
 def compare(
     a: KeywordScores, b: KeywordScores, thresholds: tuple[float, float], rates: Sequence[float], refractory_s: float
-) -> list[Pair]:
-    """Compare two detectors at their own thresholds, and at those that allow each the same false alarms.
+) -> list[Comparison]:
+    """Compare two detectors at their own thresholds, and at thresholds for equal false-alarm rates.
 
     Args:
-        a, b: what each made of the same streams.
+        a, b: scores of the same streams.
         thresholds: of a and of b.
-        rates: false alarms an hour.
-        refractory_s: seconds of silence after each firing.
+        rates: false alarms per hour.
+        refractory_s: seconds of silence after each trigger.
 
     Raises:
-        KwsError: the streams are not the same.
+        KwsError: the streams differ.
     """
     if a.spans != b.spans or a.negative.hours != b.negative.hours:
-        raise KwsError("compare: the two heard different streams; detectors of one sample rate are expected")
-    found = [_pair(a, b, thresholds, None, refractory_s)]
-    swept = [sweep(heard.negative, refractory_s) for heard in (a, b)]
+        raise KwsError("compare: the streams of the two detectors differ; both must have the same sample rate")
+    swept = [sweep(scores.negative, refractory_s) for scores in (a, b)]
+    comparisons = [_compare(a, b, thresholds, None, refractory_s)]
     for rate in rates:
-        equal = [threshold_for(negative, rate) for negative in swept]
-        found.append(_pair(a, b, (equal[0], equal[1]), rate, refractory_s))
-    return found
+        own = (threshold_for(swept[0], rate), threshold_for(swept[1], rate))
+        comparisons.append(_compare(a, b, own, rate, refractory_s))
+    return comparisons
 
 
-def _pair(
+def _compare(
     a: KeywordScores, b: KeywordScores, thresholds: tuple[float, float], wanted: float | None, refractory_s: float
-) -> Pair:
+) -> Comparison:
     hit, alarms = [], []
-    for heard, threshold in zip((a, b), thresholds, strict=True):
-        hit.append(hits(fires(heard.positive.times, heard.positive.scores, threshold, refractory_s), heard.spans))
-        alarms.append(len(fires(heard.negative.times, heard.negative.scores, threshold, refractory_s)))
+    for scores, threshold in zip((a, b), thresholds, strict=True):
+        hit.append(hits(trigger_times(scores.positive, threshold, refractory_s), scores.spans))
+        alarms.append(len(trigger_times(scores.negative, threshold, refractory_s)))
     only_a, only_b = int((~hit[0] & hit[1]).sum()), int((hit[0] & ~hit[1]).sum())
-    return Pair(
+    return Comparison(
         wanted_fa_per_hour=wanted,
         events=len(a.spans),
         misses_a=int((~hit[0]).sum()),
@@ -104,9 +107,9 @@ def _pair(
 
 
 def sign_test(a: int, b: int) -> float:
-    """How often a fair coin, thrown a + b times, falls as unevenly as a to b; 1 where it was not thrown.
+    """Two-sided p-value of the split a to b of a + b fair coin tosses; 1 without a toss.
 
-    Of two detectors on the same events this is McNemar's exact test (Psychometrika, 1947), of two Poisson counts over
-    the same hours the exact conditional test (Przyborowski and Wilenski, Biometrika, 1940).
+    For misses on the same events this is McNemar's exact test (Psychometrika, 1947), for Poisson counts over the same
+    hours the exact conditional test (Przyborowski and Wilenski, Biometrika, 1940).
     """
     return float(binomtest(a, a + b, 0.5).pvalue) if a + b else 1.0

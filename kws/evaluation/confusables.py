@@ -15,7 +15,7 @@ from kws.data.streams import Piece, Stream, answer_spans, compose
 from kws.detector.streaming import ScoreTrack, StreamScorer
 from kws.evaluation.intervals import wilson
 from kws.evaluation.operating_points import OperatingPoint
-from kws.evaluation.scoring import Hear, Take, Tell, hear_all, whole
+from kws.evaluation.scoring import Progress, ScoreAll, StreamSource, decoded, score_all
 from kws.evaluation.threshold_sweep import sweep
 
 GAP_S = 1.0  # of silence after each clip
@@ -56,14 +56,14 @@ def unheard(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def in_quiet(files: Sequence[Path], sample_rate: int) -> Take:
+def in_quiet(files: Sequence[Path], sample_rate: int) -> StreamSource:
     """The clips one after another in silence, `GAP_S` apart, made when their turn comes."""
 
     def made() -> Stream:
         clips = [to_int16(load(file, sample_rate)) for file in files]
         return compose(clips, [], np.random.default_rng(0), GAP_S, sample_rate=sample_rate)
 
-    return Take(made, seconds({"": files}))
+    return StreamSource(made, seconds({"": files}))
 
 
 def seconds(files: Mapping[str, Sequence[Path]]) -> float:
@@ -75,19 +75,19 @@ def heard(
     detector: StreamScorer,
     files: Mapping[str, Sequence[Path]],
     chunk_s: float,
-    tell: Tell = lambda _: None,
-    hear: Hear = hear_all,
+    tell: Progress = lambda _: None,
+    hear: ScoreAll = score_all,
 ) -> dict[str, Said]:
     """What a detector makes of the clips of each of its keywords: the track, and where each clip lies on it.
 
     Args:
         detector: a `Detector` or an exported file.
         files: of `unheard`; those of other keywords are left out.
-        chunk_s, tell, hear: as of `evaluation.evaluate_part`.
+        chunk_s, tell, hear: as of `evaluation.evaluate_split`.
     """
     words = [word for word in detector.labels if word in files]
     takes = [in_quiet(files[word], detector.sample_rate) for word in words]
-    results = [whole(one) for one in hear(detector, takes, chunk_s, tell)]
+    results = [decoded(one) for one in hear(detector, takes, chunk_s, tell)]
     return {word: (one.tracks[word], one.pieces) for word, one in zip(words, results, strict=True)}
 
 

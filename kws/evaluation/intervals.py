@@ -1,55 +1,52 @@
-"""Intervals for what was counted: misses among events, false alarms in hours.
-
-A rate without its interval says nothing here: test streams are short and alarms are few.
-"""
+"""95 % intervals of miss rates and false-alarm rates, and their text in tables."""
 
 import math
 
 from scipy.stats import chi2
 
-_Z = 1.96  # the 97.5 % point of the normal distribution, rounded as everybody rounds it
+_Z = 1.96  # the 97.5 % point of the normal distribution
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion of which `k` of `n` trials are known.
+    """95 % interval of a proportion, from `k` of `n` trials.
 
     Args:
-        k: times it happened, 0..n.
-        n: trials; with none at all, anything is possible: (0, 1).
+        k: successes, 0 to n.
+        n: trials; without a trial the interval is (0, 1).
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
     if not 0 <= k <= n:
-        raise ValueError(f"k must be in 0..n={n}, not {k}")
+        raise ValueError(f"k must be between 0 and n={n}, not {k}")
     if n == 0:
         return 0.0, 1.0
     p, z2 = k / n, _Z * _Z
     mid, half = p + z2 / (2 * n), _Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     low, high = (mid - half) / (1 + z2 / n), (mid + half) / (1 + z2 / n)
-    # At k = 0 and k = n one end is exact; rounding must not push it past.
+    # At k = 0 and k = n one end is exact; rounding must not push the end further.
     return (0.0 if k == 0 else low), (1.0 if k == n else high)
 
 
 def poisson(k: int, exposure: float) -> tuple[float, float]:
-    """Exact two-sided 95 % interval of the rate of a Poisson process that gave `k` events in `exposure`.
+    """Exact two-sided 95 % interval of the rate of a Poisson process.
 
     Args:
-        k: events seen, 0 or more.
-        exposure: how long was watched, above 0; in hours, the rate is per hour.
+        k: events counted, 0 or more.
+        exposure: length of the observation, above 0; in hours, the rate is per hour.
 
     Source: Garwood, "Fiducial limits for the Poisson distribution", Biometrika 1936.
     """
     _check(k, exposure)
-    low = float(chi2.ppf(0.025, 2 * k)) / 2 if k else 0.0  # no event seen: nothing speaks against a rate of 0
+    low = float(chi2.ppf(0.025, 2 * k)) / 2 if k else 0.0  # no event: the rate may be 0
     return low / exposure, float(chi2.ppf(0.975, 2 * k + 2)) / 2 / exposure
 
 
 def poisson_upper(k: int, exposure: float) -> float:
-    """One-sided 95 % upper bound of the same rate: with no event in h hours it is 3/h (2.996).
+    """One-sided 95 % upper bound of the same rate: 3/h (2.996) for no event in one hour.
 
     Args:
-        k: events seen, 0 or more.
-        exposure: how long was watched, above 0; in hours, the bound is per hour.
+        k: events counted, 0 or more.
+        exposure: length of the observation, above 0; in hours, the bound is per hour.
 
     Source: Garwood 1936, as `poisson`.
     """
@@ -58,25 +55,37 @@ def poisson_upper(k: int, exposure: float) -> float:
 
 
 def evidence(k: int, hours: float, wanted: float) -> str:
-    """What `k` alarms in so many hours show, and the hours that a wanted rate would take, in words.
+    """Sentence on the false-alarm rate that the hours show, and on the hours that would show the wanted rate.
 
     Args:
-        k: alarms, 0 or more.
+        k: false alarms, 0 or more.
         hours: above 0.
-        wanted: alarms an hour, 0 or more.
+        wanted: false alarms per hour, 0 or more.
     """
-    text = f"{k} alarm{'s' * (k != 1)} in {hours:.2f} h shows only < {rate_text(poisson_upper(k, hours))}/h"
+    text = f"{k} false alarm{'s' * (k != 1)} in {hours:.2f} h shows only < {rate_text(poisson_upper(k, hours))}/h"
     if wanted == 0:
         return f"{text}; no stream is long enough to show 0/h"
     if poisson_upper(k, hours) <= wanted:
         return text
     needed = poisson_upper(0, wanted)
-    return f"{text}; {needed:.{0 if needed >= 10 else 1}f} h with no alarm are needed to show {wanted:g}/h"
+    return f"{text}; {needed:.{0 if needed >= 10 else 1}f} h without a false alarm are needed to show {wanted:g}/h"
 
 
 def rate_text(rate: float) -> str:
-    """A rate for people, no finer than its interval deserves: 0.04, 1.4, 133."""
+    """A rate with the digits that its interval supports: 0.04, 1.4, 133."""
     return f"{rate:.2f}" if rate < 1 else f"{rate:.1f}" if rate < 100 else f"{rate:.0f}"
+
+
+def proportion_text(k: int, n: int) -> str:
+    """A proportion with its counts and 95 % interval: 6/64 = 9.4 % [4.4, 19.0]."""
+    low, high = wilson(k, n)
+    return f"{k}/{n} = {100 * k / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def false_alarms_text(k: int, hours: float) -> str:
+    """A false-alarm rate with its count, hours and 95 % interval: 1 in 0.72 h = 1.4/h [0.04, 7.7]."""
+    low, high = poisson(k, hours)
+    return f"{k} in {hours:.2f} h = {rate_text(k / hours)}/h [{rate_text(low)}, {rate_text(high)}]"
 
 
 def _check(k: int, exposure: float) -> None:

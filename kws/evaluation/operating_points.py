@@ -1,4 +1,4 @@
-"""Operating points: what a threshold costs, which one a wanted rate of false alarms takes, and what the hours show."""
+"""Operating points: misses and false alarms at a threshold, and thresholds for a false-alarm rate."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from kws.common.errors import KwsError
 from kws.evaluation.intervals import evidence, poisson, poisson_upper, wilson
 from kws.evaluation.threshold_sweep import Sweep
 
-RATES = (0.0, 0.1, 0.5, 1.0, 2.0)  # false alarms an hour at which detectors are told apart
+RATES = (0.0, 0.1, 0.5, 1.0, 2.0)  # false alarms per hour at which results are given
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one threshold costs: misses on a positive stream, false alarms on a negative one.
+    """Misses on a positive stream and false alarms on a negative one, at one threshold.
 
-    `wanted_fa_per_hour` is the rate that the threshold was chosen for, None where it was given. `fa_low` and
+    `wanted_fa_per_hour` is the rate that the threshold was chosen for, None for a given threshold. `fa_low` and
     `fa_high` are the two-sided 95 % interval of the rate, `fa_upper95` its one-sided bound, all per hour.
     """
 
@@ -39,7 +39,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Misses against false alarms, exactly: one entry for each threshold at which either changes, from the lowest.
+    """Misses against false alarms: one entry for each threshold at which either changes, from the lowest threshold.
 
     Shape: thresholds float64 [N], false_alarms and misses int64 [N].
     """
@@ -53,11 +53,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold chosen on validation streams, and what those can vouch for.
+    """A threshold chosen on validation streams for a wanted false-alarm rate, with the evidence for that rate.
 
-    `threshold` is a float32 number, so that a detector compares alike in either precision. `supported` is
-    False where the negative stream is so short that the `wanted` rate (per hour) allows it no alarm at all;
-    `note` says in one line what is known of the rate.
+    `threshold` is a float32 number, so that comparisons in float32 and float64 agree. `supported` is False where the
+    negative stream is too short for a single false alarm at the `wanted` rate (per hour). `note` sums up the evidence.
     """
 
     threshold: float
@@ -70,11 +69,7 @@ class Calibration:
 
 
 def threshold_for(negative: Sweep, rate_per_hour: float) -> float:
-    """The smallest threshold whose false alarms stay within `rate_per_hour` (0 or more) times the hours.
-
-    The referee searches its 20,000 highest rows only: the same, at 100 rows a second, wherever fewer than some 180
-    alarms are allowed.
-    """
+    """The smallest threshold with at most `rate_per_hour` (0 or more) times the hours false alarms."""
     if not rate_per_hour >= 0:
         raise KwsError(f"the false-alarm rate must be 0 or more per hour, not {rate_per_hour}")
     return negative.threshold_for(rate_per_hour * negative.hours)
@@ -84,10 +79,10 @@ def at_threshold(positive: Sweep, negative: Sweep, threshold: float, wanted: flo
     """Count misses and false alarms at one threshold.
 
     Args:
-        positive: of a stream in which the keyword is said, with the spans of each time.
-        negative: of a stream in which it is not; several are joined first.
-        threshold: fires at scores >= this.
-        wanted: the false alarms per hour that the threshold was chosen for, for the record.
+        positive: sweep of the stream with the keyword, with the spans of its events.
+        negative: sweep of the stream without it; several streams are joined first.
+        threshold: the detector triggers at scores >= threshold.
+        wanted: false alarms per hour that the threshold was chosen for, stored in the result.
     """
     events, hours = positive.spans_n, negative.hours
     if not events:
@@ -100,47 +95,49 @@ def at_threshold(positive: Sweep, negative: Sweep, threshold: float, wanted: flo
 
 
 def operating_points(positive: Sweep, negative: Sweep, rates: Sequence[float] = RATES) -> list[OperatingPoint]:
-    """The operating point at each wanted rate (false alarms per hour), at `threshold_for` that rate."""
+    """The operating point at `threshold_for` each false-alarm rate (per hour)."""
     return [at_threshold(positive, negative, threshold_for(negative, rate), rate) for rate in rates]
 
 
+def wanted_text(rates: Sequence[float | None]) -> str:
+    """Wanted rates of one threshold, the lowest first: 0-1/h. The detector's own threshold has no rate: as set."""
+    if rates[0] is None:
+        return "as set"
+    return "-".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1]))) + "/h"
+
+
 def curve(positive: Sweep, negative: Sweep, max_fa_per_hour: float = 20.0) -> Curve:
-    """Every count of misses and false alarms that some threshold gives, from no alarm up to a rate per hour."""
+    """Misses and false alarms at every threshold with at most `max_fa_per_hour`."""
     lowest = threshold_for(negative, max_fa_per_hour)
     scores = np.union1d(positive.scores, negative.scores)
-    # Counts change just above a score; above the highest nothing fires.
+    # Counts change just above a score. Above the highest score nothing triggers.
     thresholds = np.unique(np.append(lowest, np.nextafter(scores[scores >= lowest], np.inf)))
     alarms, missed = negative.counts(thresholds)[0], positive.counts(thresholds)[1]
     new = np.append(True, (np.diff(alarms) != 0) | (np.diff(missed) != 0))
     return Curve(thresholds[new], alarms[new], missed[new], negative.hours, positive.spans_n)
 
 
-def calibrate(
-    negative: Sweep,
-    positive: Sweep | None,
-    rate_per_hour: float,
-    passes: int = 1,
-) -> Calibration:
-    """Choose the threshold for a wanted rate on validation streams, and say what they can vouch for.
+def calibrate(negative: Sweep, positive: Sweep | None, rate_per_hour: float, passes: int = 1) -> Calibration:
+    """Choose the threshold for a false-alarm rate on validation streams.
 
-    Where `rate_per_hour` times the hours is below 1 no alarm is allowed, and the threshold lies just above
-    the highest negative score: that is a guess about the rate, not a measurement, and the note says so.
+    Where `rate_per_hour` times the hours is below 1, no false alarm is allowed and the threshold lies just above the
+    highest negative score. That is a guess, not a measurement, and the note says so.
 
     Args:
-        negative: of the validation streams without the keyword.
-        positive: of those with it, or None where there are none; only the note needs it.
+        negative: sweep of the validation streams without the keyword.
+        positive: sweep of those with it, or None; only the note needs it.
         rate_per_hour: wanted false alarms per hour, 0 or more.
-        passes: times that `negative` holds the same recordings under other noise. They help to place the threshold, but
-            are no new hours: hours, alarms (rounded up) and bound are those of one pass.
+        passes: copies of the same recordings in `negative`, each under other noise. More passes place the threshold
+            better, but are no more evidence: hours, false alarms (rounded up) and bound are those of one pass.
     """
     exact = threshold_for(negative, rate_per_hour)
     threshold = float(np.float32(exact))
-    if threshold < exact:  # the next float32: no score lies between, so both count the same
+    if threshold < exact:  # the next float32: no score lies between, so both give equal counts
         threshold = float(np.nextafter(np.float32(exact), np.float32(np.inf)))
     alarms, hours = math.ceil(negative.at(threshold)[0] / passes), negative.hours / passes
     note = evidence(alarms, hours, rate_per_hour)
     if passes > 1:
-        note += f"; heard {passes} times, under other noise"
+        note += f"; scored {passes} times, under different noise"
     if positive is not None and positive.spans_n:
         note += f"; {positive.at(threshold)[1]} of {positive.spans_n} events missed"
     bound = poisson_upper(alarms, hours)
@@ -148,17 +145,19 @@ def calibrate(
 
 
 def supports(hours: float, rate_per_hour: float) -> bool:
-    """Can so many hours place a threshold for this rate? Only where it allows at least one alarm in them."""
+    """Whether the hours can place a threshold for the rate: the rate must allow at least one false alarm in them."""
     return rate_per_hour * hours >= 1
 
 
-def demand_hours(hours: float, rate_per_hour: float) -> None:
-    """Refuse a rate that the validation hours cannot support; raises KwsError that says which they can."""
+def require_hours(hours: float, rate_per_hour: float) -> None:
+    """Raise KwsError if the validation hours do not support the rate; the message names the lowest rate they do."""
     if not supports(hours, rate_per_hour):
         digits = 10 ** (1 - math.floor(math.log10(1 / hours))) if hours else 1
-        least = f"{math.ceil(digits / hours) / digits:g}" if hours else "none"
+        lowest = (
+            f"at least {math.ceil(digits / hours) / digits:g} (one false alarm in those hours)" if hours else "unset"
+        )
         raise KwsError(
             f"threshold.at_fa_per_hour={rate_per_hour:g}: {hours:.2f} h of validation negatives are too few to place a "
-            f"threshold for it; allowed is {least} or more (one alarm in those hours), or threshold.unsupported=guess, "
-            "which puts it just above all that they score"
+            f"threshold for this rate; must be {lowest}, or set threshold.unsupported=guess to place the threshold "
+            "just above the highest negative score"
         )

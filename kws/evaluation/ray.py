@@ -1,4 +1,4 @@
-"""Recordings spread over a Ray cluster (extra `kws[ray]`): the same jobs as on one machine, so the same numbers."""
+"""Scoring on a Ray cluster (extra `kws[ray]`): the batches of one machine, so the same scores."""
 
 import logging
 import os
@@ -13,94 +13,103 @@ import torch
 from kws.common.errors import KwsError
 from kws.detector.checkpoint import first_line
 from kws.detector.streaming import StreamScorer
-from kws.evaluation.scoring import Hear, Job, Result, Take, Tell, hear, jobs_of, seconds
+from kws.evaluation.scoring import (
+    Batch,
+    Progress,
+    Result,
+    ScoreAll,
+    StreamSource,
+    group_sources,
+    score_sources,
+    total_s,
+)
 
-RETRIES = 3  # of a job whose worker was lost
-WAITING = 2  # jobs sent ahead for each worker: streams that are made here then never fill the memory
+RETRIES = 3  # of a batch whose worker was lost
+BATCHES_PER_WORKER = 2  # sent ahead: streams that are composed here then never fill the memory
 
 
-def installed(asked: str) -> Any:
-    """Ray, for the setting that asks for it; raises KwsError where it is not installed."""
+def installed(setting: str) -> Any:
+    """Import Ray for the setting that needs it; raises KwsError if Ray is not installed."""
     try:
         import ray
     except ImportError as error:
-        raise KwsError(f"{asked} needs the extra kws[ray]: pip install 'kws[ray]'") from error
+        raise KwsError(f"{setting} needs the extra kws[ray]: pip install 'kws[ray]'") from error
     return ray
 
 
-def connect(asked: str) -> None:
-    """Join the Ray cluster of the environment (RAY_ADDRESS), or start one here; raises KwsError where there is none."""
-    ray = installed(asked)
+def connect(setting: str) -> None:
+    """Join the Ray cluster at RAY_ADDRESS, or start one on this machine; raises KwsError if there is no cluster."""
+    ray = installed(setting)
     if not ray.is_initialized():
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = os.environ.get("RAY_ADDRESS", "this machine")
-            raise KwsError(f"{asked}: no cluster at {where} ({first_line(error)})") from None
+            raise KwsError(f"{setting}: no cluster at {where} ({first_line(error)})") from None
 
 
-def hear_on_ray(opened: Callable[[], StreamScorer]) -> Hear:
-    """What hears takes on the Ray cluster of the environment (RAY_ADDRESS), or on one that is started here.
+def score_all_on_ray(load: Callable[[], StreamScorer]) -> ScoreAll:
+    """`score_all` on the Ray cluster at RAY_ADDRESS, or on one that is started on this machine.
 
-    Files must be reachable under the same paths on every machine; streams that are made for the occasion are sent.
-    A job whose worker is lost is given to another, up to `RETRIES` times.
+    Files must have the same paths on every machine; composed streams are sent. The batch of a lost worker goes to
+    another worker, up to `RETRIES` times.
 
     Args:
-        opened: opens the detector, on the worker.
+        load: loads the detector, on the worker.
 
     Raises:
         KwsError: Ray is not installed.
     """
     ray = installed("engine=ray")
 
-    def hear_all(
-        detector: StreamScorer, takes: Sequence[Take], chunk_s: float, tell: Tell = lambda _: None
+    def score_all(
+        detector: StreamScorer, sources: Sequence[StreamSource], chunk_s: float, progress: Progress = lambda _: None
     ) -> list[Result]:
         connect("engine=ray")
         work = ray.remote(num_cpus=1, max_retries=RETRIES)(_work)
-        ear = ray.put(opened)
-        jobs = jobs_of(takes, hasattr(detector, "batch"))
-        most = max(1, int(ray.cluster_resources().get("CPU", 1))) * WAITING
-        sent: OrderedDict[Any, Job] = OrderedDict()
-        found: dict[int, Result] = {}
-        heard_s = 0.0
+        loader = ray.put(load)
+        batches = group_sources(sources, hasattr(detector, "batch"))
+        limit = max(1, int(ray.cluster_resources().get("CPU", 1))) * BATCHES_PER_WORKER
+        sent: OrderedDict[Any, Batch] = OrderedDict()
+        results: dict[int, Result] = {}
+        scored_s = 0.0
 
-        def take_in(least: int) -> None:
-            nonlocal heard_s
-            while len(sent) > least:
+        def collect(remaining: int) -> None:
+            nonlocal scored_s
+            while len(sent) > remaining:
                 done = ray.wait(list(sent), num_returns=1)[0][0]
-                job = sent.pop(done)
+                batch = sent.pop(done)
                 try:
-                    found.update(zip(job, ray.get(done), strict=True))
+                    results.update(zip(batch, ray.get(done), strict=True))
                 except ray.exceptions.RayError as error:
                     cause = getattr(error, "cause", None)
                     if isinstance(cause, KwsError):
                         raise cause from None
-                    of = ", ".join(str(takes[i].sound) for i in job if isinstance(takes[i].sound, Path))
+                    files = ", ".join(str(sources[i].audio) for i in batch if isinstance(sources[i].audio, Path))
                     raise KwsError(
-                        f"engine=ray: a job failed {RETRIES + 1} times or more: {of or 'a stream'} "
+                        f"engine=ray: a batch failed {RETRIES + 1} times or more: {files or 'a stream'} "
                         f"({first_line(error)})"
                     ) from None
-                heard_s += seconds([takes[i] for i in job])
-                tell(heard_s)
+                scored_s += total_s([sources[i] for i in batch])
+                progress(scored_s)
 
-        for job in jobs:
-            take_in(most - 1)
-            sent[work.remote(ear, [_sendable(takes[i]) for i in job], chunk_s)] = job
-        take_in(0)
-        return [found[i] for i in range(len(takes))]
+        for batch in batches:
+            collect(limit - 1)
+            sent[work.remote(loader, [_sendable(sources[i]) for i in batch], chunk_s)] = batch
+        collect(0)
+        return [results[i] for i in range(len(sources))]
 
-    return hear_all
-
-
-def _sendable(take: Take) -> Take:
-    """A take that makes sense on another machine: a file by its full path, a stream as its sound."""
-    if isinstance(take.sound, Path):
-        return replace(take, sound=take.sound.absolute())
-    return replace(take, sound=take.sound() if callable(take.sound) else take.sound)
+    return score_all
 
 
-def _work(opened: Callable[[], StreamScorer], takes: Sequence[Take], chunk_s: float) -> list[Result]:
-    """A job on a worker."""
+def _sendable(source: StreamSource) -> StreamSource:
+    """The source for another machine: a file by its absolute path, a stream as its samples."""
+    if isinstance(source.audio, Path):
+        return replace(source, audio=source.audio.absolute())
+    return replace(source, audio=source.audio() if callable(source.audio) else source.audio)
+
+
+def _work(load: Callable[[], StreamScorer], sources: Sequence[StreamSource], chunk_s: float) -> list[Result]:
+    """Score one batch on a worker."""
     torch.set_num_threads(1)
-    return hear(opened(), takes, chunk_s)
+    return score_sources(load(), sources, chunk_s)

@@ -1,4 +1,4 @@
-"""A detector on files that a person gives: some in which keywords are said, with annotations, and some without."""
+"""Evaluation on given files: some with keywords, with annotations, and some without."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,124 +9,134 @@ from kws.common.errors import KwsError
 from kws.data.audio import BadAudio
 from kws.data.streams import Span
 from kws.detector.streaming import ScoreTrack, StreamScorer
-from kws.evaluation import scoring
-from kws.evaluation.annotations import Marked
-from kws.evaluation.events import join, offsets
-from kws.evaluation.scoring import Hear, KeywordScores, Listened, Passage, Tell, whole
+from kws.evaluation.annotations import Annotation
+from kws.evaluation.events import join_offsets, join_tracks
+from kws.evaluation.scoring import (
+    KeywordScores,
+    Progress,
+    ScoreAll,
+    ScoredStream,
+    Segment,
+    StreamSource,
+    decoded,
+    file_source,
+    score_all,
+)
 
-APART_S = 200.0  # between files in which keywords are said: more than any silence and collar
+GAP_S = 200.0  # between files with keywords: longer than any refractory time and collar
 
 
 @dataclass(frozen=True)
-class Given:
+class AnnotatedFiles:
     """The files of an evaluation.
 
     Args:
-        positives: each file in which keywords are said, with when each keyword is.
-        negatives: files in which none is.
+        positives: files with keywords, each with the annotations of each keyword.
+        negatives: files without a keyword.
     """
 
-    positives: Sequence[tuple[Path, Mapping[str, Sequence[Marked]]]]
+    positives: Sequence[tuple[Path, Mapping[str, Sequence[Annotation]]]]
     negatives: Sequence[Path]
 
     @property
-    def takes(self) -> list[scoring.Take]:
-        """All of them to be heard, the positives first."""
-        return [scoring.take(file) for file in [*(file for file, _ in self.positives), *self.negatives]]
+    def sources(self) -> list[StreamSource]:
+        """All files as stream sources, the positives first."""
+        return [file_source(file) for file in [*(file for file, _ in self.positives), *self.negatives]]
 
 
 def evaluate_files(
     detector: StreamScorer,
-    words: Sequence[str],
-    given: Given,
-    takes: Sequence[scoring.Take],
+    keywords: Sequence[str],
+    files: AnnotatedFiles,
+    sources: Sequence[StreamSource],
     chunk_s: float,
-    max_bad_share: float,
-    tell: Tell = lambda _: None,
-    hear: Hear = scoring.hear_all,
+    max_undecodable: float,
+    progress: Progress = lambda _: None,
+    score: ScoreAll = score_all,
 ) -> tuple[dict[str, KeywordScores], list[BadAudio]]:
-    """Run a detector over files.
+    """Score the files with a detector.
 
     Args:
         detector: a `Detector` or an exported file.
-        words: the keywords that count; one that is said nowhere is left out.
-        given, takes: the files.
-        chunk_s: a trigger counts from the end of the chunk of this length that brings it.
-        max_bad_share: more negatives than this that do not decode are an error.
-        tell: called with the seconds heard so far.
-        hear: hears takes.
+        keywords: keywords that count; one without an annotation is left out.
+        files: files with annotations.
+        sources: `files.sources`.
+        chunk_s: a row is known at the end of the chunk of this length that completes it, in seconds.
+        max_undecodable: largest share of negatives that may fail to decode, 0 to 1.
+        progress: called with the seconds scored up to now.
+        score: scores the sources.
 
     Returns:
-        what was heard of each keyword, and the negatives that did not decode.
+        scores of each keyword, and the negatives that did not decode.
 
     Raises:
         BadAudio: a positive file does not decode.
-        KwsError: too many of the others do not, or a keyword is said after a file's end.
+        KwsError: too many negatives do not decode, or a keyword is annotated after the end of its file.
     """
-    found = hear(detector, takes, chunk_s, tell)
-    first = len(given.positives)
-    positives = [whole(result) for result in found[:first]]
-    bad = [result for result in found[first:] if isinstance(result, BadAudio)]
-    if len(bad) > max_bad_share * len(given.negatives):
+    results = score(detector, sources, chunk_s, progress)
+    first = len(files.positives)
+    positives = [decoded(result) for result in results[:first]]
+    bad = [result for result in results[first:] if isinstance(result, BadAudio)]
+    if len(bad) > max_undecodable * len(files.negatives):
         raise KwsError(
-            f"{len(bad)} of {len(given.negatives)} negative recordings do not decode, first {bad[0]}; "
-            f"allowed is a share of data.max_bad_share={max_bad_share}"
+            f"{len(bad)} of {len(files.negatives)} negative recordings do not decode, first {bad[0]}; "
+            f"the share must be at most data.max_bad_share={max_undecodable}"
         )
-    good = [(i, result) for i, result in enumerate(found) if i >= first and isinstance(result, Listened)]
-    heard: dict[str, KeywordScores] = {}
-    names = shown([*(file for file, _ in given.positives), *given.negatives])
+    good = [(i, result) for i, result in enumerate(results) if i >= first and isinstance(result, ScoredStream)]
+    names = display_names([*(file for file, _ in files.positives), *files.negatives])
+    scores: dict[str, KeywordScores] = {}
     times = None
-    for word in words:
-        tracks = [result.tracks[word] for _, result in good]
-        negative = join(tracks, times=times)
+    for keyword in keywords:
+        tracks = [result.tracks[keyword] for _, result in good]
+        negative = join_tracks(tracks, times=times)
         times = negative.times
         negatives = [
-            Passage(at, at + one.duration_s, names[i], "", given.negatives[i - first].parent.name, None, None, i, at)
-            for (i, _), one, at in zip(good, tracks, offsets(tracks), strict=True)
+            Segment(at, at + track.duration_s, names[i], "", files.negatives[i - first].parent.name, None, None, i, at)
+            for (i, _), track, at in zip(good, tracks, join_offsets(tracks), strict=True)
         ]
-        if found_ := _said(word, words, given, positives, names):
-            track, events, others, answers = found_
-            heard[word] = KeywordScores(track, events, negative, negatives, others, answers)
-    return heard, bad
+        if found := _positive_scores(keyword, keywords, files, positives, names):
+            track, events, others, other_spans = found
+            scores[keyword] = KeywordScores(track, events, negative, negatives, others, other_spans)
+    return scores, bad
 
 
-def shown(files: Sequence[Path]) -> list[str]:
-    """What files are called in tables: folder and name, or the whole path where that is no name of one alone."""
+def display_names(files: Sequence[Path]) -> list[str]:
+    """Names of files for tables: folder and name, or the whole path where folder and name are not unique."""
     short = ["/".join(file.parts[-2:]) for file in files]
     counts = Counter(short)
     return [name if counts[name] == 1 else file.as_posix() for name, file in zip(short, files, strict=True)]
 
 
-def _said(
-    word: str,
-    words: Sequence[str],
-    given: Given,
-    positives: Sequence[Listened],
+def _positive_scores(
+    keyword: str,
+    keywords: Sequence[str],
+    files: AnnotatedFiles,
+    positives: Sequence[ScoredStream],
     names: Sequence[str],
-) -> tuple[ScoreTrack, list[Passage], dict[str, ScoreTrack], dict[str, list[Span]]] | None:
-    """Of the files that say a word: its track and events, and tracks and spans of the other words there.
+) -> tuple[ScoreTrack, list[Segment], dict[str, ScoreTrack], dict[str, list[Span]]] | None:
+    """Track and events of the files with a keyword, and tracks and spans of the other keywords there.
 
-    None where no file says it.
+    Returns None if no file has the keyword.
     """
-    saying = [i for i, (_, marks) in enumerate(given.positives) if marks.get(word)]
-    if not saying:
+    chosen = [i for i, (_, annotations) in enumerate(files.positives) if annotations.get(keyword)]
+    if not chosen:
         return None
-    gap_s = 0.0 if len(saying) == 1 else APART_S
+    gap_s = 0.0 if len(chosen) == 1 else GAP_S
 
-    def track(keyword: str) -> ScoreTrack:
-        own = [positives[i].tracks[keyword] for i in saying]
-        return own[0] if len(own) == 1 else join(own, gap_s)  # a single one keeps its own time, to the last bit
+    def joined(label: str) -> ScoreTrack:
+        tracks = [positives[i].tracks[label] for i in chosen]
+        return tracks[0] if len(tracks) == 1 else join_tracks(tracks, gap_s)  # a single track keeps its exact times
 
-    own = [positives[i].tracks[word] for i in saying]
-    starts = [0.0] if len(saying) == 1 else offsets(own, gap_s)
-    events, answers = [], {other: list[Span]() for other in words if other != word}
-    for i, at, heard in zip(saying, starts, own, strict=True):
-        file, marks = given.positives[i]
-        for (start, end), spoken in marks[word]:
-            if start >= heard.duration_s:
-                raise KwsError(f"{file}: lasts {heard.duration_s:.1f} s, and {word!r} is said at {start:.1f} s of it")
-            until = None if spoken is None else spoken + at
-            events.append(Passage(start + at, end + at, names[i], "", file.parent.name, None, until, i, at))
-        for other, spans in answers.items():
-            spans += [(start + at, end + at) for (start, end), _ in marks.get(other, ())]
-    return track(word), events, {other: track(other) for other in words if other != word}, answers
+    own = [positives[i].tracks[keyword] for i in chosen]
+    offsets = [0.0] if len(chosen) == 1 else join_offsets(own, gap_s)
+    events, other_spans = [], {other: list[Span]() for other in keywords if other != keyword}
+    for i, at, track in zip(chosen, offsets, own, strict=True):
+        file, annotations = files.positives[i]
+        for (start, end), spoken in annotations[keyword]:
+            if start >= track.duration_s:
+                raise KwsError(f"{file}: lasts {track.duration_s:.1f} s, but {keyword!r} is annotated at {start:.1f} s")
+            spoken_s = None if spoken is None else spoken + at
+            events.append(Segment(start + at, end + at, names[i], "", file.parent.name, None, spoken_s, i, at))
+        for other, spans in other_spans.items():
+            spans += [(start + at, end + at) for (start, end), _ in annotations.get(other, ())]
+    return joined(keyword), events, {other: joined(other) for other in other_spans}, other_spans

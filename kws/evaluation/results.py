@@ -1,4 +1,4 @@
-"""What a run or an evaluation found out: as JSON, as a table, as a page."""
+"""Results of a run or an evaluation: as JSON, as tables in the terminal, as a page."""
 
 import json
 import math
@@ -10,9 +10,18 @@ from typing import Any
 
 from kws.common.console import Console
 from kws.common.files import replacing
-from kws.evaluation.breakdown import Alarmed, Confused, Latency, Missed, alarmed_by, found_at, latency, missed_by
+from kws.evaluation.breakdown import (
+    FalseAlarmGroup,
+    KeywordConfusion,
+    Latency,
+    MissGroup,
+    false_alarms_by_group,
+    latency,
+    match_events,
+    misses_by_group,
+)
 from kws.evaluation.confusables import Fired, Said, fired
-from kws.evaluation.intervals import evidence
+from kws.evaluation.intervals import evidence, false_alarms_text, proportion_text
 from kws.evaluation.operating_points import (
     RATES,
     Calibration,
@@ -22,77 +31,74 @@ from kws.evaluation.operating_points import (
     calibrate,
     curve,
     operating_points,
+    wanted_text,
 )
-from kws.evaluation.report.det import Arm
-from kws.evaluation.report.page import Gallery, Table, alarms_text, points_table, share_text, wanted_text, write_report
+from kws.evaluation.report.det import Line
+from kws.evaluation.report.examples import Gallery
+from kws.evaluation.report.page import Table, points_table, write_report
 from kws.evaluation.scoring import KeywordScores
 from kws.evaluation.threshold_sweep import sweep
 
-SHOWN = 0.1  # false alarms an hour that people ask for: how long a stream would show it is said
-WORST = 5  # groups shown in the terminal
+EVIDENCE_RATE = 0.1  # false alarms per hour: the rate that users ask for
+WORST = 5  # groups of each kind in tables
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One keyword of one detector: points at fixed rates, the one at its own threshold, the whole curve, and why.
+    """Results of one keyword and detector.
 
-    What is missed by whom, where the alarms come from and how late triggers are is told at its own threshold.
+    Latency, misses and false alarms by group are those at the detector's own threshold.
     """
 
-    arm: str  # such as "with replay"; empty where there is one alone
+    detector: str  # name; empty for a single detector
     keyword: str
-    points: list[OperatingPoint]
-    own: OperatingPoint
+    points: list[OperatingPoint]  # at `RATES`
+    own: OperatingPoint  # at the detector's own threshold
     curve: Curve
     calibration: Calibration | None = None
     latency: Latency | None = None
-    missed: list[Missed] = field(default_factory=list)
-    alarmed: list[Alarmed] = field(default_factory=list)
-    confusables: list[Fired] = field(default_factory=list)  # at the same thresholds; empty where none were said
+    missed: list[MissGroup] = field(default_factory=list)
+    alarmed: list[FalseAlarmGroup] = field(default_factory=list)
+    confusables: list[Fired] = field(default_factory=list)  # at the same thresholds; empty without confusables
 
     @property
     def name(self) -> str:
-        """What tables call it."""
-        return f"{self.keyword}, {self.arm}" if self.arm else self.keyword
+        """Name in tables."""
+        return f"{self.keyword}, {self.detector}" if self.detector else self.keyword
 
 
-def judge(
-    heard: Mapping[str, KeywordScores],
+def outcomes_of(
+    scores: Mapping[str, KeywordScores],
     thresholds: Mapping[str, float],
     refractory_s: float,
-    arm: str = "",
+    detector: str = "",
     calibrations: Mapping[str, Calibration] | None = None,
 ) -> list[Outcome]:
-    """Count misses and false alarms of each keyword, at fixed rates and at its own threshold."""
-    return [
-        judged(arm, keyword, h, thresholds[keyword], refractory_s, (calibrations or {}).get(keyword))
-        for keyword, h in heard.items()
-    ]
-
-
-def judged(
-    arm: str, keyword: str, heard: KeywordScores, threshold: float, refractory_s: float, calibration: Calibration | None
-) -> Outcome:
-    """The outcome of one keyword."""
-    positive, negative = sweep(heard.positive, refractory_s, heard.spans), sweep(heard.negative, refractory_s)
-    answered, alarms = found_at(heard, threshold, refractory_s)
-    return Outcome(
-        arm,
-        keyword,
-        operating_points(positive, negative, RATES),
-        at_threshold(positive, negative, threshold),
-        curve(positive, negative),
-        calibration,
-        latency(heard, answered),
-        missed_by(heard, answered),
-        alarmed_by(heard, alarms),
-    )
+    """Count misses and false alarms of each keyword, at `RATES` and at the detector's own thresholds."""
+    outcomes = []
+    for keyword, own in scores.items():
+        positive, negative = sweep(own.positive, refractory_s, own.spans), sweep(own.negative, refractory_s)
+        hit_at, alarms = match_events(own, thresholds[keyword], refractory_s)
+        outcomes.append(
+            Outcome(
+                detector,
+                keyword,
+                operating_points(positive, negative, RATES),
+                at_threshold(positive, negative, thresholds[keyword]),
+                curve(positive, negative),
+                (calibrations or {}).get(keyword),
+                latency(own, hit_at),
+                misses_by_group(own, hit_at),
+                false_alarms_by_group(own, alarms),
+            )
+        )
+    return outcomes
 
 
 def with_confusables(
     outcomes: Sequence[Outcome], said: Mapping[str, Said], sample_rate: int, refractory_s: float
 ) -> list[Outcome]:
-    """The same, with how often what only sounds like each keyword fires at the same thresholds."""
+    """Add the triggers on confusables, at the same thresholds."""
     return [
         replace(o, confusables=fired(said[o.keyword], sample_rate, [*o.points, o.own], refractory_s))
         if o.keyword in said
@@ -101,24 +107,18 @@ def with_confusables(
     ]
 
 
-def calibrated(heard: KeywordScores, rate_per_hour: float, refractory_s: float, passes: int) -> Calibration:
-    """The threshold for a wanted rate, on what was heard of the validation part."""
-    negative, positive = sweep(heard.negative, refractory_s), sweep(heard.positive, refractory_s, heard.spans)
+def calibrated(scores: KeywordScores, rate_per_hour: float, refractory_s: float, passes: int) -> Calibration:
+    """Choose the threshold for a false-alarm rate on the scores of the validation split."""
+    negative, positive = sweep(scores.negative, refractory_s), sweep(scores.positive, refractory_s, scores.spans)
     return calibrate(negative, positive, rate_per_hour, passes)
 
 
-def table(outcomes: Sequence[Outcome], title: str) -> Table:
-    """Misses and false alarms of each, at fixed rates and as its own threshold has it."""
-    return points_table({o.name: [*o.points, o.own] for o in outcomes}, title)
-
-
 def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
-    """The table in the terminal, and what the hours and the calibration cannot know."""
-    made = table(outcomes, title)
-    for one in [made, *confusable_tables(outcomes)]:
+    """Print the operating points, the evidence of the hours, the calibration and the latency."""
+    for one in [_points_table(outcomes, title), *confusable_tables(outcomes)]:
         console.table(one.title, one.header, one.rows)
     for o in outcomes:
-        console.say(f"{o.name}: {evidence(o.own.false_alarms, o.own.hours, SHOWN)}")
+        console.say(f"{o.name}: {_evidence(o)}")
     for o in outcomes:
         if o.calibration is not None:
             console.say(f"{o.name}: threshold {o.calibration.threshold:.4f} from validation: {o.calibration.note}")
@@ -126,63 +126,65 @@ def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
             console.say(f"{o.name}: {latency_text(o.latency)}")
 
 
+def _points_table(outcomes: Sequence[Outcome], title: str) -> Table:
+    return points_table({o.name: [*o.points, o.own] for o in outcomes}, title)
+
+
+def _evidence(outcome: Outcome) -> str:
+    return evidence(outcome.own.false_alarms, outcome.own.hours, EVIDENCE_RATE)
+
+
 def confusable_tables(outcomes: Sequence[Outcome]) -> list[Table]:
-    """How often what only sounds like the keyword fires, where that was said."""
+    """Table of the triggers on confusables; none without confusables."""
     rows = []
     for o in outcomes:
         for _, of in groupby(o.confusables, key=lambda one: (one.wanted_fa_per_hour is None, one.threshold)):
             same = list(of)
             at = wanted_text([one.wanted_fa_per_hour for one in same])
-            rows.append((o.name, at, share_text(same[0].fired, same[0].clips, same[0].low, same[0].high)))
-    title = "Only sounds like it, by unheard voices"
-    return [Table(title, ("", "at most", "fired [95 %]"), rows)] if rows else []
+            rows.append((o.name, at, proportion_text(same[0].fired, same[0].clips)))
+    title = "Confusables by voices of the test split"
+    return [Table(title, ("", "at most", "false alarms [95 %]"), rows)] if rows else []
 
 
 def group_tables(outcome: Outcome) -> list[Table]:
-    """Misses and false alarms of one keyword by source, speaker, SNR and recording, the worst first."""
-    missed = [
-        (row.by, row.value or "-", share_text(row.misses, row.events, row.miss_low, row.miss_high))
-        for row in outcome.missed
-    ]
-    alarmed = [
-        (row.by, row.value or "-", alarms_text(row.false_alarms, row.hours, row.fa_low, row.fa_high))
-        for row in outcome.alarmed
-    ]
+    """Misses and false alarms of one keyword by recording, source, speaker and SNR, the worst first."""
+    missed = [(row.by, row.value or "-", proportion_text(row.misses, row.events)) for row in outcome.missed]
+    alarmed = [(row.by, row.value or "-", false_alarms_text(row.false_alarms, row.hours)) for row in outcome.alarmed]
     made = []
-    for what, rows in (("misses", missed), ("false alarms", alarmed)):
+    for kind, rows in (("misses", missed), ("false alarms", alarmed)):
         worst = [row for _, same in groupby(rows, key=lambda row: row[0]) for row in islice(same, WORST)]
         if worst:
-            made.append(
-                Table(f"{outcome.name}: {what} as set, worst {WORST} of each", ("by", "", f"{what} [95 %]"), worst)
-            )
+            title = f"{outcome.name}: {kind} as set, worst {WORST} of each"
+            made.append(Table(title, ("by", "", f"{kind} [95 %]"), worst))
     return made
 
 
 def show_groups(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """Where misses and false alarms come from, in the terminal."""
+    """Print misses and false alarms by group."""
     for outcome in outcomes:
         for made in group_tables(outcome):
             console.table(made.title, made.header, made.rows)
 
 
-def show_confusion(console: Console, confused: Mapping[str, Sequence[Confused]]) -> list[Table]:
-    """Which keyword is taken for which, in the terminal where it happened at all; the tables of all pairs."""
+def show_confusion(console: Console, pairs: Mapping[str, Sequence[KeywordConfusion]]) -> list[Table]:
+    """Print the pairs of keywords that were confused, and return tables of all pairs, one for each detector."""
     made = []
-    for name, found in confused.items():
-        rows = [(row.said, row.fired, share_text(row.times, row.events, row.low, row.high)) for row in found]
-        if not rows:  # one keyword alone
+    for name, found in pairs.items():
+        rows = [(row.said, row.fired, proportion_text(row.times, row.events)) for row in found]
+        if not rows:  # a single keyword
             continue
         of = f" ({name})" if name else ""
-        made.append(Table(f"Confusion between keywords, as set{of}", ("said", "fired", "of the times [95 %]"), rows))
-        happened = [row for row, one in zip(rows, found, strict=True) if one.times]
-        if happened:
-            console.table(made[-1].title, made[-1].header, happened)
-        console.say(f"{len(happened)} of {len(rows)} pairs of keywords were confused{of}")
+        header = ("keyword", "triggered", "of its events [95 %]")
+        made.append(Table(f"Confusion between keywords, as set{of}", header, rows))
+        confused = [row for row, one in zip(rows, found, strict=True) if one.times]
+        if confused:
+            console.table(made[-1].title, header, confused)
+        console.say(f"{len(confused)} of {len(rows)} pairs of keywords were confused{of}")
     return made
 
 
 def latency_text(late: Latency) -> str:
-    """How late triggers come, in words."""
+    """Sentence on the latency."""
     side = "after" if late.median_s >= 0 else "before"
     return (
         f"triggers come {abs(late.median_s):.2f} s {side} the keyword's end (median of {late.events}), "
@@ -191,10 +193,10 @@ def latency_text(late: Latency) -> str:
 
 
 def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Plain values, one entry a keyword and arm."""
+    """Plain values, one entry for each keyword and detector."""
     return [
         {
-            "arm": o.arm,
+            "arm": o.detector,
             "keyword": o.keyword,
             "at_fa_per_hour": {str(p.wanted_fa_per_hour): asdict(p) for p in o.points},
             "as_calibrated": asdict(o.own),
@@ -210,24 +212,23 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all; what is not finite becomes null."""
+    """Write JSON atomically. Infinities and NaN, which JSON lacks, become null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write((json.dumps(finite(content), indent=1, ensure_ascii=False) + "\n").encode())
+        file.write((json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def finite(value: Any) -> Any:
-    """The same with null for infinities and NaN, which JSON does not know."""
+def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {k: finite(v) for k, v in value.items()}
-    return [finite(v) for v in value] if isinstance(value, list | tuple) else value
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def arms(outcomes: Sequence[Outcome]) -> list[Arm]:
-    """The lines of the DET plot."""
-    return [Arm(o.name, o.curve, o.points) for o in outcomes]
+def det_lines(outcomes: Sequence[Outcome]) -> list[Line]:
+    """Lines of the DET plot."""
+    return [Line(o.name, o.curve, o.points) for o in outcomes]
 
 
 def write_page(
@@ -238,21 +239,26 @@ def write_page(
     tables: Sequence[Table] = (),
     galleries: Sequence[Gallery] = (),
 ) -> None:
-    """The report as one HTML page.
+    """Write the report as one HTML page.
 
     Args:
-        path: where to; its folder is made.
-        title, facts, galleries: as for `report.write_report`.
-        outcomes: drawn, and in tables.
-        tables: after the operating points.
+        path: file to write; its folder is made.
+        title, facts, galleries: as for `write_report`.
+        outcomes: for the plot and the tables.
+        tables: after the tables of the outcomes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    late = [(o.name, latency_text(o.latency)) for o in outcomes if o.latency]
-    known = [(o.name, evidence(o.own.false_alarms, o.own.hours, SHOWN)) for o in outcomes]
-    own = [table(outcomes, "Operating points"), Table("What the hours show", (), known)]
-    own += confusable_tables(outcomes)
-    own += [Table("Latency", (), late)] if late else []
-    placed = [(o.name, f"{o.calibration.threshold:.4f}: {o.calibration.note}") for o in outcomes if o.calibration]
-    own += [Table("Thresholds from validation", (), placed)] if placed else []
+    own = [
+        _points_table(outcomes, "Operating points"),
+        Table("Evidence for the false-alarm rate", (), [(o.name, _evidence(o)) for o in outcomes]),
+        *confusable_tables(outcomes),
+        Table("Latency", (), [(o.name, latency_text(o.latency)) for o in outcomes if o.latency]),
+        Table(
+            "Thresholds from validation",
+            (),
+            [(o.name, f"{o.calibration.threshold:.4f}: {o.calibration.note}") for o in outcomes if o.calibration],
+        ),
+    ]
     groups = [made for o in outcomes for made in group_tables(o)]
-    write_report(path, title, facts, [*own, *tables, *groups], arms(outcomes), galleries)
+    all_tables = [made for made in (*own, *tables, *groups) if made.rows]
+    write_report(path, title, facts, all_tables, det_lines(outcomes), galleries)

@@ -1,4 +1,4 @@
-"""Many recordings and one detector: each heard in one pass, on all cores, in as much memory as a few blocks take."""
+"""Scoring of many recordings and streams with one detector: one pass each, on all cores, in bounded memory."""
 
 import copy
 import queue
@@ -17,182 +17,47 @@ from numpy.typing import NDArray
 from kws.data.audio import BadAudio, length_s, pcm_blocks
 from kws.data.streams import Piece, Span, Stream
 from kws.detector import streaming
-from kws.detector.streaming import PASS_S, BatchScorer, ScoreTrack, StreamScorer
+from kws.detector.streaming import CHUNK_S, BatchScorer, ScoreTrack, StreamScorer
 
-AT_ONCE = 16  # short recordings in a batch
+FILES_PER_BATCH = 16  # short files
 
 
 @dataclass(frozen=True)
-class Take:
-    """Something to hear: a file of any length, or a stream that is made when its turn comes.
+class StreamSource:
+    """Audio to score: a file of any length, a stream, or a function that composes a stream when its turn comes.
 
-    `length_s` is about how long it is, in seconds: for the time left, and to hear short files by the batch.
+    `length_s` is the approximate length in seconds. It orders and batches the work, and gives the time left.
     """
 
-    sound: Path | Stream | Callable[[], Stream]
+    audio: Path | Stream | Callable[[], Stream]
     length_s: float
 
 
 @dataclass(frozen=True)
-class Listened:
-    """What a detector made of one take: the track of each keyword, and the pieces of a stream that was made."""
+class ScoredStream:
+    """Scores of one source: a track for each keyword, and the pieces of a composed stream."""
 
     tracks: dict[str, ScoreTrack]
     pieces: list[Piece]
 
 
-Result = Listened | BadAudio
-Job = list[int]  # takes that are heard together
-
-
-def take(file: Path) -> Take:
-    """A file to hear; its header is all that is read."""
-    return Take(file, length_s(file))
-
-
-def seconds(takes: Sequence[Take]) -> float:
-    """About how long they are together."""
-    return sum(one.length_s for one in takes)
-
-
-def jobs_of(takes: Sequence[Take], batched: bool) -> list[Job]:
-    """Which takes are heard together: long ones alone, first; short files side by side, those of like length."""
-    short = [i for i, one in enumerate(takes) if batched and isinstance(one.sound, Path) and 0 < one.length_s <= PASS_S]
-    short.sort(key=lambda i: takes[i].length_s)
-    alone = sorted(set(range(len(takes))) - set(short), key=lambda i: -takes[i].length_s)
-    return [[i] for i in alone] + [short[at : at + AT_ONCE] for at in range(0, len(short), AT_ONCE)]
-
-
-def hear(
-    detector: StreamScorer, takes: Sequence[Take], chunk_s: float, tell: Callable[[float], None] = lambda _: None
-) -> list[Result]:
-    """Hear takes that belong together; a file that does not decode gives its error instead.
-
-    Args:
-        detector: a `Detector` or an exported file.
-        takes: of one job.
-        chunk_s: a trigger counts from the end of the chunk of this length that brings it.
-        tell: called with the seconds that were heard.
-    """
-    rate = detector.sample_rate
-    block_n = round(PASS_S * rate)
-
-    def samples(n: int) -> None:
-        tell(n / rate)
-
-    def of_file(file: Path, rows: NDArray[np.float32], n: int) -> Result:
-        if not len(rows):
-            return BadAudio(file.as_posix(), f"shorter than a score row of {detector.frame_s:g} s")
-        return Listened(dict(streaming.tracks(detector, rows, n, chunk_s)), [])
-
-    def one(sound: Path | Stream | Callable[[], Stream]) -> Result:
-        if isinstance(sound, Path):
-            return of_file(sound, *streaming.follow(detector, pcm_blocks(sound, rate, block_n), samples))
-        made = sound if isinstance(sound, Stream) else sound()
-        blocks = (made.pcm[i : i + block_n] for i in range(0, len(made.pcm), block_n))
-        rows, n = streaming.follow(detector, blocks, samples)
-        return Listened(dict(streaming.tracks(detector, rows, n, chunk_s)), made.pieces)
-
-    if len(takes) == 1:
-        try:
-            return [one(takes[0].sound)]
-        except BadAudio as error:
-            return [error]
-    found: list[Result | None] = [None] * len(takes)
-    files = [each.sound for each in takes if isinstance(each.sound, Path)]
-    whole = {}
-    for i, file in enumerate(files):
-        try:
-            blocks = list(pcm_blocks(file, rate, block_n))
-        except BadAudio as error:
-            found[i] = error
-            continue
-        if len(blocks) == 1:
-            whole[i] = blocks[0]
-        else:  # longer than its header says
-            found[i] = one(file)
-    if whole:
-        rows_of = streaming.side_by_side(cast(BatchScorer, detector), list(whole.values()))  # as `jobs_of` was told
-        for i, rows in zip(whole, rows_of, strict=True):
-            found[i] = of_file(files[i], rows, len(whole[i]))
-            samples(len(whole[i]))
-    return [result for result in found if result is not None]
-
-
-def hear_all(
-    detector: StreamScorer, takes: Sequence[Take], chunk_s: float, tell: Callable[[float], None] = lambda _: None
-) -> list[Result]:
-    """Hear every take, on as many cores as torch may use: each works through takes of its own.
-
-    The scores are the same however many cores there are, as each take is heard on one.
-
-    Args:
-        detector, chunk_s: as for `hear`.
-        takes: in any order; the results keep it.
-        tell: called with the seconds heard so far.
-    """
-    found: list[Result | None] = [None] * len(takes)
-    jobs = jobs_of(takes, hasattr(detector, "batch"))
-    workers = max(1, min(torch.get_num_threads(), len(jobs)))
-    ears: queue.SimpleQueue[StreamScorer] = queue.SimpleQueue()
-    for i in range(workers):
-        ears.put(copy.deepcopy(detector) if i else detector)
-    lock, heard_s, stopped = threading.Lock(), 0.0, threading.Event()
-
-    def add(seconds: float) -> None:
-        nonlocal heard_s
-        if stopped.is_set():
-            raise InterruptedError
-        with lock:
-            heard_s += seconds
-            tell(heard_s)
-
-    def work(job: Job) -> tuple[Job, list[Result]]:
-        ear = ears.get()
-        try:
-            return job, hear(ear, [takes[i] for i in job], chunk_s, add)
-        finally:
-            ears.put(ear)
-
-    with _a_thread_each(), ThreadPoolExecutor(workers) as pool:
-        try:
-            for done in as_completed([pool.submit(work, job) for job in jobs]):
-                job, results = done.result()
-                for i, result in zip(job, results, strict=True):
-                    found[i] = result
-        except BaseException:
-            stopped.set()  # those that are hearing stop after the block they are at
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [result for result in found if result is not None]
-
-
-@contextmanager
-def _a_thread_each() -> Iterator[None]:
-    """Threads that begin here compute alone: torch's own teams of threads would fight for the same cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-Tell = Callable[[float], None]  # called with the seconds heard so far
-Hear = Callable[[StreamScorer, Sequence[Take], float, Tell], list[Result]]  # `listen.hear_all`, or a cluster's
+Result = ScoredStream | BadAudio
+Batch = list[int]  # numbers of sources that are scored together
+Progress = Callable[[float], None]  # called with the seconds scored up to now
+ScoreAll = Callable[[StreamScorer, Sequence[StreamSource], float, Progress], list[Result]]  # `score_all` or Ray's
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A stretch of a track and what is known of it: a keyword that is said there, or a negative recording.
+class Segment:
+    """A labelled segment of a score track: one keyword occurrence or one negative recording.
 
     Args:
-        start_s, end_s: of a keyword, within which a detector may answer; of a negative, where it lies. Seconds.
-        name, speaker, source: of the recording; what is not known is empty.
-        snr_db: above the noise, None where that is not known.
-        spoken_s: when the keyword has been said, to measure the latency from; None where that is not known.
-        take: which of the takes it lies in, and
-        offset_s: where on the track that take begins, to find its sound.
+        start_s, end_s: of a keyword, the span within which a trigger is a hit; of a negative, its place on the track.
+        name, speaker, source: of the recording; empty where unknown.
+        snr_db: signal-to-noise ratio; None where unknown.
+        spoken_s: end of the spoken keyword, from which latency is measured; None where unknown.
+        stream: number of the stream source that holds the segment.
+        offset_s: start of that stream on the track.
     """
 
     start_s: float
@@ -202,43 +67,181 @@ class Passage:
     source: str = ""
     snr_db: float | None = None
     spoken_s: float | None = None
-    take: int = 0
+    stream: int = 0
     offset_s: float = 0.0
 
     @property
     def span(self) -> Span:
-        """Its start and end."""
+        """Start and end in seconds."""
         return self.start_s, self.end_s
 
 
 @dataclass(frozen=True)
 class KeywordScores:
-    """What a detector made of one keyword's streams.
+    """Scores of one keyword on the streams with and without it.
 
     Args:
-        positive: its track where the keyword is said.
-        events: each time that it is said.
-        negative: its track where it is not.
-        negatives: the recordings of those streams.
-        others: the tracks of the detector's other keywords where this one is said, and
-        answers: the spans there within which those are right to fire.
+        positive: track of the streams with the keyword.
+        events: occurrences of the keyword on that track.
+        negative: track of the streams without it.
+        negatives: recordings of that track.
+        others: tracks of the detector's other keywords on the positive streams.
+        other_spans: spans on those tracks within which a trigger of the other keyword is a hit.
     """
 
     positive: ScoreTrack
-    events: list[Passage]
+    events: list[Segment]
     negative: ScoreTrack
-    negatives: list[Passage] = field(default_factory=list)
+    negatives: list[Segment] = field(default_factory=list)
     others: Mapping[str, ScoreTrack] = field(default_factory=dict)
-    answers: Mapping[str, Sequence[Span]] = field(default_factory=dict)
+    other_spans: Mapping[str, Sequence[Span]] = field(default_factory=dict)
 
     @property
     def spans(self) -> list[Span]:
-        """Within which each time may be answered."""
+        """Spans of the events."""
         return [event.span for event in self.events]
 
 
-def whole(result: Result) -> Listened:
-    """What was heard; raises the error where a file did not decode."""
+def file_source(file: Path) -> StreamSource:
+    """A file to score. Only its header is read."""
+    return StreamSource(file, length_s(file))
+
+
+def total_s(sources: Sequence[StreamSource]) -> float:
+    """Approximate total length in seconds."""
+    return sum(source.length_s for source in sources)
+
+
+def group_sources(sources: Sequence[StreamSource], batched: bool) -> list[Batch]:
+    """Batches of sources: long ones alone, the longest first, then short files of similar length together.
+
+    Args:
+        sources: to score.
+        batched: the detector can score several recordings at once.
+    """
+    short = [i for i, s in enumerate(sources) if batched and isinstance(s.audio, Path) and 0 < s.length_s <= CHUNK_S]
+    short.sort(key=lambda i: sources[i].length_s)
+    alone = sorted(set(range(len(sources))) - set(short), key=lambda i: -sources[i].length_s)
+    return [[i] for i in alone] + [short[at : at + FILES_PER_BATCH] for at in range(0, len(short), FILES_PER_BATCH)]
+
+
+def score_sources(
+    detector: StreamScorer, sources: Sequence[StreamSource], chunk_s: float, progress: Progress = lambda _: None
+) -> list[Result]:
+    """Score the sources of one batch. A file that does not decode gives its error in place of scores.
+
+    Args:
+        detector: a `Detector` or an exported file.
+        sources: of one batch.
+        chunk_s: a row is known at the end of the chunk of this length that completes it, in seconds.
+        progress: called with the seconds of each scored block.
+    """
+    rate = detector.sample_rate
+    block_n = round(CHUNK_S * rate)
+
+    def scored_file(file: Path, rows: NDArray[np.float32], n: int) -> Result:
+        if not len(rows):
+            return BadAudio(file.as_posix(), f"shorter than a score row of {detector.frame_s:g} s")
+        return ScoredStream(dict(streaming.as_tracks(detector, rows, n, chunk_s)), [])
+
+    def score(audio: Path | Stream | Callable[[], Stream]) -> Result:
+        def samples(n: int) -> None:
+            progress(n / rate)
+
+        if isinstance(audio, Path):
+            return scored_file(audio, *streaming.score_blocks(detector, pcm_blocks(audio, rate, block_n), samples))
+        stream = audio if isinstance(audio, Stream) else audio()
+        blocks = (stream.pcm[i : i + block_n] for i in range(0, len(stream.pcm), block_n))
+        rows, n = streaming.score_blocks(detector, blocks, samples)
+        return ScoredStream(dict(streaming.as_tracks(detector, rows, n, chunk_s)), stream.pieces)
+
+    if len(sources) == 1:
+        try:
+            return [score(sources[0].audio)]
+        except BadAudio as error:
+            return [error]
+    results: list[Result | None] = [None] * len(sources)
+    files = [source.audio for source in sources if isinstance(source.audio, Path)]
+    loaded = {}
+    for i, file in enumerate(files):
+        try:
+            blocks = list(pcm_blocks(file, rate, block_n))
+        except BadAudio as error:
+            results[i] = error
+            continue
+        if len(blocks) == 1:
+            loaded[i] = blocks[0]
+        else:  # longer than its header says
+            results[i] = score(file)
+    if loaded:
+        scores = streaming.score_batch(cast(BatchScorer, detector), list(loaded.values()))
+        for i, rows in zip(loaded, scores, strict=True):
+            results[i] = scored_file(files[i], rows, len(loaded[i]))
+            progress(len(loaded[i]) / rate)
+    return [result for result in results if result is not None]
+
+
+def score_all(
+    detector: StreamScorer, sources: Sequence[StreamSource], chunk_s: float, progress: Progress = lambda _: None
+) -> list[Result]:
+    """Score every source, on as many cores as torch may use, one batch a core.
+
+    Scores do not depend on the number of cores, since each source is scored on one.
+
+    Args:
+        detector, chunk_s: as for `score_sources`.
+        sources: in any order; the results keep it.
+        progress: called with the seconds scored up to now.
+    """
+    results: list[Result | None] = [None] * len(sources)
+    batches = group_sources(sources, hasattr(detector, "batch"))
+    workers = max(1, min(torch.get_num_threads(), len(batches)))
+    detectors: queue.SimpleQueue[StreamScorer] = queue.SimpleQueue()
+    for i in range(workers):
+        detectors.put(copy.deepcopy(detector) if i else detector)
+    lock, scored_s, stopped = threading.Lock(), 0.0, threading.Event()
+
+    def add(seconds: float) -> None:
+        nonlocal scored_s
+        if stopped.is_set():
+            raise InterruptedError
+        with lock:
+            scored_s += seconds
+            progress(scored_s)
+
+    def work(batch: Batch) -> tuple[Batch, list[Result]]:
+        own = detectors.get()
+        try:
+            return batch, score_sources(own, [sources[i] for i in batch], chunk_s, add)
+        finally:
+            detectors.put(own)
+
+    with _one_torch_thread(), ThreadPoolExecutor(workers) as pool:
+        try:
+            for done in as_completed([pool.submit(work, batch) for batch in batches]):
+                batch, scored = done.result()
+                for i, result in zip(batch, scored, strict=True):
+                    results[i] = result
+        except BaseException:
+            stopped.set()  # the other workers stop after their current block
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [result for result in results if result is not None]
+
+
+def decoded(result: Result) -> ScoredStream:
+    """Return the scores, or raise the error of a file that did not decode."""
     if isinstance(result, BadAudio):
         raise result
     return result
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Let torch use one thread: its own thread teams would compete with the workers for the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""The validation streams, composed once, to be heard again and again while a model trains."""
+"""Validation streams, composed once and scored again and again while a model trains."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +10,18 @@ from kws.data.dataset import Selection
 from kws.data.manifest import Split
 from kws.data.streams import Stream, spans
 from kws.detector import streaming
-from kws.detector.streaming import ScoreTrack
-from kws.evaluation.events import event_peaks, fires, join, misses
+from kws.detector.streaming import ScoreTrack, StreamScorer
+from kws.evaluation.events import event_peaks, join_tracks, misses, trigger_times
 from kws.evaluation.operating_points import OperatingPoint, operating_points
 from kws.evaluation.splits import Levels, negative_stream, positive_stream
 from kws.evaluation.threshold_sweep import sweep
 
+ValidationScores = Mapping[str, tuple[ScoreTrack, ScoreTrack]]  # of each keyword: positive and negative track
+
 
 @dataclass(frozen=True)
 class ValidationCounts:
-    """What the model did on validation streams at the guard's score: counts, and of how much."""
+    """Misses and false alarms on the validation streams, over all keywords."""
 
     false_alarms: int
     hours: float
@@ -27,14 +29,11 @@ class ValidationCounts:
     events: int
 
 
-Tracks = Mapping[str, tuple[ScoreTrack, ScoreTrack]]  # of each keyword: its own stream, and the negatives
-
-
 class ValidationStreams:
-    """What a model does on the validation part: to show, to steer the share, to tell what is suspect; never to train.
+    """Streams of the validation split: to report, to steer the replay share, to set the quarantine; never to train on.
 
     Args:
-        store, chosen: the sound and the roles of the recordings.
+        store, chosen: audio and roles of the recordings.
         levels: of the streams.
         chunk_s, refractory_s: as for an evaluation.
     """
@@ -43,47 +42,43 @@ class ValidationStreams:
         self, store: AudioCache, chosen: Selection, levels: Levels, chunk_s: float, refractory_s: float
     ) -> None:
         self.rate, self.chunk_s, self.refractory_s = store.sample_rate, chunk_s, refractory_s
-        self.positive: dict[str, Stream] = {}
-        for column, keyword in enumerate(chosen.keywords):
-            made = positive_stream(store, chosen, Split.VALIDATION, column, levels)
-            if made is not None:
-                self.positive[keyword] = made
-        self.negative = negative_stream(store, chosen, Split.VALIDATION, levels, 0)
+        self.positive: dict[str, Stream] = {
+            keyword: positive_stream(store, chosen, Split.VALIDATION, column, levels)
+            for column, keyword in enumerate(chosen.keywords)
+            if chosen.positives[Split.VALIDATION][column]
+        }
+        self.negative = negative_stream(store, chosen, Split.VALIDATION, levels)
 
-    def _tracks(self, detector: streaming.StreamScorer, made: Stream) -> dict[str, ScoreTrack]:
-        return dict(streaming.track(detector, made.pcm, self.rate, self.chunk_s))
-
-    def hear(self, detector: streaming.StreamScorer) -> Tracks:
-        """The scores of each keyword along its own stream and along the negatives."""
+    def score(self, detector: StreamScorer) -> ValidationScores:
+        """Score each keyword's positive stream and the negative stream."""
         negative = self._tracks(detector, self.negative)
-        return {k: (self._tracks(detector, made)[k], negative[k]) for k, made in self.positive.items()}
+        return {k: (self._tracks(detector, stream)[k], negative[k]) for k, stream in self.positive.items()}
 
-    def observe(self, heard: Tracks, at_score: float) -> ValidationCounts:
-        """Count false alarms and misses at a score, over all keywords."""
-
-        def fired(track: ScoreTrack) -> np.ndarray:
-            return fires(track.times, track.scores, at_score, self.refractory_s)
-
+    def count(self, scores: ValidationScores, threshold: float) -> ValidationCounts:
+        """Count misses and false alarms at a threshold, over all keywords."""
         alarms = missed = events = 0
-        for keyword, (positive, negative) in heard.items():
+        for keyword, (positive, negative) in scores.items():
             marks = spans(self.positive[keyword])
-            alarms += len(fired(negative))
-            missed += misses(fired(positive), marks)
+            alarms += len(trigger_times(negative, threshold, self.refractory_s))
+            missed += misses(trigger_times(positive, threshold, self.refractory_s), marks)
             events += len(marks)
         return ValidationCounts(alarms, len(self.negative.pcm) / self.rate / 3600, missed, events)
 
-    def at_rate(self, heard: Tracks, fa_per_hour: float) -> dict[str, OperatingPoint]:
-        """Count the same for each keyword at the threshold for a rate of false alarms, as an evaluation does."""
+    def operating_points(self, scores: ValidationScores, fa_per_hour: float) -> dict[str, OperatingPoint]:
+        """The operating point of each keyword for a false-alarm rate, as in an evaluation."""
         points = {}
-        for keyword, (positive, negative) in heard.items():
+        for keyword, (positive, negative) in scores.items():
             marks = spans(self.positive[keyword])
-            swept = sweep(positive, self.refractory_s, marks), sweep(join([negative]), self.refractory_s)
+            swept = sweep(positive, self.refractory_s, marks), sweep(join_tracks([negative]), self.refractory_s)
             (points[keyword],) = operating_points(*swept, [fa_per_hour])
         return points
 
-    def typical(self, detector: streaming.StreamScorer) -> dict[str, float]:
-        """The median over the held-out positives of what each scores at its highest, by keyword."""
+    def median_peaks(self, detector: StreamScorer) -> dict[str, float]:
+        """Median over the positives of the highest score of each, by keyword."""
         return {
-            keyword: float(np.median(event_peaks(self._tracks(detector, made)[keyword], spans(made))))
-            for keyword, made in self.positive.items()
+            keyword: float(np.median(event_peaks(self._tracks(detector, stream)[keyword], spans(stream))))
+            for keyword, stream in self.positive.items()
         }
+
+    def _tracks(self, detector: StreamScorer, stream: Stream) -> Mapping[str, ScoreTrack]:
+        return streaming.score_tracks(detector, stream.pcm, self.rate, self.chunk_s)

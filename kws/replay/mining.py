@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kws.data.manifest import Source
-from kws.detector.clip_scores import hear_clips
+from kws.detector.clip_scores import score_clips
 from kws.detector.detector import Detector
 from kws.replay.records import Kind, NewClip
 
@@ -293,7 +293,7 @@ def cut(pcm: NDArray[np.int16], start: int, n_samples: int) -> NDArray[np.int16]
 
 def embedded(found: Sequence[NewClip], detector: Detector) -> list[NewClip]:
     """The clips with their embeddings by this detector, which near-duplicates and clusters are judged by."""
-    _, vectors = hear_clips(detector, [clip.pcm for clip in found])
+    _, vectors = score_clips(detector, [clip.pcm for clip in found])
     return [replace(clip, embedding=vector) for clip, vector in zip(found, vectors, strict=True)]
 
 
@@ -302,7 +302,7 @@ Nearness = Callable[[Tensor], Tensor]  # hidden layer [N, C] to the cosine with 
 
 def nearness(detector: Detector, keywords: list[NDArray[np.int16]]) -> Nearness:
     """A function from the hidden layer to the highest cosine with the embedding of any of these keyword recordings."""
-    _, vectors = hear_clips(detector, keywords)
+    _, vectors = score_clips(detector, keywords)
     known = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1)
 
     def near(hidden: Tensor) -> Tensor:

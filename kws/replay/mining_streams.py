@@ -99,7 +99,7 @@ def pool_streams(
                 clip_n / rate,  # so that a clip cut near the beginning scores as it did
                 rate,
             )  # fmt: skip
-            scores, nearest = streaming.heard(detector, made.pcm, rate, near)
+            scores, nearest = streaming.score_and_reduce(detector, made.pcm, rate, near)
             starts = np.array([piece.start for piece in made.pieces])
             piece_at = np.searchsorted(starts, np.arange(len(scores)) * row_n, side="right") - 1
             entries = np.array([*(portion[piece.index] for piece in made.pieces), -1])
@@ -209,7 +209,7 @@ class FileStreams:
 
     def __iter__(self) -> Iterator[MiningStream]:
         rate, row_n = self.detector.sample_rate, self.detector.block_n
-        block_n = max(1, round(streaming.PASS_S * rate) // row_n) * row_n
+        block_n = max(1, round(streaming.CHUNK_S * rate) // row_n) * row_n
         for number, file in enumerate(self.files):
             self.detector.reset()
             # Silence first, so that a clip cut near the beginning scores as it did.
@@ -234,7 +234,7 @@ class FileStreams:
 
     def _score(self, pcm: NDArray[np.int16], number: int) -> None:
         pcm = np.pad(pcm, (0, -len(pcm) % self.detector.block_n))  # the last row is completed with silence
-        scores, hidden = self.detector.hear(torch.tensor(to_float(pcm)))
+        scores, hidden = self.detector.score_and_embed(torch.tensor(to_float(pcm)))
         recordings = np.full(len(scores), number)
         self._blocks.append((pcm, scores.cpu().numpy(), self.near(hidden).cpu().numpy(), recordings))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kws.common.seeding import numpy_generator
-from kws.detector.clip_scores import hear_clips
+from kws.detector.clip_scores import score_clips
 from kws.detector.detector import Detector
 from kws.replay.buffer import Buffer, BufferClip, Decision, State
 from kws.replay.quarantine import suspicion
@@ -71,7 +71,7 @@ def age(
         return Aged(0, 0, 0, 0, 0)
     # A block at a time: the sound of a large buffer is gigabytes.
     blocks = [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
-    made = [hear_clips(detector, [buffer.audio(row.hash) for row in block]) for block in blocks]
+    made = [score_clips(detector, [buffer.audio(row.hash) for row in block]) for block in blocks]
     heard, vectors = (np.concatenate(of) for of in zip(*made, strict=True))
     column = {keyword: i for i, keyword in enumerate(detector.labels)}
     # A keyword that this model does not know: whatever it triggers now.

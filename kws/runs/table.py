@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kws.common.errors import KwsError
-from kws.evaluation.intervals import poisson, wilson
-from kws.evaluation.report.page import alarms_text, share_text
+from kws.evaluation.intervals import false_alarms_text, proportion_text
 from kws.runs.folder import FREE
 from kws.runs.results import Counts, Figures, Run, counted
 
@@ -173,7 +172,7 @@ def misses_cell(row: Row, fa_per_hour: float | None) -> str:
     counts, total = row.counts(fa_per_hour), row.total(fa_per_hour)
     if total is None or not total.events:
         return NONE
-    text = share_text(total.misses, total.events, *wilson(total.misses, total.events))
+    text = proportion_text(total.misses, total.events)
     each = [one.misses for one in counts]
     return f"{text}, {min(each)} to {max(each)} a run" if len(each) > 1 else text
 
@@ -184,7 +183,7 @@ def accuracy_cell(row: Row) -> str:
     if not told:
         return NONE
     right, clips = sum(one.right for one in told), sum(one.clips for one in told)
-    text = share_text(right, clips, *wilson(right, clips))
+    text = proportion_text(right, clips)
     each = [one.right for one in told]
     return f"{text}, {min(each)} to {max(each)} a run" if len(each) > 1 else text
 
@@ -194,7 +193,7 @@ def alarms_cell(row: Row) -> str:
     counts, total = row.counts(None), row.total(None)
     if total is None:
         return NONE
-    text = alarms_text(total.false_alarms, total.hours, *poisson(total.false_alarms, total.hours))
+    text = false_alarms_text(total.false_alarms, total.hours)
     each = [one.false_alarms for one in counts]
     return f"{text}, {min(each)} to {max(each)} a run" if len(each) > 1 else text
 

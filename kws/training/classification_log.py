@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from kws.common.console import Console
-from kws.evaluation.classification import Told
+from kws.evaluation.classification import ValidationAccuracy
 from kws.training.metrics import Curves, Learned
 from kws.training.tensorboard import EventFile
 
@@ -27,7 +27,7 @@ class ClassesLog:
         self.tick, self.done, self.note, self.held_out = tick, step, "", ""
         with ExitStack() as stack:
             self.steps = stack.enter_context(Curves(folder / "metrics.csv", step, Learned))
-            self.validations = stack.enter_context(Curves(folder / "validation.csv", step, Told))
+            self.validations = stack.enter_context(Curves(folder / "validation.csv", step, ValidationAccuracy))
             self.events = (
                 stack.enter_context(EventFile(folder / "tensorboard", step, console.warn)) if tensorboard else None
             )
@@ -40,14 +40,14 @@ class ClassesLog:
         self.done, self.note = told.step + 1, f"epoch {told.epoch}, loss {told.loss:.3f}"
         self.tick(self.done, self.note + self.held_out)
 
-    def validation(self, told: Told) -> None:
+    def validation(self, told: ValidationAccuracy) -> None:
         """The validation part was heard."""
         self.validations.add(told)
         self._show("validation", told)
         self.held_out = f", {told.right} of {told.clips} validation clips right"
         self.tick(self.done, self.note + self.held_out)
 
-    def _show(self, group: str, row: Learned | Told) -> None:
+    def _show(self, group: str, row: Learned | ValidationAccuracy) -> None:
         if self.events is not None:
             self.events.add(row.step, {f"{group}/{k}": v for k, v in asdict(row).items() if k != "step"})
 

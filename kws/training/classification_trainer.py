@@ -11,7 +11,7 @@ from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.data.features import LogMel
 from kws.detector import checkpoint
-from kws.evaluation.classification import Told
+from kws.evaluation.classification import ValidationAccuracy
 from kws.models.registry import KeywordNet
 from kws.training.classification_batches import Drawer
 from kws.training.distributed import compiled
@@ -42,7 +42,7 @@ class Log(Protocol):
     def step(self, told: Learned) -> None:
         """A step is done."""
 
-    def validation(self, told: Told) -> None:
+    def validation(self, told: ValidationAccuracy) -> None:
         """The validation part was heard."""
 
 
@@ -63,7 +63,7 @@ class Trainer:
         front_end: LogMel,
         drawer: Drawer,
         plan: Plan,
-        validate: Callable[[dict[str, torch.Tensor], int], Told],
+        validate: Callable[[dict[str, torch.Tensor], int], ValidationAccuracy],
         state_file: Path,
     ) -> None:
         self.net, self.front_end, self.drawer, self.plan = net, front_end, drawer, plan

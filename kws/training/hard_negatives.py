@@ -15,9 +15,9 @@ from kws.data.dataset import Selection
 from kws.data.manifest import Source, Split
 from kws.detector import checkpoint
 from kws.detector.checkpoint import Checkpoint, ModelSpec
-from kws.detector.clip_scores import hear_clips
+from kws.detector.clip_scores import score_clips
 from kws.evaluation.operating_points import OperatingPoint
-from kws.evaluation.validation import Tracks, ValidationCounts, ValidationStreams
+from kws.evaluation.validation import ValidationCounts, ValidationScores, ValidationStreams
 from kws.replay.buffer import Added, Buffer, Kind, NewClip
 from kws.replay.mining import Nearness, embedded, mine, nearness
 from kws.replay.mining_streams import MiningConfig, no_nearness, pool_streams, source_of
@@ -74,7 +74,7 @@ class HardNegativeMiner:
         self.bank_entries, self.buffer, self._make_held_out = bank_entries, buffer, held_out
         self.console, self.out, self.run, self.device = console, out, run, device
         self.min_score = policy.mining.min_score
-        self._last: tuple[int, Tracks] | None = None  # the step at which the streams were heard last, and what was
+        self._last: tuple[int, ValidationScores] | None = None  # last scores, and their step
 
     @cached_property
     def held_out(self) -> ValidationStreams:
@@ -97,17 +97,17 @@ class HardNegativeMiner:
 
     def observe(self, trainer: Trainer) -> ValidationCounts:
         """What the averaged weights do on the validation streams at `policy.at_score`."""
-        return self.held_out.observe(self._heard(trainer), self.policy.at_score)
+        return self.held_out.count(self._heard(trainer), self.policy.at_score)
 
     def validate(self, trainer: Trainer) -> Mapping[str, OperatingPoint]:
         """What they do there for each keyword at `policy.at_fa_per_hour`."""
-        return self.held_out.at_rate(self._heard(trainer), self.policy.at_fa_per_hour)
+        return self.held_out.operating_points(self._heard(trainer), self.policy.at_fa_per_hour)
 
-    def _heard(self, trainer: Trainer) -> Tracks:
+    def _heard(self, trainer: Trainer) -> ValidationScores:
         """The validation streams as the averaged weights hear them: once a step, whoever asks."""
         if self._last is None or self._last[0] != trainer.step:
             detector = self.recipe.detector({k: v.cpu() for k, v in trainer.average.items()})
-            self._last = trainer.step, self.held_out.hear(detector)
+            self._last = trainer.step, self.held_out.score(detector)
         return self._last[1]
 
     def fill(self, trainer: Trainer, round_: int, pool: bool, hard: Sequence[Hard]) -> Snapshot:
@@ -139,7 +139,7 @@ class HardNegativeMiner:
         share = self.policy.quarantine
         if share is None:
             return {}
-        return {keyword: share * score for keyword, score in self.held_out.typical(model.detector).items()}
+        return {keyword: share * score for keyword, score in self.held_out.median_peaks(model.detector).items()}
 
     def _mined(self, trainer: Trainer, model: Checkpoint, round_: int) -> list[NewClip]:
         config, clip_n = self.policy.mining, self.recipe.clip_n
@@ -168,7 +168,7 @@ class HardNegativeMiner:
     def _hard(self, model: Checkpoint, round_: int, hard: Sequence[Hard]) -> list[NewClip]:
         """What was hard in the batches and is so for the averaged weights, with where it came from."""
         pcm = [one.pcm.numpy() for one in hard]
-        scores, _ = hear_clips(model.detector, pcm)
+        scores, _ = score_clips(model.detector, pcm)
         found = []
         for one, sound, line in zip(hard, pcm, scores, strict=True):
             entry = self.store.entries[self.bank_entries[one.index]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from kws.common.errors import KwsError
 from kws.common.files import replacing
-from kws.evaluation.classification import Told
+from kws.evaluation.classification import ValidationAccuracy
 
 if TYPE_CHECKING:  # scipy is slow to import, and only its name is wanted
     from kws.evaluation.operating_points import OperatingPoint
@@ -84,7 +84,7 @@ class Learned:
     lr: float
 
 
-Row = Step | Shared | Validated | Learned | Told
+Row = Step | Shared | Validated | Learned | ValidationAccuracy
 
 
 class Curves:

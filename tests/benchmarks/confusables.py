@@ -159,7 +159,7 @@ def figures(data: Path, out: Path) -> None:
             detector = checkpoint.read_model(arm.folder(out, seed) / "model.pt").detector
 
             def track(made, detector=detector, word=word):
-                return streaming.track(detector, made.pcm, store.sample_rate, s.stream.chunk_s)[word]
+                return streaming.score_tracks(detector, made.pcm, store.sample_rate, s.stream.chunk_s)[word]
 
             ups = [sweep(track(one), 1.0, spans(one)) for one in positives]
             downs = [sweep(track(one), 1.0) for one in negatives]

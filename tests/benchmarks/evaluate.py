@@ -18,8 +18,8 @@ import torch
 from kws.detector.checkpoint import write_model
 from kws.detector.streaming import ScoreTrack
 from kws.evaluation import scoring
-from kws.evaluation.events import fires
-from kws.evaluation.scoring import hear_all, seconds, take
+from kws.evaluation.events import trigger_times
+from kws.evaluation.scoring import file_source, score_all, total_s
 from kws.evaluation.threshold_sweep import sweep
 from tests.benchmarks.stream import default_detector, default_recipe
 
@@ -46,13 +46,13 @@ def written(path: Path, hours: float) -> Path:
 def pace(files: list[Path], threads: int) -> float:
     """Times real time, decoding included."""
     torch.set_num_threads(threads)
-    detector, takes = default_detector(), [take(file) for file in files]
-    hear_all(detector, takes[: len(takes) // 4 + 1], 0.08)
+    detector, takes = default_detector(), [file_source(file) for file in files]
+    score_all(detector, takes[: len(takes) // 4 + 1], 0.08)
     begun = time.perf_counter()
-    found = hear_all(detector, takes, 0.08)
+    found = score_all(detector, takes, 0.08)
     spent = time.perf_counter() - begun
-    assert all(isinstance(one, scoring.Listened) for one in found)
-    return seconds(takes) / spent
+    assert all(isinstance(one, scoring.ScoredStream) for one in found)
+    return total_s(takes) / spent
 
 
 def peak_mb(folder: Path, file: Path) -> float:
@@ -86,7 +86,7 @@ def main(hours: float = 2.0) -> None:
     track = scores(hours)
     sweep(track)
     swept = timed(lambda: sweep(track))
-    one = timed(lambda: fires(track.times, track.scores, 0.5))
+    one = timed(lambda: trigger_times(track, 0.5))
     distinct = len(np.unique(track.scores))
     print(
         f"{1000 * swept:8.0f} ms for all {distinct} thresholds of {hours:g} h, {1000 * one:.1f} ms for one by itself:"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.detector.streaming import ScoreTrack
-from kws.evaluation.events import fires
+from kws.evaluation.events import trigger_times
 from kws.evaluation.threshold_sweep import sweep
 
 SEEDS = (0, 1, 2)
@@ -126,7 +126,7 @@ def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
             for side, made in (("positive", positives), ("negative", negatives)):
                 for n, one in enumerate(made):
                     assert one is not None
-                    track = streaming.track(detector, one.pcm, store.sample_rate, s.stream.chunk_s)[keyword]
+                    track = streaming.score_tracks(detector, one.pcm, store.sample_rate, s.stream.chunk_s)[keyword]
                     high = track.scores >= KEPT
                     found[f"{side}-{n}"] = np.stack([track.times[high], track.scores[high].astype(np.float64)])
                     found[f"{side}-{n}-spans"] = np.array(spans(one))
@@ -173,8 +173,8 @@ def read_heard(folder: Path) -> Heard:
 
 def alarms_at(one: Heard, threshold: float) -> np.ndarray:
     """The recording of each false alarm."""
+    fired = trigger_times(ScoreTrack(one.times, one.scores.astype(np.float32), 1.0), threshold)
     rows = np.flatnonzero(one.scores >= threshold)
-    fired = fires(one.times[rows], one.scores[rows].astype(np.float32), 0.0)
     return one.piece[rows[np.searchsorted(one.times[rows], fired)]]
 
 

@@ -61,8 +61,8 @@ def main(minutes: float = 60.0) -> None:
     sound = torch.from_numpy(short / np.float32(32768))
     window_n = rate * 3 // 2 // detector.block_n * detector.block_n
     cases = {
-        f"one pass over {minutes:g} min": (minutes * 60, lambda: streaming.scores(detector, pcm, rate)),
-        "80 ms chunks, 1 min": (60, lambda: streaming.scores(detector, short, rate, 0.08)),
+        f"one pass over {minutes:g} min": (minutes * 60, lambda: streaming.score_pcm(detector, pcm, rate)),
+        "80 ms chunks, 1 min": (60, lambda: streaming.score_pcm(detector, short, rate, 0.08)),
         "1.5 s windows every 80 ms, 1 min": (60, lambda: sliding(detector, sound, window_n, int(0.08 * rate))),
         f"1.5 s windows every {1000 * detector.frame_s:.0f} ms (each row), 1 min": (
             60,

@@ -54,7 +54,7 @@ def test_evaluating_the_recordings_gives_the_figures_of_the_run(cli, run, tiny, 
 
 
 def test_one_keyword_of_a_detector_of_two(cli, tones, run, tiny, tmp_path):
-    recipe = checkpoint.read_model(run / "model.pt").recipe
+    recipe = checkpoint.read_model(run / "model.pt").spec
     two = type(recipe)(**{**vars(recipe), "labels": ["other", "beep"]})
     checkpoint.write_model(tmp_path / "two.pt", two, two.net().state_dict(), [0.5, 0.5], {})
     words = [word for word in tiny if word.startswith("data.")]
@@ -98,7 +98,7 @@ def test_a_word_the_detector_does_not_know_and_half_a_stream_are_refused(cli, ru
 def labelled(cli, run, streams, tmp_path_factory) -> tuple[Path, list[str]]:
     """A detector of two keywords, and streams in which both are said, with labels that tell which."""
     folder = tmp_path_factory.mktemp("labelled")
-    recipe = checkpoint.read_model(run / "model.pt").recipe
+    recipe = checkpoint.read_model(run / "model.pt").spec
     two = type(recipe)(**{**vars(recipe), "labels": ["boop", "beep"]})
     checkpoint.write_model(folder / "two.pt", two, two.net().state_dict(), [0.4, 0.4], {})
     positive, events, negative = (word.split("=")[1] for word in streams)
@@ -141,7 +141,7 @@ def test_a_folder_with_a_broken_recording_says_so_and_counts_the_rest(cli, run, 
     assert outcome["as_calibrated"]["hours"] == pytest.approx(12 / 3600)
     said = cli("evaluate", f"detector={run}/model.pt", "data.max_bad_share=0.01", *words)
     assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "allowed is a share of data.max_bad_share=0.01" in said.err
+    assert "the share must be at most data.max_bad_share=0.01" in said.err
 
 
 def test_latency_is_told_where_annotations_say_when_the_keyword_ends(cli, labelled, run, streams, tmp_path):
@@ -169,8 +169,8 @@ def test_what_cannot_be_placed_or_counted_is_one_line(cli, run, tiny, streams, t
     data = [word for word in tiny if word.startswith("data.")]
     refused = {
         ("threshold.at_fa_per_hour=0.5", *data): "0.00 h of validation negatives are too few",
-        ("threshold.at_fa_per_hour=0.5", *streams): "allowed only with data.root",
-        (streams[0], "events=[a.json,b.json]", streams[2]): "allowed are as many files as in positive, 1",
+        ("threshold.at_fa_per_hour=0.5", *streams): "needs data.root",
+        (streams[0], "events=[a.json,b.json]", streams[2]): "must be as many files as in positive, 1",
     }
     for words, reason in refused.items():
         said = cli("evaluate", f"detector={run}/model.pt", *words)
@@ -212,15 +212,15 @@ def test_what_would_count_twice_or_nowhere_is_refused(cli, run, streams, tmp_pat
     refused = {
         (*streams[:2], f"negative=[{negative[0]},{negative[0]}]"): "is there twice; its hours would count twice",
         (*streams[:2], f"negative={streams[0].split('=')[1]}"): "is there twice",
-        (streams[0], f"events={tmp_path}/late.json", streams[2]): "is said at 99999.0 s of it",
-        (*streams, f"out={tmp_path}"): "allowed is a file",
-        (*streams, f"plots={run}/model.pt"): "allowed is a folder",
+        (streams[0], f"events={tmp_path}/late.json", streams[2]): "is annotated at 99999.0 s",
+        (*streams, f"out={tmp_path}"): "must be a file",
+        (*streams, f"plots={run}/model.pt"): "must be a folder",
     }
     for words, reason in refused.items():
         said = cli("evaluate", f"detector={run}/model.pt", *words)
         assert (said.code, said.err.count("\n")) == (2, 1), said.err
         assert reason in said.err
-    recipe = checkpoint.read_model(run / "model.pt").recipe
+    recipe = checkpoint.read_model(run / "model.pt").spec
     both = type(recipe)(**{**vars(recipe), "labels": ["beep", "boop"]})
     checkpoint.write_model(tmp_path / "two.pt", both, both.net().state_dict(), [0.5, 0.5], {})
     said = cli("evaluate", f"detector={tmp_path}/two.pt", *two)

@@ -32,12 +32,12 @@ def rows(folder: Path) -> list[BufferClip]:
 
 def score_again(model: checkpoint.Checkpoint, folder: Path, row: BufferClip, post_s: float = 0.2) -> float:
     """The score of a clip heard from silence, at the row where it was found."""
-    detector, rate = model.detector, model.recipe.sample_rate
+    detector, rate = model.detector, model.spec.sample_rate
     with Buffer(folder) as buffer:
         pcm = buffer.audio(row.hash)
     post_n = min(round(post_s * rate), len(pcm) - detector.reach_n) // detector.block_n
     at = len(pcm) // detector.block_n - post_n - 1
-    return float(streaming.scores(detector, pcm, rate)[at, detector.labels.index(row.keyword)])
+    return float(streaming.score_pcm(detector, pcm, rate)[at, detector.labels.index(row.keyword)])
 
 
 def test_clips_mined_in_training_score_again_as_recorded(run):
@@ -173,7 +173,7 @@ def test_hours_are_mined_in_portions_as_if_they_were_one(cli, run, tones, tmp_pa
     soundfile.write(tmp_path / "radio.flac", pcm, 16000)
     words = ("at_score=0", "cosine=2", "overlap=0.9", "max_per_recording=1000")
     assert mine(cli, run, tmp_path / "whole", tmp_path / "radio.flac", *words).code == 0
-    monkeypatch.setattr(streaming, "PASS_S", 1.0)
+    monkeypatch.setattr(streaming, "CHUNK_S", 1.0)
     monkeypatch.setattr(mining_streams, "STREAM_S", 3.0)
     assert mine(cli, run, tmp_path / "parts", tmp_path / "radio.flac", *words).code == 0
     whole, parts = rows(tmp_path / "whole"), rows(tmp_path / "parts")

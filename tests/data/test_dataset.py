@@ -15,8 +15,8 @@ from kws.data.audio_cache import AudioCache, Entry
 from kws.data.dataset import Selection, in_pool, same_word, select
 from kws.data.manifest import Recording, Split
 from kws.evaluation.events import misses
-from kws.evaluation.scoring import seconds
-from kws.evaluation.splits import Levels, evaluate_part, part_takes
+from kws.evaluation.scoring import total_s
+from kws.evaluation.splits import Levels, evaluate_split, split_streams
 
 TRAIN, VALIDATION, TEST = Split
 
@@ -135,9 +135,9 @@ def test_an_evaluation_hears_its_part_alone_and_knows_where_the_keywords_are(mon
     levels = Levels((10.0, 10.0), (-40.0, -26.0), 1.0, 0.33)
     ear, done = Ear(), list[float]()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one ear hears all, in the order of the takes
-    takes = part_takes(store, chosen, TEST, levels, 2)
-    heard = evaluate_part(ear, store, chosen, TEST, takes, 0.08, 1.0, done.append)
-    assert done[-1] == pytest.approx(seconds(takes), abs=0.01)
+    takes = split_streams(store, chosen, TEST, levels, 2)
+    heard = evaluate_split(ear, store, chosen, TEST, takes, 0.08, 1.0, done.append)
+    assert done[-1] == pytest.approx(total_s(takes), abs=0.01)
     assert done == sorted(done)
     assert [float(x.abs().max()) for x in ear.heard] == pytest.approx([0.2] * 4, abs=1e-3)
     for found in heard.values():
@@ -151,5 +151,5 @@ def test_an_evaluation_hears_its_part_alone_and_knows_where_the_keywords_are(mon
         assert found.negative.scores.max() == 0
         assert found.negative.duration_s == pytest.approx(2 * 3 * (0.5 + 0.33), abs=0.01)
     other = Ear()
-    evaluate_part(other, store, chosen, TEST, takes, 0.08, 1.0)
+    evaluate_split(other, store, chosen, TEST, takes, 0.08, 1.0)
     assert all(torch.equal(a, b) for a, b in zip(ear.heard, other.heard, strict=True)), "all hear the same streams"

@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_model_comes_back(model: Path) -> None:
     found = read_model(model)
-    assert found.recipe == RECIPE
+    assert found.spec == RECIPE
     assert found.facts == {"seed": 3, "words": ["a", "b"]}
     assert found.hash == weights_hash(random_net().state_dict())
     assert found.detector.thresholds == [0.5, 0.75]
@@ -39,7 +39,7 @@ def test_the_model_comes_back(model: Path) -> None:
 def test_files_of_before_there_were_input_layers_are_read(tmp_path: Path) -> None:
     old = {name: value for name, value in asdict(RECIPE).items() if name not in ("input", "input_shape")}
     found = read_model(forged(tmp_path / "old.pt", recipe=old))
-    assert found.recipe == RECIPE
+    assert found.spec == RECIPE
     assert torch.equal(found.detector(sound(8000)), random_detector()(sound(8000)))
 
 
@@ -69,7 +69,7 @@ def test_a_pickle_bomb_does_not_go_off(tmp_path: Path) -> None:
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(content))
     for name in ("zip.pt", "old.pt", "plain.pt"):
         for door in (read, read_model):
-            with pytest.raises(KwsError, match=f"{name}: no checkpoint that can be read"):
+            with pytest.raises(KwsError, match=f"{name}: not a readable checkpoint"):
                 door(tmp_path / name)
             assert not place.exists()
     pickle.loads((tmp_path / "plain.pt").read_bytes())  # the bomb is real
@@ -83,7 +83,7 @@ def test_a_damaged_file_is_one_line(model: Path, data: st.DataObject) -> None:
     cut = whole[: data.draw(st.integers(0, len(whole) - 30))]
     damaged = model.with_name("damaged.pt")
     damaged.write_bytes(cut)
-    with pytest.raises(KwsError, match=r"damaged\.pt: no checkpoint that can be read") as caught:
+    with pytest.raises(KwsError, match=r"damaged\.pt: not a readable checkpoint") as caught:
         read_model(damaged)
     assert "\n" not in str(caught.value)
 
@@ -91,14 +91,14 @@ def test_a_damaged_file_is_one_line(model: Path, data: st.DataObject) -> None:
 @pytest.mark.parametrize("content", [[1], {"step": 1}, {"format": FORMAT + 1}, {"format": "1"}])
 def test_other_content_is_no_checkpoint(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "x.pt")
-    with pytest.raises(KwsError, match=r"x.pt: no kws checkpoint of format 2"):
+    with pytest.raises(KwsError, match=r"x.pt: not a kws checkpoint of format 2"):
         read(tmp_path / "x.pt")
 
 
 def test_a_state_without_a_model_says_what_to_give(tmp_path: Path) -> None:
     write(tmp_path / "state.pt", {"format": FORMAT, "step": 3})
     assert read(tmp_path / "state.pt")["step"] == 3
-    with pytest.raises(KwsError, match=r"without a finished model; give the model\.pt"):
+    with pytest.raises(KwsError, match=r"without a finished model; use the model\.pt"):
         read_model(tmp_path / "state.pt")
     with pytest.raises(KwsError, match="no such file"):
         read_model(tmp_path / "missing.pt")
@@ -137,7 +137,7 @@ def forged(path: Path, **changed: Any) -> Path:
     ids=lambda changed: str(changed)[-40:],
 )
 def test_a_model_that_cannot_be_built_is_one_line(tmp_path: Path, changed: dict[str, Any]) -> None:
-    with pytest.raises(KwsError, match=r"x\.pt: its net cannot be built"):
+    with pytest.raises(KwsError, match=r"x\.pt: the net cannot be built"):
         read_model(forged(tmp_path / "x.pt", **changed))
 
 

@@ -1,4 +1,4 @@
-"""Clips heard by the batch: each as the stream machine would hear it on its own."""
+"""Scores of clips in batches equal those of each clip as a stream."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kws.data.audio import to_float, to_int16
 from kws.detector import clip_scores
-from kws.detector.clip_scores import hear_clips
+from kws.detector.clip_scores import score_clips
 from kws.detector.detector import Detector
 from tests.nets import LABELS, random_detector, sound
 
@@ -26,9 +26,11 @@ def streamed(detector: Detector, pcm: np.ndarray, chunk_n: int) -> tuple[np.ndar
     rows_n = max(1, -(-len(pcm) // detector.block_n))
     padded = np.zeros(rows_n * detector.block_n, np.float32)
     padded[: len(pcm)] = to_float(pcm)
-    heard = [detector.hear(torch.from_numpy(padded[i : i + chunk_n])) for i in range(0, len(padded), chunk_n)]
-    scores = torch.cat([scores for scores, _ in heard]).numpy()
-    hidden = torch.cat([hidden for _, hidden in heard]).numpy()
+    outputs = [
+        detector.score_and_embed(torch.from_numpy(padded[i : i + chunk_n])) for i in range(0, len(padded), chunk_n)
+    ]
+    scores = torch.cat([scores for scores, _ in outputs]).numpy()
+    hidden = torch.cat([hidden for _, hidden in outputs]).numpy()
     assert len(scores) == rows_n
     return scores.max(0), hidden[scores.max(1) > scores.max() - 1e-5]
 
@@ -39,12 +41,12 @@ def streamed(detector: Detector, pcm: np.ndarray, chunk_n: int) -> tuple[np.ndar
     smooth_n=st.integers(1, 7),
     at_once=st.integers(1, 4),
 )
-def test_as_the_stream_hears_each(lengths: list[int], smooth_n: int, at_once: int) -> None:
+def test_a_batch_scores_each_clip_as_a_stream_does(lengths: list[int], smooth_n: int, at_once: int) -> None:
     detector = random_detector(1, smooth_n)
     clips = [clip(n, seed) for seed, n in enumerate(lengths)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip_scores, "AT_ONCE", at_once)
-        scores, embeddings = hear_clips(detector, clips)
+        patch.setattr(clip_scores, "CLIPS_PER_BATCH", at_once)
+        scores, embeddings = score_clips(detector, clips)
     assert scores.dtype == embeddings.dtype == np.float32
     assert scores.shape == (len(clips), len(LABELS))
     for i, pcm in enumerate(clips):
@@ -54,33 +56,36 @@ def test_as_the_stream_hears_each(lengths: list[int], smooth_n: int, at_once: in
 
 
 def test_the_clips_of_these_tests_are_not_all_alike() -> None:
-    scores, embeddings = hear_clips(random_detector(1), [clip(8000, seed) for seed in range(20)])
+    scores, embeddings = score_clips(random_detector(1), [clip(8000, seed) for seed in range(20)])
     assert np.ptp(scores, axis=0).min() > 0.02
     assert len(np.unique(embeddings, axis=0)) == 20
 
 
 def test_more_clips_than_fit_at_once() -> None:
-    detector, clips = random_detector(), [clip(1600 + 40 * (i % 2), i) for i in range(2 * clip_scores.AT_ONCE + 3)]
-    scores, embeddings = hear_clips(detector, clips)
-    alone = [hear_clips(detector, [one]) for one in clips]
+    detector, clips = (
+        random_detector(),
+        [clip(1600 + 40 * (i % 2), i) for i in range(2 * clip_scores.CLIPS_PER_BATCH + 3)],
+    )
+    scores, embeddings = score_clips(detector, clips)
+    alone = [score_clips(detector, [one]) for one in clips]
     np.testing.assert_allclose(scores, np.concatenate([one for one, _ in alone]), atol=1e-6)
     np.testing.assert_allclose(embeddings, np.concatenate([one for _, one in alone]), atol=1e-5)
 
 
 def test_no_clips_and_an_empty_clip() -> None:
     detector = random_detector()
-    scores, embeddings = hear_clips(detector, [])
+    scores, embeddings = score_clips(detector, [])
     assert scores.shape == (0, len(LABELS))
     assert embeddings.shape == (0, detector.model.head.in_channels)
-    silence, _ = hear_clips(detector, [np.zeros(detector.block_n, np.int16)])
-    np.testing.assert_array_equal(hear_clips(detector, [np.zeros(0, np.int16)])[0], silence)
+    silence, _ = score_clips(detector, [np.zeros(detector.block_n, np.int16)])
+    np.testing.assert_array_equal(score_clips(detector, [np.zeros(0, np.int16)])[0], silence)
 
 
-def test_a_stream_that_is_being_heard_goes_on_as_if_nothing_had_been() -> None:
+def test_a_batch_leaves_the_state_of_the_stream_alone() -> None:
     detector, x = random_detector(), sound(8000)
     detector.reset()
     whole = detector(x)
     detector.reset()
     first = detector(x[:3000])
-    hear_clips(detector, [clip(5000, 1)])
+    score_clips(detector, [clip(5000, 1)])
     torch.testing.assert_close(torch.cat([first, detector(x[3000:])]), whole)

@@ -37,14 +37,14 @@ def detector(n: int, k: int) -> Detector:
 
 def test_a_detector_of_k_of_n_is_the_same_in_chunks_in_batches_and_exported(tmp_path) -> None:
     pcm = to_int16(sound(40_000).numpy())
-    raw = streaming.scores(detector(1, 0), pcm, 16000)
+    raw = streaming.score_pcm(detector(1, 0), pcm, 16000)
     padded = np.concatenate([np.zeros((4, 2), np.float32), raw])
     want = np.stack([np.sort(padded[i : i + 5], axis=0)[-2] for i in range(len(raw))])
     export(detector(5, 2), tmp_path / "d.pt", {})
     for ear in (detector(5, 2), load_exported(tmp_path / "d.pt")):
         for chunk_s in (20.0, 0.0137):
-            np.testing.assert_allclose(streaming.scores(ear, pcm, 16000, chunk_s), want, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(streaming.side_by_side(ear, [pcm])[0], want, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(streaming.score_pcm(ear, pcm, 16000, chunk_s), want, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(streaming.score_batch(ear, [pcm])[0], want, rtol=0, atol=1e-5)
 
 
 def test_the_loss_asks_for_k_rows() -> None:
@@ -60,7 +60,7 @@ def test_the_loss_asks_for_k_rows() -> None:
 
 
 def test_more_rows_than_there_are_cannot_be_asked_for(cli, tiny, run, tmp_path) -> None:
-    with pytest.raises(KwsError, match="smooth_k=6: allowed is 0"):
+    with pytest.raises(KwsError, match="smooth_k=6: must be between 0"):
         detector(5, 6)
     said = cli("train", *tiny, "model.smooth_k=9", f"out={tmp_path}/run")
     assert (said.code, said.err) == (
@@ -69,7 +69,7 @@ def test_more_rows_than_there_are_cannot_be_asked_for(cli, tiny, run, tmp_path) 
     )
     said = cli("evaluate", f"detector={run}/detector.pt", "smooth_k=2", "positive=p", "events=e", "negative=n")
     assert said.code == 2
-    assert said.err.startswith("kws: smooth_s, smooth_k: allowed only for a checkpoint")
+    assert said.err.startswith("kws: smooth_s, smooth_k: need a checkpoint")
     said = cli("export", f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", "smooth_k=2")
     assert said.code == 2
     assert "thresholds=... must be given" in said.err

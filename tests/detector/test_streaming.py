@@ -27,7 +27,7 @@ def refereed(pcm: np.ndarray, chunk_s: float) -> tuple[list[float], np.ndarray]:
 def test_it_is_what_the_referee_hears(n: int, chunk_s: float) -> None:
     pcm = to_int16(sound(n, seed=n).numpy())
     times, rows = refereed(pcm, chunk_s)
-    tracks = streaming.track(random_detector(), pcm, 16000, chunk_s)
+    tracks = streaming.score_tracks(random_detector(), pcm, 16000, chunk_s)
     for column, keyword in enumerate(("alexa", "computer")):
         np.testing.assert_allclose(tracks[keyword].scores, rows[:, column], rtol=0, atol=1e-5)
         np.testing.assert_array_equal(tracks[keyword].times, times)
@@ -36,9 +36,9 @@ def test_it_is_what_the_referee_hears(n: int, chunk_s: float) -> None:
 
 def test_a_stream_begins_in_silence_and_its_passes_leave_no_trace() -> None:
     detector, pcm = random_detector(), to_int16(sound(16000).numpy())
-    whole = streaming.scores(detector, pcm, 16000)
+    whole = streaming.score_pcm(detector, pcm, 16000)
     assert whole.shape == (50, 2)
-    np.testing.assert_allclose(streaming.scores(detector, pcm, 16000, chunk_s=0.0137), whole, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(streaming.score_pcm(detector, pcm, 16000, chunk_s=0.0137), whole, rtol=0, atol=1e-5)
 
 
 def test_when_rows_are_known() -> None:
@@ -48,9 +48,9 @@ def test_when_rows_are_known() -> None:
 
 
 def test_a_stream_without_sound_has_no_rows() -> None:
-    assert streaming.scores(random_detector(), np.zeros(0, np.int16), 16000).shape == (0, 2)
+    assert streaming.score_pcm(random_detector(), np.zeros(0, np.int16), 16000).shape == (0, 2)
 
 
 @pytest.mark.parametrize("n", [1, 319])
 def test_a_stream_shorter_than_a_row_has_none(n: int) -> None:
-    assert streaming.scores(random_detector(), np.zeros(n, np.int16), 16000).shape == (0, 2)
+    assert streaming.score_pcm(random_detector(), np.zeros(n, np.int16), 16000).shape == (0, 2)

@@ -69,7 +69,7 @@ def test_an_export_that_scores_otherwise_is_not_kept(tmp_path: Path, monkeypatch
     path = tmp_path / "detector.pt"
     path.write_text("the old file")
     monkeypatch.setattr(torchscript, "load_exported", lambda _: random_detector(seed=1))
-    with pytest.raises(KwsError, match=r"differs from the detector by 0\.\d+; allowed is 1e-5"):
+    with pytest.raises(KwsError, match=r"scores differ from the detector by 0\.\d+; must be at most 1e-5"):
         export(random_detector(), path, {})
     assert path.read_text() == "the old file"
     assert os.listdir(tmp_path) == ["detector.pt"]

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
-from kws.evaluation.annotations import Marked, read_annotations
+from kws.evaluation.annotations import Annotation, read_annotations
 
 
-def spans_of(marks: list[Marked]) -> list[tuple[float, float]]:
+def spans_of(marks: list[Annotation]) -> list[tuple[float, float]]:
     return [mark.span for mark in marks]
 
 
@@ -52,7 +52,7 @@ def test_the_collar_is_what_is_asked_for(tmp_path: Path) -> None:
 
 def test_another_word_alone_is_an_error_that_names_it(tmp_path: Path) -> None:
     for path in written(tmp_path, [(1.0, 2.0)]):
-        with pytest.raises(KwsError, match="nothing there is labelled 'alexa'; there are 'computer', 'kitchen'"):
+        with pytest.raises(KwsError, match="no line is labelled 'alexa'; labels are 'computer', 'kitchen'"):
             read_annotations(path, "alexa")
 
 
@@ -69,17 +69,17 @@ def test_without_labels_all_are_the_keyword(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("e.csv", "from,to\n1,2\n", "column 'start' is missing, found from, to"),
-        ("e.csv", "", "column 'start' is missing, found none"),
-        ("e.csv", "start,end\n1\n", "line 2 is"),
-        ("e.csv", "start,end\n2,1\n", r"line 2 is \[2.0, 1.0\]"),
-        ("e.csv", "start,end\n1,nan\n", "line 2 is"),
-        ("e.txt", "soon\tlater\tcomputer\n", r"line 1 is \['soon', 'later'\]"),
-        ("e.txt", "1.0\n", "line 1 is"),
-        ("e.rttm", "SPEAKER f 1 2\n", "line 1: 4 fields"),
-        ("e.rttm", "SPEAKER f 1 2 x <NA> <NA> computer\n", "line 1 is"),
-        ("e.json", '[{"start": 1}]', "event 0 is"),
-        ("e.doc", "1 2", "a name in .json, .csv, .txt, .rttm expected"),
+        ("e.csv", "from,to\n1,2\n", "column 'start' is missing; columns are from, to"),
+        ("e.csv", "", "column 'start' is missing; columns are none"),
+        ("e.csv", "start,end\n1\n", "line 2 must be"),
+        ("e.csv", "start,end\n2,1\n", r"line 2 must be .* not \[2.0, 1.0\]"),
+        ("e.csv", "start,end\n1,nan\n", "line 2 must be"),
+        ("e.txt", "soon\tlater\tcomputer\n", r"line 1 must be .* not \['soon', 'later'\]"),
+        ("e.txt", "1.0\n", "line 1 must be"),
+        ("e.rttm", "SPEAKER f 1 2\n", "line 1: must have at least 8 fields, not 4"),
+        ("e.rttm", "SPEAKER f 1 2 x <NA> <NA> computer\n", "line 1 must be"),
+        ("e.json", '[{"start": 1}]', "event 0 must be"),
+        ("e.doc", "1 2", "the suffix must be one of .json, .csv, .txt, .rttm"),
     ],
 )
 def test_what_is_malformed_names_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -92,7 +92,7 @@ def test_what_is_malformed_names_its_line(tmp_path: Path, name: str, text: str, 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[1, 2], [3, 3]]", r"event 1 is \[3, 3\]"),
+        ("[[1, 2], [3, 3]]", r"event 1 must be .* not \[3, 3\]"),
         ("[[-1, 2]]", "event 0"),
         ("[[1]]", "event 0"),
         ("[[false, true]]", "event 0"),
@@ -100,11 +100,11 @@ def test_what_is_malformed_names_its_line(tmp_path: Path, name: str, text: str, 
         ("[[NaN, 2]]", "event 0"),
         ("[[0, Infinity]]", "event 0"),
         ("[[0, 1" + "0" * 400 + "]]", "event 0"),
-        ("[7]", "event 0 is 7"),
-        ('{"a": [1, 2]}', "holds a dict"),
+        ("[7]", "event 0 must be .* not 7"),
+        ('{"a": [1, 2]}', "must hold a list of .* not a dict"),
         ("[[1, 2]", "not a readable JSON"),
         ("[" * 100_000, "not a readable JSON"),
-        ("\udcff", "no events can be read"),
+        ("\udcff", "events cannot be read"),
     ],
 )
 def test_bad_events_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from kws.detector.streaming import ScoreTrack
-from kws.evaluation.breakdown import alarmed_by, cause, confusion, found_at, latency, missed_by
+from kws.evaluation.breakdown import attribute, confusion, false_alarms_by_group, latency, match_events, misses_by_group
 from kws.evaluation.intervals import poisson, wilson
-from kws.evaluation.report.examples import Judged, clock, examples
-from kws.evaluation.scoring import KeywordScores, Passage
+from kws.evaluation.report.examples import ExampleSource, clock, examples
+from kws.evaluation.scoring import KeywordScores, Segment
 from tests.tracks import track
 
 
@@ -22,22 +22,22 @@ def peaks(at_s: list[float], length_s: float, height: float = 0.9) -> ScoreTrack
 def heard() -> KeywordScores:
     """Four events, of which the detector answers the first three; alarms in two of three negative recordings."""
     said = [
-        Passage(0.0, 3.0, "e0", "ann", "phone", 4.0, 1.0),
-        Passage(10.0, 13.0, "e1", "ann", "phone", 12.0, 11.0),
-        Passage(20.0, 23.0, "e2", "bob", "studio", 14.9, 21.0),
-        Passage(30.0, 33.0, "e3", "bob", "phone", -3.0, 31.0),
+        Segment(0.0, 3.0, "e0", "ann", "phone", 4.0, 1.0),
+        Segment(10.0, 13.0, "e1", "ann", "phone", 12.0, 11.0),
+        Segment(20.0, 23.0, "e2", "bob", "studio", 14.9, 21.0),
+        Segment(30.0, 33.0, "e3", "bob", "phone", -3.0, 31.0),
     ]
     negatives = [
-        Passage(10.0, 40.0, "n0", "cat", "radio", 10.0, None, 0, 10.0),
-        Passage(40.5, 60.0, "n1", "cat", "radio", 10.0, None, 0, 10.0),
-        Passage(60.5, 100.0, "n2", "dan", "kitchen", 10.0, None, 0, 10.0),
+        Segment(10.0, 40.0, "n0", "cat", "radio", 10.0, None, 0, 10.0),
+        Segment(40.5, 60.0, "n1", "cat", "radio", 10.0, None, 0, 10.0),
+        Segment(60.5, 100.0, "n2", "dan", "kitchen", 10.0, None, 0, 10.0),
     ]
     # 40.6 comes so soon after n1 began that n0 caused it.
     return KeywordScores(peaks([1.2, 11.3, 20.9], 40.0), said, peaks([20.0, 40.6, 70.0], 100.0), negatives)
 
 
 def test_latency_from_the_keywords_end() -> None:
-    answered, _ = found_at(heard(), 0.5, 1.0)
+    answered, _ = match_events(heard(), 0.5, 1.0)
     assert answered.tolist() == [
         pytest.approx(1.2),
         pytest.approx(11.3),
@@ -50,14 +50,14 @@ def test_latency_from_the_keywords_end() -> None:
 
 
 def test_no_latency_where_nothing_was_hit_or_no_end_is_known() -> None:
-    assert latency(heard(), found_at(heard(), 0.95, 1.0)[0]) is None
-    unknown = KeywordScores(heard().positive, [Passage(0.0, 3.0)], heard().negative)
-    assert latency(unknown, found_at(unknown, 0.5, 1.0)[0]) is None
+    assert latency(heard(), match_events(heard(), 0.95, 1.0)[0]) is None
+    unknown = KeywordScores(heard().positive, [Segment(0.0, 3.0)], heard().negative)
+    assert latency(unknown, match_events(unknown, 0.5, 1.0)[0]) is None
 
 
 def test_misses_of_each_group() -> None:
     one = heard()
-    rows = {(row.by, row.value): row for row in missed_by(one, found_at(one, 0.5, 1.0)[0])}
+    rows = {(row.by, row.value): row for row in misses_by_group(one, match_events(one, 0.5, 1.0)[0])}
     assert {key: (row.misses, row.events) for key, row in rows.items()} == {
         ("recording", "e3"): (1, 1),
         ("source", "phone"): (1, 3),
@@ -72,11 +72,11 @@ def test_misses_of_each_group() -> None:
     assert (phone.miss_low, phone.miss_high) == wilson(1, 3)
 
 
-def test_alarms_are_laid_to_the_recording_that_caused_them() -> None:
+def test_false_alarms_belong_to_the_recording_that_caused_them() -> None:
     one = heard()
-    _, alarms = found_at(one, 0.5, 1.0)
-    assert cause(one.negatives, alarms) == [0, 0, 2]
-    rows = {(row.by, row.value): row for row in alarmed_by(one, alarms)}
+    _, alarms = match_events(one, 0.5, 1.0)
+    assert attribute(one.negatives, alarms) == [0, 0, 2]
+    rows = {(row.by, row.value): row for row in false_alarms_by_group(one, alarms)}
     assert {key: row.false_alarms for key, row in rows.items()} == {
         ("recording", "n0"): 2,
         ("recording", "n2"): 1,
@@ -90,25 +90,25 @@ def test_alarms_are_laid_to_the_recording_that_caused_them() -> None:
     assert (radio.fa_low, radio.fa_high) == poisson(2, radio.hours)
 
 
-def test_an_alarm_is_never_laid_to_a_take_that_was_heard_apart() -> None:
-    takes = [Passage(10.0, 20.0, "a", take=0, offset_s=10.0), Passage(20.0, 30.0, "b", take=1, offset_s=20.0)]
-    assert cause(takes, np.array([15.0, 20.1, 25.0])) == [0, 1, 1]
+def test_a_false_alarm_belongs_to_its_own_stream() -> None:
+    takes = [Segment(10.0, 20.0, "a", stream=0, offset_s=10.0), Segment(20.0, 30.0, "b", stream=1, offset_s=20.0)]
+    assert attribute(takes, np.array([15.0, 20.1, 25.0])) == [0, 1, 1]
 
 
 def test_two_keywords_that_are_both_said_are_not_confused() -> None:
     quiet = peaks([], 40.0)
     left = KeywordScores(
         peaks([1.0], 40.0),
-        [Passage(0.0, 2.0)],
+        [Segment(0.0, 2.0)],
         quiet,
         others={"right": peaks([1.5], 40.0)},
-        answers={"right": [(1.4, 2.5)]},
+        other_spans={"right": [(1.4, 2.5)]},
     )
     assert [row.times for row in confusion({"left": left}, {"left": 0.5, "right": 0.5}, 1.0)] == [0]
 
 
 def test_a_keyword_taken_for_another_by_hand() -> None:
-    events = [Passage(0.0, 2.0), Passage(10.0, 12.0), Passage(20.0, 22.0)]
+    events = [Segment(0.0, 2.0), Segment(10.0, 12.0), Segment(20.0, 22.0)]
     quiet = peaks([], 40.0)
     left = KeywordScores(peaks([1.0, 11.0], 40.0), events, quiet, others={"right": peaks([1.5, 15.0, 21.0], 40.0)})
     right = KeywordScores(quiet, events, quiet, others={"left": peaks([11.0], 40.0, 0.4)})
@@ -126,20 +126,20 @@ def test_examples_are_the_lowest_misses_and_the_highest_alarms_with_their_sound(
     one.negative.scores[6999] = 0.95  # 70.0 s
     asked = []
 
-    def cut(take: int, start_s: float, end_s: float) -> np.ndarray:
-        asked.append((take, round(start_s, 3), round(end_s, 3)))
+    def cut(stream: int, start_s: float, end_s: float) -> np.ndarray:
+        asked.append((stream, round(start_s, 3), round(end_s, 3)))
         return np.zeros(max(0, round((end_s - start_s) * 16000)), np.int16)
 
-    found = examples(Judged("a", "word", one, 0.5, cut, 16000), 1.0, most=2)
-    assert (found.misses_n, found.alarms_n, len(found.alarms)) == (1, 3, 2)
-    (missed,) = found.misses
+    misses, alarms = examples(ExampleSource("a", "word", one, 0.5, cut, 16000), 1.0, limit=2)
+    assert (misses.total, alarms.total, len(alarms.examples)) == (1, 3, 2)
+    (missed,) = misses.examples
     assert (missed.score, missed.span, missed.kind) == (pytest.approx(0.4), (30.0, 33.0), "miss")
-    assert "speaker bob" in missed.what
-    assert [round(alarm.at_s or 0, 2) for alarm in found.alarms] == [60.0, 10.0], "in the take, which begins at 10 s"
-    assert "n2" in found.alarms[0].what
-    assert found.alarms[0].what.startswith("0:00:09.5, n2"), "in the recording"
+    assert "speaker bob" in missed.description
+    assert [round(alarm.at_s or 0, 2) for alarm in alarms.examples] == [60.0, 10.0], "in the take, which begins at 10 s"
+    assert "n2" in alarms.examples[0].description
+    assert alarms.examples[0].description.startswith("0:00:09.5, n2"), "in the recording"
     assert asked == [(0, 29.5, 33.5), (0, 58.0, 60.7), (0, 8.0, 10.7)]
-    times, scores = found.alarms[0].lines["a"]
+    times, scores = alarms.examples[0].tracks["a"]
     assert scores.max() == pytest.approx(0.95)
     assert (times[0], times[-1]) == (pytest.approx(58.0, abs=0.02), pytest.approx(60.7, abs=0.02))
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
 from kws.detector.streaming import ScoreTrack
-from kws.evaluation.comparison import compare, sign_test, table
-from kws.evaluation.scoring import KeywordScores, Passage
+from kws.evaluation.comparison import compare, rows, sign_test
+from kws.evaluation.scoring import KeywordScores, Segment
 
 SPANS = [(10.0 * i, 10.0 * i + 2) for i in range(1, 21)]
-EVENTS = [Passage(a, b) for a, b in SPANS]
+EVENTS = [Segment(a, b) for a, b in SPANS]
 
 
 def heard(hit: set[int], alarms: int, hours: float = 1.0) -> KeywordScores:
@@ -49,8 +49,8 @@ def test_at_equal_alarms_each_gets_its_own_threshold() -> None:
 
 def test_rates_that_the_hours_cannot_tell_apart_share_a_row() -> None:
     a, b = heard(set(range(20)), 3), heard(set(range(15)), 9)
-    rows = table(compare(a, b, (0.85, 0.75), (0.0, 0.1, 0.5, 4.0), 1.0))
-    assert rows == [
+    shown = rows(compare(a, b, (0.85, 0.75), (0.0, 0.1, 0.5, 4.0), 1.0))
+    assert shown == [
         ("as set", "0 / 5", "0 / 5", "0.062", "0 / 9", "0.004"),
         ("0-0.5/h", "0 / 5", "0 / 5", "0.062", "0 / 0", "1.000"),
         ("4/h", "0 / 5", "0 / 5", "0.062", "3 / 0", "0.250"),
@@ -78,7 +78,7 @@ def test_it_is_a_probability_and_knows_no_order(a: int, b: int) -> None:
 
 
 def test_other_streams_are_refused() -> None:
-    with pytest.raises(KwsError, match="different streams"):
+    with pytest.raises(KwsError, match="streams of the two detectors differ"):
         compare(heard(set(), 0), heard(set(), 0, hours=2.0), (0.5, 0.5), (), 1.0)
 
 
@@ -102,8 +102,8 @@ def test_a_checkpoint_and_its_export_do_not_differ(cli, run, tiny, tmp_path):
     ("words", "message"),
     [
         ((), "detector=... or compare=[a,b] must be given"),
-        (("detector=a.pt", "compare=[a.pt,b.pt]"), "allowed is this or detector=..., not both"),
-        (("compare=[a.pt]",), "allowed are two detectors"),
+        (("detector=a.pt", "compare=[a.pt,b.pt]"), "must not be given together with detector=..."),
+        (("compare=[a.pt]",), "must be two detectors"),
         (("compare=5",), "compare=5"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What only sounds like a keyword: how often it fires, counted by hand."""
+"""What only sounds like a keyword: how often it trigger_times, counted by hand."""
 
 import csv
 import json
@@ -87,7 +87,7 @@ def test_an_evaluation_tells_of_them(cli, run, tones, tiny, tmp_path):
         out = tmp_path / f"{name}.json"
         said = cli("evaluate", f"detector={run / name}", f"said={folder}", f"out={out}", *words)
         assert said.code == 0, said.err
-        assert "Only sounds like it" in said.out
+        assert "Confusables by voices of the test split" in said.out
     ((one,), (other,)) = (
         json.loads((tmp_path / f"{n}.json").read_text())["outcomes"] for n in ("model.pt", "detector.pt")
     )
@@ -95,4 +95,4 @@ def test_an_evaluation_tells_of_them(cli, run, tones, tiny, tmp_path):
     assert {row["clips"] for row in one["confusables"]} == {5}
     elsewhere = folder_of(tmp_path / "x", [("test/a.flac", "confusable", "boop", "test")])
     refused = cli("evaluate", f"detector={run}/model.pt", f"said={elsewhere}", *words)
-    assert (refused.code, refused.err) == (2, f"kws: said={elsewhere}: sounds like boop; allowed is beep\n")
+    assert (refused.code, refused.err) == (2, f"kws: said={elsewhere}: holds confusables of boop; must be of beep\n")

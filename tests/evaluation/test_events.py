@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
 from kws.detector.streaming import ScoreTrack
-from kws.evaluation.events import answers, fires, join, misses, offsets
+from kws.evaluation.events import hit_times, join_offsets, join_tracks, misses, trigger_times
 from tests.tracks import fires_by_hand, misses_by_hand, track, tracks
 
 
 @settings(deadline=None)
 @given(tracks(), st.floats(0, 1.1), st.sampled_from([0.0, 0.3, 1.0, 5.0]))
 def test_fires_is_the_plain_loop(t: ScoreTrack, threshold: float, refractory_s: float) -> None:
-    found = fires(t.times, t.scores, threshold, refractory_s)
+    found = trigger_times(t, threshold, refractory_s)
     assert found.tolist() == fires_by_hand(t.times, t.scores, threshold, refractory_s)
 
 
@@ -22,13 +22,13 @@ def test_fires_is_the_plain_loop(t: ScoreTrack, threshold: float, refractory_s: 
 @given(tracks(), st.data())
 def test_alarms_never_rise_with_the_threshold(t: ScoreTrack, data: st.DataObject) -> None:
     low, high = sorted(data.draw(st.lists(st.floats(0, 1.1), min_size=2, max_size=2)))
-    assert len(fires(t.times, t.scores, high)) <= len(fires(t.times, t.scores, low))
+    assert len(trigger_times(t, high)) <= len(trigger_times(t, low))
 
 
 def test_refractory_time_to_the_row() -> None:
     t = track(np.ones(350))
-    assert fires(t.times, t.scores, 0.5).tolist() == pytest.approx([0.01, 1.01, 2.01, 3.01])
-    assert len(fires(t.times, t.scores, 0.5, refractory_s=0)) == 350
+    assert trigger_times(t, 0.5).tolist() == pytest.approx([0.01, 1.01, 2.01, 3.01])
+    assert len(trigger_times(t, 0.5, refractory_s=0)) == 350
 
 
 def test_misses_by_hand() -> None:
@@ -50,18 +50,18 @@ def test_misses_is_the_plain_loop(found: list[float], starts: list[tuple[float, 
 def test_an_answer_is_the_first_firing_within_a_span(found: list[float], starts: list[tuple[float, float]]) -> None:
     spans = [(a, a + length) for a, length in starts]
     hand = [min((t for t in found if a <= t <= b), default=np.nan) for a, b in spans]
-    np.testing.assert_array_equal(answers(np.sort(np.array(found)), spans), hand)
+    np.testing.assert_array_equal(hit_times(np.sort(np.array(found)), spans), hand)
 
 
 def test_join_lays_streams_end_to_end() -> None:
     a, b = track([0.1, 0.2], duration_s=3600.0), track([0.3], duration_s=1800.0)
-    joined = join([a, b])
+    joined = join_tracks([a, b])
     assert joined.times.tolist() == pytest.approx([10.01, 10.02, 3610.01])
     assert joined.scores.tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert joined.hours == pytest.approx(1.5)
-    assert offsets([a, b]) == [10.0, 3610.0]
+    assert join_offsets([a, b]) == [10.0, 3610.0]
     with pytest.raises(KwsError, match="no negative stream"):
-        join([])
+        join_tracks([])
 
 
 @pytest.mark.parametrize(

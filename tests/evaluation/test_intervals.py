@@ -68,10 +68,11 @@ def test_intervals_are_the_referees(referee: ModuleType) -> None:
 
 def test_what_few_hours_show_is_said_in_words() -> None:
     assert (
-        evidence(0, 0.72, 0.1) == "0 alarms in 0.72 h shows only < 4.2/h; 30 h with no alarm are needed to show 0.1/h"
+        evidence(0, 0.72, 0.1)
+        == "0 false alarms in 0.72 h shows only < 4.2/h; 30 h without a false alarm are needed to show 0.1/h"
     )
-    known = "1 alarm in 2.00 h shows only < 2.4/h; 6.0 h with no alarm are needed to show 0.5/h"
+    known = "1 false alarm in 2.00 h shows only < 2.4/h; 6.0 h without a false alarm are needed to show 0.5/h"
     assert evidence(1, 2.0, 0.5) == known, "one is allowed, and that is not shown yet"
-    assert evidence(0, 24.0, 0.1).endswith("30 h with no alarm are needed to show 0.1/h")
-    assert evidence(0, 30.0, 0.1) == "0 alarms in 30.00 h shows only < 0.10/h"
+    assert evidence(0, 24.0, 0.1).endswith("30 h without a false alarm are needed to show 0.1/h")
+    assert evidence(0, 30.0, 0.1) == "0 false alarms in 30.00 h shows only < 0.10/h"
     assert evidence(0, 1.0, 0.0).endswith("no stream is long enough to show 0/h")

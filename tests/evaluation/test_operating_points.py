@@ -16,8 +16,8 @@ from kws.common.errors import KwsError
 from kws.data.streams import Span
 from kws.detector.streaming import ScoreTrack
 from kws.evaluation import operating_points
-from kws.evaluation.events import fires, join
-from kws.evaluation.operating_points import Calibration, OperatingPoint, calibrate, demand_hours, threshold_for
+from kws.evaluation.events import join_tracks, trigger_times
+from kws.evaluation.operating_points import Calibration, OperatingPoint, calibrate, require_hours, threshold_for
 from kws.evaluation.threshold_sweep import sweep
 from tests.tracks import fires_by_hand, track, tracks
 
@@ -47,8 +47,8 @@ def test_a_threshold_just_above_a_score_does_not_fire_at_it() -> None:
     t = track([0.1, 0.7, 0.2])
     threshold = threshold_for(sweep(t), 0)
     assert threshold > float(t.scores[1])  # NumPy would compare with the float32 itself in float32
-    assert len(fires(t.times, t.scores, threshold)) == 0
-    assert len(fires(t.times, t.scores, float(t.scores[1]))) == 1
+    assert len(trigger_times(t, threshold)) == 0
+    assert len(trigger_times(t, float(t.scores[1]))) == 1
 
 
 SPANS: list[Span] = [(10.0 * i, 10.0 * i + 2.0) for i in range(1, 21)]
@@ -96,7 +96,8 @@ def test_calibration_of_a_short_stream_says_what_it_cannot_know() -> None:
     c = calibrate(sweep(negative), sweep(positive_track(0.9), spans=SPANS), 0.5)
     assert not c.supported
     assert c.note == (
-        "0 alarms in 0.45 h shows only < 6.7/h; 6.0 h with no alarm are needed to show 0.5/h; 0 of 20 events missed"
+        "0 false alarms in 0.45 h shows only < 6.7/h; 6.0 h without a false alarm are needed to show 0.5/h; "
+        "0 of 20 events missed"
     )
     assert 0.8 < c.threshold < 0.8 + 1e-6
     assert "no stream is long enough" in calibrate(sweep(negative), None, 0).note
@@ -110,7 +111,7 @@ def test_passes_over_the_same_recordings_are_no_new_hours() -> None:
     assert thrice.hours == pytest.approx(once.hours / 3)
     assert thrice.fa_upper95 > once.fa_upper95
     assert (once.supported, thrice.supported) == (True, False)
-    assert "heard 3 times" in thrice.note
+    assert "scored 3 times" in thrice.note
 
 
 def test_calibration_of_a_long_stream() -> None:
@@ -125,7 +126,7 @@ def test_calibration_of_a_long_stream() -> None:
         2.0,
         c.fa_upper95,
         True,
-        "1 alarm in 2.00 h shows only < 2.4/h; 6.0 h with no alarm are needed to show 0.5/h",
+        "1 false alarm in 2.00 h shows only < 2.4/h; 6.0 h without a false alarm are needed to show 0.5/h",
     )
     assert c.fa_upper95 == pytest.approx(4.7439 / 2, abs=1e-4)
 
@@ -136,7 +137,7 @@ def test_a_calibrated_threshold_counts_alike_in_both_precisions(negative: ScoreT
     c = calibrate(sweep(negative), None, rate)
     assert float(np.float32(c.threshold)) == c.threshold
     exact = threshold_for(sweep(negative), rate)
-    assert c.false_alarms == len(fires(negative.times, negative.scores, exact))
+    assert c.false_alarms == len(trigger_times(negative, exact))
     assert ((negative.scores >= np.float32(c.threshold)) == (negative.scores >= np.float64(exact))).all()
 
 
@@ -150,11 +151,11 @@ def test_nothing_to_count_is_refused() -> None:
 
 
 def test_too_few_hours_are_refused_with_the_rate_they_can_tell() -> None:
-    demand_hours(2.0, 0.5)
-    with pytest.raises(KwsError, match=r"at_fa_per_hour=0.5: 0.45 h .* allowed is 2.3 or more .*unsupported=guess"):
-        demand_hours(0.45, 0.5)
-    with pytest.raises(KwsError, match="allowed is"):
-        demand_hours(1000.0, 0.0)
+    require_hours(2.0, 0.5)
+    with pytest.raises(KwsError, match=r"at_fa_per_hour=0.5: 0.45 h .* must be at least 2.3 .*unsupported=guess"):
+        require_hours(0.45, 0.5)
+    with pytest.raises(KwsError, match="must be at least"):
+        require_hours(1000.0, 0.0)
 
 
 def referee_says(
@@ -191,7 +192,7 @@ def test_our_figures_are_the_referees(
     starts = data.draw(st.lists(st.floats(0, 6), min_size=1, max_size=5))
     spans: list[Span] = [(a, a + 0.7) for a in sorted(starts)]
     said = referee_says(referee, positive, spans, negatives, threshold)
-    negative = join(negatives)
+    negative = join_tracks(negatives)
     for p in [
         *points(positive, spans, negative, RATES),
         at(positive, spans, negative, threshold),
@@ -221,7 +222,7 @@ def test_our_figures_are_the_referees_over_hours(referee: ModuleType) -> None:
 
     negatives, positive = [stream(s) for s in (7000.04, 1234.56, 3600.0)], stream(300)
     said = referee_says(referee, positive, SPANS, negatives, 0.25)
-    found = points(positive, SPANS, join(negatives), RATES)
+    found = points(positive, SPANS, join_tracks(negatives), RATES)
     assert [p.false_alarms for p in found][-1] > 0
     for p in found:
         expected = said["at_fa_per_hour"][str(p.wanted_fa_per_hour)]

@@ -12,7 +12,7 @@ import soundfile
 from kws.data.audio import BadAudio, to_int16
 from kws.data.streams import Stream
 from kws.detector.detector import Detector
-from kws.evaluation.scoring import Listened, Result, Take, hear_all, take
+from kws.evaluation.scoring import Result, ScoredStream, StreamSource, file_source, score_all
 from tests.nets import random_detector, sound
 
 ray = pytest.importorskip("ray", reason="the extra kws[ray] is not installed")
@@ -28,7 +28,7 @@ def workers() -> Iterator[None]:
 
 
 @pytest.fixture
-def takes(tmp_path: Path) -> list[Take]:
+def takes(tmp_path: Path) -> list[StreamSource]:
     """Long, short and broken files, and a stream that is made."""
     files = []
     for i, length_s in enumerate([25.0, 1.0, 2.5, 31.0, 0.7]):
@@ -36,7 +36,7 @@ def takes(tmp_path: Path) -> list[Take]:
         soundfile.write(files[-1], to_int16(sound(round(length_s * RATE), i).numpy()), RATE, subtype="PCM_16")
     (tmp_path / "broken.flac").write_bytes(b"fLaC")
     made = Stream(to_int16(sound(RATE * 3, 9).numpy()), [], [], RATE)
-    return [*map(take, files), take(tmp_path / "broken.flac"), Take(lambda: made, 3.0)]
+    return [*map(file_source, files), file_source(tmp_path / "broken.flac"), StreamSource(lambda: made, 3.0)]
 
 
 def same(ours: list[Result], theirs: list[Result]) -> None:
@@ -44,24 +44,24 @@ def same(ours: list[Result], theirs: list[Result]) -> None:
         if isinstance(one, BadAudio):
             assert str(one) == str(other)
             continue
-        assert isinstance(other, Listened)
+        assert isinstance(other, ScoredStream)
         for label, track in one.tracks.items():
             np.testing.assert_array_equal(track.scores, other.tracks[label].scores)
             np.testing.assert_array_equal(track.times, other.tracks[label].times)
 
 
-def test_a_cluster_gives_the_same_numbers(takes: list[Take]) -> None:
-    from kws.evaluation.ray import hear_on_ray
+def test_a_cluster_gives_the_same_numbers(takes: list[StreamSource]) -> None:
+    from kws.evaluation.ray import score_all_on_ray
 
     heard_s = list[float]()
-    found = hear_on_ray(random_detector)(random_detector(), takes, 0.08, heard_s.append)
-    same(hear_all(random_detector(), takes, 0.08), found)
+    found = score_all_on_ray(random_detector)(random_detector(), takes, 0.08, heard_s.append)
+    same(score_all(random_detector(), takes, 0.08), found)
     assert heard_s == sorted(heard_s)
     assert heard_s[-1] == pytest.approx(25 + 1 + 2.5 + 31 + 0.7 + 3)
 
 
-def test_a_lost_worker_costs_a_retry(takes: list[Take], tmp_path: Path) -> None:
-    from kws.evaluation.ray import hear_on_ray
+def test_a_lost_worker_costs_a_retry(takes: list[StreamSource], tmp_path: Path) -> None:
+    from kws.evaluation.ray import score_all_on_ray
 
     lost = tmp_path / "lost"
 
@@ -74,12 +74,14 @@ def test_a_lost_worker_costs_a_retry(takes: list[Take], tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    found = hear_on_ray(opened)(random_detector(), takes, 0.08, lambda _: None)
+    found = score_all_on_ray(opened)(random_detector(), takes, 0.08, lambda _: None)
     assert lost.is_file()
-    same(hear_all(random_detector(), takes, 0.08), found)
+    same(score_all(random_detector(), takes, 0.08), found)
 
 
-def test_the_command_gives_the_same_figures_on_a_cluster(cli, run: Path, takes: list[Take], tmp_path: Path) -> None:
+def test_the_command_gives_the_same_figures_on_a_cluster(
+    cli, run: Path, takes: list[StreamSource], tmp_path: Path
+) -> None:
     (tmp_path / "events.json").write_text("[[1, 2], [10, 12]]")
     words = [f"detector={run}/model.pt", f"positive={tmp_path}/0.flac", f"events={tmp_path}/events.json"]
     words += [f"negative=[{tmp_path}/1.flac,{tmp_path}/3.flac]"]

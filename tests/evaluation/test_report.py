@@ -15,7 +15,7 @@ from matplotlib.image import imread
 
 from kws.evaluation.intervals import poisson, poisson_upper, wilson
 from kws.evaluation.operating_points import Curve, OperatingPoint
-from kws.evaluation.report.det import Arm, colour, plot
+from kws.evaluation.report.det import Line, colour, plot
 from kws.evaluation.report.page import Table, points_table, write_report
 
 
@@ -24,13 +24,13 @@ def point(misses: int, alarms: int, hours: float = 0.72, wanted: float | None = 
     return OperatingPoint(wanted, 0.75, *rates, misses, 64, misses / 64, *wilson(misses, 64))
 
 
-def arm(name: str, points: list[OperatingPoint]) -> Arm:
+def arm(name: str, points: list[OperatingPoint]) -> Line:
     """An arm whose curve goes through its points."""
     counts = [
         np.array(x)
         for x in ([p.threshold for p in points], [p.false_alarms for p in points], [p.misses for p in points])
     ]
-    return Arm(name, Curve(*counts, 0.72, 64), points)
+    return Line(name, Curve(*counts, 0.72, 64), points)
 
 
 class Page(HTMLParser):

@@ -14,7 +14,15 @@ from kws.detector import streaming
 from kws.detector.detector import Detector
 from kws.detector.torchscript import export, load_exported
 from kws.evaluation import scoring
-from kws.evaluation.scoring import AT_ONCE, Listened, Take, hear_all, jobs_of, seconds, take
+from kws.evaluation.scoring import (
+    FILES_PER_BATCH,
+    ScoredStream,
+    StreamSource,
+    file_source,
+    group_sources,
+    score_all,
+    total_s,
+)
 from tests.nets import LABELS, random_detector, sound
 
 RATE = 16000
@@ -30,7 +38,7 @@ def recordings(folder: Path, lengths_s: list[float]) -> list[Path]:
 
 
 def alone(detector: Detector, file: Path) -> np.ndarray:
-    return streaming.scores(detector, to_int16(load(file)), RATE)
+    return streaming.score_pcm(detector, to_int16(load(file)), RATE)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -40,12 +48,12 @@ def test_each_is_heard_as_if_alone(tmp_path: Path, threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = hear_all(detector, [take(file) for file in files], 0.08, heard_s.append)
+        found = score_all(detector, [file_source(file) for file in files], 0.08, heard_s.append)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     for result, file in zip(found, files, strict=True):
-        assert isinstance(result, Listened)
+        assert isinstance(result, ScoredStream)
         want = alone(detector, file)
         for column, label in enumerate(detector.labels):
             np.testing.assert_allclose(result.tracks[label].scores, want[:, column], rtol=0, atol=1e-5)
@@ -54,40 +62,44 @@ def test_each_is_heard_as_if_alone(tmp_path: Path, threads: int) -> None:
 
 
 def test_the_scores_do_not_depend_on_how_many_cores_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    takes = [take(file) for file in recordings(tmp_path, [1.0, 22.0, 3.0, 30.0])]
+    takes = [file_source(file) for file in recordings(tmp_path, [1.0, 22.0, 3.0, 30.0])]
     found = []
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     for cores in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
-        found.append(hear_all(random_detector(), takes, 0.08))
+        found.append(score_all(random_detector(), takes, 0.08))
     for one, three in zip(*found, strict=True):
         for label, track in one.tracks.items():
             np.testing.assert_array_equal(track.scores, three.tracks[label].scores)
 
 
 def test_long_ones_go_first_and_short_ones_of_like_length_together() -> None:
-    takes = [Take(Path(f"{i}"), length_s) for i, length_s in enumerate([3.0, 90.0, 1.0, 400.0, 0.0, 2.0])]
-    assert jobs_of(takes, batched=True) == [[3], [1], [4], [2, 5, 0]], "of unknown length: alone"
-    assert jobs_of(takes, batched=False) == [[3], [1], [0], [5], [2], [4]]
-    many = [Take(Path(f"{i}"), 1.0) for i in range(AT_ONCE + 1)]
-    assert [len(job) for job in jobs_of(many, batched=True)] == [AT_ONCE, 1]
-    assert seconds(takes) == 496.0
+    takes = [StreamSource(Path(f"{i}"), length_s) for i, length_s in enumerate([3.0, 90.0, 1.0, 400.0, 0.0, 2.0])]
+    assert group_sources(takes, batched=True) == [[3], [1], [4], [2, 5, 0]], "of unknown length: alone"
+    assert group_sources(takes, batched=False) == [[3], [1], [0], [5], [2], [4]]
+    many = [StreamSource(Path(f"{i}"), 1.0) for i in range(FILES_PER_BATCH + 1)]
+    assert [len(job) for job in group_sources(many, batched=True)] == [FILES_PER_BATCH, 1]
+    assert total_s(takes) == 496.0
 
 
 def test_what_does_not_decode_is_said_and_the_rest_is_heard(tmp_path: Path) -> None:
     good = recordings(tmp_path, [1.0, 2.0])
     broken = tmp_path / "broken.flac"
     broken.write_bytes(good[0].read_bytes()[:40])
-    found = hear_all(random_detector(), [take(file) for file in (good[0], broken, good[1])], 0.08)
-    assert [isinstance(one, Listened) for one in found] == [True, False, True]
+    found = score_all(random_detector(), [file_source(file) for file in (good[0], broken, good[1])], 0.08)
+    assert [isinstance(one, ScoredStream) for one in found] == [True, False, True]
     assert isinstance(found[1], BadAudio)
     assert found[1].name.endswith("broken.flac")
 
 
 def test_what_is_shorter_than_a_row_gives_no_score_and_says_so(tmp_path: Path) -> None:
     short, good = recordings(tmp_path, [0.01, 1.0])
-    for takes in ([take(short), take(good)], [take(short)], [Take(short, 99.0), take(good)]):
-        first = hear_all(random_detector(), takes, 0.08)[0]
+    for takes in (
+        [file_source(short), file_source(good)],
+        [file_source(short)],
+        [StreamSource(short, 99.0), file_source(good)],
+    ):
+        first = score_all(random_detector(), takes, 0.08)[0]
         assert isinstance(first, BadAudio)
         assert first.reason == "shorter than a score row of 0.02 s"
 
@@ -99,22 +111,22 @@ def test_a_stream_that_is_made_is_made_when_it_is_heard() -> None:
         made.append(1)
         return Stream(to_int16(sound(RATE * 2, 1).numpy()), [], [], RATE)
 
-    takes = [Take(stream_of, 2.0)]
+    takes = [StreamSource(stream_of, 2.0)]
     assert not made
-    (found,) = hear_all(random_detector(), takes, 0.08)
-    assert isinstance(found, Listened)
-    want = streaming.scores(random_detector(), stream_of().pcm, RATE)
+    (found,) = score_all(random_detector(), takes, 0.08)
+    assert isinstance(found, ScoredStream)
+    want = streaming.score_pcm(random_detector(), stream_of().pcm, RATE)
     np.testing.assert_allclose(found.tracks[LABELS[0]].scores, want[:, 0], rtol=0, atol=1e-5)
 
 
 def test_an_exported_file_hears_batches_too(tmp_path: Path) -> None:
     detector = random_detector()
     export(detector, tmp_path / "d.pt", {})
-    takes = [take(file) for file in recordings(tmp_path, [1.0, 2.0, 1.3])]
-    ours, theirs = hear_all(detector, takes, 0.08), hear_all(load_exported(tmp_path / "d.pt"), takes, 0.08)
+    takes = [file_source(file) for file in recordings(tmp_path, [1.0, 2.0, 1.3])]
+    ours, theirs = score_all(detector, takes, 0.08), score_all(load_exported(tmp_path / "d.pt"), takes, 0.08)
     for one, other in zip(ours, theirs, strict=True):
-        assert isinstance(one, Listened)
-        assert isinstance(other, Listened)
+        assert isinstance(one, ScoredStream)
+        assert isinstance(other, ScoredStream)
         for label, track in one.tracks.items():
             np.testing.assert_array_equal(track.scores, other.tracks[label].scores)
 
@@ -159,9 +171,9 @@ def test_one_that_is_longer_than_its_header_says_is_heard_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = recordings(tmp_path, [1.0, 21.5])
-    takes = [Take(file, 1.0) for file in files]
-    found = scoring.hear(random_detector(), takes, 0.08)
-    assert [one.tracks[random_detector().labels[0]].duration_s for one in found if isinstance(one, Listened)] == [
+    takes = [StreamSource(file, 1.0) for file in files]
+    found = scoring.score_sources(random_detector(), takes, 0.08)
+    assert [one.tracks[random_detector().labels[0]].duration_s for one in found if isinstance(one, ScoredStream)] == [
         1.0,
         21.5,
     ]
@@ -181,9 +193,9 @@ def test_a_file_of_an_older_version_which_hears_no_batches_scores_the_same(tmp_p
         def __call__(self, pcm: torch.Tensor) -> torch.Tensor:
             return self.inner(pcm)
 
-    takes = [take(file) for file in recordings(tmp_path, [1.0, 2.0, 21.0])]
-    for one, other in zip(hear_all(Older(), takes, 0.08), hear_all(random_detector(), takes, 0.08), strict=True):
-        assert isinstance(one, Listened)
-        assert isinstance(other, Listened)
+    takes = [file_source(file) for file in recordings(tmp_path, [1.0, 2.0, 21.0])]
+    for one, other in zip(score_all(Older(), takes, 0.08), score_all(random_detector(), takes, 0.08), strict=True):
+        assert isinstance(one, ScoredStream)
+        assert isinstance(other, ScoredStream)
         for label, track in one.tracks.items():
             np.testing.assert_allclose(track.scores, other.tracks[label].scores, rtol=0, atol=1e-5)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kws.data.streams import Span
 from kws.detector.streaming import ScoreTrack
-from kws.evaluation.events import fires, misses
+from kws.evaluation.events import misses, trigger_times
 from kws.evaluation.operating_points import curve
 from kws.evaluation.threshold_sweep import sweep
 from tests.tracks import fires_by_hand, misses_by_hand, track, tracks
@@ -44,12 +44,12 @@ def test_long_smooth_tracks_too(seed: int, smooth: int, refractory_s: float) -> 
     spans: list[Span] = [(float(a), float(a) + 1.5) for a in rng.uniform(0, 160, 30)]
     swept = sweep(t, refractory_s, spans)
     for threshold in rng.choice(swept.scores, 60):
-        found = fires(t.times, t.scores, threshold, refractory_s)
+        found = trigger_times(t, threshold, refractory_s)
         assert swept.at(threshold) == (len(found), misses(found, spans))
 
 
 def test_a_firing_before_a_span_silences_the_one_in_it() -> None:
-    """So misses may fall as the threshold rises: at 0.4 the row before the span fires, at 0.5 the one within it."""
+    """So misses may fall as the threshold rises: at 0.4 the row before the span triggers, at 0.5 the one within it."""
     t = track([0.0, 0.4, 0.0, 0.9, 0.0], row_s=0.3)
     swept = sweep(t, 1.0, [(1.0, 1.3)])
     assert [swept.at(x) for x in (0.4, 0.5, 0.95)] == [(1, 1), (1, 0), (0, 1)]

@@ -80,16 +80,16 @@ def test_misses_are_counted_where_just_so_many_alarms_are_allowed(tones, tmp_pat
         ["beep"],
         [scores(held.negative, 1, ALARMS), scores(held.positive["beep"], 1, said(held.positive["beep"], FOUND))],
     )
-    heard = held.hear(detector)
+    heard = held.score(detector)
     hours = len(held.negative.pcm) / 16000 / 3600
     rate = (alarms + 0.5) / hours if alarms else 0.5
-    (point,) = held.at_rate(heard, rate).values()
+    (point,) = held.operating_points(heard, rate).values()
     assert point.threshold == np.nextafter(np.float64(np.float32(above)), 1)
     assert (point.false_alarms, point.hours, point.wanted_fa_per_hour) == (alarms, hours, rate)
     assert point.fa_per_hour == alarms / hours
     assert (point.misses, point.events) == (missed, 6)
     assert (point.miss_rate, point.miss_low, point.miss_high) == pytest.approx(miss_rate, abs=1e-4)
-    assert held.observe(heard, 0.77) == ValidationCounts(2, hours, 3, 6), "the same tracks at a score"
+    assert held.count(heard, 0.77) == ValidationCounts(2, hours, 3, 6), "the same tracks at a score"
 
 
 def test_each_keyword_has_its_own_threshold(tones, tmp_path):
@@ -104,7 +104,7 @@ def test_each_keyword_has_its_own_threshold(tones, tmp_path):
             scores(speech, 2, said(speech, FOUND, column=1)),
         ],
     )
-    points = held.at_rate(held.hear(detector), 0.5)
+    points = held.operating_points(held.score(detector), 0.5)
     assert {k: (p.misses, p.events, p.false_alarms) for k, p in points.items()} == {
         "beep": (5, 6, 0),
         "speech": (1, 6, 0),
@@ -155,8 +155,8 @@ def test_without_looks_the_same_is_learned(cli, tiny, run, tmp_path):
 
 
 def test_streams_are_heard_once_at_a_step_whoever_asks(cli, tiny, tmp_path, monkeypatch):
-    heard, real = [], ValidationStreams.hear
-    monkeypatch.setattr(ValidationStreams, "hear", lambda self, detector: heard.append(1) or real(self, detector))
+    heard, real = [], ValidationStreams.score
+    monkeypatch.setattr(ValidationStreams, "score", lambda self, detector: heard.append(1) or real(self, detector))
     words = [word for word in tiny if not word.startswith("validate_every")]
     words += ["replay.schedule=adaptive", "replay.check_every=3", "replay.at_score=0", "replay.target_fa_per_hour=0"]
     looks = {}
@@ -176,6 +176,6 @@ def test_streams_are_heard_once_at_a_step_whoever_asks(cli, tiny, tmp_path, monk
 def test_a_model_that_fires_at_nothing_misses_all(tones, tmp_path):
     held = held_out(tones, tmp_path, ["beep"])
     blind = Scripted(["beep"], [scores(held.negative, 1, {}), scores(held.positive["beep"], 1, {})])
-    (point,) = held.at_rate(held.hear(blind), 0.5).values()
+    (point,) = held.operating_points(held.score(blind), 0.5).values()
     assert (point.misses, point.events, point.false_alarms) == (6, 6, 0)
     assert point.threshold == math.ulp(0)

@@ -9,7 +9,7 @@ import pytest
 
 from kws.data.audio import content_hash, to_int16
 from kws.data.manifest import Source, Split
-from kws.detector.clip_scores import hear_clips
+from kws.detector.clip_scores import score_clips
 from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, Limits, NewClip, State
 from kws.replay.refresh import Aged, Ageing, age, verdicts
 from tests.nets import random_detector, sound
@@ -18,7 +18,7 @@ ROOM = Source("a1", "rooms/kitchen.wav", Split.TRAIN)
 DETECTOR = random_detector(1)
 CLIPS = [to_int16(sound(n, seed).numpy()) for seed, n in enumerate([4000, 4010, 6400, 4000, 3333, 8000])]
 NAMES = [content_hash(pcm) for pcm in CLIPS]
-SCORES, VECTORS = hear_clips(DETECTOR, CLIPS)
+SCORES, VECTORS = score_clips(DETECTOR, CLIPS)
 COLUMN = DETECTOR.labels.index("computer")
 NEVER = Ageing(solved=0.0, forgotten=2.0, probe_n=0, seed=0)
 

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 
 from kws.common.errors import KwsError
 from kws.detector.streaming import ScoreTrack
-from kws.evaluation.results import as_json, judge, write_json
-from kws.evaluation.scoring import KeywordScores, Passage
+from kws.evaluation.results import as_json, outcomes_of, write_json
+from kws.evaluation.scoring import KeywordScores, Segment
 from kws.runs.folder import claim
 from kws.training.metrics import Curves, Step
 
@@ -125,10 +125,10 @@ def test_what_was_heard_is_counted() -> None:
     spans = [(21.0, 23.0), (41.0, 43.0), (61.0, 63.0), (81.0, 83.0)]
     heard = {
         "alexa": KeywordScores(
-            ScoreTrack(times, positive, 3600.0), [Passage(*span) for span in spans], ScoreTrack(times, negative, 3600.0)
+            ScoreTrack(times, positive, 3600.0), [Segment(*span) for span in spans], ScoreTrack(times, negative, 3600.0)
         )
     }
-    (told,) = as_json(judge(heard, {"alexa": 0.55}, 1.0, "with replay"))
+    (told,) = as_json(outcomes_of(heard, {"alexa": 0.55}, 1.0, "with replay"))
     assert (told["arm"], told["keyword"], told["calibration"]) == ("with replay", "alexa", None)
     own, at = told["as_calibrated"], told["at_fa_per_hour"]
     assert (own["misses"], own["events"], own["false_alarms"]) == (2, 4, 2)

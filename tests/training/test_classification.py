@@ -15,7 +15,7 @@ from kws.data.classification_dataset import SILENCE, UNKNOWN, Stretch, compose, 
 from kws.data.clip_bank import ClipBank
 from kws.data.manifest import Recording, Split
 from kws.detector.checkpoint import ModelSpec
-from kws.evaluation.classification import Result, Share, judge, tables
+from kws.evaluation.classification import ClassificationResult, Proportion, classify, tables
 from kws.evaluation.intervals import wilson
 from kws.training.classification_batches import Clips, Drawer, Variation, clips
 from kws.training.optim import follow, learning_rate, make_optimizer
@@ -234,7 +234,7 @@ def test_what_is_counted_is_what_the_exported_scores_say():
     said = torch.cat([scores, rest], 1).argmax(1)
     assert len(set(said.tolist())) == 3
     target = torch.arange(30) % 3
-    result = judge(RECIPE, weights, iter([(pcm[:20], target[:20]), (pcm[20:], target[20:])]), torch.device("cpu"))
+    result = classify(RECIPE, weights, iter([(pcm[:20], target[:20]), (pcm[20:], target[20:])]), torch.device("cpu"))
     want = torch.zeros(3, 3, dtype=torch.long)
     for a, b in zip(target.tolist(), said.tolist(), strict=True):
         want[a, b] += 1
@@ -244,11 +244,11 @@ def test_what_is_counted_is_what_the_exported_scores_say():
 
 
 def test_a_known_confusion():
-    result = Result(["yes", "no", UNKNOWN], torch.tensor([[8, 2, 0], [1, 9, 0], [0, 0, 0]]), 0.5)
-    assert result.accuracy == Share(17, 20, 0.85, *wilson(17, 20))
-    assert (result.found(0).right, result.found(0).clips) == (8, 10)
-    assert (result.meant(0).right, result.meant(0).clips) == (8, 9)
-    assert result.found(2) == Share(0, 0, 0.0, 0.0, 1.0)
+    result = ClassificationResult(["yes", "no", UNKNOWN], torch.tensor([[8, 2, 0], [1, 9, 0], [0, 0, 0]]), 0.5)
+    assert result.accuracy == Proportion(17, 20, 0.85, *wilson(17, 20))
+    assert (result.recall(0).right, result.recall(0).clips) == (8, 10)
+    assert (result.precision(0).right, result.precision(0).clips) == (8, 9)
+    assert result.recall(2) == Proportion(0, 0, 0.0, 0.0, 1.0)
     each, pairs = tables(result, "test part")
     assert each.rows[0] == ("all", "17/20 = 85.0 % [64.0, 94.8]", "")
     assert each.rows[3] == (UNKNOWN, "-", "-")

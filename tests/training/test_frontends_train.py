@@ -64,7 +64,7 @@ def test_clips_score_from_silence_as_they_were_found_in_a_stream(trained):
             detector, pcm = model.detector, buffer.audio(row.hash)
             post_n = min(round(0.2 * 16000), len(pcm) - detector.reach_n) // detector.block_n
             at = len(pcm) // detector.block_n - post_n - 1
-            score = streaming.scores(detector, pcm, 16000)[at, 0]
+            score = streaming.score_pcm(detector, pcm, 16000)[at, 0]
             assert score == pytest.approx(row.score, abs=1e-5)
 
 

@@ -10,7 +10,7 @@ import soundfile
 
 from kws.data.audio import content_hash
 from kws.detector import checkpoint
-from kws.detector.clip_scores import hear_clips
+from kws.detector.clip_scores import score_clips
 from kws.replay.buffer import Buffer, BufferClip, State
 
 RATE = 16000
@@ -51,7 +51,7 @@ def test_the_hardest_of_the_batches_come_in_as_they_were_heard(cli, tiny, tones,
         assert row.checkpoint == model.hash
         if row.state is State.ACTIVE:
             with Buffer(tmp_path / "run/buffer") as buffer:
-                heard, _ = hear_clips(model.detector, [buffer.audio(row.hash)])
+                heard, _ = score_clips(model.detector, [buffer.audio(row.hash)])
             assert float(heard[0, 0]) == pytest.approx(row.score, abs=1e-5)
         scores.append(row.score)
     for number in {row.round for row in found}:

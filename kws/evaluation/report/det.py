@@ -1,4 +1,4 @@
-"""The DET curve: misses against false alarms an hour, of one detector or several."""
+"""The DET curve: misses against false alarms per hour, of one detector or several."""
 
 import io
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ _TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0
 
 
 @dataclass(frozen=True, eq=False)
-class Arm:
-    """One line of the plot: its whole curve, and the points that get a marker and intervals."""
+class Line:
+    """One line of the plot: a whole curve, and the points that get a marker and intervals."""
 
     name: str
     curve: Curve
@@ -32,41 +32,41 @@ class Arm:
 
 
 def colour(i: int) -> str:
-    """The colour of arm i."""
+    """Colour of line i."""
     return COLOURS[i % len(COLOURS)]
 
 
-def plot(arms: Sequence[Arm]) -> bytes:
-    """PNG of misses on the normal-deviate axis of DET plots against false alarms per hour on a logarithmic one.
+def plot(lines: Sequence[Line]) -> bytes:
+    """PNG of misses (normal-deviate axis) against false alarms per hour (logarithmic axis), a colour for each line.
 
-    No alarm is drawn as half an alarm, no miss as half a miss: neither axis has a zero. A colour an arm.
+    Neither axis has a zero: no false alarm is plotted as half a false alarm, no miss as half a miss.
 
     Source: Martin et al., "The DET curve in assessment of detection task performance", Eurospeech 1997.
     """
-    from matplotlib.figure import Figure  # slow to import, and only reports draw
+    from matplotlib.figure import Figure  # slow to import, and only reports plot
 
     figure = Figure(figsize=(9, 5.5), dpi=110, layout="constrained")
     axes = figure.subplots()
-    drawn = []
-    for i, arm in enumerate(arms):
-        alarms, misses = _x(arm.curve.false_alarms, arm.curve.hours), _y(arm.curve.misses, arm.curve.events)
+    plotted = []
+    for i, line in enumerate(lines):
+        alarms, misses = _x(line.curve.false_alarms, line.curve.hours), _y(line.curve.misses, line.curve.events)
         axes.step(alarms[::-1], misses[::-1], where="post", color=colour(i))
-        drawn.append(misses)
-        for p in (p for p in arm.points if p.wanted_fa_per_hour is not None):
+        plotted.append(misses)
+        for p in (p for p in line.points if p.wanted_fa_per_hour is not None):
             x, y = float(_x(p.false_alarms, p.hours)), float(_y(p.misses, p.events))
             ends = _deviate(np.clip([p.miss_low, p.miss_high], 0.25 / p.events, 1 - 0.25 / p.events))
             axes.plot(x, y, "o", color=colour(i))
             axes.vlines(x, *ends, color=colour(i), alpha=0.35)
             axes.hlines(y, max(p.fa_low, x / 10), p.fa_high, color=colour(i), alpha=0.35)
-            drawn.append(ends)
-    low, high = np.concatenate(drawn).min() - 0.15, np.concatenate(drawn).max() + 0.15
+            plotted.append(ends)
+    low, high = np.concatenate(plotted).min() - 0.15, np.concatenate(plotted).max() + 0.15
     ticks = [t for t in _TICKS if low <= norm.ppf(t) <= high]
     axes.set_ylim(low, high)
     axes.set_yticks([float(norm.ppf(t)) for t in ticks], [f"{100 * t:g}" for t in ticks])
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("false alarms per hour (none: drawn at half an alarm; bars: 95 %)")
-    axes.set_ylabel("misses, % (none: drawn at half a miss)")
+    axes.set_xlabel("false alarms per hour (0 is plotted as half a false alarm; bars: 95 %)")
+    axes.set_ylabel("misses, % (0 is plotted as half a miss)")
     axes.grid(alpha=0.3)
     png = io.BytesIO()
     figure.savefig(png, format="png")

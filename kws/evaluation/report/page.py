@@ -1,92 +1,41 @@
-"""The report: one HTML page that stands alone, with the curve, tables, and what went wrong to look at and to hear."""
+"""The report: one self-contained HTML page with the DET curve, tables, and examples of misses and false alarms."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from kws.data.audio import flac
-from kws.evaluation.intervals import rate_text
-from kws.evaluation.operating_points import OperatingPoint
+from kws.evaluation.intervals import false_alarms_text, proportion_text
+from kws.evaluation.operating_points import OperatingPoint, wanted_text
 from kws.evaluation.report import html
-from kws.evaluation.report.det import COLOURS, Arm, plot
-from kws.evaluation.report.examples import Example, draw
+from kws.evaluation.report.det import COLOURS, Line, plot
+from kws.evaluation.report.examples import Gallery, plot_example
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text: each row has as many cells as the header."""
+    """A table of text. The header is empty or has as many cells as each row."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
-@dataclass(frozen=True)
-class Column:
-    """Examples that stand below one another: of one detector, with how many there are in all."""
+def points_table(points: Mapping[str, Sequence[OperatingPoint]], title: str = "Operating points") -> Table:
+    """Operating points by name: counts first, then rate and 95 % interval.
 
-    title: str
-    examples: Sequence[Example]
-    all_n: int
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Examples of one kind, a column a detector."""
-
-    title: str
-    columns: Sequence[Column] = field(default_factory=list)
-
-    @property
-    def colours(self) -> dict[str, int]:
-        """Number of the colour of each detector that is drawn."""
-        names = {name for column in self.columns for example in column.examples for name in example.lines}
-        return {name: i for i, name in enumerate(sorted(names))}
-
-
-def points_table(arms: Mapping[str, Sequence[OperatingPoint]], title: str = "Operating points") -> Table:
-    """The operating points of each arm for people: counts first, then rate and 95 % interval.
-
-    Wanted rates that end at the same threshold, as they do where hours are few, share a row.
-
-    Args:
-        arms: name of each arm -> its points.
-        title: heading of the table.
+    Wanted rates that give the same threshold share a row, as they do where the hours are few.
     """
-    header = ("", "at most", "misses [95 %]", "false alarms [95 %]", "threshold")
     rows = []
-    for name, points in arms.items():
-        for _, same in groupby(points, key=lambda p: (p.wanted_fa_per_hour is None, p.threshold)):
-            rows.append((name, *_cells(list(same))))
-    return Table(title, header, rows)
-
-
-def _cells(same: Sequence[OperatingPoint]) -> tuple[str, str, str, str]:
-    p = same[0]
-    return (
-        wanted_text([one.wanted_fa_per_hour for one in same]),
-        share_text(p.misses, p.events, p.miss_low, p.miss_high),
-        alarms_text(p.false_alarms, p.hours, p.fa_low, p.fa_high),
-        f"{p.threshold:.4f}",
-    )
-
-
-def wanted_text(rates: Sequence[float | None]) -> str:
-    """The rates that ended at one threshold, from the lowest: 0-1/h; that of no rate is the detector's own."""
-    if rates[0] is None:
-        return "as set"
-    return "-".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1]))) + "/h"
-
-
-def share_text(k: int, n: int, low: float, high: float) -> str:
-    """A share with its count and interval: 6/64 = 9.4 % [4.4, 19.0]."""
-    return f"{k}/{n} = {100 * k / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def alarms_text(k: int, hours: float, low: float, high: float) -> str:
-    """A rate with its count, hours and interval: 1 in 0.72 h = 1.4/h [0.04, 7.7]."""
-    return f"{k} in {hours:.2f} h = {rate_text(k / hours)}/h [{rate_text(low)}, {rate_text(high)}]"
+    for name, own in points.items():
+        for _, of in groupby(own, key=lambda p: (p.wanted_fa_per_hour is None, p.threshold)):
+            same = list(of)
+            p = same[0]
+            at = wanted_text([one.wanted_fa_per_hour for one in same])
+            misses, alarms = proportion_text(p.misses, p.events), false_alarms_text(p.false_alarms, p.hours)
+            rows.append((name, at, misses, alarms, f"{p.threshold:.4f}"))
+    return Table(title, ("", "at most", "misses [95 %]", "false alarms [95 %]", "threshold"), rows)
 
 
 def write_report(
@@ -94,7 +43,7 @@ def write_report(
     title: str,
     facts: Mapping[str, str],
     tables: Sequence[Table],
-    arms: Sequence[Arm],
+    lines: Sequence[Line],
     galleries: Sequence[Gallery] = (),
 ) -> None:
     """Write the report as one HTML page without a script.
@@ -102,9 +51,9 @@ def write_report(
     Args:
         path: file to write; its folder exists. An older page is replaced at once or not at all.
         title: heading.
-        facts: what was run on what: command, commit, data, seeds.
+        facts: command, commit, data and seeds.
         tables: in this order.
-        arms: drawn in one plot; none, no plot.
+        lines: of the DET plot; without a line the page has no plot.
         galleries: in this order.
     """
     style = html.source("evaluation/report/report.css")
@@ -115,12 +64,12 @@ def write_report(
         style,
         title=title,
         facts=facts,
-        det=plot(arms) if arms else None,
-        # The page names the detectors, not the picture: its font lacks most scripts and reads $ as mathematics.
-        names=[arm.name for arm in arms],
+        det=plot(lines) if lines else None,
+        # The page shows the names, not the picture: its font lacks most scripts and reads $ as mathematics.
+        names=[line.name for line in lines],
         colours=len(COLOURS),
         tables=tables,
         galleries=galleries,
-        draw=draw,
+        plot_example=plot_example,
         flac=flac,
     )

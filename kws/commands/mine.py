@@ -24,8 +24,8 @@ NO_LIMIT = 10**7  # clips, or clips per hour
 PORTION = 1000  # clips added at once
 
 
-def run(cfg: DictConfig) -> None:
-    """Mine `streams` with `checkpoint` and add the clips to `buffer`."""
+def run(cfg: DictConfig) -> int:
+    """Mine `streams` with `checkpoint`, add the clips to `buffer`, and return the number of new clips."""
     s = settings(cfg, MineConfig)
     console = Console()
     builders.threads(s.threads)
@@ -79,6 +79,7 @@ def run(cfg: DictConfig) -> None:
     )
     if suspect:
         console.say(f"{suspect} of them score like the keyword and are in quarantine: kws buffer review shows them")
+    return new
 
 
 main = verb("mine", run)

@@ -3,12 +3,14 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from kws.common.errors import KwsError, one_line, printable
@@ -23,7 +25,7 @@ TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-
 TAKES_ONE |= {"-cd", "--config-dir"}
 
 
-def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
+def verb(name: str, run: Callable[[DictConfig], object]) -> Callable[[], None]:
     """A Hydra app around `run` whose errors are one line."""
 
     def entry() -> None:
@@ -51,6 +53,26 @@ def verb(name: str, run: Callable[[DictConfig], None]) -> Callable[[], None]:
     return entry
 
 
+def composed(name: str, words: Iterable[str]) -> DictConfig:
+    """Compose the configuration of a command for a caller in Python; `run` of the command takes it.
+
+    Raises:
+        KwsError: a word is not a setting, or its value is of another type.
+    """
+    words = list(words)
+    compose.register(words)
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(compose.folder("conf")), version_base="1.3"):
+            cfg = hydra.compose(name, words, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise KwsError(explain(error, SCHEMAS[name])) from None
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
 def take_action(verb: str, actions: Collection[str]) -> None:
     """Put the action of a verb, a word alone anywhere on the command line, as the setting that it is."""
     for i, word in enumerate(sys.argv[1:], start=1):
@@ -60,7 +82,7 @@ def take_action(verb: str, actions: Collection[str]) -> None:
             sys.argv[i] = f"action={word}"
 
 
-def told(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], Ended | None]:
+def told(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], Ended | None]:
     """`run`, which leaves at once on bad input: Hydra would print lines of its own around the error.
 
     In a sweep the other runs are no worse for it: they go on, and the sweeper leaves in the end.

@@ -50,7 +50,7 @@ def beside_others() -> bool:
     return in_sweep() and launcher() != "basic"
 
 
-def run_in_sweep(run: Callable[[DictConfig], None], cfg: DictConfig, parent: int) -> Ended:
+def run_in_sweep(run: Callable[[DictConfig], object], cfg: DictConfig, parent: int) -> Ended:
     """One run of a sweep.
 
     Args:

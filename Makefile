@@ -1,5 +1,6 @@
 # Every target makes .venv and installs what constraints.txt pins first, and only where that is not already done.
 # ARGS goes to the command: make quickstart ARGS='seed=1', make test ARGS='tests/test_packaging.py -x'.
+# Tests run in a process of one thread for each core, four at most; ARGS='-n 0 --pdb' runs them in one process.
 
 PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -12,7 +13,7 @@ quickstart: $(STAMP)
 	$(BIN)/kws train recipe=quickstart $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -31,10 +32,11 @@ clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find kws hydra_plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Modules are compiled when they are first imported: most of what is installed never is.
 # The build tools come first, so that kws and the one dependency without a wheel are built with pinned ones too.
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || test -n "$(PYTHON)" || { echo "kws needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -c constraints.txt setuptools hatchling editables
-	$(BIN)/pip install -c constraints.txt --no-build-isolation -e '.[speech,ray,dev]'
+	$(BIN)/pip install --no-compile -c constraints.txt setuptools hatchling editables
+	$(BIN)/pip install --no-compile -c constraints.txt --no-build-isolation -e '.[speech,ray,dev]'
 	@touch $@

@@ -2,13 +2,11 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -27,8 +25,6 @@ from kws.training.run_log import RunLog
 from kws.training.trainer import Trainer
 from tests import ROOT
 from tests.kill import death
-
-PROCESS = "from kws.cli import main; main()"
 
 
 def rows(out: Path) -> list[BufferClip]:
@@ -130,26 +126,24 @@ def test_a_round_at_the_very_end_still_comes(cli, tiny, tmp_path):
     assert curves(tmp_path / "a")[-1]["buffer"] != "0"
 
 
-@pytest.mark.parametrize(
-    ("place", "name", "call", "first"),
-    [
-        (Trainer, "_step", 8, True),  # between two states
-        (Trainer, "save", 2, False),  # a state is just written
-        (Curves, "add", 11, True),  # a step is done, its row is not
-        (RunLog, "validation", 2, True),  # the validation streams were heard, their row is not there
-        (RunLog, "validation", 2, False),  # it is, but the state does not know
-        (hard_negatives, "mine", 1, True),  # before the first round
-        (Buffer, "add", 1, True),  # a round is found, not kept
-        (Buffer, "add", 1, False),  # kept, but the state does not know
-        (Buffer, "add", 2, False),  # after evictions
-        (train, "export", 1, True),  # all is trained
-    ],
-)
-def test_a_killed_run_goes_on_to_the_same_end(cli, tiny, run, tmp_path, place, name, call, first):
+def test_a_run_killed_at_each_point_ends_like_an_undisturbed_one(cli, tiny, run, tmp_path):
+    """States are saved every 5 steps, validation comes at steps 8 and 16, mining at steps 10 and 17."""
     out = tmp_path / "killed"
-    with death(place, name, call, first):
-        cli("train", *tiny, f"out={out}")
-    assert not (out / "results.json").exists()
+    for place, name, call, first in [
+        (Trainer, "_step", 8, True),  # between two states
+        (Curves, "add", 2, True),  # a step is done, its row is missing
+        (RunLog, "validation", 1, True),  # validation is done, its row is missing
+        (RunLog, "validation", 1, False),  # the row is there, the state is older
+        (Trainer, "save", 1, False),  # a state was just written
+        (hard_negatives, "mine", 1, True),  # before the first round
+        (Buffer, "add", 1, True),  # a round found clips, the buffer is empty
+        (Buffer, "add", 1, False),  # the clips are in the buffer, the state is older
+        (Buffer, "add", 2, False),  # after evictions
+        (train, "export", 1, True),  # training is over
+    ]:
+        with death(place, name, call, first):
+            cli("train", *tiny, f"out={out}")
+        assert not (out / "results.json").exists()
     train_in(cli, out, *tiny)
     same(run, out)
 
@@ -198,23 +192,50 @@ EVERY = [
     "mining.min_score=0.1",
     "mining.neighbours=2000",
 ]
+# Variants of drawing and eviction, and the points at which each run is killed, one after another.
+# Rounds come at steps 10, 13 (the pool, then the batch), 16, 17, 19 and 22; the share is steered from 13 on every 3.
+ADDED, BETWEEN_ROUNDS = (Buffer, "add", 2, False), (Snapshot, "write_back", 2, False)
 VARIED = {
-    "hardest": ["replay.draw=rank", "replay.mix={neighbour:0.5,batch_hard:0.25,false_trigger:0.25}"],
-    "oldest": [
-        "replay.capacity=10",
-        "replay.draw=uniform",
-        "replay.beta=null",
-        "replay.at_score=0",
-        "replay.target_fa_per_hour=0",
-    ],
-    "reservoir": ["replay.draw=proportional", "replay.per_source=2", "replay.quota={batch_hard:0.5}"],
-    "balanced": ["replay.draw=rank", "replay.hours=0.002"],
+    "hardest": (
+        ["replay.draw=rank", "replay.mix={neighbour:0.5,batch_hard:0.25,false_trigger:0.25}"],
+        [
+            (HardNegativeMiner, "fill", 1, True),  # the state is saved, nothing is in the buffer
+            (Buffer, "add", 1, False),  # clips are in the buffer, the state is older
+            (HardNegativeMiner, "observe", 1, False),  # the streams were scored, the share is as it was
+            (Trainer, "_adapt", 3, False),  # the share has changed, the state is older
+            (Buffer, "rescored", 1, False),  # between the two commits of one round
+            BETWEEN_ROUNDS,
+            (HardNegativeMiner, "fill", 1, False),
+            (Trainer, "_validate", 3, False),  # at step 16 both are due: the share has changed, a row is written
+            (HardNegativeMiner, "fill", 1, True),
+            ADDED,
+            (Trainer, "_adapt", 2, False),
+            (Snapshot, "write_back", 3, False),  # the last step is done
+            (train, "finish", 1, True),
+        ],
+    ),
+    "oldest": (
+        [
+            "replay.capacity=10",
+            "replay.draw=uniform",
+            "replay.beta=null",
+            "replay.at_score=0",
+            "replay.target_fa_per_hour=0",
+        ],
+        [BETWEEN_ROUNDS],
+    ),
+    "reservoir": (
+        ["replay.draw=proportional", "replay.per_source=2", "replay.quota={batch_hard:0.5}"],
+        [ADDED, BETWEEN_ROUNDS],
+    ),
+    "balanced": (["replay.draw=rank", "replay.hours=0.002"], [ADDED]),
 }
 
 
 @pytest.mark.parametrize("eviction", VARIED)
 def test_killed_again_and_again_it_comes_to_the_same_end(cli, tiny, tmp_path, eviction):
-    words = (*tiny, *EVERY, f"replay.eviction={eviction}", *VARIED[eviction])
+    settings, kills = VARIED[eviction]
+    words = (*tiny, *EVERY, f"replay.eviction={eviction}", *settings)
     whole, out = tmp_path / "whole", tmp_path / "killed"
     train_in(cli, whole, *words)
     ways = {
@@ -230,23 +251,7 @@ def test_killed_again_and_again_it_comes_to_the_same_end(cli, tiny, tmp_path, ev
     assert {row.kind for row in rows(whole)} == {"false_trigger", "batch_hard", "neighbour"}
     assert sum(row.times_drawn for row in rows(whole)) > 15
     assert len({row["share"] for row in curves(whole)}) > 3
-
-    # Rounds come at steps 10, 13 (the pool, then the batch), 16, 17, 19 and 22; looks at the share from 13 every 3.
-    for place, name, call, first in [
-        (HardNegativeMiner, "fill", 1, True),  # the state is saved, nothing is in the buffer
-        (Buffer, "add", 1, False),  # it is in the buffer, the state does not know
-        (HardNegativeMiner, "observe", 1, False),  # the streams were heard, the share is as it was
-        (Trainer, "_adapt", 3, False),  # the share has changed, the state does not know
-        (Buffer, "rescored", 1, False),  # between the two commits of one round
-        (Snapshot, "write_back", 2, False),  # between two rounds at one step
-        (HardNegativeMiner, "fill", 1, False),
-        (Trainer, "_validate", 3, False),  # at step 16 both are due: the share has changed, a row is told
-        (HardNegativeMiner, "fill", 1, True),
-        (Buffer, "add", 2, False),
-        (Trainer, "_adapt", 2, False),
-        (Snapshot, "write_back", 3, False),  # the last step is done
-        (train, "finish", 1, True),
-    ]:
+    for place, name, call, first in kills:
         with death(place, name, call, first):
             cli("train", *words, f"out={out}")
     train_in(cli, out, *words)
@@ -254,26 +259,18 @@ def test_killed_again_and_again_it_comes_to_the_same_end(cli, tiny, tmp_path, ev
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
-@pytest.mark.parametrize("inside", ["training", "mining"])
-def test_a_real_kill_goes_on_to_the_same_end(cli, tiny, run, tmp_path, inside):
+def test_a_real_kill_goes_on_to_the_same_end(cli, tiny, run, tmp_path):
+    """The process ends just after a round is in the buffer: no exit handler or `finally` gets to run."""
     out = tmp_path / "killed"
-    # In mining it ends itself, just after the round is in the buffer; no exit handler or `finally` gets to run.
-    suicide = (
+    source = (
         "import os; from kws.replay import buffer; add = buffer.Buffer.add\n"
         "buffer.Buffer.add = lambda *a: (add(*a), os.kill(os.getpid(), 9))\n"
+        "from kws.cli import main; main()"
     )
-    source = PROCESS if inside == "training" else suicide + PROCESS
-    process = subprocess.Popen(
-        [sys.executable, "-c", source, "train", *tiny, f"out={out}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ended = subprocess.run(
+        [sys.executable, "-c", source, "train", *tiny, f"out={out}"], capture_output=True, timeout=120, check=False
     )
-    curve, deadline = out / "metrics.csv", time.monotonic() + 60
-    while inside == "training" and process.poll() is None and time.monotonic() < deadline:
-        if curve.is_file() and curve.read_text().count("\n") > 4:
-            os.kill(process.pid, signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    error = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == -signal.SIGKILL, error
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     train_in(cli, out, *tiny)
     same(run, out)
 
@@ -332,10 +329,10 @@ def test_no_state_is_kept_that_nothing_reads(run):
     }
 
 
-def test_a_finished_run_stays_as_it_is(cli, tiny, run, tmp_path):
-    train_in(cli, tmp_path / "a", *tiny)
-    train_in(cli, tmp_path / "a", *tiny)
-    same(run, tmp_path / "a")
+def test_a_finished_run_stays_as_it_is(cli, tiny, run):
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    train_in(cli, run, *tiny)
+    assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
 
 
 @pytest.mark.parametrize(

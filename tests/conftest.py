@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 import kws.common.torchaudio_compat  # noqa: F401  says its line, where it has one, before any test listens
@@ -64,7 +65,10 @@ Cli = Callable[..., Said]
 
 @pytest.fixture(scope="session")
 def cli() -> Cli:
-    """`kws` as a command line calls it, but in this process: a process of its own costs three seconds."""
+    """`kws` as a command line calls it, but in this process: a process of its own costs three seconds.
+
+    Hydra composes a configuration twice, first only to read hydra.mode, which the command line alone sets here.
+    """
 
     def call(*words: object) -> Said:
         GlobalHydra.instance().clear()
@@ -72,6 +76,7 @@ def cli() -> Cli:
         with (
             mock.patch.object(sys, "argv", ["kws", *map(str, words)]),
             mock.patch.dict(os.environ),
+            mock.patch.object(Hydra, "get_mode", lambda *_, **__: None),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):

@@ -35,23 +35,18 @@ def rows(out: Path) -> list[BufferClip]:
 
 
 def known(out: Path) -> list[dict[str, Any]]:
-    """All that the buffer knows of each clip, but for the run's own name and the time."""
+    """The records of all clips of the buffer, without the name of the run and the time."""
 
-    def but(line: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in line.items() if name not in ("run", "added_at")}
+    def timeless(value: Any) -> Any:
+        if isinstance(value, list):
+            return [timeless(one) for one in value]
+        if isinstance(value, dict):
+            return {name: timeless(one) for name, one in value.items() if name not in ("run", "added_at")}
+        return value
 
     with Buffer(out / "buffer") as buffer:
         assert buffer.check() == []
-        return [
-            {
-                "clip": but(d.clip),
-                "origins": d.origins,
-                "history": [but(line) for line in d.history],
-                "scores": [but(line) for line in d.scores],
-                "embedding": d.embedding,
-            }
-            for _, d in buffer.dossiers()
-        ]
+        return [timeless(record) for _, record in buffer.records()]
 
 
 def curves(out: Path, name: str = "metrics.csv") -> list[dict[str, str]]:

@@ -76,7 +76,7 @@ def cli() -> Cli:
         with (
             mock.patch.object(sys, "argv", ["kws", *map(str, words)]),
             mock.patch.dict(os.environ),
-            mock.patch.object(Hydra, "get_mode", lambda *_, **__: None),
+            mock.patch.object(Hydra, "get_mode", return_value=None),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):

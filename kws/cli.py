@@ -6,8 +6,7 @@ import sys
 from difflib import get_close_matches
 
 from kws import __version__
-from kws.config.app import fail
-from kws.config.help import help_of
+from kws.common.errors import KwsError, fail
 
 VERBS = {
     "train": "train a detector from recordings, mining and replaying what confuses it",
@@ -44,12 +43,23 @@ def main() -> None:
         near = get_close_matches(words[0], VERBS, 1)
         guess = f" (did you mean {near[0]}?)" if near else ""
         fail(f"{words[0]}: no such verb{guess}; allowed are {', '.join(VERBS)}")
+    asked = next((i for i, word in enumerate(words) if word in ("-h", "--help")), None)
     try:
-        if {"-h", "--help"} & set(words[1:]):
-            print(help_of(words[0]))
+        if asked is not None:
+            show_help(words[0], "".join(words[asked + 1 : asked + 2]))
         else:
             sys.argv = [f"kws {words[0]}", *words[1:]]
             importlib.import_module(f"kws.commands.{MODULES.get(words[0], words[0])}").main()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_help(command: str, topic: str) -> None:
+    """Print the settings of a command; imports torch, as the commands do, since settings stand beside their modules."""
+    from kws.config.help import help_of
+
+    try:
+        print(help_of(command, topic))
+    except KwsError as error:
+        fail(str(error))

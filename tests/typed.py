@@ -5,12 +5,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kws.config.schema import INPUTS, FeaturesConfig
+from kws.data.features import FeaturesConfig
+from kws.models.frontends import INPUTS
 from kws.models.registry import FAMILIES
 
 GROUPS = {
     "model": tuple(family.settings for family in FAMILIES.values()),
-    "features": (FeaturesConfig, *INPUTS.values()),
+    "features": (FeaturesConfig, *(one.settings for one in INPUTS.values())),
 }
 
 

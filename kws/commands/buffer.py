@@ -131,7 +131,7 @@ def list_(s: BufferConfig, console: Console) -> None:
         rows.reverse()  # the newest first
     else:
         rows.sort(key=ORDERS[s.sort], reverse=True)
-    shown = rows[: s.most]
+    shown = rows[: s.limit]
     lines = [summary.HEADER, *(summary.line(row) for row in shown)]
     title = f"{s.buffer}: {len(rows)} clips"
     if len(keywords := {row.keyword for row in rows}) == 1:
@@ -140,7 +140,7 @@ def list_(s: BufferConfig, console: Console) -> None:
     console.say(title)
     console.lines(lines[0], lines[1:], cut=2, from_left=len(lines[0]) - 2)
     if len(shown) < len(rows):
-        console.say(f"{len(rows) - len(shown)} more are not shown; most=null shows all")
+        console.say(f"{len(rows) - len(shown)} more are not shown; limit=null shows all")
 
 
 def check(s: BufferConfig, console: Console) -> None:
@@ -198,10 +198,10 @@ def import_recordings(s: BufferConfig, folder: Path, console: Console) -> None:
         found, bad = importing.brought(folder, kind, s.keyword, s.text or "", rate, lambda n, of: tick(n, total=of))
     for broken in bad:
         console.warn(f"{broken.name}: not read: {broken.reason}")
-    if len(bad) > s.max_bad_share * (len(bad) + len(found)):
+    if len(bad) > s.max_undecodable * (len(bad) + len(found)):
         raise KwsError(
             f"folder={folder}: {len(bad)} of {len(bad) + len(found)} recordings do not decode, more than "
-            f"max_bad_share={s.max_bad_share:g}"
+            f"max_undecodable={s.max_undecodable:g}"
         )
     with Buffer(Path(s.buffer), LIMITS, rate) as buffer:
         added = buffer.add(found)
@@ -230,7 +230,7 @@ def review(s: BufferConfig, console: Console) -> None:
         rows = chosen(s, buffer.rows(None), [State.QUARANTINED])
         rows = [row for row in rows if buffer.path(row.hash).exists()]
         rows.sort(key=ORDERS[Order.score], reverse=True)
-        shown = rows[: s.most]
+        shown = rows[: s.limit]
         path = Path(s.buffer) / "review.html" if s.out is None else Path(s.out)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_review(path, shown, buffer.audio, buffer.sample_rate, "Is it the keyword?", s.buffer)

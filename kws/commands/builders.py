@@ -1,26 +1,23 @@
 """From settings to objects: the last place that knows the configuration."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError
 from kws.config import schema as c
-from kws.data import speech_commands
 from kws.data.audio import keyword_bounds, to_float
 from kws.data.audio_cache import AudioCache, pack
-from kws.data.batch import Augmentation, BatchSampler, Keywords
+from kws.data.batch import BatchSampler, Keywords
 from kws.data.clip_bank import ClipBank
-from kws.data.dataset import Selection
-from kws.data.manifest import Layout, Recording, Split, SplitBy, read
+from kws.data.dataset import DataConfig, Selection
+from kws.data.manifest import Recording, Split
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
-from kws.evaluation.splits import Levels
+from kws.evaluation.operating_points import ThresholdConfig
 from kws.models.base import family_of, shape_of
 from kws.replay.buffer import Buffer, Limits
 from kws.replay.eviction import Eviction
@@ -51,23 +48,10 @@ def threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def recordings(data: c.DataConfig) -> list[Recording]:
-    """The recordings of `data.root`."""
-    assert data.root is not None
-    if data.release is not None:
-        return speech_commands.recordings(Path(data.root), data.release.value, data.download)
-    if data.download:
-        raise KwsError("data.download=true: allowed only with data.release=v1 or v2, which says what")
-    file = Path(data.manifest) if data.manifest else None
-    if file is not None and file.is_file():
-        file = file.resolve()  # else it is looked for in the root
-    return read(Path(data.root), file, Layout(data.layout.value), SplitBy(data.split.value), data.part_column)
-
-
-def store(data: c.DataConfig, console: Console, found: Sequence[Recording]) -> AudioCache:
+def store(data: DataConfig, console: Console, found: Sequence[Recording]) -> AudioCache:
     """Their sound, decoded once; says what does not decode."""
     with console.progress("Reading recordings", len(found)) as tick:
-        packed = pack(found, Path(data.cache), data.sample_rate, data.max_bad_share, lambda done, _: tick(done))
+        packed = pack(found, Path(data.cache), data.sample_rate, data.max_undecodable, lambda done, _: tick(done))
         tick(len(found))
     for bad in packed.bad:
         console.warn(f"{bad.name}: not read: {bad.reason}")
@@ -85,7 +69,7 @@ def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None)
     """The net and its front end; `others` as in `ModelSpec`."""
     row_s = s.features.hop_s * s.model.stride
     smooth_n = smoothing(s.model.smooth_s, s.model.smooth_k, row_s, "model.")
-    layer, layer_shape = input_of(s.features)
+    layer, layer_shape = s.features.layer()
     built = ModelSpec(
         labels=labels,
         sample_rate=s.data.sample_rate,
@@ -116,17 +100,6 @@ def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None)
             f"({reach_s:.2f} s) and mining.post_s, so that a mined clip holds all its score depends on"
         )
     return built
-
-
-def input_of(f: c.FeaturesConfig) -> tuple[str | None, dict[str, Any]]:
-    """The layer between log-mel frames and the net, and what it takes; None for log-mel itself."""
-    if isinstance(f, c.PCENConfig):
-        keep = math.exp(-f.hop_s / f.time_constant_s)
-        values = {"alpha": f.alpha, "delta": f.delta, "r": f.r, "trainable": f.trainable}
-        return "pcen", {"memory_n": round(f.memory_s / f.hop_s), "keep": keep, **values}
-    if isinstance(f, c.MFCCConfig):
-        return "mfcc", {"n_mfcc": f.n_mfcc}
-    return None, {}
 
 
 def samples(seconds: float, row_s: float, sample_rate: int) -> int:
@@ -196,26 +169,6 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
     )
 
 
-def augmentation(s: c.TrainConfig) -> Augmentation:
-    """How clips are varied."""
-    a = s.augment
-    return Augmentation(
-        speed=a.speed,
-        speed_p=a.speed_p,
-        noise_p=a.noise_p,
-        snr_db=pair(a.snr_db),
-        level_db=pair(a.level_db),
-        context_p=a.context_p,
-        own_context_p=a.own_context_p,
-        context_db=pair(a.context_db),
-        colour_db=a.colour_db,
-        time_masks=a.time_masks,
-        time_mask_n=round(a.time_mask_s / s.features.hop_s),
-        mel_masks=a.mel_masks,
-        mel_mask_n=a.mel_mask_n,
-    )
-
-
 def drawer(
     s: c.TrainConfig, packed: AudioCache, chosen: Selection, clip_n: int, where: torch.device, said: Sequence[Path] = ()
 ) -> tuple[BatchSampler, list[int]]:
@@ -244,7 +197,7 @@ def drawer(
             [not any(packed.entries[i].recording.path.is_relative_to(f) for f in said) for i, _ in positives]
         ),
     )
-    late_s, early_s = s.batch.end_s
+    late_s, early_s = s.batch.keyword_end_s
     made = BatchSampler(
         bank,
         keywords,
@@ -254,7 +207,8 @@ def drawer(
         clip_n,
         (round(late_s * packed.sample_rate), round(early_s * packed.sample_rate)),
         s.batch.noise_share,
-        augmentation(s),
+        s.augment,
+        s.features.hop_s,
         s.batch.real_share,
     )
     return made, used
@@ -306,15 +260,10 @@ def mining(m: c.MiningConfig) -> MiningConfig:
     )
 
 
-def target(threshold: c.ThresholdConfig) -> float:
+def target(threshold: ThresholdConfig) -> float:
     """The false alarms an hour that thresholds are placed for; of a run there is one."""
     assert threshold.at_fa_per_hour is not None
     return threshold.at_fa_per_hour
-
-
-def levels(stream: c.StreamConfig) -> Levels:
-    """How streams are made."""
-    return Levels(pair(stream.snr_db), pair(stream.noise_db), stream.gap_s, stream.negative_gap_s)
 
 
 def pair(values: Sequence[float]) -> tuple[float, float]:

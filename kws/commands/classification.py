@@ -20,6 +20,7 @@ from kws.config.compose import keywords
 from kws.config.schema import Task, TrainConfig
 from kws.data.audio_cache import AudioCache
 from kws.data.classification_dataset import Roles, compose, others
+from kws.data.dataset import recordings
 from kws.data.manifest import Split
 from kws.detector import checkpoint
 from kws.detector.checkpoint import ModelSpec
@@ -41,7 +42,7 @@ OF_TASK: Mapping[Task, tuple[str, ...]] = {
     Task.wake_word: (
         *("augment", "replay", "mining", "threshold", "stream", "confuse", "data.said"),
         *("data.speak", "batch.positive_share", "batch.real_share", "batch.noise_share", "batch.max_keyword_s"),
-        *("batch.end_s", "optim.negative_weight", "optim.early_s", "optim.late_s", "optim.focal_gamma"),
+        *("batch.keyword_end_s", "optim.negative_weight", "optim.early_s", "optim.late_s", "optim.focal_gamma"),
         *("optim.average", "optim.best_n", "precision"),
     ),
 }
@@ -70,7 +71,7 @@ def train_classes(cfg: DictConfig, s: TrainConfig, session: Keeper) -> None:
         console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
         return
     with one_at_a_time(Path(s.data.cache)):
-        store = builders.store(s.data, console, builders.recordings(s.data))
+        store = builders.store(s.data, console, recordings(s.data))
     roles = compose(store.entries, words, s.data.noise_label, s.classes.unknown, s.classes.silence, recipe.clip_n)
     claim(out, config)
     session.begin(out, torch.get_num_threads(), str(device))

@@ -44,13 +44,13 @@ def list_(s: ConfuseConfig, console: Console) -> None:
         raise KwsError(f"out={s.out}: there is such a file already; allowed is a new one")
     result = speech.candidates(s.confuse, s.keyword, s.seed)
     chosen, edges = result.chosen, s.confuse.bands
-    most = len(chosen) if s.most is None else s.most
+    most = len(chosen) if s.limit is None else s.limit
     shown = [chosen[i * len(chosen) // most] for i in range(most)] if most < len(chosen) else chosen
     console.say(f"{result.keyword.text} is said {', '.join(''.join(way) for way in result.keyword.ways)}")
     console.say(f"{len(chosen)} candidates; distance is a share of what it takes to edit the keyword away")
     console.lines(("text", "distance", "band", "kind", "phones"), [row(one) for one in shown], cut=2, from_left=0)
     if len(shown) < len(chosen):
-        console.say(f"{len(shown)} of them, over all distances; most=null shows all, out=FILE.csv writes all to a file")
+        console.say(f"{len(shown)} of them, over all distances; limit=null shows all, out=FILE.csv writes all")
     console.lines(("band", *Kind, "of so many found"), counts(result, edges), cut=1, from_left=0)
     for what, texts, limit in (
         ("sound like the keyword", result.homophones, None),  # these are few, and a person should know them all

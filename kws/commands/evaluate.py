@@ -13,9 +13,9 @@ from kws.common.console import Console, listening
 from kws.common.errors import KwsError
 from kws.config.app import verb
 from kws.config.compose import hint, keywords, paths, settings
-from kws.config.schema import Engine, EvaluateConfig, Unsupported
+from kws.config.schema import Engine, EvaluateConfig
 from kws.data.audio import sound_files
-from kws.data.dataset import select
+from kws.data.dataset import recordings, select
 from kws.data.manifest import Split
 from kws.detector import checkpoint
 from kws.detector.streaming import StreamScorer
@@ -23,7 +23,7 @@ from kws.detector.torchscript import open_detector
 from kws.evaluation import comparison, confusables, results
 from kws.evaluation.annotations import read_annotations
 from kws.evaluation.breakdown import confusion
-from kws.evaluation.operating_points import RATES, Calibration, require_hours
+from kws.evaluation.operating_points import RATES, Calibration, Unsupported, require_hours
 from kws.evaluation.recordings import AnnotatedFiles, evaluate_files
 from kws.evaluation.report.examples import Cut, ExampleSource, galleries
 from kws.evaluation.report.page import Table
@@ -54,9 +54,9 @@ def run(cfg: DictConfig) -> None:
     builders.threads(s.threads)
     files = detector_files(s)
     names = [""] if len(files) == 1 else ["a", "b"]
-    confusable_files = confusables.unheard(Path(s.said)) if s.said is not None else {}
+    confusable_files = confusables.unheard(Path(s.confusables)) if s.confusables is not None else {}
     detectors = [evaluated(s, file, name, console) for file, name in zip(files, names, strict=True)]
-    if s.said is not None:
+    if s.confusables is not None:
         detectors = [
             replace(d, confusable_scores=score_confusables(s, d, confusable_files, console)) for d in detectors
         ]
@@ -111,7 +111,7 @@ def detector_files(s: EvaluateConfig) -> list[Path]:
 
 def provenance(s: EvaluateConfig) -> dict[str, str]:
     """Streams and settings that the figures depend on."""
-    keys = ("positive", "events", "negative", "said", "collar_s", "smooth_s", "smooth_k")
+    keys = ("positive", "events", "negative", "confusables", "collar_s", "smooth_s", "smooth_k")
     of = {key: getattr(s, key) for key in keys}
     of |= {"data.root": s.data.root, "stream": asdict(s.stream), "kws": __version__}
     return {key: str(value) for key, value in of.items() if value is not None}
@@ -193,7 +193,7 @@ def on_files(
     sources = files.sources
     with listening(console, "Scoring", total_s(sources)) as progress:
         scores, bad = evaluate_files(
-            detector, words, files, sources, s.stream.chunk_s, s.data.max_bad_share, progress, scorer(s, file)
+            detector, words, files, sources, s.stream.chunk_s, s.data.max_undecodable, progress, scorer(s, file)
         )
     for one in bad:
         console.warn(f"{one.name}: left out: {one.reason}")
@@ -208,11 +208,11 @@ def on_recordings(
 ) -> DetectorScores:
     """Score the test split, and the validation split if the thresholds are to be placed again."""
     s.data.sample_rate = rate = detector.sample_rate
-    store = builders.store(s.data, console, builders.recordings(s.data))
+    store = builders.store(s.data, console, recordings(s.data))
     rate_per_hour, passes = s.threshold.at_fa_per_hour, s.threshold.passes
     needed = [Split.TEST] if rate_per_hour is None else [Split.VALIDATION, Split.TEST]
     chosen = select(store.entries, words, s.data.noise_label, 0.0, needed)
-    levels, chunk_s, max_keyword_s = builders.levels(s.stream), s.stream.chunk_s, s.stream.max_keyword_s
+    levels, chunk_s, max_keyword_s = s.stream, s.stream.chunk_s, s.stream.max_keyword_s
     score = scorer(s, file)
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
     calibrations: dict[str, Calibration] = {}
@@ -241,7 +241,7 @@ def score_confusables(
 ) -> Mapping[str, confusables.Said]:
     """Score the confusables of the detector's keywords."""
     if not set(files) & set(one.scores):
-        raise KwsError(f"said={s.said}: holds confusables of {', '.join(files)}; must be of {', '.join(one.scores)}")
+        raise KwsError(f"confusables={s.confusables}: must be for {', '.join(one.scores)}, not {', '.join(files)}")
     files = {word: files[word] for word in one.scores if word in files}
     with listening(console, "Confusables", confusables.seconds(files)) as progress:
         return confusables.heard(opened(s, one.file), files, s.stream.chunk_s, progress, scorer(s, one.file))

@@ -12,7 +12,7 @@ from kws.config.app import verb
 from kws.config.compose import paths, settings
 from kws.config.schema import MineConfig
 from kws.data.audio import sound_files
-from kws.data.dataset import same_word
+from kws.data.dataset import recordings, same_word
 from kws.data.manifest import Split
 from kws.detector import checkpoint
 from kws.replay.buffer import Buffer, Limits
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> int:
     near: Nearness = no_nearness
     if s.data.root:
         s.data.sample_rate = model.spec.sample_rate  # a recording is identified by its samples at one rate
-        cache = builders.store(s.data, console, builders.recordings(s.data))
+        cache = builders.store(s.data, console, recordings(s.data))
         known = {e.hash: KnownRecording(source_of(e), e.recording.label, e.recording.text) for e in cache.entries}
         if s.neighbours:
             train = [i for i, e in enumerate(cache.entries) if e.recording.split is Split.TRAIN]
@@ -55,7 +55,7 @@ def run(cfg: DictConfig) -> int:
         config = replace(config, min_score=s.at_score, clips_per_hour=NO_LIMIT, random_share=0.0)
     with console.progress("Mining", len(files)) as tick:
         streams = FileStreams(detector, files, known, model.spec.clip_n, s.max_per_recording, near, tick)
-        mined = mine_files(streams, config, model.hash, s.data.max_bad_share)
+        mined = mine_files(streams, config, model.hash, s.data.max_undecodable)
     if mined.with_keyword:
         console.warn(f"left out, their transcript or label holds a keyword: {len(mined.with_keyword)} recordings")
     for bad in mined.bad:

@@ -4,12 +4,12 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from kws.commands.builders import input_of
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.app import verb
 from kws.config.compose import folder, settings
-from kws.config.schema import FeaturesConfig, ModelsConfig
+from kws.config.schema import ModelsConfig
+from kws.data.features import FeaturesConfig
 from kws.models.base import ModelConfig, family_of, shape_of
 from kws.models.registry import make
 from kws.models.summary import measure, weights
@@ -53,7 +53,7 @@ def model_of(name: str, given: list[str]) -> ModelConfig:
 def row(name: str, model: ModelConfig, f: FeaturesConfig) -> list[str]:
     """The cells of one model."""
     family, shape = family_of(model), shape_of(model)
-    one, several = (make(family, f.n_mels, n, shape, *input_of(f)) for n in (1, CLASSES))
+    one, several = (make(family, f.n_mels, n, shape, *f.layer()) for n in (1, CLASSES))
     found = measure(one, f.window_s, f.hop_s)
     return [
         name,

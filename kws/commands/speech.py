@@ -11,6 +11,7 @@ from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.config import schema as c
+from kws.confusables.settings import CandidatesConfig
 from kws.data.manifest import Recording, SplitBy, read
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def corpus(s: c.TrainConfig, words: list[str], console: Console) -> Path:
     return manifest.parent
 
 
-def candidates(settings: c.CandidatesConfig, keyword: str, seed: int) -> "Found":
+def candidates(settings: CandidatesConfig, keyword: str, seed: int) -> "Found":
     """What sounds like a keyword, as the settings ask for it."""
     from kws.confusables import table
     from kws.confusables.candidates import Kind
@@ -87,4 +88,4 @@ def recordings(folders: Sequence[Path]) -> list[Recording]:
     """The keywords of those folders; what sounds like them is for the replay buffer."""
     from kws.data.manifest import CONFUSABLE
 
-    return [one for folder in folders for one in read(folder, split=SplitBy.COLUMN) if one.label != CONFUSABLE]
+    return [one for folder in folders for one in read(folder, split=SplitBy.column) if one.label != CONFUSABLE]

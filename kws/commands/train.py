@@ -21,16 +21,16 @@ from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.config.app import verb
 from kws.config.compose import keywords, settings
-from kws.config.schema import Task, TrainConfig, Unsupported
+from kws.config.schema import Task, TrainConfig
 from kws.data.audio_cache import AudioCache
-from kws.data.dataset import Selection, select
+from kws.data.dataset import Selection, recordings, select
 from kws.data.manifest import Split
 from kws.detector import checkpoint
 from kws.detector.checkpoint import ModelSpec
 from kws.detector.torchscript import export
 from kws.evaluation import confusables, results
 from kws.evaluation.events import event_peaks
-from kws.evaluation.operating_points import require_hours
+from kws.evaluation.operating_points import Unsupported, require_hours
 from kws.evaluation.results import Outcome, outcomes_of
 from kws.evaluation.scoring import total_s
 from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
@@ -110,7 +110,7 @@ def train(
         return
 
     def heard() -> tuple[AudioCache, Selection]:
-        store = builders.store(s.data, console, [*builders.recordings(s.data), *speech.recordings(said)])
+        store = builders.store(s.data, console, [*recordings(s.data), *speech.recordings(said)])
         return store, select(store.entries, words, s.data.noise_label, s.mining.pool_share)
 
     with one_at_a_time(Path(s.data.cache)):
@@ -125,9 +125,7 @@ def train(
         ranks.leave()
         return
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
-        require_hours(
-            negative_hours(store, chosen, Split.VALIDATION, builders.levels(s.stream)), builders.target(s.threshold)
-        )
+        require_hours(negative_hours(store, chosen, Split.VALIDATION, s.stream), builders.target(s.threshold))
     id_ = claim(out, config)
     session.begin(out, torch.get_num_threads(), str(ranks.device))
     describe(console, store, chosen)
@@ -212,7 +210,7 @@ def harvest(r: Run, buffer: Buffer, entries: Sequence[int], state: Mapping[str, 
         r.chosen,
         entries,
         buffer,
-        lambda: ValidationStreams(r.store, r.chosen, builders.levels(s), s.chunk_s, s.refractory_s),
+        lambda: ValidationStreams(r.store, r.chosen, s, s.chunk_s, s.refractory_s),
         r.console,
         r.out,
         r.id,
@@ -224,7 +222,7 @@ def finish(r: Run, kept: Kept) -> list[Outcome]:
     """Calibrate on validation, write checkpoint and export, and count on the test part."""
     state = {k: v.cpu() for k, v in kept.weights.items()}
     detector = r.recipe.detector(state)
-    levels, passes, t = builders.levels(r.s.stream), r.s.threshold.passes, r.s.stream.refractory_s
+    levels, passes, t = r.s.stream, r.s.threshold.passes, r.s.stream.refractory_s
     chunk_s, longest_s = r.s.stream.chunk_s, r.s.stream.max_keyword_s
     takes = split_streams(r.store, r.chosen, Split.VALIDATION, levels, passes)
     with listening(r.console, "Calibrating", total_s(takes)) as tell:

@@ -1,5 +1,9 @@
 """The errors a person can mend: each is shown as one line, with exit code 2 and no traceback."""
 
+import os
+import sys
+from typing import NoReturn
+
 
 def printable(text: str) -> str:
     """Text that drives no terminal: a recording's name may hold anything."""
@@ -20,3 +24,10 @@ def one_line(error: KwsError | OSError) -> str:
     if isinstance(error, OSError) and (where := error.filename2 or error.filename):
         text = f"{where}: {error.strerror}"
     return printable(" ".join(text.split()))
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error in one line and exit with code 2; under torchrun rank 0 alone prints it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0":
+        print(f"kws: {printable(' '.join(message.split()))}", file=sys.stderr)
+    sys.exit(2)

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from kws.common.errors import KwsError, one_line, printable
+from kws.common.errors import KwsError, fail, one_line
 from kws.config import compose
 from kws.config.declared import settings_of
 from kws.config.renamed import refusal
@@ -31,7 +31,7 @@ def verb(name: str, run: Callable[[DictConfig], object]) -> Callable[[], None]:
     def entry() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we say them in one line
         try:
-            compose.register(sys.argv[1:] if name == "train" else ())
+            compose.register(name, sys.argv[1:] if name == "train" else ())
             app = hydra.main(version_base="1.3", config_path=str(compose.folder("conf")), config_name=name)
             app(told(run))()
         except KwsError as error:
@@ -99,13 +99,6 @@ def told(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], Ended | 
         return None
 
     return task
-
-
-def fail(message: str) -> None:
-    """Say it in one line and leave with code 2; of the processes of a torchrun the first says what all found."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0":
-        print(f"kws: {printable(' '.join(message.split()))}", file=sys.stderr)
-    sys.exit(2)
 
 
 def explain(error: Exception, schema: type) -> str:

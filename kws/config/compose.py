@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from kws.common.errors import KwsError
 from kws.config.schema import (
-    INPUTS,
     SCHEMAS,
     BufferConfig,
     ConfuseConfig,
@@ -27,7 +27,12 @@ from kws.config.schema import (
     TrainConfig,
 )
 from kws.config.validation import check
+from kws.data.augment import AugmentConfig
+from kws.data.features import FeaturesConfig
+from kws.models.frontends import INPUTS
 from kws.models.registry import FAMILIES
+
+WITH_GROUPS = ("train", "models")  # commands whose defaults list is a file of conf/
 
 Settings = TypeVar(
     "Settings",
@@ -113,8 +118,8 @@ def folder(name: str) -> Path:
     raise KwsError(f"{name}/: not found beside the package; the installation is incomplete")
 
 
-def register(words: Iterable[str] = ()) -> None:
-    """Make the schemas and recipes known to Hydra: `recipe=NAME` is then an override like any other.
+def register(command: str, words: Iterable[str] = ()) -> None:
+    """Give Hydra the settings of a command: its dataclasses, and the recipes.
 
     Recipes are the files of recipes/, and those that the words of a command line name: `recipe=FILE.yaml`.
 
@@ -123,11 +128,22 @@ def register(words: Iterable[str] = ()) -> None:
     """
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=schema)
+        store.store(name=name if name not in WITH_GROUPS else f"{name}_schema", node=schema)
+    sweep = "${out}" if command == "train" else "runs/${now:%Y-%m-%d_%H-%M-%S}"
+    hydra = HydraConf(
+        defaults=[*HydraConf().defaults, {"override job_logging": "none"}, {"override sweeper": "kws"}],
+        run=RunDir("."),
+        sweep=SweepDir(dir=sweep, subdir="${hydra.job.num}"),
+        output_subdir=None,
+        job=JobConf(name=command, chdir=False),
+    )
+    store.store(group="hydra", name="config", node=hydra, provider="kws")
     for name, family in FAMILIES.items():
         store.store(group="model/family", name=name, node=family.settings)
+    store.store(group="features/input", name="log_mel", node=FeaturesConfig)
     for name, layer in INPUTS.items():
-        store.store(group="features/input", name=name, node=layer)
+        store.store(group="features/input", name=name, node=layer.settings)
+    store.store(group="augment/settings", name="strong", node=AugmentConfig)
     root = folder("recipes")
     for file in sorted(root.rglob("*.yaml")):
         place = file.relative_to(root)

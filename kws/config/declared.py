@@ -8,9 +8,10 @@ from typing import Any, get_args, get_type_hints
 from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
-from kws.common.settings import Each, number, shown
-from kws.config.schema import INPUTS, FeaturesConfig
+from kws.common.settings import Each, number
+from kws.data.features import FeaturesConfig
 from kws.models.base import ModelConfig
+from kws.models.frontends import INPUTS
 from kws.models.registry import FAMILIES
 
 
@@ -23,18 +24,14 @@ class Setting:
         option: the option of its group that has it, such as a family of models; empty where all have it.
         hint: its annotation.
         default: its value unless given; None as well where it has none.
+        description: its meaning; empty where the annotation has none.
     """
 
     key: str
     option: str
     hint: Any
     default: Any
-
-    @property
-    def description(self) -> str:
-        """The meaning; empty where the annotation has none."""
-        found = [item.description for item in metadata(self.hint) if isinstance(item, FieldInfo)]
-        return next((text for text in found if text), "")
+    description: str
 
     @property
     def allowed(self) -> str:
@@ -53,7 +50,9 @@ def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Se
         key, nested = prefix + item.name, [kind for kind in parts(hints[item.name]) if is_dataclass(kind)]
         if not nested:
             default = item.default_factory() if item.default_factory is not MISSING else item.default
-            yield Setting(key, option, hints[item.name], None if default is MISSING else default)
+            texts = [one.description for one in metadata(hints[item.name]) if isinstance(one, FieldInfo)]
+            text = next((one for one in texts if one), "")
+            yield Setting(key, option, hints[item.name], None if default is MISSING else default, text)
             continue
         assert isinstance(nested[0], type)
         common = list(settings_of(nested[0], f"{key}.", option))
@@ -67,7 +66,7 @@ def options(kind: type) -> Mapping[str, type]:
     """The dataclasses that may stand for one, by the name of the option: families of models, front ends."""
     if kind is ModelConfig:
         return {name: family.settings for name, family in FAMILIES.items()}
-    return INPUTS if kind is FeaturesConfig else {}
+    return {name: one.settings for name, one in INPUTS.items()} if kind is FeaturesConfig else {}
 
 
 def parts(hint: Any) -> list[Any]:
@@ -91,10 +90,3 @@ def bounds(hint: Any) -> tuple[float | None, float | None] | None:
         if limits.keys() & {Ge, Le}:
             return getattr(limits.get(Ge), "ge", None), getattr(limits.get(Le), "le", None)
     return None
-
-
-def text(value: Any) -> str:
-    """A default as written on the command line."""
-    if isinstance(value, list):
-        return "[" + ",".join(map(shown, value)) + "]"
-    return shown(value)

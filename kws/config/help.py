@@ -1,44 +1,144 @@
-"""What `kws VERB --help` shows: the files of conf/ as they stand, with their comments, and the names of recipes."""
+"""The text of `kws COMMAND --help` and of docs/settings.md, both from the dataclasses of the settings.
 
-import re
-from pathlib import Path
+`python -m kws.config.help > docs/settings.md` writes the page.
+"""
 
-from kws.config.compose import folder
+import inspect
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
-_FOOTER = """Any setting is an override: key=value. --cfg job shows the composed settings, -m sweeps over lists
-(replay.share=0,0.05), --info defaults-tree shows where each comes from."""
+from omegaconf import MISSING, OmegaConf
 
+from kws.common.errors import KwsError
+from kws.common.settings import shown
+from kws.config.compose import WITH_GROUPS, folder
+from kws.config.declared import Setting, settings_of
+from kws.config.schema import SCHEMAS
 
-def help_of(verb: str) -> str:
-    """The settings of a verb, and what it does."""
-    file = folder("conf") / f"{verb}.yaml"
-    blocks = _blocks(file.read_text(encoding="utf-8"))
-    defaults = "".join(block for block in blocks if block.startswith("defaults:"))
-    own = "".join(block for block in blocks if not block.startswith(("defaults:", "hydra:")))
-    parts = [f"kws {verb}", own.strip()]
-    for group, option in re.findall(r"^  - (\w+): (\w+)$", defaults, re.MULTILINE):
-        if option != "null":
-            parts.append(_group(folder("conf") / group, group, option))
-        elif group == "recipe":
-            parts.append(_recipes())
-    return "\n\n".join([*parts, _FOOTER])
+# Settings that `kws COMMAND --help` shows; other commands have few enough to show all of their own.
+COMMON = {
+    "train": (
+        *("keyword", "data.root", "recipe", "out", "seed", "device", "threads", "task", "validate_every"),
+        *("data.manifest", "data.layout", "features", "model", "augment", "batch.size", "batch.positive_share"),
+        *("batch.clip_s", "optim.steps", "optim.lr", "optim.average", "replay.share", "replay.schedule"),
+        *("replay.capacity", "replay.eviction", "replay.buffer", "mining.rounds", "mining.pool_share"),
+        *("threshold.at_fa_per_hour", "threshold.unsupported"),
+    )
+}
 
-
-def _blocks(text: str) -> list[str]:
-    """A file cut before each line that begins a key."""
-    return re.split(r"^(?=\S)", text, flags=re.MULTILINE)
-
-
-def _group(place: Path, group: str, option: str) -> str:
-    """A config group: the file that is the default, indented below its name, and which others there are."""
-    blocks = _blocks((place / f"{option}.yaml").read_text(encoding="utf-8"))
-    text = "".join(block for block in blocks if not block.startswith("defaults:"))
-    others = sorted(file.stem for file in place.glob("*.yaml") if file.stem != option)
-    named = f"{group}:  # {group}={option}" + (f"; also {', '.join(others)}" if others else "")
-    return named + "\n" + re.sub(r"^(?=.)", "  ", text.strip(), flags=re.MULTILINE)
+FOOTER = """--help all shows every setting, --help GROUP those of a group: {groups}.
+--cfg job shows the composed settings, -m sweeps over lists: seed=0,1,2. docs/settings.md has all of this as a page.
+Tab completion in bash: eval "$(kws {command} -sc install=bash)"."""
 
 
-def _recipes() -> str:
-    root = folder("recipes")
-    names = sorted(file.relative_to(root).with_suffix("").as_posix() for file in root.rglob("*.yaml"))
-    return f"recipe: null  # what differs from the above: {', '.join(names)}"
+def help_of(command: str, topic: str = "") -> str:
+    """The settings of a command that users change most; with a topic, "all" or a group, all of those.
+
+    Raises:
+        KwsError: there is no such topic.
+    """
+    every = [*groups_of(command), *settings_of(SCHEMAS[command])]
+    names = sorted({name for one in every if (name := one.key.partition(".")[0]) != one.key})
+    if topic not in ("", "all", *names, *(one.key for one in every)):
+        raise KwsError(f"--help {topic}: must be all, a setting, or one of {', '.join(names)}")
+    chosen = every
+    if topic not in ("", "all"):
+        chosen = [one for one in every if f"{one.key}.".startswith(f"{topic}.")]
+    elif not topic and command in COMMON:
+        chosen = sorted(
+            (one for one in every if one.key in COMMON[command]), key=lambda s: COMMON[command].index(s.key)
+        )
+    elif not topic:
+        chosen = [one for one in every if "." not in one.key]
+    footer = FOOTER.format(groups=", ".join(names) or "none", command=command)
+    return "\n".join([summary(command), "", *lines(chosen), "", footer])
+
+
+def summary(command: str) -> str:
+    """The first line of the docstring of the command's dataclass."""
+    return (inspect.getdoc(SCHEMAS[command]) or "").partition("\n")[0]
+
+
+def groups_of(command: str) -> list[Setting]:
+    """The groups of a command that have options, such as model, and the recipes."""
+    if command not in WITH_GROUPS:
+        return []
+    found = []
+    for group in OmegaConf.to_object(OmegaConf.load(folder("conf") / f"{command}.yaml"))["defaults"]:  # type: ignore[index,call-overload]
+        for name, default in group.items() if isinstance(group, dict) else ():
+            root = folder("recipes") if name == "recipe" else folder("conf") / name
+            options = sorted(file.relative_to(root).with_suffix("").as_posix() for file in root.rglob("*.yaml"))
+            if len(options) > 1:
+                found.append(Setting(name, "", None, default, f"one of {', '.join(options)}"))
+    return found
+
+
+def lines(settings: Iterable[Setting]) -> list[str]:
+    """A line for each setting: key, default, range and meaning."""
+    rows = [(f"{one.key}={default(one)}", meaning(one, options)) for one, options in merged(settings)]
+    width = min(34, max(len(left) for left, _ in rows))
+    found = []
+    for left, right in rows:
+        first, *rest = textwrap.wrap(right, 116 - max(width, len(left))) or [""]
+        found.append(f"{left:<{width}}  {first}".rstrip())
+        found += [" " * (width + 2) + line for line in textwrap.wrap(" ".join(rest), 116 - width)]
+    return found
+
+
+def merged(settings: Iterable[Setting]) -> list[tuple[Setting, list[str]]]:
+    """The settings, those that several options of a group share by one entry with the names of the options."""
+    found: dict[tuple[str, str, str], tuple[Setting, list[str]]] = {}
+    for one in settings:
+        _, options = found.setdefault((one.key, one.description, default(one)), (one, []))
+        options += [one.option] if one.option else []
+    return list(found.values())
+
+
+def default(one: Setting) -> str:
+    """The default on the command line; `...` where a value must be given."""
+    if one.default == MISSING:
+        return "..."
+    if isinstance(one.default, list):
+        return "[" + ",".join(map(shown, one.default)) + "]"
+    return shown(one.default)
+
+
+def meaning(one: Setting, options: Sequence[str], with_range: bool = True) -> str:
+    """Description and range, and the options of its group that have the setting."""
+    limits = f" [{one.allowed}]" if one.allowed and with_range else ""
+    return one.description + limits + (f" ({', '.join(options)})" if options else "")
+
+
+def page() -> str:
+    """docs/settings.md."""
+    found = [
+        "# Settings",
+        "Every setting of every command. `python -m kws.config.help > docs/settings.md` writes this page from the "
+        "dataclasses that declare them. A setting is an override on the command line, `key=value`. `...` marks one "
+        "that must be given. `kws COMMAND --help` shows the most common ones.",
+    ]
+    for command, schema in SCHEMAS.items():
+        text = inspect.getdoc(schema) or ""
+        found += [f"## kws {command}", text.partition(": ")[2]]
+        every = merged([*groups_of(command), *settings_of(schema)])
+        for group, members in groupby(
+            sorted(every, key=lambda pair: "." in pair[0].key), lambda pair: group_of(pair[0])
+        ):
+            rows = [
+                f"| `{one.key}` | `{default(one)}` | {one.allowed} | {meaning(one, options, False)} |"
+                for one, options in members
+            ]
+            if group:
+                found.append(f"### {command}: {group}")
+            found.append("\n".join(["| setting | default | values | meaning |", "| --- | --- | --- | --- |", *rows]))
+    return "\n\n".join(found) + "\n"
+
+
+def group_of(one: Setting) -> str:
+    """The first part of a dotted key; empty without one."""
+    return one.key.rpartition(".")[0].partition(".")[0]
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,29 +1,31 @@
-"""The type of every setting. Values, with what they mean, stand in conf/; what numbers may be, in limits.py."""
+"""The settings of each command: its own, and the groups that its modules declare."""
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from typing import Annotated, Any
 
+from omegaconf import MISSING
+from pydantic import Field
+
+from kws.common.settings import Each, Pair, SettingError
+from kws.confusables.settings import CandidatesConfig
+from kws.data.augment import AugmentConfig
+from kws.data.batch import BatchConfig
+from kws.data.dataset import DataConfig
+from kws.data.features import FeaturesConfig
+from kws.data.streams import StreamConfig
+from kws.evaluation.operating_points import ThresholdConfig
 from kws.models.base import ModelConfig
 
-
-class Layout(enum.Enum):
-    """How a folder of recordings is described."""
-
-    auto = "auto"
-    csv = "csv"
-    jsonl = "jsonl"
-    folders = "folders"
-    speech_commands = "speech_commands"
-
-
-class SplitBy(enum.Enum):
-    """What decides the part (train, validation, test) of a recording."""
-
-    auto = "auto"
-    column = "column"
-    hash = "hash"
+Threads = Annotated[int, Field(ge=0, le=1024, description="CPU threads; 0: OMP_NUM_THREADS, else the number of cores")]
+SmoothS = Annotated[
+    float | None, Field(ge=0, le=1, description="seconds over which scores are smoothed; null: as trained")
+]
+SmoothK = Annotated[
+    int | None, Field(ge=0, le=100, description="rows in smooth_s that must reach the threshold; null: as trained")
+]
 
 
 class Task(enum.Enum):
@@ -31,13 +33,6 @@ class Task(enum.Enum):
 
     wake_word = "wake_word"
     classes = "classes"
-
-
-class Release(enum.Enum):
-    """A release of Google Speech Commands, by its folder."""
-
-    v1 = "speech_commands_v0.01"
-    v2 = "speech_commands_v0.02"
 
 
 class Optimizer(enum.Enum):
@@ -63,14 +58,34 @@ class Average(enum.Enum):
     best = "best"
 
 
-class Unsupported(enum.Enum):
-    """What becomes of a wanted rate that the validation hours are too few for."""
+@dataclass
+class SpeakConfig:
+    """A corpus spoken with espeak-ng in place of recordings; used when data.root is not given."""
 
-    refuse = "refuse"
-    guess = "guess"
+    enabled: bool = False
+    positives: Annotated[int, Field(ge=20, le=100000, description="clips of each keyword")] = 240
+    confusables: Annotated[int, Field(ge=0, le=100000, description="clips of confusables")] = 240
+    sentences: Annotated[int, Field(ge=20, le=100000, description="sentences")] = 400
+    noises: Annotated[int, Field(ge=6, le=100000, description="clips of noise")] = 40
 
 
-class Engine(enum.Enum):
+@dataclass
+class SaidConfig:
+    """Synthetic clips beside the recordings: of the keyword, and of confusables."""
+
+    positives: Annotated[int, Field(ge=0, le=10**6, description="clips of each keyword")] = 0
+    confusables: Annotated[int, Field(ge=0, le=10**6, description="clips of confusables")] = 0
+
+
+@dataclass
+class TrainDataConfig(DataConfig):
+    """Recordings of a training run, and synthetic ones."""
+
+    said: SaidConfig = field(default_factory=SaidConfig)
+    speak: SpeakConfig = field(default_factory=SpeakConfig)
+
+
+class Engine(StrEnum):
     """Where recordings are heard."""
 
     local = "local"
@@ -94,104 +109,13 @@ class Eviction(enum.Enum):
     balanced = "balanced"
 
 
-class Order(enum.Enum):
+class Order(StrEnum):
     """What a list of clips is sorted by."""
 
     score = "score"
     drawn = "drawn"
     loss = "loss"
     age = "age"
-
-
-@dataclass
-class SpeakConfig:
-    """A corpus spoken with espeak-ng in place of recordings; used when data.root is not given."""
-
-    enabled: bool
-    positives: int
-    confusables: int
-    sentences: int
-    noises: int
-
-
-@dataclass
-class SaidConfig:
-    """Clips in many voices beside the recordings: of the keyword, and of what sounds like it."""
-
-    positives: int
-    confusables: int
-
-
-@dataclass
-class DataConfig:
-    root: str | None
-    manifest: str | None
-    layout: Layout
-    split: SplitBy
-    release: Release | None
-    download: bool
-    part_column: str
-    noise_label: str
-    sample_rate: int
-    max_bad_share: float
-    cache: str
-    speak: SpeakConfig
-    said: SaidConfig
-
-
-@dataclass
-class FeaturesConfig:
-    n_mels: int
-    window_s: float
-    hop_s: float
-    low_hz: float
-
-
-@dataclass
-class PCENConfig(FeaturesConfig):
-    trainable: bool
-    time_constant_s: float
-    memory_s: float
-    alpha: float
-    delta: float
-    r: float
-
-
-@dataclass
-class MFCCConfig(FeaturesConfig):
-    n_mfcc: int
-
-
-# What a net hears in place of log-mel frames: the settings of each; its file in conf/features/ names it.
-INPUTS: Mapping[str, type[FeaturesConfig]] = {"pcen": PCENConfig, "mfcc": MFCCConfig}
-
-
-@dataclass
-class AugmentConfig:
-    speed: float
-    speed_p: float
-    noise_p: float
-    snr_db: list[float]
-    level_db: list[float]
-    context_p: float
-    own_context_p: float
-    context_db: list[float]
-    colour_db: float
-    time_masks: int
-    time_mask_s: float
-    mel_masks: int
-    mel_mask_n: int
-
-
-@dataclass
-class BatchConfig:
-    size: int
-    positive_share: float
-    real_share: float | None
-    noise_share: float
-    clip_s: float
-    max_keyword_s: float
-    end_s: list[float]
 
 
 @dataclass
@@ -291,190 +215,272 @@ class MiningConfig:
 
 
 @dataclass
-class ThresholdConfig:
-    at_fa_per_hour: float | None
-    unsupported: Unsupported
-    passes: int
-
-
-@dataclass
-class StreamConfig:
-    snr_db: list[float]
-    noise_db: list[float]
-    gap_s: float
-    negative_gap_s: float
-    chunk_s: float
-    refractory_s: float
-    max_keyword_s: float
-
-
-@dataclass
-class CandidateKinds:
-    """A share for each kind of candidate; so that confuse.kinds={phones: 0} is an override like any other."""
-
-    word: float
-    sequence: float
-    phones: float
-    part: float
-    spelling: float
-
-
-@dataclass
-class CandidatesConfig:
-    n: int
-    bands: list[float]
-    quotas: list[float]
-    kinds: CandidateKinds
-    language: str
-    pronunciations: Any
-    words: str | None
-    include: Any
-    exclude: Any
-
-
-@dataclass
 class TrainConfig:
-    task: Task
-    keyword: Any
-    out: str
-    seed: int
-    device: str
-    precision: str
-    compile: bool
-    threads: int
-    validate_every: int | None
-    tensorboard: bool
-    data: DataConfig
-    confuse: CandidatesConfig
-    features: FeaturesConfig
-    model: ModelConfig
-    augment: AugmentConfig
-    batch: BatchConfig
-    classes: ClassesConfig
-    optim: OptimConfig
-    replay: ReplayConfig
-    mining: MiningConfig
-    threshold: ThresholdConfig
-    stream: StreamConfig
+    """kws train: the defaults. A recipe (recipes/*.yaml) is what differs from them."""
+
+    task: Annotated[
+        Task, Field(description="wake_word: keywords against everything else; classes: each clip is one of several")
+    ] = Task.wake_word
+    keyword: Annotated[Any, Field(description="one word, or a list: [alexa,computer]")] = MISSING
+    out: Annotated[str, Field(description="run folder; that of a killed run resumes it")] = (
+        "runs/${now:%Y-%m-%d_%H-%M-%S}"
+    )
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="of all random numbers")] = 0
+    device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1")] = "auto"
+    precision: Annotated[
+        str, Field(description="32-true, or bf16-mixed: on a GPU the net computes in bfloat16, weights stay float32")
+    ] = "32-true"
+    compile: Annotated[
+        bool, Field(description="compile the net by torch.compile: faster steps after a minute of compiling")
+    ] = False
+    threads: Threads = 0
+    validate_every: Annotated[
+        int | None,
+        Field(ge=1, le=10**7, description="steps between validations, each a row of validation.csv; null: none"),
+    ] = 100
+    tensorboard: Annotated[bool, Field(description="write the metrics as TensorBoard events too")] = True
+    data: TrainDataConfig = field(default_factory=TrainDataConfig)
+    confuse: CandidatesConfig = field(default_factory=CandidatesConfig)
+    features: FeaturesConfig = MISSING
+    model: ModelConfig = MISSING
+    augment: AugmentConfig = MISSING
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    classes: ClassesConfig = MISSING
+    optim: OptimConfig = MISSING
+    replay: ReplayConfig = MISSING
+    mining: MiningConfig = MISSING
+    threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
 
 
 @dataclass
 class MineConfig:
-    checkpoint: str
-    buffer: str
-    streams: Any
-    data: DataConfig
-    at_score: float | None
-    per_hour: float
-    min_score: float
-    bands: int
-    reserve: float
-    neighbours: float
-    max_per_recording: int
-    post_s: float
-    capacity: int | None
-    overlap: float
-    cosine: float
-    quarantine: float | None
-    threads: int
+    """kws mine: stream recordings through a checkpoint and put its false alarms into a replay buffer."""
+
+    checkpoint: Annotated[str, Field(description="model.pt of a run")] = MISSING
+    buffer: Annotated[str, Field(description="folder of the replay buffer; made if missing")] = MISSING
+    streams: Annotated[Any, Field(description="recordings without the keyword, or folders, one or a list")] = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    at_score: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="keep all that scores this; null: as per_hour, min_score, bands, reserve say"),
+    ] = None
+    per_hour: Annotated[float, Field(ge=1, le=10**5, description="clips an hour, at most")] = 300.0
+    min_score: Annotated[float, Field(ge=0, le=1, description="lowest score of a false alarm")] = 0.05
+    bands: Annotated[int, Field(ge=1, le=100, description="equal parts of the scores, each as many clips")] = 4
+    reserve: Annotated[float, Field(ge=0, le=1, description="share of random clips")] = 0.0
+    neighbours: Annotated[
+        float, Field(ge=0, le=10**5, description="clips an hour nearest to the keywords of data.root by embedding")
+    ] = 0.0
+    max_per_recording: Annotated[
+        int, Field(ge=1, le=10**6, description="of each keyword, and as many neighbours, an hour of a recording begun")
+    ] = 50
+    post_s: Annotated[float, Field(ge=0, le=2, description="sound kept after the alarm, s")] = 0.2
+    capacity: Annotated[
+        int | None, Field(ge=1, le=10**7, description="clips; the lowest scores beyond are evicted; null: no limit")
+    ] = None
+    overlap: Annotated[
+        float, Field(ge=0, le=2, description="clips of a recording with this overlap are duplicates; above 1: off")
+    ] = 0.5
+    cosine: Annotated[
+        float, Field(ge=-1, le=2, description="clips with this cosine of embeddings are duplicates; above 1: off")
+    ] = 0.99
+    quarantine: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=2,
+            description="quarantine clips above this share of the held-out keywords' median; null: none",
+        ),
+    ] = 0.95
+    threads: Threads = 0
 
 
 @dataclass
 class BufferConfig:
-    action: str
-    buffer: str
-    state: str | None
-    kind: str | None
-    keyword: str | None
-    source: str | None
-    sort: Order
-    most: int | None
-    out: str | None
-    plots: str | None
-    curves: str | None
-    folder: str | None
-    text: str | None
-    max_bad_share: float
-    sample_rate: int
-    decisions: str | None
-    clips: Any
-    retired: bool
-    min_age_s: float
+    """kws buffer: list the clips of a replay buffer, decide about them, export and import them."""
+
+    action: Annotated[
+        str,
+        Field(description="stats, list, check, export, import, review, release, retire, prune; or the first word"),
+    ] = MISSING
+    buffer: Annotated[str, Field(description="folder of the replay buffer: buffer/ of a run")] = MISSING
+    state: Annotated[
+        str | None,
+        Field(
+            description="active, quarantined, retired or evicted; null: all but evicted for list, quarantined for "
+            "review and release, those and active for retire, all for export"
+        ),
+    ] = None
+    kind: Annotated[
+        str | None,
+        Field(
+            description="false_trigger, batch_hard, neighbour, confusable or user; null: any; import: kind of the new "
+            "clips, null is user"
+        ),
+    ] = None
+    keyword: Annotated[str | None, Field(description="keyword they trigger; import: that they are not; null: any")] = (
+        None
+    )
+    source: Annotated[str | None, Field(description="name of their recording; null: any")] = None
+    clips: Annotated[Any, Field(description="hashes, or their beginnings, such as [3f2a91,b07c]; null: any")] = None
+    sort: Annotated[Order, Field(description="list: highest first")] = Order.score
+    limit: Annotated[int | None, Field(ge=1, le=10**7, description="list, review: clips, at most; null: all")] = 50
+    out: Annotated[
+        str | None, Field(description="export: a new folder; review: the page, null is review.html in the buffer")
+    ] = None
+    plots: Annotated[str | None, Field(description="stats: folder for the figures as PNG files")] = None
+    curves: Annotated[
+        str | None, Field(description="stats: metrics.csv of a run, for the share; null: the one beside the buffer")
+    ] = None
+    folder: Annotated[str | None, Field(description="import: exported folder, or recordings without the keyword")] = (
+        None
+    )
+    text: Annotated[str | None, Field(description="import: their transcript, if known")] = None
+    max_undecodable: Annotated[
+        float, Field(ge=0, le=1, description="import: share of recordings that may fail to decode")
+    ] = 0.1
+    sample_rate: Annotated[int, Field(ge=8000, le=48000, description="import: Hz of a new buffer")] = 16000
+    decisions: Annotated[str | None, Field(description="review: the file saved by the page; it is carried out")] = None
+    retired: Annotated[bool, Field(description="prune: delete the sound of retired clips too, for good")] = False
+    min_age_s: Annotated[
+        float, Field(ge=0, le=10**9, description="prune: age of unfinished files, s; younger ones may be in use")
+    ] = 3600.0
 
 
 @dataclass
 class EvaluateConfig:
-    detector: str | None
-    compare: Any
-    keyword: Any
-    positive: Any
-    events: Any
-    collar_s: list[float] | None
-    negative: Any
-    said: str | None
-    smooth_s: float | None
-    smooth_k: int | None
-    engine: Engine
-    out: str | None
-    report: str | None
-    plots: str | None
-    threads: int
-    data: DataConfig
-    threshold: ThresholdConfig
-    stream: StreamConfig
+    """kws evaluate: misses at fixed false alarms an hour, for a checkpoint or an exported file."""
+
+    detector: Annotated[str | None, Field(description="checkpoint (model.pt) or exported file (detector.pt)")] = None
+    compare: Annotated[
+        Any, Field(description="two of them, [a,b], on the same streams: is the difference more than chance?")
+    ] = None
+    keyword: Annotated[Any, Field(description="one, or a list; null: every keyword of the model")] = None
+    positive: Annotated[Any, Field(description="recordings with the keyword, one or a list")] = None
+    events: Annotated[
+        Any, Field(description="its times, a file for each: JSON, CSV, Audacity labels (.txt) or RTTM")
+    ] = None
+    collar_s: Annotated[
+        list[float] | None,
+        Each(0, 60),
+        Field(
+            description="s before and after a keyword in which a trigger is a hit; null: [0, 0.5], JSON pairs [0, 0]"
+        ),
+    ] = None
+    negative: Annotated[Any, Field(description="recordings without the keyword, or folders of them")] = None
+    confusables: Annotated[
+        str | None, Field(description="folder of kws confuse: false alarms on the confusables of its test voices")
+    ] = None
+    smooth_s: SmoothS = None
+    smooth_k: SmoothK = None
+    engine: Annotated[
+        Engine, Field(description="local: this machine; ray: a Ray cluster (extra kws[ray]) with the same paths")
+    ] = Engine.local
+    out: Annotated[str | None, Field(description="JSON file for the figures")] = None
+    report: Annotated[str | None, Field(description="HTML page: curves, tables, misses and false alarms to play")] = (
+        None
+    )
+    plots: Annotated[str | None, Field(description="folder for the same pictures as PNG files")] = None
+    threads: Threads = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    # null: the thresholds of the detector; else thresholds are calibrated anew on the validation split of data.root
+    threshold: ThresholdConfig = field(default_factory=lambda: ThresholdConfig(at_fa_per_hour=None))
+    stream: StreamConfig = field(default_factory=StreamConfig)
+
+    def check(self) -> None:
+        if self.collar_s is not None and len(self.collar_s) != 2:
+            raise SettingError("collar_s", self.collar_s, "must be [before, after]")
 
 
 @dataclass
 class ExportConfig:
-    checkpoint: str
-    out: str
-    thresholds: Any
-    smooth_s: float | None
-    smooth_k: int | None
-    force: bool
+    """kws export: write a checkpoint as a TorchScript file that needs torch alone."""
+
+    checkpoint: Annotated[str, Field(description="model.pt of a run")] = MISSING
+    out: Annotated[str, Field(description="file to write")] = MISSING
+    thresholds: Annotated[Any, Field(description="one a keyword; null: the calibrated ones")] = None
+    smooth_s: SmoothS = None
+    smooth_k: SmoothK = None
+    force: Annotated[bool, Field(description="overwrite")] = False
 
 
-class Synth(enum.Enum):
-    """Who speaks."""
+class Synth(StrEnum):
+    """Synthesisers."""
 
-    espeak = "espeak"
-    piper = "piper"
-    command = "command"
+    espeak = auto()
+    piper = auto()
+    command = auto()
 
 
 @dataclass
 class ConfuseConfig:
-    action: str
-    keyword: str
-    out: str | None
-    most: int | None
-    seed: int
-    confusables: int | None
-    positives: int
-    buffer: str | None
-    synth: Synth
-    voices: Any
-    command: Any
-    rates: list[int]
-    pitches: list[int]
-    workers: int
-    confuse: CandidatesConfig
+    """kws confuse: find confusables of a keyword, synthesise them in many voices, and add them to a replay buffer."""
+
+    action: Annotated[str, Field(description="say or list; or the first word: kws confuse list keyword=alexa")] = "say"
+    keyword: Annotated[str, Field(description="keyword of the detector")] = MISSING
+    out: Annotated[
+        str | None,
+        Field(
+            description="list: CSV file of all candidates, to edit and give to confuse.include; say: folder for clips "
+            "and manifest.csv, null: runs/confuse-KEYWORD"
+        ),
+    ] = None
+    limit: Annotated[
+        int | None, Field(ge=1, le=10**7, description="list: rows shown, over all distances; null: all")
+    ] = 60
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="of all random numbers")] = 0
+    confusables: Annotated[
+        int | None,
+        Field(ge=1, le=10**6, description="say: clips for training; null: one of each; other voices add two thirds"),
+    ] = None
+    positives: Annotated[
+        int,
+        Field(ge=0, le=10**6, description="say: clips of the keyword by the same voices, so that a voice is no cue"),
+    ] = 0
+    buffer: Annotated[str | None, Field(description="say: replay buffer of the clips; null: buffer/ in out")] = None
+    synth: Annotated[
+        Synth, Field(description="espeak: built in; piper: your voices (extra kws[piper]); command: any program")
+    ] = Synth.espeak
+    voices: Annotated[Any, Field(description="piper: folder of NAME.onnx files; command: names for {voice}")] = None
+    command: Annotated[
+        Any,
+        Field(description='program and arguments: [say,-v,"{voice}",-o,"{wav}","{text}"]; also {rate}, {pitch}'),
+    ] = None
+    rates: Annotated[list[int], Pair(80, 450), Field(description="words a minute")] = field(
+        default_factory=lambda: [130, 210]
+    )
+    pitches: Annotated[list[int], Pair(0, 99), Field(description="pitches of the voices")] = field(
+        default_factory=lambda: [20, 80]
+    )
+    workers: Annotated[int, Field(ge=0, le=256, description="processes; 0: one a core")] = 0
+    confuse: CandidatesConfig = field(default_factory=CandidatesConfig)
 
 
 @dataclass
 class ModelsConfig:
-    features: FeaturesConfig
-    model: ModelConfig | None
+    """kws models: models to train, with their weights, operations and context."""
+
+    features: FeaturesConfig = MISSING
+    model: ModelConfig | None = None
 
 
 @dataclass
 class RunsConfig:
-    dir: str
-    at_fa_per_hour: list[float] | None
-    sort: str | None
-    group: bool
-    recipe_of: str | None
-    out: str | None
+    """kws runs: the runs under a folder in one table, or the recipe of one of them."""
+
+    dir: Annotated[str, Field(description="folder of runs, at any depth; also a word alone: kws runs runs")] = MISSING
+    at_fa_per_hour: Annotated[
+        list[float] | None,
+        Each(0, 20),
+        Field(description="false alarms an hour to show misses at, such as [0.5,2]; null: those of the calibrations"),
+    ] = None
+    sort: Annotated[
+        str | None, Field(description="run, misses (at the first rate), alarms, time, state or a setting: replay.share")
+    ] = None
+    group: Annotated[bool, Field(description="one row for all seeds of the same settings: sums, and range")] = False
+    recipe_of: Annotated[str | None, Field(description="run in the table whose recipe is written to out")] = None
+    out: Annotated[str | None, Field(description="new file: the table as CSV, or with recipe_of the recipe")] = None
 
 
 SCHEMAS: Mapping[str, type] = {

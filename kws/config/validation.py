@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from itertools import pairwise
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -17,12 +16,6 @@ from kws.config.declared import bounds
 from kws.config.schema import (
     Average,
     ByKind,
-    CandidateKinds,
-    CandidatesConfig,
-    ConfuseConfig,
-    EvaluateConfig,
-    FeaturesConfig,
-    MFCCConfig,
     ModelsConfig,
     Schedule,
     Task,
@@ -31,47 +24,6 @@ from kws.config.schema import (
 
 # What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
 RANGES: Mapping[str, tuple[float, float]] = {
-    "seed": (0, 2**31 - 1),
-    "threads": (0, 1024),
-    "validate_every": (1, 10**7),
-    "data.sample_rate": (8000, 48000),
-    "data.max_bad_share": (0, 1),
-    "data.speak.positives": (20, 100000),
-    "data.speak.confusables": (0, 100000),
-    "data.speak.sentences": (20, 100000),
-    "data.speak.noises": (6, 100000),
-    "data.said.positives": (0, 10**6),
-    "data.said.confusables": (0, 10**6),
-    "features.n_mels": (8, 128),
-    "features.window_s": (0.005, 0.1),
-    "features.hop_s": (0.002, 0.05),
-    "features.low_hz": (0, 1000),
-    "features.time_constant_s": (0.01, 100),
-    "features.memory_s": (0.05, 10),
-    "features.alpha": (0.01, 2),
-    "features.delta": (0.001, 1000),
-    "features.r": (0.01, 1),
-    "features.n_mfcc": (1, 128),
-    "augment.speed": (0, 0.5),
-    "augment.speed_p": (0, 1),
-    "augment.noise_p": (0, 1),
-    "augment.snr_db": (-20, 60),
-    "augment.level_db": (-80, 0),
-    "augment.context_p": (0, 1),
-    "augment.own_context_p": (0, 1),
-    "augment.context_db": (-60, 30),
-    "augment.colour_db": (0, 20),
-    "augment.time_masks": (0, 10),
-    "augment.time_mask_s": (0, 1),
-    "augment.mel_masks": (0, 10),
-    "augment.mel_mask_n": (0, 64),
-    "batch.size": (2, 65536),
-    "batch.positive_share": (0.01, 0.9),
-    "batch.real_share": (0, 1),
-    "batch.noise_share": (0, 0.9),
-    "batch.clip_s": (0.5, 10),
-    "batch.max_keyword_s": (0.2, 5),
-    "batch.end_s": (0, 5),
     "classes.unknown": (0, 10),
     "classes.silence": (0, 10),
     "classes.shift_s": (0, 1),
@@ -132,56 +84,10 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "mining.neighbours": (0, 10**5),
     "mining.max_per_recording": (1, 10**6),
     "mining.post_s": (0, 2),
-    "at_score": (0, 1),
-    "threshold.at_fa_per_hour": (0, 1000),
-    "threshold.passes": (1, 100),
-    "stream.snr_db": (-20, 60),
-    "stream.noise_db": (-80, 0),
-    "stream.gap_s": (0, 60),
-    "stream.negative_gap_s": (0, 60),
-    "stream.chunk_s": (0.01, 10),
-    "stream.refractory_s": (0, 60),
-    "stream.max_keyword_s": (0.2, 5),
-    "at_fa_per_hour": (0, 20),  # as far as the curve of a run goes
-    "smooth_s": (0, 1),
-    "smooth_k": (0, 100),
-    "collar_s": (0, 60),
-    "per_hour": (1, 10**5),
-    "min_score": (0, 1),
-    "bands": (1, 100),
-    "reserve": (0, 1),
-    "neighbours": (0, 10**5),
-    "max_per_recording": (1, 10**6),
-    "post_s": (0, 2),
-    "capacity": (1, 10**7),
-    "overlap": (0, 2),
-    "cosine": (-1, 2),
-    "quarantine": (0, 2),
-    "most": (1, 10**7),
-    "max_bad_share": (0, 1),
-    "sample_rate": (8000, 48000),
-    "min_age_s": (0, 10**9),
-    "confusables": (1, 10**6),
-    "positives": (0, 10**6),
-    "rates": (80, 450),
-    "pitches": (0, 99),
-    "workers": (0, 256),
-    "confuse.n": (0, 50000),
-    "confuse.bands": (0, 2),
-    "confuse.quotas": (0, 1),
-    **{f"confuse.kinds.{kind.name}": (0, 1) for kind in dataclasses.fields(CandidateKinds)},
 }
 
-PAIRS: tuple[str, ...] = (
-    "augment.snr_db",
-    "augment.level_db",
-    "augment.context_db",
-    "batch.end_s",
-    "classes.noise_amplitude",
-    "mining.snr_db",
-    "mining.noise_db",
-)
-PAIRS += ("stream.snr_db", "stream.noise_db", "rates", "pitches")  # [low, high]
+
+PAIRS = ("classes.noise_amplitude", "mining.snr_db", "mining.noise_db")  # [low, high]
 
 
 def check(config: Any, prefix: str = "") -> None:
@@ -238,27 +144,8 @@ def check_between(config: Any) -> None:
     """Rules of the commands between settings."""
     if isinstance(config, TrainConfig):
         check_train(config)
-    if isinstance(config, EvaluateConfig) and config.collar_s is not None and len(config.collar_s) != 2:
-        raise SettingError("collar_s", config.collar_s, "must be [before, after]")
-    if isinstance(config, ModelsConfig):
-        check_features(config.features)
-        if config.model is not None:
-            config.model.check_rows(rows_of(config.features))
-    if isinstance(config, TrainConfig | ConfuseConfig):
-        check_candidates(config.confuse)
-
-
-def check_features(c: FeaturesConfig) -> None:
-    """Rules between the settings of the front end."""
-    if c.hop_s > c.window_s:
-        raise KwsError(f"features.hop_s={c.hop_s}: allowed is at most window_s={c.window_s}")
-    if isinstance(c, MFCCConfig) and c.n_mfcc > c.n_mels:
-        raise KwsError(f"features.n_mfcc={c.n_mfcc}: allowed is at most features.n_mels={c.n_mels}")
-
-
-def rows_of(c: FeaturesConfig) -> int:
-    """Numbers a frame that a net hears."""
-    return c.n_mfcc if isinstance(c, MFCCConfig) else c.n_mels
+    if isinstance(config, ModelsConfig) and config.model is not None:
+        config.model.check_rows(config.features.n_rows())
 
 
 def check_train(c: TrainConfig) -> None:
@@ -267,8 +154,7 @@ def check_train(c: TrainConfig) -> None:
         raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
     if c.precision not in ("32-true", "bf16-mixed"):
         raise KwsError(f"precision={c.precision}: allowed is 32-true or bf16-mixed")
-    c.model.check_rows(rows_of(c.features))
-    check_features(c.features)
+    c.model.check_rows(c.features.n_rows())
     if c.task is Task.classes:
         check_classes(c)
         return
@@ -279,16 +165,6 @@ def check_train(c: TrainConfig) -> None:
     if every > rows_n:  # training then scores none of the rows in which a keyword must be scored
         rule = f"must be at most {rows_n}, the rows of optim.early_s and optim.late_s"
         raise SettingError("model.train_every", every, rule)
-    if c.augment.context_p + c.augment.own_context_p > 1:
-        raise KwsError(
-            f"augment.own_context_p={c.augment.own_context_p}: allowed is at most 1 - augment.context_p = "
-            f"{1 - c.augment.context_p:g}"
-        )
-    if c.batch.max_keyword_s + c.batch.end_s[1] > c.batch.clip_s:
-        raise KwsError(
-            f"batch.clip_s={c.batch.clip_s}: allowed is at least max_keyword_s + end_s[1] = "
-            f"{c.batch.max_keyword_s + c.batch.end_s[1]:g}"
-        )
     if c.augment.mel_masks * c.augment.mel_mask_n >= c.features.n_mels:
         raise KwsError(
             f"augment.mel_mask_n={c.augment.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
@@ -364,15 +240,3 @@ def check_replay(c: TrainConfig) -> None:
     shares = [share for share in dataclasses.asdict(c.replay.mix).values() if share is not None]
     if shares and not any(shares):
         raise KwsError("replay.mix: all shares are 0; allowed is at least one above 0")
-
-
-def check_candidates(c: CandidatesConfig) -> None:
-    """Rules between the settings of what sounds like a keyword."""
-    if len(c.bands) < 2 or any(low >= high for low, high in pairwise(c.bands)):
-        raise KwsError(f"confuse.bands={c.bands}: allowed are two edges or more, each above the one before")
-    if len(c.quotas) != len(c.bands) - 1 or not any(c.quotas):
-        raise KwsError(
-            f"confuse.quotas={c.quotas}: allowed is a share for each of the {len(c.bands) - 1} bands, one above 0"
-        )
-    if not any(dataclasses.asdict(c.kinds).values()):
-        raise KwsError("confuse.kinds: all shares are 0; allowed is at least one above 0")

@@ -74,7 +74,7 @@ def pack(
     recordings: Sequence[Recording],
     folder: Path,
     sample_rate: int = 16000,
-    max_bad_share: float = 0.10,
+    max_undecodable: float = 0.10,
     progress: Callable[[int, int], None] | None = None,
 ) -> AudioCache:
     """Decode the recordings into `folder`, or map what an earlier call left there for the same files.
@@ -85,7 +85,7 @@ def pack(
         recordings: what to pack, in order.
         folder: of the cache; made where missing.
         sample_rate: Hz.
-        max_bad_share: the share of files without usable sound that is put up with, in [0, 1].
+        max_undecodable: the share of files without usable sound that is put up with, in [0, 1].
         progress: called with (files done, files in all) after each; not called where nothing is decoded.
 
     Raises:
@@ -105,7 +105,7 @@ def pack(
                     progress(len(decoded), len(recordings))
         with replacing(index_path) as file:  # last: an index stands for whole sound
             file.write(json.dumps([asdict(item) for item in decoded]).encode())
-    return _joined(recordings, decoded, _mapped(pcm_path), sample_rate, max_bad_share)
+    return _joined(recordings, decoded, _mapped(pcm_path), sample_rate, max_undecodable)
 
 
 def _key(recordings: Sequence[Recording], sample_rate: int) -> str:
@@ -163,16 +163,16 @@ def _joined(
     decoded: Sequence[_Decoded],
     pcm: NDArray[np.int16],
     sample_rate: int,
-    max_bad_share: float,
+    max_undecodable: float,
 ) -> AudioCache:
     """Recordings and sound by position; the bad ones and the duplicates are named, not among the entries."""
     bad = [Undecodable(r.name, d.bad) for r, d in zip(recordings, decoded, strict=True) if d.bad]
     share = len(bad) / max(1, len(recordings))
-    if share > max_bad_share:
+    if share > max_undecodable:
         named = [f"{b.name} ({b.reason})" for b in bad[:_SHOWN]] + ["..."] * (len(bad) > _SHOWN)
         raise KwsError(
             f"{len(bad)} of {len(recordings)} recordings ({share:.1%}) have no usable sound, "
-            f"at most data.max_bad_share={max_bad_share:g} allowed: {', '.join(named)}"
+            f"at most data.max_undecodable={max_undecodable:g} allowed: {', '.join(named)}"
         )
     starts = accumulate((d.n_samples for d in decoded), initial=0)
     entries = [

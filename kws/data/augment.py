@@ -1,13 +1,49 @@
 """Batched augmentation on the device of its input: each function takes a batch and one drawn value per clip."""
 
 import math
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from kws.common.settings import Pair, SettingError
 from kws.data.features import UNITS_PER_DB
 
 LEVEL_WINDOW_N = 512  # 32 ms at 16 kHz: the level of a clip is that of its loudest such window
+
+
+@dataclass
+class AugmentConfig:
+    """How clips are varied. The defaults suit few recordings: every clip differs each time it is sampled."""
+
+    speed: Annotated[float, Field(ge=0, le=0.5, description="speed factors lie between 1 - speed and 1 + speed")] = 0.15
+    speed_p: Annotated[float, Field(ge=0, le=1, description="share of clips that are changed in speed")] = 0.5
+    noise_p: Annotated[float, Field(ge=0, le=1, description="share of clips with background noise")] = 0.9
+    snr_db: Annotated[list[float], Pair(-20, 60), Field(description="loudest 32 ms of clip against noise, dB")] = field(
+        default_factory=lambda: [0.0, 25.0]
+    )
+    level_db: Annotated[list[float], Pair(-80, 0), Field(description="loudest 32 ms of the clip, dBFS")] = field(
+        default_factory=lambda: [-45.0, -10.0]
+    )
+    context_p: Annotated[float, Field(ge=0, le=1, description="share of keywords set into other speech")] = 0.4
+    own_context_p: Annotated[
+        float, Field(ge=0, le=1, description="share of keywords in their own context; the rest stand in noise alone")
+    ] = 0.4
+    context_db: Annotated[
+        list[float], Pair(-60, 30), Field(description="level of that other speech against the keyword, dB")
+    ] = field(default_factory=lambda: [-15.0, 5.0])
+    colour_db: Annotated[float, Field(ge=0, le=20, description="spread of a smooth gain over the mel bands, dB")] = 3.0
+    time_masks: Annotated[int, Field(ge=0, le=10, description="SpecAugment masks in time")] = 2
+    time_mask_s: Annotated[float, Field(ge=0, le=1, description="longest of them, s")] = 0.1
+    mel_masks: Annotated[int, Field(ge=0, le=10, description="SpecAugment masks in frequency")] = 2
+    mel_mask_n: Annotated[int, Field(ge=0, le=64, description="widest of them, mel bands")] = 5
+
+    def check(self) -> None:
+        if self.context_p + self.own_context_p > 1:
+            rule = f"must be at most 1 - context_p = {1 - self.context_p:g}"
+            raise SettingError("own_context_p", self.own_context_p, rule)
 
 
 def loudest(x: Tensor) -> Tensor:

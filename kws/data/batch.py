@@ -7,35 +7,47 @@ makes the rows it wants.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from kws.common.settings import Pair, SettingError
 from kws.data import augment
+from kws.data.augment import AugmentConfig
 from kws.data.batch_plan import BatchPlan, Placed, Windows
 from kws.data.clip_bank import ClipBank
 
 AT_ONCE = 16  # rows of a batch that are made together on a CPU
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """How clips are varied; see conf/augment for what each does."""
+@dataclass
+class BatchConfig:
+    """Clips of a batch."""
 
-    speed: float  # play between 1 - speed and 1 + speed times as fast
-    speed_p: float  # share of clips whose speed is changed
-    noise_p: float  # share of clips with background noise
-    snr_db: tuple[float, float]
-    level_db: tuple[float, float]  # loudest 32 ms of the clip, dBFS
-    context_p: float  # share of keywords set into other speech
-    own_context_p: float  # share of keywords that keep the sound around them
-    context_db: tuple[float, float]  # level of that other speech against the keyword
-    colour_db: float
-    time_masks: int
-    time_mask_n: int  # frames
-    mel_masks: int
-    mel_mask_n: int  # bands
+    size: Annotated[int, Field(ge=2, le=65536, description="clips of a batch")] = 160
+    positive_share: Annotated[
+        float, Field(ge=0.01, le=0.9, description="share of keywords; the rest are fresh and replayed negatives")
+    ] = 0.25
+    real_share: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="share of real clips of a keyword that has synthetic ones too; null: by count"),
+    ] = None
+    noise_share: Annotated[float, Field(ge=0, le=0.9, description="share of noise alone in the fresh negatives")] = 0.15
+    clip_s: Annotated[float, Field(ge=0.5, le=10, description="length of a clip, s")] = 2.0
+    max_keyword_s: Annotated[
+        float, Field(ge=0.2, le=5, description="longest keyword, s; a longer one is trimmed harder")
+    ] = 1.2
+    keyword_end_s: Annotated[
+        list[float], Pair(0, 5), Field(description="a keyword ends this long before its clip ends, s")
+    ] = field(default_factory=lambda: [0.2, 0.5])
+
+    def check(self) -> None:
+        if self.max_keyword_s + self.keyword_end_s[1] > self.clip_s:
+            rule = f"must be at least max_keyword_s + keyword_end_s[1] = {self.max_keyword_s + self.keyword_end_s[1]:g}"
+            raise SettingError("clip_s", self.clip_s, rule)
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,7 @@ class BatchSampler:
         end_n: earliest and latest place of a keyword's end, samples before the end of the clip.
         noise_share: share of fresh negatives that are noise alone.
         augmentation: how clips are varied.
+        hop_s: seconds between feature frames.
         real_share: share of a keyword's clips that are real ones, where it has both; None: as its recordings are.
     """
 
@@ -103,7 +116,8 @@ class BatchSampler:
         clip_n: int,
         end_n: tuple[int, int],
         noise_share: float,
-        augmentation: Augmentation,
+        augmentation: AugmentConfig,
+        hop_s: float,
         real_share: float | None = None,
     ) -> None:
         self.bank, self.keywords, self.n_columns = bank, keywords, n_columns
@@ -113,7 +127,7 @@ class BatchSampler:
             noise_share,
             augmentation,
         )
-        self.real_share = real_share
+        self.real_share, self.time_mask_n = real_share, round(augmentation.time_mask_s / hop_s)
         self.speech, self.noise = torch.tensor(list(speech)), torch.tensor(list(noise))
         # A clip shorter than a window still yields one window.
         self.weight = bank.lengths[self.speech].clamp_min(clip_n).double().cumsum(0) if len(speech) else torch.zeros(0)
@@ -276,12 +290,12 @@ class BatchSampler:
         a = self.augmentation
         if a.colour_db:
             x = augment.recolour(x, augment.colours(n, x.shape[1], a.colour_db, rng)[rows])
-        for axis, longest, count in ((2, a.time_mask_n, a.time_masks), (1, a.mel_mask_n, a.mel_masks)):
+        for axis, longest, count in ((2, self.time_mask_n, a.time_masks), (1, a.mel_mask_n, a.mel_masks)):
             x = augment.mask(x, axis, augment.spans(n, x.shape[axis], longest, count, rng)[rows])
         return x
 
 
-def uniform(n: int, bounds: tuple[float, float], rng: torch.Generator) -> Tensor:
+def uniform(n: int, bounds: Sequence[float], rng: torch.Generator) -> Tensor:
     """`n` draws between two bounds. Shape: returns [n]."""
     low, high = bounds
     return low + (high - low) * torch.rand(n, generator=rng)

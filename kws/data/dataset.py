@@ -2,11 +2,61 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
+from kws.common.settings import SettingError
+from kws.data import manifest, speech_commands
 from kws.data.audio_cache import Entry
-from kws.data.manifest import Recording, Split, says
+from kws.data.manifest import Layout, Recording, Split, SplitBy, says
+from kws.data.speech_commands import Release
+
+
+@dataclass
+class DataConfig:
+    """Recordings, and the split (train, validation, test) of each."""
+
+    root: Annotated[str | None, Field(description="folder of the recordings")] = None
+    manifest: Annotated[
+        str | None,
+        Field(description="CSV or JSONL with path, label, and if known speaker, text, source, part; null: in root"),
+    ] = None
+    layout: Annotated[Layout, Field(description="form of root; folders: one a label; auto: by its files")] = Layout.auto
+    split_by: Annotated[
+        SplitBy, Field(description="column: part_column; hash: of speaker, else file name; auto: the column if there")
+    ] = SplitBy.auto
+    release: Annotated[
+        Release | None, Field(description="release of Speech Commands at root, or where torchaudio keeps it below root")
+    ] = None
+    download: Annotated[bool, Field(description="fetch a missing release by torchaudio")] = False
+    part_column: Annotated[str, Field(description="column of the manifest with the split")] = "part"
+    noise_label: Annotated[str, Field(description="label of background noise")] = "noise"
+    sample_rate: Annotated[int, Field(ge=8000, le=48000, description="Hz; everything is decoded to it")] = 16000
+    max_undecodable: Annotated[
+        float, Field(ge=0, le=1, description="share of recordings that may fail to decode; beyond it the command stops")
+    ] = 0.1
+    cache: Annotated[str, Field(description="folder for decoded sound")] = (
+        "${oc.env:KWS_CACHE,${oc.env:HOME,.}/.cache/kws}"
+    )
+
+    def check(self) -> None:
+        if self.download and self.release is None:
+            raise SettingError("download", self.download, "must be false without a release, v1 or v2")
+
+
+def recordings(data: DataConfig) -> list[Recording]:
+    """The recordings of `data.root`, which must be given."""
+    assert data.root is not None
+    if data.release is not None:
+        return speech_commands.recordings(Path(data.root), data.release.value, data.download)
+    file = Path(data.manifest) if data.manifest else None
+    if file is not None and file.is_file():
+        file = file.resolve()  # else it is looked for in the root
+    return manifest.read(Path(data.root), file, data.layout, data.split_by, data.part_column)
 
 
 @dataclass

@@ -1,15 +1,41 @@
 """The log-mel front end: the same numbers for a clip, an hour and an 80 ms chunk."""
 
 import math
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from kws.common.settings import SettingError
 from kws.common.torchaudio_compat import torchaudio
 
 SHIFT, SCALE = 4.0, 5.0  # bring log energies to about unit range
 UNITS_PER_DB = math.log(10) / 10 / SCALE  # how far one dB of gain moves a feature
 FLOOR = 1e-6  # power added before the logarithm: about 16-bit rounding noise, so digital silence stays finite
+
+
+@dataclass
+class FeaturesConfig:
+    """Settings of the log-mel front end."""
+
+    n_mels: Annotated[int, Field(ge=8, le=128, description="mel bands")] = 40
+    window_s: Annotated[float, Field(ge=0.005, le=0.1, description="window, s")] = 0.025
+    hop_s: Annotated[float, Field(ge=0.002, le=0.05, description="time between frames, s; at most window_s")] = 0.01
+    low_hz: Annotated[float, Field(ge=0, le=1000, description="lower edge of the lowest band, Hz")] = 60.0
+
+    def check(self) -> None:
+        if self.hop_s > self.window_s:
+            raise SettingError("hop_s", self.hop_s, f"must be at most window_s={self.window_s}")
+
+    def layer(self) -> tuple[str | None, dict[str, Any]]:
+        """The input layer between log-mel frames and net, and its arguments; None for log-mel itself."""
+        return None, {}
+
+    def n_rows(self) -> int:
+        """Rows of a frame, as the net gets it."""
+        return self.n_mels
 
 
 class LogMel(nn.Module):

@@ -44,25 +44,25 @@ class Source:
 class Layout(StrEnum):
     """How a folder of recordings says what they are."""
 
-    AUTO = "auto"
-    CSV = "csv"
-    JSONL = "jsonl"
-    FOLDERS = "folders"
-    SPEECH_COMMANDS = "speech_commands"
+    auto = "auto"
+    csv = "csv"
+    jsonl = "jsonl"
+    folders = "folders"
+    speech_commands = "speech_commands"
 
 
 class SplitBy(StrEnum):
     """Where the parts come from: the manifest's own column or lists, or a hash of the speaker."""
 
-    AUTO = "auto"
-    COLUMN = "column"
-    HASH = "hash"
+    auto = "auto"
+    column = "column"
+    hash = "hash"
 
 
 _FILES = {
-    Layout.CSV: "manifest.csv",
-    Layout.JSONL: "manifest.jsonl",
-    Layout.SPEECH_COMMANDS: "testing_list.txt",
+    Layout.csv: "manifest.csv",
+    Layout.jsonl: "manifest.jsonl",
+    Layout.speech_commands: "testing_list.txt",
 }
 _LISTS = {Split.VALIDATION: "validation_list.txt", Split.TEST: "testing_list.txt"}
 _Row = tuple[str, dict[str, str]]  # file and line; what they say about one recording, unchecked
@@ -94,8 +94,8 @@ def hash_split(name: str) -> Split:
 def read(
     root: Path,
     file: Path | None = None,
-    layout: Layout = Layout.AUTO,
-    split: SplitBy = SplitBy.AUTO,
+    layout: Layout = Layout.auto,
+    split: SplitBy = SplitBy.auto,
     part_column: str = "part",
 ) -> list[Recording]:
     """The recordings below `root`: in the manifest's order, folders sorted by name.
@@ -103,8 +103,8 @@ def read(
     Args:
         root: folder of the recordings; no path leaves it, symbolic links followed.
         file: the manifest, relative to `root` or absolute; None for manifest.csv or manifest.jsonl in `root`.
-        layout: AUTO takes the manifest, then Speech Commands' lists, then a folder for each label.
-        split: AUTO takes the column (or Speech Commands' lists) where there is one, else the hash.
+        layout: auto takes the manifest, then Speech Commands' lists, then a folder for each label.
+        split: auto takes the column (or Speech Commands' lists) where there is one, else the hash.
         part_column: column with `train`, `validation` or `test`.
 
     Raises:
@@ -114,16 +114,16 @@ def read(
         raise KwsError(f"data.root={root}: no such folder")
     root = root.resolve()
     layout = _layout(root, file, layout)
-    if layout in {Layout.CSV, Layout.JSONL}:
+    if layout in {Layout.csv, Layout.jsonl}:
         source = root / (file or _FILES[layout])
-        rows = _csv_rows(source) if layout is Layout.CSV else _jsonl_rows(source)
+        rows = _csv_rows(source) if layout is Layout.csv else _jsonl_rows(source)
     else:
         source, rows = root, _folder_rows(root)
-        if layout is Layout.SPEECH_COMMANDS and split is not SplitBy.HASH:
-            rows = _listed(root, rows, part_column, required=split is SplitBy.COLUMN)
+        if layout is Layout.speech_commands and split is not SplitBy.hash:
+            rows = _listed(root, rows, part_column, required=split is SplitBy.column)
     if not rows:
         raise KwsError(f"{source}: no recordings (layout {layout.value})")
-    by_column = split is SplitBy.COLUMN or (split is SplitBy.AUTO and any(part_column in f for _, f in rows))
+    by_column = split is SplitBy.column or (split is SplitBy.auto and any(part_column in f for _, f in rows))
     recordings = []
     seen: dict[Path, str] = {}
     for where, fields in rows:
@@ -149,14 +149,14 @@ def _words(text: str) -> str:
 
 
 def _layout(root: Path, file: Path | None, layout: Layout) -> Layout:
-    if layout is not Layout.AUTO:
+    if layout is not Layout.auto:
         return layout
     if file is not None:
-        by_suffix = {".csv": Layout.CSV, ".jsonl": Layout.JSONL}
+        by_suffix = {".csv": Layout.csv, ".jsonl": Layout.jsonl}
         if file.suffix.lower() not in by_suffix:
             raise KwsError(f"data.manifest={file}: a name in .csv or .jsonl expected, or set data.layout")
         return by_suffix[file.suffix.lower()]
-    return next((kind for kind, name in _FILES.items() if (root / name).is_file()), Layout.FOLDERS)
+    return next((kind for kind, name in _FILES.items() if (root / name).is_file()), Layout.folders)
 
 
 def _text(path: Path) -> str:

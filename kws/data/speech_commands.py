@@ -4,12 +4,21 @@ import os
 import shutil
 import tarfile
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from urllib.error import URLError
 
 from kws.common.errors import KwsError
 from kws.common.torchaudio_compat import torchaudio
 from kws.data.manifest import NOISE, Layout, Recording, Split, SplitBy, read
+
+
+class Release(StrEnum):
+    """A release of Speech Commands; the value is its folder."""
+
+    v1 = "speech_commands_v0.01"
+    v2 = "speech_commands_v0.02"
+
 
 _LIST, _BELOW = "testing_list.txt", "SpeechCommands"
 _SUBSETS = {Split.TRAIN: "training", Split.VALIDATION: "validation", Split.TEST: "testing"}
@@ -29,7 +38,7 @@ def recordings(root: Path, release: str, download: bool = False) -> list[Recordi
         KwsError: it is not there, cannot be fetched, or is not whole.
     """
     folder = place(root.resolve(), release, download)
-    found = read(folder, layout=Layout.SPEECH_COMMANDS, split=SplitBy.COLUMN)
+    found = read(folder, layout=Layout.speech_commands, split=SplitBy.column)
     splits = official(folder)
     said = {one.name for one in found if one.label != NOISE}
     if missing := sorted(splits.keys() - said):

@@ -8,14 +8,17 @@ normalised over a stream.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from kws.common.errors import KwsError
 from kws.common.files import replacing
+from kws.common.settings import Pair
 from kws.data.audio import loudest_rms, save_flac, to_float, to_int16
 
 Span = tuple[float, float]
@@ -25,6 +28,27 @@ AFTER_S = 0.5  # how long after a keyword's end a detector may still answer it
 _WINDOW_S = 0.032  # levels are those of the loudest 32 ms
 _SILENT = 1e-4  # a noise recording below this (-80 dBFS) is no noise
 _FLOOR = 1e-3  # where the bed is quieter than this (-60 dBFS), speech is scaled to this
+
+
+@dataclass
+class StreamConfig:
+    """How streams are composed of recordings, and how events on them are counted."""
+
+    snr_db: Annotated[list[float], Pair(-20, 60), Field(description="recordings against the noise, dB")] = field(
+        default_factory=lambda: [10.0, 10.0]
+    )
+    noise_db: Annotated[list[float], Pair(-80, 0), Field(description="level of the noise, dBFS")] = field(
+        default_factory=lambda: [-40.0, -26.0]
+    )
+    gap_s: Annotated[float, Field(ge=0, le=60, description="gap between keywords, s")] = 1.0
+    negative_gap_s: Annotated[float, Field(ge=0, le=60, description="gap between negatives, s")] = 0.33
+    chunk_s: Annotated[
+        float, Field(ge=0.01, le=10, description="chunk of a stream, s; a trigger counts from the end of its chunk")
+    ] = 0.08
+    refractory_s: Annotated[float, Field(ge=0, le=60, description="time without triggers after a trigger, s")] = 1.0
+    max_keyword_s: Annotated[
+        float, Field(ge=0.2, le=5, description="longest keyword, s, to find the end from which latency counts")
+    ] = 1.2
 
 
 @dataclass(frozen=True)
@@ -66,7 +90,7 @@ class _Bed:
         self,
         noise: Sequence[NDArray[np.int16]],
         rng: np.random.Generator,
-        noise_db: tuple[float, float],
+        noise_db: Sequence[float],
         window: int,
     ) -> None:
         self.noise, self.rng, self.noise_db, self.window = noise, rng, noise_db, window
@@ -85,7 +109,7 @@ class _Bed:
             i = int(self.rng.integers(len(self.noise)))
             x = to_float(self.noise[i])
             if (top := loudest_rms(x, self.window)) > _SILENT:
-                x *= np.float32(10 ** (self.rng.uniform(*self.noise_db) / 20) / top)
+                x *= np.float32(10 ** (self.rng.uniform(self.noise_db[0], self.noise_db[1]) / 20) / top)
                 taken.append(x[:missing])
                 self.rest, missing = x[missing:], missing - len(x)
                 self.used.append(i)
@@ -97,8 +121,8 @@ def compose(
     noise: Sequence[NDArray[np.int16]],
     rng: np.random.Generator,
     gap_s: float,
-    snr_db: tuple[float, float] = (10, 10),
-    noise_db: tuple[float, float] = (-40, -26),
+    snr_db: Sequence[float] = (10, 10),
+    noise_db: Sequence[float] = (-40, -26),
     lead_s: float = 0.0,
     sample_rate: int = 16000,
 ) -> Stream:
@@ -143,7 +167,7 @@ def compose(
     for index, x in enumerate(speech):
         under, said, snr = bed.take(len(x)), to_float(x), math.inf
         if len(noise):
-            snr = float(rng.uniform(*snr_db))
+            snr = float(rng.uniform(snr_db[0], snr_db[1]))
             wanted = max(loudest_rms(under, window), _FLOOR) * 10 ** (snr / 20)
             top = loudest_rms(said, window)
             said *= np.float32(wanted / top if top else 0.0)

@@ -44,15 +44,15 @@ def unheard(folder: Path) -> dict[str, list[Path]]:
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
-        raise KwsError(f"said={folder}: no {MANIFEST} there; allowed is a folder that kws confuse made")
+        raise KwsError(f"confusables={folder}: must be a folder made by kws confuse; it has no {MANIFEST}")
     with manifest.open(newline="", encoding="utf-8-sig") as file:
         keyword_of = {line["path"]: line.get("keyword") or "" for line in csv.DictReader(file) if "path" in line}
     found: dict[str, list[Path]] = {}
-    for one in read(folder, split=SplitBy.COLUMN):
+    for one in read(folder, split=SplitBy.column):
         if one.split is Split.TEST and one.label == CONFUSABLE and keyword_of.get(one.name):
             found.setdefault(keyword_of[one.name], []).append(one.path)
     if not found:
-        raise KwsError(f"said={folder}: no confusables for test in it; allowed is a folder that kws confuse made")
+        raise KwsError(f"confusables={folder}: must be a folder made by kws confuse; it has no test clips")
     return found
 
 

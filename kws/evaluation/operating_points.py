@@ -3,15 +3,40 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from kws.common.errors import KwsError
 from kws.evaluation.intervals import evidence, poisson, poisson_upper, wilson
 from kws.evaluation.threshold_sweep import Sweep
 
 RATES = (0.0, 0.1, 0.5, 1.0, 2.0)  # false alarms per hour at which results are given
+
+
+class Unsupported(StrEnum):
+    """What to do where the validation hours are too few for a rate of false alarms."""
+
+    refuse = auto()
+    guess = auto()
+
+
+@dataclass
+class ThresholdConfig:
+    """Calibration of the thresholds, on validation streams."""
+
+    at_fa_per_hour: Annotated[
+        float | None, Field(ge=0, le=1000, description="false alarms an hour that the threshold is chosen for")
+    ] = 0.5
+    unsupported: Annotated[
+        Unsupported, Field(description="where the validation hours cannot support that rate: refuse, or guess anyway")
+    ] = Unsupported.refuse
+    passes: Annotated[
+        int, Field(ge=1, le=100, description="passes over the validation negatives, each under other noise")
+    ] = 3
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def evaluate_files(
     if len(bad) > max_undecodable * len(files.negatives):
         raise KwsError(
             f"{len(bad)} of {len(files.negatives)} negative recordings do not decode, first {bad[0]}; "
-            f"the share must be at most data.max_bad_share={max_undecodable}"
+            f"the share must be at most data.max_undecodable={max_undecodable}"
         )
     good = [(i, result) for i, result in enumerate(results) if i >= first and isinstance(result, ScoredStream)]
     names = display_names([*(file for file, _ in files.positives), *files.negatives])

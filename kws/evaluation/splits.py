@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,37 +12,29 @@ from kws.data.audio import keyword_bounds, to_float
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection
 from kws.data.manifest import Split
-from kws.data.streams import Piece, Span, Stream, answer_spans, compose
+from kws.data.streams import Piece, Span, Stream, StreamConfig, answer_spans, compose
 from kws.detector.streaming import StreamScorer
 from kws.evaluation.events import join_offsets, join_tracks
 from kws.evaluation.scoring import KeywordScores, Progress, ScoreAll, Segment, StreamSource, decoded, score_all
 
 
-@dataclass(frozen=True)
-class Levels:
-    """Levels of composed streams; see conf/stream."""
-
-    snr_db: tuple[float, float]
-    noise_db: tuple[float, float]
-    gap_s: float
-    negative_gap_s: float
-
-
 def positive_stream(
-    store: AudioCache, chosen: Selection, split: Split, column: int, levels: Levels, number: int = 0
+    store: AudioCache, chosen: Selection, split: Split, column: int, levels: StreamConfig, number: int = 0
 ) -> Stream:
     """Compose a stream of a keyword's recordings, each once; the split must hold one. Each number has other noise."""
     rng = numpy_generator(0, "stream", split, chosen.keywords[column], *([number] if number else []))
     return _stream(store, chosen, split, chosen.positives[split][column], rng, levels, levels.gap_s)
 
 
-def negative_stream(store: AudioCache, chosen: Selection, split: Split, levels: Levels, number: int = 0) -> Stream:
+def negative_stream(
+    store: AudioCache, chosen: Selection, split: Split, levels: StreamConfig, number: int = 0
+) -> Stream:
     """Compose a stream of the negatives of a split. Each number has other noise."""
     rng = numpy_generator(0, "stream", split, "negative", number)
     return _stream(store, chosen, split, chosen.speech[split], rng, levels, levels.negative_gap_s)
 
 
-def negative_hours(store: AudioCache, chosen: Selection, split: Split, levels: Levels) -> float:
+def negative_hours(store: AudioCache, chosen: Selection, split: Split, levels: StreamConfig) -> float:
     """Length of the negative stream of a split, in hours."""
     return _length_s(store, chosen.speech[split], levels.negative_gap_s) / 3600
 
@@ -57,7 +49,7 @@ def _stream(
     split: Split,
     entries: Sequence[int],
     rng: np.random.Generator,
-    levels: Levels,
+    levels: StreamConfig,
     gap_s: float,
 ) -> Stream:
     """Compose entries of the store in random order over the noise of the split. The pieces hold entry indexes."""
@@ -68,7 +60,7 @@ def _stream(
 
 
 def split_streams(
-    store: AudioCache, chosen: Selection, split: Split, levels: Levels, passes: int = 1
+    store: AudioCache, chosen: Selection, split: Split, levels: StreamConfig, passes: int = 1
 ) -> list[StreamSource]:
     """Streams of a split: one for each keyword that has recordings, then the negatives `passes` times.
 

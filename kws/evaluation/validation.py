@@ -8,12 +8,12 @@ import numpy as np
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection
 from kws.data.manifest import Split
-from kws.data.streams import Stream, spans
+from kws.data.streams import Stream, StreamConfig, spans
 from kws.detector import streaming
 from kws.detector.streaming import ScoreTrack, StreamScorer
 from kws.evaluation.events import event_peaks, join_tracks, misses, trigger_times
 from kws.evaluation.operating_points import OperatingPoint, operating_points
-from kws.evaluation.splits import Levels, negative_stream, positive_stream
+from kws.evaluation.splits import negative_stream, positive_stream
 from kws.evaluation.threshold_sweep import sweep
 
 ValidationScores = Mapping[str, tuple[ScoreTrack, ScoreTrack]]  # of each keyword: positive and negative track
@@ -39,7 +39,7 @@ class ValidationStreams:
     """
 
     def __init__(
-        self, store: AudioCache, chosen: Selection, levels: Levels, chunk_s: float, refractory_s: float
+        self, store: AudioCache, chosen: Selection, levels: StreamConfig, chunk_s: float, refractory_s: float
     ) -> None:
         self.rate, self.chunk_s, self.refractory_s = store.sample_rate, chunk_s, refractory_s
         self.positive: dict[str, Stream] = {

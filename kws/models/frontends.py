@@ -2,15 +2,56 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from kws.common.errors import KwsError
+from kws.common.settings import SettingError
 from kws.common.torchaudio_compat import torchaudio
-from kws.data.features import FLOOR, SCALE, SHIFT
+from kws.data.features import FLOOR, SCALE, SHIFT, FeaturesConfig
 from kws.models.base import KeywordNet
+
+
+@dataclass
+class PCENConfig(FeaturesConfig):
+    """Per-channel energy normalisation: each mel energy against its own recent mean, so that gain matters little."""
+
+    trainable: Annotated[bool, Field(description="train alpha, delta and r of each band")] = True
+    time_constant_s: Annotated[
+        float, Field(ge=0.01, le=100, description="time constant of the exponential mean, s")
+    ] = 0.4
+    memory_s: Annotated[
+        float, Field(ge=0.05, le=10, description="length of the mean, s; it adds to the context of the net")
+    ] = 0.3
+    alpha: Annotated[float, Field(ge=0.01, le=2, description="exponent of the mean; 1: full normalisation")] = 0.98
+    delta: Annotated[float, Field(ge=0.001, le=1000, description="relative energy below which compression ends")] = 2.0
+    r: Annotated[float, Field(ge=0.01, le=1, description="exponent of the compression")] = 0.5
+
+    def layer(self) -> tuple[str | None, dict[str, Any]]:
+        keep = math.exp(-self.hop_s / self.time_constant_s)
+        values = {"alpha": self.alpha, "delta": self.delta, "r": self.r, "trainable": self.trainable}
+        return "pcen", {"memory_n": round(self.memory_s / self.hop_s), "keep": keep, **values}
+
+
+@dataclass
+class MFCCConfig(FeaturesConfig):
+    """Mel-frequency cepstral coefficients, the lowest of them."""
+
+    n_mfcc: Annotated[int, Field(ge=1, le=128, description="coefficients, at most n_mels")] = 20
+
+    def check(self) -> None:
+        if self.n_mfcc > self.n_mels:
+            raise SettingError("n_mfcc", self.n_mfcc, f"must be at most n_mels={self.n_mels}")
+
+    def layer(self) -> tuple[str | None, dict[str, Any]]:
+        return "mfcc", {"n_mfcc": self.n_mfcc}
+
+    def n_rows(self) -> int:
+        return self.n_mfcc
 
 
 class InputLayer(nn.Module):
@@ -115,7 +156,14 @@ class MFCC(InputLayer):
         return self.dct @ x, past
 
 
-INPUTS: Mapping[str, type[InputLayer]] = {"pcen": PCEN, "mfcc": MFCC}
+class Input(NamedTuple):
+    """An input layer and its settings."""
+
+    settings: type[FeaturesConfig]
+    layer: type[InputLayer]
+
+
+INPUTS: Mapping[str, Input] = {"pcen": Input(PCENConfig, PCEN), "mfcc": Input(MFCCConfig, MFCC)}
 
 
 class Fronted(KeywordNet):
@@ -160,4 +208,4 @@ def input_layer(name: str, n_mels: int, shape: Mapping[str, Any]) -> InputLayer:
     """
     if name not in INPUTS:
         raise KwsError(f"{name}: no such input layer; allowed are {', '.join(INPUTS)}")
-    return INPUTS[name](n_mels, **shape)
+    return INPUTS[name].layer(n_mels, **shape)

@@ -75,7 +75,7 @@ def into_buffer(buffer: Buffer, folder: Path, progress: Callable[[int, int], Non
     manifest = folder / "manifest.csv"
     if not manifest.is_file():
         raise KwsError(f"{folder}: no manifest.csv; the clips are not all made")
-    recordings = read(folder, split=SplitBy.COLUMN)
+    recordings = read(folder, split=SplitBy.column)
     with manifest.open(newline="", encoding="utf-8-sig") as file:
         keyword_of = {line["path"]: line.get("keyword", "") for line in csv.DictReader(file)}
     found, held = [], []

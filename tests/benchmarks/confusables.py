@@ -126,21 +126,21 @@ def figures(data: Path, out: Path) -> None:
     from kws.config.compose import folder as place
     from kws.config.compose import register, settings
     from kws.config.schema import TrainConfig
-    from kws.data.dataset import select
-    from kws.data.streams import compose, spans
+    from kws.data.dataset import recordings, select
+    from kws.data.streams import StreamConfig, compose, spans
     from kws.detector.detector import checkpoint, streaming
-    from kws.evaluation.splits import Levels, negative_stream, positive_stream
+    from kws.evaluation.splits import negative_stream, positive_stream
     from kws.evaluation.threshold_sweep import sweep
 
     torch.set_num_threads(1)
-    register()
+    register("train")
     from hydra import compose as composed
     from hydra import initialize_config_dir
 
     with initialize_config_dir(str(place("conf")), version_base="1.3"):
         s = settings(composed("train", ["recipe=replay_curve", "keyword=computer", f"data.root={data}"]), TrainConfig)
-    store = builders.store(s.data, Console(), builders.recordings(s.data))
-    levels = Levels((10.0, 10.0), (-45.0, -20.0), s.stream.gap_s, s.stream.negative_gap_s)
+    store = builders.store(s.data, Console(), recordings(s.data))
+    levels = StreamConfig([10.0, 10.0], [-45.0, -20.0], s.stream.gap_s, s.stream.negative_gap_s)
     table = defaultdict(list)
     for word in WORDS:
         runs = [(a, n) for a in arms() if a.word == word for n in SEEDS]

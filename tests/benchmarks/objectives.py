@@ -56,17 +56,18 @@ class TestPart:
         from kws.common.console import Console
         from kws.config.compose import folder, register, settings
         from kws.config.schema import TrainConfig
-        from kws.data.dataset import select
+        from kws.data.dataset import recordings, select
         from kws.data.manifest import Split
-        from kws.evaluation.splits import Levels, negative_stream, positive_stream
+        from kws.data.streams import StreamConfig
+        from kws.evaluation.splits import negative_stream, positive_stream
 
-        register()
+        register("train")
         with initialize_config_dir(str(folder("conf")), version_base="1.3"):
             composed = compose("train", [*COMMON, f"data.root={data}"])
         self.s: Any = settings(composed, TrainConfig)
-        store = builders.store(self.s.data, Console(), builders.recordings(self.s.data))
+        store = builders.store(self.s.data, Console(), recordings(self.s.data))
         chosen = select(store.entries, [KEYWORD], self.s.data.noise_label, self.s.mining.pool_share)
-        levels = Levels(SNR_DB, NOISE_DB, self.s.stream.gap_s, self.s.stream.negative_gap_s)
+        levels = StreamConfig(list(SNR_DB), list(NOISE_DB), self.s.stream.gap_s, self.s.stream.negative_gap_s)
         said = [positive_stream(store, chosen, Split.TEST, 0, levels, n) for n in range(PASSES)]
         self.said = [one for one in said if one is not None]
         self.quiet = [negative_stream(store, chosen, Split.TEST, levels, n) for n in range(PASSES)]

@@ -94,21 +94,21 @@ def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
     from kws.config.compose import folder as place
     from kws.config.compose import register, settings
     from kws.config.schema import TrainConfig
-    from kws.data.dataset import select
+    from kws.data.dataset import recordings, select
     from kws.data.manifest import Split
-    from kws.data.streams import spans
+    from kws.data.streams import StreamConfig, spans
     from kws.detector.detector import checkpoint, streaming
-    from kws.evaluation.splits import Levels, negative_stream, positive_stream
+    from kws.evaluation.splits import negative_stream, positive_stream
 
     torch.set_num_threads(1)
-    register()
+    register("train")
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(place("conf")), version_base="1.3"):
         cfg = compose("train", ["recipe=replay_curve", "keyword=computer", f"data.root={data}"])
     s = settings(cfg, TrainConfig)
-    store = builders.store(s.data, Console(), builders.recordings(s.data))
-    levels = Levels(SNR_DB, (-45.0, -20.0), s.stream.gap_s, s.stream.negative_gap_s)
+    store = builders.store(s.data, Console(), recordings(s.data))
+    levels = StreamConfig(list(SNR_DB), [-45.0, -20.0], s.stream.gap_s, s.stream.negative_gap_s)
     for keyword in dict.fromkeys(keyword for keyword, _ in runs):
         waiting = [
             folder

@@ -31,7 +31,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def default_recipe() -> ModelSpec:
     """The default model."""
-    register()
+    register("train")
     with initialize_config_dir(str(folder("conf")), version_base="1.3"):
         cfg = compose("train", ["keyword=computer", "data.root=."])
     return builders.recipe(settings(cfg, TrainConfig), ["computer"])

@@ -28,7 +28,7 @@ from kws.config.schema import TrainConfig
 from kws.data import augment
 from kws.data.audio_cache import AudioCache
 from kws.data.batch import BatchSampler
-from kws.data.dataset import Selection, select
+from kws.data.dataset import Selection, recordings, select
 from kws.data.manifest import Split
 from kws.replay.buffer import Buffer, Limits
 from kws.replay.snapshot import Snapshot
@@ -84,7 +84,7 @@ class Clips(Dataset[tuple[Tensor, Tensor, float, float]]):
         positive = random.random() < self.s.batch.positive_share
         if positive:
             path, first, last = random.choice(self.keywords)
-            end = n - self.rate * random.uniform(*self.s.batch.end_s)
+            end = n - self.rate * random.uniform(*self.s.batch.keyword_end_s)
             start = end - (last - first) / speed
             clip = self.at_speed(path, int(last - end * speed), speed)
             kind = random.random()
@@ -159,7 +159,7 @@ def main(threads: float = 2) -> None:
         print("skipped: KWS_DATA names no folder of recordings")
         return
     torch.set_num_threads(int(threads))
-    register()
+    register("train")
     for model, faster in (("ds_tcn_10k", False), ("ds_tcn", False), ("ds_tcn", True), ("bc_resnet_causal_1", False)):
         against(data, model, faster)
 
@@ -171,7 +171,7 @@ def against(data: str, model: str, faster: bool) -> None:
     with initialize_config_dir(str(folder("conf")), version_base="1.3"):
         s = settings(compose("train", words), TrainConfig)
     console = Console(quiet=True)
-    store = builders.store(s.data, console, builders.recordings(s.data))
+    store = builders.store(s.data, console, recordings(s.data))
     chosen = select(store.entries, ["computer"], s.data.noise_label, s.mining.pool_share)
     recipe = builders.recipe(s, ["computer"])
     plan = replace(builders.plan(s, recipe.smooth_n), mining_steps=(), share=0.0)

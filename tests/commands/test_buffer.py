@@ -80,7 +80,7 @@ def test_pictures_show_scores_kinds_sources_and_the_share(cli, run, tmp_path):
 
 
 def test_a_list_is_filtered_and_sorted(cli, folder):
-    listed = cli("buffer", "list", f"buffer={folder}", "most=null")
+    listed = cli("buffer", "list", f"buffer={folder}", "limit=null")
     assert listed.code == 0, listed.err
     every = [row for row in rows(folder) if row.state is not State.EVICTED]
     assert all(row.hash[:8] in listed.out and row.source.name in listed.out for row in every)
@@ -88,11 +88,11 @@ def test_a_list_is_filtered_and_sorted(cli, folder):
     places = [listed.out.index(row.hash[:8]) for row in by_score]
     assert places == sorted(places)
     name = every[0].source.name
-    mine = cli("buffer", "list", f"buffer={folder}", f"source={name}", "most=null", "sort=age").out
+    mine = cli("buffer", "list", f"buffer={folder}", f"source={name}", "limit=null", "sort=age").out
     assert {row.hash[:8] for row in every if row.hash[:8] in mine} == {
         row.hash[:8] for row in every if row.source.name == name
     }
-    few = cli("buffer", "list", f"buffer={folder}", "most=1", "sort=drawn").out
+    few = cli("buffer", "list", f"buffer={folder}", "limit=1", "sort=drawn").out
     assert f"{len(every) - 1} more are not shown" in few
     assert max(every, key=lambda row: row.times_drawn).hash[:8] in few
     assert "0 clips" in cli("buffer", "list", f"buffer={folder}", "kind=user").out
@@ -186,7 +186,7 @@ def test_what_does_not_decode_is_counted(cli, tmp_path):
     said = cli(*words)
     assert (said.code, (tmp_path / "new").exists()) == (2, False)
     assert "1 of 4 recordings do not decode" in said.err
-    said = cli(*words, "max_bad_share=0.5")
+    said = cli(*words, "max_undecodable=0.5")
     assert said.code == 0
     assert "1 recordings do not decode and are left out" in said.err
     assert len(rows(tmp_path / "new")) == 3
@@ -293,7 +293,7 @@ BAD = [
     (("list", "kind=odd"), "kind=odd: allowed is one of false_trigger"),
     (("list", "state=odd"), "state=odd: allowed is one of active"),
     (("list", "sort=odd"), "must be one of score, drawn, loss, age"),
-    (("list", "most=0"), "most=0: must be between 1 and"),
+    (("list", "limit=0"), "limit=0: must be between 1 and"),
     (("export",), "out=... must be given"),
     (("export", "out=x", "kind=user"), "allowed is to choose by state"),
     (("import",), "folder=... must be given"),

@@ -22,7 +22,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_list_shows_its_candidates_over_all_distances(cli):
-    said = cli("confuse", "list", *FEW, "most=20")
+    said = cli("confuse", "list", *FEW, "limit=20")
     assert said.code == 0, said.err
     assert "cat is said kæt" in said.out
     shown = re.findall(r"^ (\S.*?) +(\d\.\d{3}) +(\d) (\w+) +(\S+)", said.out, re.MULTILINE)

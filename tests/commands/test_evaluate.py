@@ -139,9 +139,9 @@ def test_a_folder_with_a_broken_recording_says_so_and_counts_the_rest(cli, run, 
     assert "1 of 13 negative recordings do not decode and are left out" in said.err
     (outcome,) = json.loads((tmp_path / "a.json").read_text())["outcomes"]
     assert outcome["as_calibrated"]["hours"] == pytest.approx(12 / 3600)
-    said = cli("evaluate", f"detector={run}/model.pt", "data.max_bad_share=0.01", *words)
+    said = cli("evaluate", f"detector={run}/model.pt", "data.max_undecodable=0.01", *words)
     assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "the share must be at most data.max_bad_share=0.01" in said.err
+    assert "the share must be at most data.max_undecodable=0.01" in said.err
 
 
 def test_latency_is_told_where_annotations_say_when_the_keyword_ends(cli, labelled, run, streams, tmp_path):

@@ -110,11 +110,11 @@ def test_a_broken_file_among_others_is_named_and_counted(cli, run, tones, tmp_pa
     for i in range(3):
         shutil.copy(tones / f"speech-train-{i}.flac", tmp_path / "radio")
     (tmp_path / "radio/broken.flac").write_bytes(b"fLaC, but not really")
-    said = mine(cli, run, tmp_path / "new", tmp_path / "radio", "at_score=0", "data.max_bad_share=0.25")
+    said = mine(cli, run, tmp_path / "new", tmp_path / "radio", "at_score=0", "data.max_undecodable=0.25")
     assert said.code == 0, said.err
     assert "broken.flac: not read" in said.err
     assert "1 of 4 recordings do not decode" in said.err
-    assert mine(cli, run, tmp_path / "other", tmp_path / "radio", "data.max_bad_share=0.2").code == 2
+    assert mine(cli, run, tmp_path / "other", tmp_path / "radio", "data.max_undecodable=0.2").code == 2
 
 
 def test_a_transcript_with_the_keyword_is_refused(cli, run, tones, mined):

@@ -111,7 +111,7 @@ def test_a_changed_file_is_decoded_again(tmp_path: Path) -> None:
 def test_a_file_that_comes_back_is_not_remembered_as_bad(tmp_path: Path) -> None:
     recordings = corpus(tmp_path, 3)
     (tmp_path / "1.wav").rename(tmp_path / "away")
-    assert pack(recordings, tmp_path / "cache", max_bad_share=0.5).bad == [Undecodable("1.wav", "no such file")]
+    assert pack(recordings, tmp_path / "cache", max_undecodable=0.5).bad == [Undecodable("1.wav", "no such file")]
     (tmp_path / "away").rename(tmp_path / "1.wav")
     assert pack(recordings, tmp_path / "cache").bad == []
 
@@ -135,17 +135,17 @@ def test_too_many_bad_ones_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for i in (3, 5, 7, 11):
         recordings[i] = recording(tmp_path, f"{i}.wav", None)
     message = (
-        r"4 of 20 recordings \(20\.0%\) have no usable sound, at most data\.max_bad_share=0\.1 allowed: "
+        r"4 of 20 recordings \(20\.0%\) have no usable sound, at most data\.max_undecodable=0\.1 allowed: "
         r"3\.wav \(.*not recognised\), 5\.wav \(.*\), 7\.wav \(.*\), \.\.\.$"
     )
     with pytest.raises(KwsError, match=message):
         pack(recordings, tmp_path / "cache")
     monkeypatch.setattr(audio, "load", None)  # what was decoded is kept for a call that allows more
-    assert len(pack(recordings, tmp_path / "cache", max_bad_share=0.2).bad) == 4
+    assert len(pack(recordings, tmp_path / "cache", max_undecodable=0.2).bad) == 4
 
 
 def test_nothing_but_bad_ones_can_be_allowed(tmp_path: Path) -> None:
-    store = pack([recording(tmp_path, "a.wav", None)], tmp_path / "cache", max_bad_share=1.0)
+    store = pack([recording(tmp_path, "a.wav", None)], tmp_path / "cache", max_undecodable=1.0)
     assert (store.entries, len(store.pcm), len(store.bad)) == ([], 0, 1)
 
 

@@ -20,15 +20,16 @@ from kws.config import schema
 from kws.config.compose import folder, register
 from kws.config.compose import settings as checked
 from kws.data.audio_cache import AudioCache, Entry
-from kws.data.batch import Augmentation, Batch, BatchSampler, Keywords
+from kws.data.augment import AugmentConfig
+from kws.data.batch import Batch, BatchSampler, Keywords
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import Selection
 from kws.data.manifest import Recording, Split
 
 CLIP_N, END_N = 16000, (1600, 4000)
-PLAIN = Augmentation(
-    speed=0.15, speed_p=0.0, noise_p=0.0, snr_db=(10.0, 10.0), level_db=(-20.0, -20.0), context_p=0.0,
-    own_context_p=0.0, context_db=(0.0, 0.0), colour_db=0.0, time_masks=0, time_mask_n=0, mel_masks=0, mel_mask_n=0,
+PLAIN = AugmentConfig(
+    speed=0.15, speed_p=0.0, noise_p=0.0, snr_db=[10.0, 10.0], level_db=[-20.0, -20.0], context_p=0.0,
+    own_context_p=0.0, context_db=[0.0, 0.0], colour_db=0.0, time_masks=0, time_mask_s=0.0, mel_masks=0, mel_mask_n=0,
 )  # fmt: skip
 WORDS, SPEECH, NOISE, REPLAYED = (500, 700, 900), (2000, 2200), (3000,), (4000, 4200, 4400)
 START, END = 8000, 14400  # where the keyword lies in its recording
@@ -42,7 +43,7 @@ def tone(hz: float, n: int, start: int = 0, end: int | None = None) -> np.ndarra
 
 
 def drawer(
-    augmentation: Augmentation = PLAIN,
+    augmentation: AugmentConfig = PLAIN,
     noise_share: float = 0.0,
     word: Sequence[int] = (START, END),
     real_share: float | None = None,
@@ -54,7 +55,7 @@ def drawer(
         torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1]), torch.full((3,), START), torch.full((3,), END),
         torch.tensor([True, False, True]),
     )  # fmt: skip
-    return BatchSampler(bank, keywords, [3, 4], [5], 2, CLIP_N, END_N, noise_share, augmentation, real_share)
+    return BatchSampler(bank, keywords, [3, 4], [5], 2, CLIP_N, END_N, noise_share, augmentation, 0.01, real_share)
 
 
 def replayed() -> ClipBank:
@@ -99,7 +100,7 @@ def test_any_window_is_a_slice(data: st.DataObject) -> None:
 
 
 def test_the_same_generator_draws_the_same_batch() -> None:
-    every = replace(PLAIN, speed_p=0.5, noise_p=0.5, snr_db=(0.0, 20.0), level_db=(-40.0, -10.0), context_p=0.4)
+    every = replace(PLAIN, speed_p=0.5, noise_p=0.5, snr_db=[0.0, 20.0], level_db=[-40.0, -10.0], context_p=0.4)
 
     def draw(*purpose: str | int) -> Batch:
         return sound(drawer(every, 0.3), 8, 20, replayed(), torch.tensor([2, 0]), generator(7, *purpose))
@@ -205,14 +206,14 @@ def test_every_window_of_speech_holds_some() -> None:
     short = BatchSampler(
         ClipBank.of([tone(500, 24000, START, END), tone(2000, 4000)], 2 * CLIP_N),
         Keywords(*(torch.tensor([x]) for x in (0, 0, START, END, True))),
-        [1], [], 1, CLIP_N, END_N, 0.0, PLAIN,
+        [1], [], 1, CLIP_N, END_N, 0.0, PLAIN, 0.01,
     )  # fmt: skip
     pcm = sound(short, 1, 300, None, torch.zeros(0), rng()).pcm[1:]
     assert pcm.abs().amax(1).gt(0).all()
 
 
 def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
-    register()
+    register("train")
     with initialize_config_dir(version_base="1.3", config_dir=str(folder("conf"))):
         cfg = compose("train", ["keyword=yes", f"data.root={tmp_path}", "out=x", "augment=none"])
         s = checked(cfg, schema.TrainConfig)
@@ -243,7 +244,7 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
 def test_features_are_varied_as_set() -> None:
     x, every = torch.randn(50, 40, 30, generator=rng()), torch.arange(50)
     assert torch.equal(drawer().vary_features(x, every, 50, rng()), x)
-    masked = drawer(replace(PLAIN, time_masks=1, time_mask_n=30)).vary_features(x, every, 50, rng())
+    masked = drawer(replace(PLAIN, time_masks=1, time_mask_s=0.3)).vary_features(x, every, 50, rng())
     assert 0.3 < (masked != x).float().mean() < 0.7
     assert not torch.equal(drawer(replace(PLAIN, colour_db=1.0)).vary_features(x, every, 50, rng()), x)
 
@@ -252,8 +253,8 @@ def test_features_are_varied_as_set() -> None:
 @settings(deadline=None, max_examples=15)
 def test_parts_of_a_batch_are_its_rows(n_positive: int, n_fresh: int, n_replayed: int, ranks: int) -> None:
     every = replace(
-        PLAIN, speed_p=0.5, noise_p=0.5, snr_db=(0.0, 20.0), level_db=(-40.0, -10.0), context_p=0.4, own_context_p=0.3,
-        colour_db=2.0, time_masks=2, time_mask_n=9, mel_masks=2, mel_mask_n=5,
+        PLAIN, speed_p=0.5, noise_p=0.5, snr_db=[0.0, 20.0], level_db=[-40.0, -10.0], context_p=0.4, own_context_p=0.3,
+        colour_db=2.0, time_masks=2, time_mask_s=0.09, mel_masks=2, mel_mask_n=5,
     )  # fmt: skip
     made, bank, index = drawer(every, 0.3), replayed(), torch.arange(n_replayed)
     drawn = made.draw(n_positive, n_fresh, bank, index, rng())

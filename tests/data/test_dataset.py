@@ -14,9 +14,10 @@ from kws.data.audio import to_int16
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.dataset import Selection, in_pool, same_word, select
 from kws.data.manifest import Recording, Split
+from kws.data.streams import StreamConfig
 from kws.evaluation.events import misses
 from kws.evaluation.scoring import total_s
-from kws.evaluation.splits import Levels, evaluate_split, split_streams
+from kws.evaluation.splits import evaluate_split, split_streams
 
 TRAIN, VALIDATION, TEST = Split
 
@@ -132,7 +133,7 @@ def tones() -> tuple[AudioCache, Selection]:
 
 def test_an_evaluation_hears_its_part_alone_and_knows_where_the_keywords_are(monkeypatch: pytest.MonkeyPatch) -> None:
     store, chosen = tones()
-    levels = Levels((10.0, 10.0), (-40.0, -26.0), 1.0, 0.33)
+    levels = StreamConfig([10.0, 10.0], [-40.0, -26.0], 1.0, 0.33)
     ear, done = Ear(), list[float]()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one ear hears all, in the order of the takes
     takes = split_streams(store, chosen, TEST, levels, 2)

@@ -48,7 +48,7 @@ def referee_part() -> Callable[[str], str]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.split
+    return module.part
 
 
 def test_hash_part_known_answers() -> None:
@@ -107,13 +107,13 @@ def test_a_quoted_line_break_and_a_unicode_line_separator_stay_in_the_text(tmp_p
 
 
 def test_column_decides_unless_hash_is_asked_for(tmp_path: Path) -> None:
-    write_csv(tmp_path, "path,label,part", *(f"{i}.wav,cat,{list(SplitBy)[i % 3]}" for i in range(9)))
+    write_csv(tmp_path, "path,label,part", *(f"{i}.wav,cat,{list(Split)[i % 3]}" for i in range(9)))
     by_column = [list(Split)[i % 3] for i in range(9)]
     by_hash = [hash_split(str(i)) for i in range(9)]
     assert by_column != by_hash
     assert [r.split for r in read(tmp_path)] == by_column
-    assert [r.split for r in read(tmp_path, split=SplitBy.COLUMN)] == by_column
-    assert [r.split for r in read(tmp_path, split=SplitBy.HASH)] == by_hash
+    assert [r.split for r in read(tmp_path, split=SplitBy.column)] == by_column
+    assert [r.split for r in read(tmp_path, split=SplitBy.hash)] == by_hash
 
 
 def test_column_of_another_name(tmp_path: Path) -> None:
@@ -184,14 +184,14 @@ def test_links_may_not_lead_out(tmp_path: Path) -> None:
 def test_column_split_needs_the_column(tmp_path: Path) -> None:
     write_csv(tmp_path, "path,label", "a.wav,cat")
     with pytest.raises(KwsError, match="'part' is missing"):
-        read(tmp_path, split=SplitBy.COLUMN)
+        read(tmp_path, split=SplitBy.column)
 
 
 def test_missing_root_manifest_and_odd_names(tmp_path: Path) -> None:
     with pytest.raises(KwsError, match=r"data\.root=.*nowhere: no such folder"):
         read(tmp_path / "nowhere")
     with pytest.raises(KwsError, match=r"manifest\.jsonl: cannot be read.*No such file"):
-        read(tmp_path, layout=Layout.JSONL)
+        read(tmp_path, layout=Layout.jsonl)
     with pytest.raises(KwsError, match=r"data\.manifest=list\.txt.*\.csv or \.jsonl"):
         read(tmp_path, Path("list.txt"))
     (tmp_path / "manifest.csv").write_bytes(b"path,label\n\xff\xfe,cat\n")
@@ -208,7 +208,7 @@ def test_jsonl_holds_the_same_as_csv(tmp_path: Path) -> None:
         {"path": "b.wav", "label": "dog", "speaker": None, "part": "test"},
     ]
     (tmp_path / "manifest.jsonl").write_text("\n\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
-    first, second = read(tmp_path, split=SplitBy.HASH)
+    first, second = read(tmp_path, split=SplitBy.hash)
     assert (first.name, first.label, first.speaker, first.text) == ("ä.wav", "cat", "7", "the cat")
     assert first.split is hash_split("7")
     assert (second.speaker, second.split) == ("", hash_split("b"))
@@ -287,7 +287,7 @@ def test_speech_commands(tmp_path: Path) -> None:
         ("cat/aa_nohash_1.wav", "cat", Split.TRAIN, "aa"),
         ("cat/cc_nohash_0.wav", "cat", Split.TEST, "cc"),
     ]
-    by_hash = {r.name: r.split for r in read(tmp_path, split=SplitBy.HASH)}
+    by_hash = {r.name: r.split for r in read(tmp_path, split=SplitBy.hash)}
     assert by_hash["cat/cc_nohash_0.wav"] is hash_split("cc")
     assert by_hash["bed/aa_nohash_0.wav"] is by_hash["cat/aa_nohash_1.wav"]
 
@@ -302,8 +302,8 @@ def test_speech_commands_lists_must_agree(tmp_path: Path) -> None:
         read(tmp_path)
     (tmp_path / "testing_list.txt").unlink()
     with pytest.raises(KwsError, match=r"validation_list\.txt and testing_list\.txt missing"):
-        read(tmp_path, layout=Layout.SPEECH_COMMANDS, split=SplitBy.COLUMN)
-    assert read(tmp_path, layout=Layout.SPEECH_COMMANDS)[1].split is hash_split("aa")
+        read(tmp_path, layout=Layout.speech_commands, split=SplitBy.column)
+    assert read(tmp_path, layout=Layout.speech_commands)[1].split is hash_split("aa")
 
 
 def test_auto_takes_the_manifest_first(tmp_path: Path) -> None:
@@ -313,8 +313,8 @@ def test_auto_takes_the_manifest_first(tmp_path: Path) -> None:
     write_csv(tmp_path, "path,label", "bed/aa_nohash_0.wav,from csv")
     assert {r.label for r in read(tmp_path)} == {"from csv"}
     labels = {"bed", "cat", "noise"}
-    assert {r.label for r in read(tmp_path, layout=Layout.SPEECH_COMMANDS)} == labels
-    assert {r.label for r in read(tmp_path, layout=Layout.FOLDERS)} == labels
+    assert {r.label for r in read(tmp_path, layout=Layout.speech_commands)} == labels
+    assert {r.label for r in read(tmp_path, layout=Layout.folders)} == labels
 
 
 # ---- transcripts

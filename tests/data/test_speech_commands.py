@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_lists(folder: Path) -> dict[str, Split]:
     """The parts as the manifest's own reading of the two lists has them."""
-    return {one.name: one.split for one in read(folder, layout=Layout.SPEECH_COMMANDS, split=SplitBy.COLUMN)}
+    return {one.name: one.split for one in read(folder, layout=Layout.speech_commands, split=SplitBy.column)}
 
 
 def test_the_parts_are_those_of_the_lists(folder):

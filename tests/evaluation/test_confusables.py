@@ -76,7 +76,7 @@ def test_other_words_of_a_detector_are_not_asked(tmp_path):
 @pytest.mark.parametrize("rows", [None, [], [("train/a.flac", "confusable", "alexa", "train")]])
 def test_a_folder_without_them_is_refused(tmp_path, rows):
     folder = tmp_path if rows is None else folder_of(tmp_path, [*rows, ("test/k.flac", "alexa", "alexa", "test")])
-    with pytest.raises(KwsError, match=rf"^said={re.escape(str(folder))}: .*allowed is a folder that kws confuse made"):
+    with pytest.raises(KwsError, match=rf"^confusables={re.escape(str(folder))}: must be a folder made by kws confuse"):
         unheard(folder)
 
 
@@ -85,7 +85,7 @@ def test_an_evaluation_tells_of_them(cli, run, tones, tiny, tmp_path):
     words = [word for word in tiny if word.startswith("data.")]
     for name in ("model.pt", "detector.pt"):
         out = tmp_path / f"{name}.json"
-        said = cli("evaluate", f"detector={run / name}", f"said={folder}", f"out={out}", *words)
+        said = cli("evaluate", f"detector={run / name}", f"confusables={folder}", f"out={out}", *words)
         assert said.code == 0, said.err
         assert "Confusables by voices of the test split" in said.out
     ((one,), (other,)) = (
@@ -94,5 +94,5 @@ def test_an_evaluation_tells_of_them(cli, run, tones, tiny, tmp_path):
     assert one["confusables"] == other["confusables"]
     assert {row["clips"] for row in one["confusables"]} == {5}
     elsewhere = folder_of(tmp_path / "x", [("test/a.flac", "confusable", "boop", "test")])
-    refused = cli("evaluate", f"detector={run}/model.pt", f"said={elsewhere}", *words)
-    assert (refused.code, refused.err) == (2, f"kws: said={elsewhere}: holds confusables of boop; must be of beep\n")
+    refused = cli("evaluate", f"detector={run}/model.pt", f"confusables={elsewhere}", *words)
+    assert (refused.code, refused.err) == (2, f"kws: confusables={elsewhere}: must be for beep, not boop\n")

@@ -1,0 +1,21 @@
+"""The help and docs/settings.md come from the dataclasses."""
+
+from pathlib import Path
+
+import pytest
+
+from kws.config.declared import settings_of
+from kws.config.help import COMMON, groups_of, page
+from kws.config.schema import SCHEMAS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_page_of_settings_is_as_the_dataclasses_say():
+    assert (DOCS / "settings.md").read_text("utf-8") == page(), "python -m kws.config.help > docs/settings.md"
+
+
+@pytest.mark.parametrize("command", COMMON)
+def test_the_common_settings_are_settings(command):
+    known = {one.key for one in [*groups_of(command), *settings_of(SCHEMAS[command])]}
+    assert set(COMMON[command]) <= known

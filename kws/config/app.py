@@ -60,7 +60,7 @@ def composed(name: str, words: Iterable[str]) -> DictConfig:
         KwsError: a word is not a setting, or its value is of another type.
     """
     words = list(words)
-    compose.register(words)
+    compose.register(name, words)
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(compose.folder("conf")), version_base="1.3"):

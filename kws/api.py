@@ -167,7 +167,7 @@ def train(recipe: str | None = None, **settings: Any) -> TrainedRun:
     """
     from kws.commands.train import run
     from kws.config.app import composed
-    from kws.runs.folder import place
+    from kws.config.sweep import place
 
     cfg = composed("train", _words({"recipe": recipe} | settings if recipe else settings))
     folder = place(cfg.out)

@@ -12,9 +12,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from kws.common.errors import KwsError, one_line
+from kws.config.sweep import Ended
 from kws.detector.checkpoint import first_line
 from kws.evaluation.ray import RETRIES, connect, installed
-from kws.runs.sweep import Ended
 
 
 def launch(jobs: Sequence[tuple[Any, ...]], num_cpus: float, num_gpus: float) -> list[JobReturn]:

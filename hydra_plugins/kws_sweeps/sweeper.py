@@ -36,7 +36,7 @@ class KwsSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run them all; raises KwsError in the end where some failed."""
         from kws.common.errors import KwsError
-        from kws.runs.sweep import Ended
+        from kws.config.sweep import Ended
 
         try:
             returns = super().sweep(arguments)

@@ -18,6 +18,7 @@ from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.config.compose import keywords
 from kws.config.schema import Task, TrainConfig
+from kws.config.sweep import one_at_a_time, place
 from kws.data.audio_cache import AudioCache
 from kws.data.classification_dataset import Roles, compose, others
 from kws.data.dataset import recordings
@@ -29,8 +30,7 @@ from kws.evaluation import results
 from kws.evaluation.classification import ClassificationResult, ValidationAccuracy, classify, show
 from kws.evaluation.report.page import write_report
 from kws.models.base import to_train
-from kws.runs.folder import Keeper, claim, commit, finished, place
-from kws.runs.sweep import one_at_a_time
+from kws.runs.folder import Keeper, claim, commit, finished
 from kws.training.classification_batches import Clips, Drawer, Variation, clips
 from kws.training.classification_log import ClassesLog
 from kws.training.classification_trainer import Plan, Trainer

@@ -22,6 +22,7 @@ from kws.common.seeding import seed_of
 from kws.config.app import verb
 from kws.config.compose import keywords, settings
 from kws.config.schema import Task, TrainConfig
+from kws.config.sweep import in_sweep, one_at_a_time, place
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection, recordings, select
 from kws.data.manifest import Split
@@ -41,8 +42,7 @@ from kws.replay.buffer import Buffer
 from kws.replay.importing import into_buffer
 from kws.replay.mining_streams import source_of
 from kws.replay.snapshot import Snapshot
-from kws.runs.folder import Keeper, claim, commit, finished, place
-from kws.runs.sweep import in_sweep, one_at_a_time
+from kws.runs.folder import Keeper, claim, commit, finished
 from kws.training.distributed import Distributed, processes, together
 from kws.training.hard_negatives import HardNegativeMiner, held_out_sources
 from kws.training.optim import Kept

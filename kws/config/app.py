@@ -18,7 +18,7 @@ from kws.config import compose
 from kws.config.declared import settings_of
 from kws.config.renamed import refusal
 from kws.config.schema import SCHEMAS
-from kws.runs.sweep import Ended, in_sweep, run_in_sweep
+from kws.config.sweep import Ended, in_sweep, run_in_sweep
 
 # What takes the next word on the command line of a Hydra app.
 TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}

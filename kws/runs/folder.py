@@ -13,9 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import OmegaConf
+import yaml
 
 from kws.common.errors import KwsError, one_line
 from kws.common.files import replacing
@@ -31,12 +29,6 @@ FREE = (
 _ID = re.compile(r"# run ([0-9a-f]{12})\n")  # the first line of config.yaml
 
 
-def place(out: str) -> Path:
-    """The run folder that `out` names; in a sweep Hydra has numbered it."""
-    hydra = HydraConfig.get()  # it would make `out` before anything is checked; only in a sweep it must
-    return Path(hydra.runtime.output_dir) if hydra.mode is RunMode.MULTIRUN else Path(out).absolute()
-
-
 def claim(out: Path, config: str) -> str:
     """Take `out` for the run of this configuration, new or to go on with; returns the run's id.
 
@@ -50,7 +42,7 @@ def claim(out: Path, config: str) -> str:
     Raises:
         KwsError: another configuration began there; the message names the first key that differs.
     """
-    mine = flat(OmegaConf.to_container(OmegaConf.create(config)))
+    mine = flat(parsed(config))
     file = out / "config.yaml"
     if file.is_file():
         theirs = began(file)
@@ -88,7 +80,7 @@ def began(file: Path) -> dict[str, Any]:
 def settings_of(file: Path) -> dict[str, Any]:
     """All settings of a run, dotted; nothing is resolved. Raises KwsError where they cannot be read."""
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(file))
+        tree = parsed(file.read_text(encoding="utf-8"))
     except Exception:  # what a damaged file makes a parser raise is not a closed list
         tree = None
     if not isinstance(tree, dict) or not tree:
@@ -96,11 +88,30 @@ def settings_of(file: Path) -> dict[str, Any]:
     return dotted(tree)
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads what OmegaConf writes: 1e-05 is a number, and 2026-11-26 is a text, other than in YAML 1.1."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def parsed(config: str) -> Any:
+    """A configuration from its YAML text."""
+    return yaml.load(config, _Loader)
+
+
 def finished(out: Path, config: str) -> bool:
     """Did a run of this very configuration come to its end in `out`? A sweep that goes on passes it over."""
     if not ((out / "results.json").is_file() and (out / "config.yaml").is_file()):
         return False
-    return began(out / "config.yaml") == flat(OmegaConf.to_container(OmegaConf.create(config)))
+    return began(out / "config.yaml") == flat(parsed(config))
 
 
 def commit() -> str:

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from kws.common.errors import KwsError, printable
 from kws.detector import checkpoint
 from kws.runs.folder import FREE
@@ -39,8 +37,8 @@ def others(run: Run, usual: Mapping[str, str]) -> dict[str, str]:
 
 def recipe_text(
     run: Run, groups: Mapping[str, str], defaults: Mapping[str, Any], file: Path, rates: Sequence[float]
-) -> str:
-    """The recipe file.
+) -> tuple[str, dict[str, Any]]:
+    """The recipe file: its comment, and its settings.
 
     Args:
         run: what it reproduces.
@@ -69,7 +67,7 @@ def recipe_text(
     lines = [*about(run, rates), *doubts(run, defaults), f"kws train {words(file)} makes it again."]
     comment = "".join(f"# {printable(line)}\n" for line in lines)
     tree = {"defaults": [{f"override /{group}": name} for group, name in groups.items()]} if groups else {}
-    return comment + OmegaConf.to_yaml(OmegaConf.create(tree | nested(taken)))
+    return comment, tree | nested(taken)
 
 
 def words(file: Path) -> str:

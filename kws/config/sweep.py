@@ -35,6 +35,11 @@ class Ended:
         print(f"{'kws: ' * self.failed}{self.text}", file=sys.stderr if self.failed else sys.stdout, flush=True)
 
 
+def place(out: str) -> Path:
+    """The run folder for `out`. In a sweep Hydra has numbered it; otherwise nothing is made before it is checked."""
+    return Path(HydraConfig.get().runtime.output_dir) if in_sweep() else Path(out).absolute()
+
+
 def in_sweep() -> bool:
     """Is this a run of a sweep?"""
     return HydraConfig.get().mode is RunMode.MULTIRUN

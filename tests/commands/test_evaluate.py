@@ -16,7 +16,7 @@ from kws.detector import checkpoint
 
 @pytest.fixture(scope="module")
 def streams(tones, tmp_path_factory) -> list[str]:
-    """The test part as a positive stream with its events and two negative ones, as settings."""
+    """The test split as a positive stream with its events and two negative ones, as settings."""
     folder, rng = tmp_path_factory.mktemp("streams"), np.random.default_rng(1)
 
     def sounds(label: str) -> list[np.ndarray]:
@@ -66,13 +66,13 @@ def test_the_referee_counts_the_same(cli, data, run, streams, tmp_path):
     if not referee.is_file():
         pytest.skip("there is no referee/referee.py beside KWS_DATA")
     positive, events, negative = (word.split("=")[1] for word in streams)
-    told = subprocess.run(
+    found = subprocess.run(
         [sys.executable, referee, run / "detector.pt", "beep", positive, events, *negative.strip("[]").split(",")],
         capture_output=True,
         text=True,
         check=True,
     )
-    theirs, ours = json.loads(told.stdout), figures(cli, run / "detector.pt", tmp_path / "a.json", *streams)["beep"]
+    theirs, ours = json.loads(found.stdout), figures(cli, run / "detector.pt", tmp_path / "a.json", *streams)["beep"]
     assert theirs["at_fa_per_hour"].keys() == ours["at_fa_per_hour"].keys()
     pairs = [(theirs["as_exported"], ours["as_calibrated"])]
     pairs += [(theirs["at_fa_per_hour"][rate], ours["at_fa_per_hour"][rate]) for rate in theirs["at_fa_per_hour"]]
@@ -86,7 +86,7 @@ def test_the_referee_counts_the_same(cli, data, run, streams, tmp_path):
     assert theirs["negative_hours"] == pytest.approx(ours["as_calibrated"]["hours"], abs=1e-3)
 
 
-def test_a_word_the_detector_does_not_know_and_half_a_stream_are_refused(cli, run, streams):
+def test_an_unknown_keyword_and_incomplete_streams_are_refused(cli, run, streams):
     for words in (["keyword=boop", *streams], streams[:2], [*streams, "data.root=DIR"]):
         said = cli("evaluate", f"detector={run}/model.pt", *words)
         assert said.code == 2
@@ -96,7 +96,7 @@ def test_a_word_the_detector_does_not_know_and_half_a_stream_are_refused(cli, ru
 
 @pytest.fixture(scope="module")
 def labelled(cli, run, streams, tmp_path_factory) -> tuple[Path, list[str]]:
-    """A detector of two keywords, and streams in which both are said, with labels that tell which."""
+    """A detector of two keywords, and streams with both, with labels."""
     folder = tmp_path_factory.mktemp("labelled")
     recipe = checkpoint.read_model(run / "model.pt").spec
     two = type(recipe)(**{**vars(recipe), "labels": ["boop", "beep"]})
@@ -127,7 +127,7 @@ def test_several_recordings_are_one_after_another(cli, run, streams, tmp_path):
     assert (both["misses"], both["events"]) == (2 * once["misses"], 2 * once["events"])
 
 
-def test_a_folder_with_a_broken_recording_says_so_and_counts_the_rest(cli, run, streams, tmp_path):
+def test_broken_recordings_are_reported_and_the_rest_counts(cli, run, streams, tmp_path):
     folder = tmp_path / "negatives"
     folder.mkdir()
     for i in range(12):
@@ -144,12 +144,12 @@ def test_a_folder_with_a_broken_recording_says_so_and_counts_the_rest(cli, run, 
     assert "the share must be at most data.max_undecodable=0.01" in said.err
 
 
-def test_latency_is_told_where_annotations_say_when_the_keyword_ends(cli, labelled, run, streams, tmp_path):
+def test_latency_needs_annotations_of_the_keywords_end(cli, labelled, run, streams, tmp_path):
     _, words = labelled
-    told = figures(cli, run / "model.pt", tmp_path / "a.json", *words)["beep"]
-    assert told["as_calibrated"]["events"] == 12
-    assert told["as_calibrated"]["misses"] < 12
-    assert -1.2 < told["latency"]["median_s"] <= told["latency"]["p95_s"] <= 0.5
+    found = figures(cli, run / "model.pt", tmp_path / "a.json", *words)["beep"]
+    assert found["as_calibrated"]["events"] == 12
+    assert found["as_calibrated"]["misses"] < 12
+    assert -1.2 < found["latency"]["median_s"] <= found["latency"]["p95_s"] <= 0.5
     assert figures(cli, run / "model.pt", tmp_path / "b.json", *streams)["beep"]["latency"] is None
 
 
@@ -165,7 +165,7 @@ def test_another_smoothing_is_the_smoothing_of_an_export(cli, run, streams, tmp_
     assert figures(cli, run / "model.pt", tmp_path / "c.json", *streams)["beep"]["at_fa_per_hour"] != exported
 
 
-def test_what_cannot_be_placed_or_counted_is_one_line(cli, run, tiny, streams, tmp_path):
+def test_settings_that_cannot_be_evaluated_are_one_line(cli, run, tiny, streams, tmp_path):
     data = [word for word in tiny if word.startswith("data.")]
     refused = {
         ("threshold.at_fa_per_hour=0.5", *data): "0.00 h of validation negatives are too few",
@@ -182,8 +182,8 @@ def test_what_cannot_be_placed_or_counted_is_one_line(cli, run, tiny, streams, t
     assert not (tmp_path / "run").exists(), "before anything is begun"
 
 
-def test_what_is_said_in_one_recording_is_not_answered_in_the_next(cli, run, streams, tmp_path):
-    """Whatever their order: no silence and no collar reaches from one recording into another."""
+def test_an_event_of_one_recording_is_no_hit_in_the_next(cli, run, streams, tmp_path):
+    """No refractory time and no collar reaches from one recording into another, in any order."""
     positive = streams[0].split("=")[1]
     pcm, rate = soundfile.read(positive, dtype="int16")
     soundfile.write(tmp_path / "a.flac", pcm[: 8 * rate], rate)
@@ -196,15 +196,15 @@ def test_what_is_said_in_one_recording_is_not_answered_in_the_next(cli, run, str
             f"{key}=[{','.join(f'{tmp_path}/{n}.{kind}' for n in names)}]"
             for key, kind in (("positive", "flac"), ("events", "json"))
         ]
-        told = figures(cli, run / "model.pt", tmp_path / "o.json", *words, streams[2], "collar_s=[0,1]")["beep"]
+        found = figures(cli, run / "model.pt", tmp_path / "o.json", *words, streams[2], "collar_s=[0,1]")["beep"]
         counts.append(
-            [told["at_fa_per_hour"][rate_]["misses"] for rate_ in ("0.0", "2.0")] + [told["as_calibrated"]["misses"]]
+            [found["at_fa_per_hour"][rate_]["misses"] for rate_ in ("0.0", "2.0")] + [found["as_calibrated"]["misses"]]
         )
     a, b, ab, ba = counts
     assert ab == ba == [x + y for x, y in zip(a, b, strict=True)]
 
 
-def test_what_would_count_twice_or_nowhere_is_refused(cli, run, streams, tmp_path):
+def test_recordings_that_count_twice_or_not_at_all_are_refused(cli, run, streams, tmp_path):
     negative = streams[2].split("=")[1].strip("[]").split(",")
     (tmp_path / "late.json").write_text("[[1, 2], [99999, 99999.5]]")
     (tmp_path / "e.csv").write_text("start,end,label\n1,2,beep\n3,4,\n")

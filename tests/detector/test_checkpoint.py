@@ -1,4 +1,4 @@
-"""A checkpoint gives the model back; whatever else the file is, it is refused and never run."""
+"""A checkpoint restores the model; any other file is refused and none of its code runs."""
 
 import os
 import pickle
@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_model_comes_back(model: Path) -> None:
+def test_the_model_is_restored(model: Path) -> None:
     found = read_model(model)
     assert found.spec == RECIPE
     assert found.facts == {"seed": 3, "words": ["a", "b"]}
@@ -36,7 +36,7 @@ def test_the_model_comes_back(model: Path) -> None:
     assert torch.equal(found.detector(sound(8000)), random_detector()(sound(8000)))
 
 
-def test_files_of_before_there_were_input_layers_are_read(tmp_path: Path) -> None:
+def test_files_without_input_layers_are_read(tmp_path: Path) -> None:
     old = {name: value for name, value in asdict(RECIPE).items() if name not in ("input", "input_shape")}
     found = read_model(forged(tmp_path / "old.pt", recipe=old))
     assert found.spec == RECIPE
@@ -89,13 +89,13 @@ def test_a_damaged_file_is_one_line(model: Path, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("content", [[1], {"step": 1}, {"format": FORMAT + 1}, {"format": "1"}])
-def test_other_content_is_no_checkpoint(tmp_path: Path, content: Any) -> None:
+def test_other_content_is_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(KwsError, match=r"x.pt: not a kws checkpoint of format 2"):
         read(tmp_path / "x.pt")
 
 
-def test_a_state_without_a_model_says_what_to_give(tmp_path: Path) -> None:
+def test_a_training_state_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "state.pt", {"format": FORMAT, "step": 3})
     assert read(tmp_path / "state.pt")["step"] == 3
     with pytest.raises(KwsError, match=r"without a finished model; use the model\.pt"):

@@ -7,13 +7,12 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from kws.config import compose
 from kws.data.features import LogMel
 from kws.detector.detector import Detector
 from kws.detector.torchscript import export, load_exported
+from kws.models.ds_tcn import DSTCNConfig
 from kws.models.registry import DSTCN
 from tests.nets import LABELS, random_detector, random_net, sound
 
@@ -48,7 +47,7 @@ def test_clip_and_stream_are_the_same(smooth_n: int) -> None:
 
 
 def test_the_default_net_streams_exactly_and_is_small() -> None:
-    model = OmegaConf.load(compose.folder("conf") / "model" / "ds_tcn.yaml")
+    model = DSTCNConfig()
     net = random_net(3, model.channels, model.kernel, tuple(model.dilations))
     assert sum(p.numel() for p in net.parameters()) <= 60_000
     detector = Detector(LogMel(), net, LABELS, [0.5, 0.5], 5)
@@ -87,12 +86,12 @@ def test_reset_goes_back_to_silence(faces: list[Any]) -> None:
         detector.reset()
         detector(second)
         stale = detector(first)[: len(fresh)]
-        assert (stale - fresh).abs().max() > 1e-2, "without a reset the past is heard"
+        assert (stale - fresh).abs().max() > 1e-2, "without a reset the past counts"
         detector.reset()
         assert torch.equal(detector(first), fresh)
 
 
-def test_a_row_hears_its_reach_and_no_more() -> None:
+def test_a_row_depends_on_its_reach_and_no_more() -> None:
     detector = random_detector(seed=11)
     pcm, end = sound(12800), 30 * detector.block_n
     oldest = end - detector.reach_n

@@ -59,7 +59,7 @@ def test_the_loss_asks_for_k_rows() -> None:
     assert loss(3) > 5
 
 
-def test_more_rows_than_there_are_cannot_be_asked_for(cli, tiny, run, tmp_path) -> None:
+def test_smooth_k_above_smooth_n_is_refused(cli, tiny, run, tmp_path) -> None:
     with pytest.raises(KwsError, match="smooth_k=6: must be between 0"):
         detector(5, 6)
     said = cli("train", *tiny, "model.smooth_k=9", f"out={tmp_path}/run")

@@ -1,4 +1,4 @@
-"""Hours in one pass give what the referee hears in 80 ms chunks, at the times at which it hears it."""
+"""One pass in large chunks gives the scores and times of the referee, which feeds chunks of 80 ms."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def refereed(pcm: np.ndarray, chunk_s: float) -> tuple[list[float], np.ndarray]:
 
 @given(n=st.integers(400, 20000), chunk_s=st.sampled_from([0.01, 0.02, 0.05, 0.08, 0.3]))
 @settings(max_examples=20, deadline=None)
-def test_it_is_what_the_referee_hears(n: int, chunk_s: float) -> None:
+def test_scores_and_times_are_the_referees(n: int, chunk_s: float) -> None:
     pcm = to_int16(sound(n, seed=n).numpy())
     times, rows = refereed(pcm, chunk_s)
     tracks = streaming.score_tracks(random_detector(), pcm, 16000, chunk_s)

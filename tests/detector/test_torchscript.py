@@ -1,4 +1,4 @@
-"""The exported file keeps the referee's contract, alone with torch; what is no detector is refused in one line."""
+"""The exported file keeps the contract with torch alone; other files are refused in one line."""
 
 import json
 import os
@@ -41,7 +41,7 @@ print(json.dumps({
 """
 
 
-def test_a_stranger_can_use_it(tmp_path: Path) -> None:
+def test_a_process_with_torch_alone_can_use_it(tmp_path: Path) -> None:
     detector, pcm = random_detector(), sound(12000)
     detector(pcm)  # a used detector is exported as silence
     export(detector, tmp_path / "out" / "detector.pt", {"command": "kws.train", "hash": "ab", "recordings": 3})
@@ -51,21 +51,21 @@ def test_a_stranger_can_use_it(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["types"] == ["int", "list", "list", "float", "NoneType"]
-    assert told["items"] == ["str", "float"]
-    assert told["values"] == [16000, LABELS, [0.5, 0.75], 0.02]
-    assert told["dtype"] == "torch.float32"
-    assert told["empty"] == [0, 2]
-    assert told["counts"] == [4] * 9 + [1]
-    assert told["again"] == told["rows"]
+    printed = json.loads(done.stdout)
+    assert printed["types"] == ["int", "list", "list", "float", "NoneType"]
+    assert printed["items"] == ["str", "float"]
+    assert printed["values"] == [16000, LABELS, [0.5, 0.75], 0.02]
+    assert printed["dtype"] == "torch.float32"
+    assert printed["empty"] == [0, 2]
+    assert printed["counts"] == [4] * 9 + [1]
+    assert printed["again"] == printed["rows"]
     detector.reset()
-    torch.testing.assert_close(torch.tensor(told["rows"]), detector(pcm), rtol=0, atol=1e-5)
-    assert json.loads(told["extra"]) == {"command": "kws.train", "hash": "ab", "recordings": 3}
+    torch.testing.assert_close(torch.tensor(printed["rows"]), detector(pcm), rtol=0, atol=1e-5)
+    assert json.loads(printed["extra"]) == {"command": "kws.train", "hash": "ab", "recordings": 3}
     assert os.listdir(tmp_path / "out") == ["detector.pt"], "no file beside it"
 
 
-def test_an_export_that_scores_otherwise_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_with_other_scores_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "detector.pt"
     path.write_text("the old file")
     monkeypatch.setattr(torchscript, "load_exported", lambda _: random_detector(seed=1))
@@ -98,7 +98,7 @@ class Other(torch.nn.Module):
         return x
 
 
-def test_what_is_no_detector_is_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.save(torch.jit.script(Other()), tmp_path / "other.pt")

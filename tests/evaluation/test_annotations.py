@@ -1,4 +1,4 @@
-"""When a keyword is said: every format that people annotate with gives the same spans."""
+"""Annotation files of every format give the same spans."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_all_formats_agree(tmp_path_factory: pytest.TempPathFactory, spans: list
             assert b == pytest.approx(end + 0.5, abs=1e-6), "a word may be answered for half a second"
 
 
-def test_the_collar_is_what_is_asked_for(tmp_path: Path) -> None:
+def test_collar_s_widens_each_span(tmp_path: Path) -> None:
     for path in written(tmp_path, [(0.1, 0.6), (3.0, 4.0)]):
         found = spans_of(read_annotations(path, "computer", (0.25, 1.0)))
         assert found == [(0.0, pytest.approx(1.6)), (2.75, pytest.approx(5.0))], "no span begins before the stream"
@@ -50,13 +50,13 @@ def test_the_collar_is_what_is_asked_for(tmp_path: Path) -> None:
     assert spans_of(read_annotations(tmp_path / "pairs.json", "computer", (0.5, 0.5))) == [(0.5, 2.5)]
 
 
-def test_another_word_alone_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_other_labels_alone_are_an_error(tmp_path: Path) -> None:
     for path in written(tmp_path, [(1.0, 2.0)]):
         with pytest.raises(KwsError, match="no line is labelled 'alexa'; labels are 'computer', 'kitchen'"):
             read_annotations(path, "alexa")
 
 
-def test_without_labels_all_are_the_keyword(tmp_path: Path) -> None:
+def test_events_without_labels_are_the_keyword(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("start,end\n1,2\n3,4\n")
     (tmp_path / "e.txt").write_text("1.0\t2.0\n3.0\t4.0\t\n")
     (tmp_path / "e.rttm").write_text(
@@ -82,11 +82,11 @@ def test_without_labels_all_are_the_keyword(tmp_path: Path) -> None:
         ("e.doc", "1 2", "the suffix must be one of .json, .csv, .txt, .rttm"),
     ],
 )
-def test_what_is_malformed_names_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_malformed_files_are_refused_with_the_line(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(KwsError, match=message) as told:
+    with pytest.raises(KwsError, match=message) as caught:
         read_annotations(tmp_path / name, "computer")
-    assert name in str(told.value)
+    assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_is_malformed_names_its_line(tmp_path: Path, name: str, text: str, 
         ("\udcff", "events cannot be read"),
     ],
 )
-def test_bad_events_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_malformed_json_events_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "e.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(KwsError, match=rf"e\.json: .*{message}|e\.json: {message}"):

@@ -1,4 +1,4 @@
-"""Where misses and alarms come from, how late triggers are and what is confused: known answers."""
+"""Misses and false alarms by group, latency and confusion: known answers."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ def peaks(at_s: list[float], length_s: float, height: float = 0.9) -> ScoreTrack
     return track(scores)
 
 
-def heard() -> KeywordScores:
-    """Four events, of which the detector answers the first three; alarms in two of three negative recordings."""
+def example_scores() -> KeywordScores:
+    """Four events with three hits; false alarms in two of three negative recordings."""
     said = [
         Segment(0.0, 3.0, "e0", "ann", "phone", 4.0, 1.0),
         Segment(10.0, 13.0, "e1", "ann", "phone", 12.0, 11.0),
@@ -37,26 +37,26 @@ def heard() -> KeywordScores:
 
 
 def test_latency_from_the_keywords_end() -> None:
-    answered, _ = match_events(heard(), 0.5, 1.0)
-    assert answered.tolist() == [
+    hit_at, _ = match_events(example_scores(), 0.5, 1.0)
+    assert hit_at.tolist() == [
         pytest.approx(1.2),
         pytest.approx(11.3),
         pytest.approx(20.9),
         pytest.approx(np.nan, nan_ok=True),
     ]
-    late = latency(heard(), answered)
+    late = latency(example_scores(), hit_at)
     assert late is not None
     assert (late.events, late.median_s, late.p95_s) == (3, pytest.approx(0.2), pytest.approx(0.29))
 
 
-def test_no_latency_where_nothing_was_hit_or_no_end_is_known() -> None:
-    assert latency(heard(), match_events(heard(), 0.95, 1.0)[0]) is None
-    unknown = KeywordScores(heard().positive, [Segment(0.0, 3.0)], heard().negative)
+def test_no_latency_without_a_hit_or_a_known_end() -> None:
+    assert latency(example_scores(), match_events(example_scores(), 0.95, 1.0)[0]) is None
+    unknown = KeywordScores(example_scores().positive, [Segment(0.0, 3.0)], example_scores().negative)
     assert latency(unknown, match_events(unknown, 0.5, 1.0)[0]) is None
 
 
 def test_misses_of_each_group() -> None:
-    one = heard()
+    one = example_scores()
     rows = {(row.by, row.value): row for row in misses_by_group(one, match_events(one, 0.5, 1.0)[0])}
     assert {key: (row.misses, row.events) for key, row in rows.items()} == {
         ("recording", "e3"): (1, 1),
@@ -73,7 +73,7 @@ def test_misses_of_each_group() -> None:
 
 
 def test_false_alarms_belong_to_the_recording_that_caused_them() -> None:
-    one = heard()
+    one = example_scores()
     _, alarms = match_events(one, 0.5, 1.0)
     assert attribute(one.negatives, alarms) == [0, 0, 2]
     rows = {(row.by, row.value): row for row in false_alarms_by_group(one, alarms)}
@@ -91,11 +91,11 @@ def test_false_alarms_belong_to_the_recording_that_caused_them() -> None:
 
 
 def test_a_false_alarm_belongs_to_its_own_stream() -> None:
-    takes = [Segment(10.0, 20.0, "a", stream=0, offset_s=10.0), Segment(20.0, 30.0, "b", stream=1, offset_s=20.0)]
-    assert attribute(takes, np.array([15.0, 20.1, 25.0])) == [0, 1, 1]
+    negatives = [Segment(10.0, 20.0, "a", stream=0, offset_s=10.0), Segment(20.0, 30.0, "b", stream=1, offset_s=20.0)]
+    assert attribute(negatives, np.array([15.0, 20.1, 25.0])) == [0, 1, 1]
 
 
-def test_two_keywords_that_are_both_said_are_not_confused() -> None:
+def test_two_keywords_in_one_recording_are_not_confused() -> None:
     quiet = peaks([], 40.0)
     left = KeywordScores(
         peaks([1.0], 40.0),
@@ -107,7 +107,7 @@ def test_two_keywords_that_are_both_said_are_not_confused() -> None:
     assert [row.times for row in confusion({"left": left}, {"left": 0.5, "right": 0.5}, 1.0)] == [0]
 
 
-def test_a_keyword_taken_for_another_by_hand() -> None:
+def test_confusion_by_hand() -> None:
     events = [Segment(0.0, 2.0), Segment(10.0, 12.0), Segment(20.0, 22.0)]
     quiet = peaks([], 40.0)
     left = KeywordScores(peaks([1.0, 11.0], 40.0), events, quiet, others={"right": peaks([1.5, 15.0, 21.0], 40.0)})
@@ -120,8 +120,8 @@ def test_a_keyword_taken_for_another_by_hand() -> None:
     assert (found[0].low, found[0].high) == wilson(2, 3)
 
 
-def test_examples_are_the_lowest_misses_and_the_highest_alarms_with_their_sound() -> None:
-    one = heard()
+def test_examples_are_the_lowest_misses_and_the_highest_false_alarms() -> None:
+    one = example_scores()
     one.positive.scores[[3100, 3150]] = 0.3, 0.4  # the event that is missed
     one.negative.scores[6999] = 0.95  # 70.0 s
     asked = []
@@ -135,7 +135,9 @@ def test_examples_are_the_lowest_misses_and_the_highest_alarms_with_their_sound(
     (missed,) = misses.examples
     assert (missed.score, missed.span, missed.kind) == (pytest.approx(0.4), (30.0, 33.0), "miss")
     assert "speaker bob" in missed.description
-    assert [round(alarm.at_s or 0, 2) for alarm in alarms.examples] == [60.0, 10.0], "in the take, which begins at 10 s"
+    assert [round(alarm.at_s or 0, 2) for alarm in alarms.examples] == [60.0, 10.0], (
+        "in the stream, which begins at 10 s"
+    )
     assert "n2" in alarms.examples[0].description
     assert alarms.examples[0].description.startswith("0:00:09.5, n2"), "in the recording"
     assert asked == [(0, 29.5, 33.5), (0, 58.0, 60.7), (0, 8.0, 10.7)]

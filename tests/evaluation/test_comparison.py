@@ -17,8 +17,8 @@ SPANS = [(10.0 * i, 10.0 * i + 2) for i in range(1, 21)]
 EVENTS = [Segment(a, b) for a, b in SPANS]
 
 
-def heard(hit: set[int], alarms: int, hours: float = 1.0) -> KeywordScores:
-    """A detector that hits these events at 0.9, the others at 0.1, and fires so often in the negative stream."""
+def example_scores(hit: set[int], alarms: int, hours: float = 1.0) -> KeywordScores:
+    """A detector that hits these events at 0.9, the others at 0.1, with a number of false alarms."""
     times = np.arange(1, 3001, dtype=float) / 10
     scores = np.zeros(3000, np.float32)
     for i in range(20):
@@ -29,7 +29,7 @@ def heard(hit: set[int], alarms: int, hours: float = 1.0) -> KeywordScores:
 
 
 def test_known_counts_at_the_own_thresholds() -> None:
-    a, b = heard(set(range(10)), 12), heard(set(range(9, 20)), 2)
+    a, b = example_scores(set(range(10)), 12), example_scores(set(range(9, 20)), 2)
     (own,) = compare(a, b, (0.5, 0.5), (), 1.0)
     assert (own.events, own.misses_a, own.misses_b) == (20, 10, 9)
     assert (own.only_a, own.only_b) == (10, 9), "event 9 is hit by both"
@@ -39,16 +39,16 @@ def test_known_counts_at_the_own_thresholds() -> None:
     assert own.wanted_fa_per_hour is None
 
 
-def test_at_equal_alarms_each_gets_its_own_threshold() -> None:
-    a, b = heard(set(range(20)), 0), heard(set(range(20)), 5)
+def test_equal_false_alarms_take_different_thresholds() -> None:
+    a, b = example_scores(set(range(20)), 0), example_scores(set(range(20)), 5)
     _, none, many = compare(a, b, (0.95, 0.05), (0.0, 100.0), 1.0)
     assert (none.misses_a, none.misses_b, none.alarms_a, none.alarms_b) == (0, 0, 0, 0), "0.9 is above 0.8"
     assert (many.alarms_a, many.alarms_b) == (0, 5)
     assert many.wanted_fa_per_hour == 100
 
 
-def test_rates_that_the_hours_cannot_tell_apart_share_a_row() -> None:
-    a, b = heard(set(range(20)), 3), heard(set(range(15)), 9)
+def test_rates_with_equal_figures_share_a_row() -> None:
+    a, b = example_scores(set(range(20)), 3), example_scores(set(range(15)), 9)
     shown = rows(compare(a, b, (0.85, 0.75), (0.0, 0.1, 0.5, 4.0), 1.0))
     assert shown == [
         ("as set", "0 / 5", "0 / 5", "0.062", "0 / 9", "0.004"),
@@ -58,7 +58,7 @@ def test_rates_that_the_hours_cannot_tell_apart_share_a_row() -> None:
 
 
 def test_a_perfect_detector_beats_a_blind_one() -> None:
-    (own,) = compare(heard(set(range(20)), 0), heard(set(), 0), (0.5, 0.5), (), 1.0)
+    (own,) = compare(example_scores(set(range(20)), 0), example_scores(set(), 0), (0.5, 0.5), (), 1.0)
     assert (own.only_a, own.only_b) == (0, 20)
     assert own.p_misses == pytest.approx(2 / 2**20)
     assert own.p_alarms == 1.0
@@ -71,7 +71,7 @@ def test_known_answers_of_the_test() -> None:
 
 
 @given(a=st.integers(0, 60), b=st.integers(0, 60))
-def test_it_is_a_probability_and_knows_no_order(a: int, b: int) -> None:
+def test_the_p_value_is_a_probability_and_symmetric(a: int, b: int) -> None:
     p = sign_test(a, b)
     assert p == sign_test(b, a)
     assert p == pytest.approx(min(1.0, 2 * sum(comb(a + b, k) for k in range(min(a, b) + 1)) / 2 ** (a + b)))
@@ -79,7 +79,7 @@ def test_it_is_a_probability_and_knows_no_order(a: int, b: int) -> None:
 
 def test_other_streams_are_refused() -> None:
     with pytest.raises(KwsError, match="streams of the two detectors differ"):
-        compare(heard(set(), 0), heard(set(), 0, hours=2.0), (0.5, 0.5), (), 1.0)
+        compare(example_scores(set(), 0), example_scores(set(), 0, hours=2.0), (0.5, 0.5), (), 1.0)
 
 
 def test_a_checkpoint_and_its_export_do_not_differ(cli, run, tiny, tmp_path):
@@ -107,7 +107,7 @@ def test_a_checkpoint_and_its_export_do_not_differ(cli, run, tiny, tmp_path):
         (("compare=5",), "compare=5"),
     ],
 )
-def test_what_is_no_comparison_is_one_line(cli, tones, words, message):
+def test_a_wrong_comparison_is_one_line(cli, tones, words, message):
     said = cli("evaluate", *words, f"data.root={tones}")
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert message in said.err

@@ -1,4 +1,4 @@
-"""Firings, misses and streams laid end to end, against brute force and by hand."""
+"""Triggers, misses and joined streams, against brute force and by hand."""
 
 import numpy as np
 import pytest
@@ -13,14 +13,14 @@ from tests.tracks import fires_by_hand, misses_by_hand, track, tracks
 
 @settings(deadline=None)
 @given(tracks(), st.floats(0, 1.1), st.sampled_from([0.0, 0.3, 1.0, 5.0]))
-def test_fires_is_the_plain_loop(t: ScoreTrack, threshold: float, refractory_s: float) -> None:
+def test_triggers_equal_a_plain_loop(t: ScoreTrack, threshold: float, refractory_s: float) -> None:
     found = trigger_times(t, threshold, refractory_s)
     assert found.tolist() == fires_by_hand(t.times, t.scores, threshold, refractory_s)
 
 
 @settings(deadline=None)
 @given(tracks(), st.data())
-def test_alarms_never_rise_with_the_threshold(t: ScoreTrack, data: st.DataObject) -> None:
+def test_triggers_never_rise_with_the_threshold(t: ScoreTrack, data: st.DataObject) -> None:
     low, high = sorted(data.draw(st.lists(st.floats(0, 1.1), min_size=2, max_size=2)))
     assert len(trigger_times(t, high)) <= len(trigger_times(t, low))
 
@@ -40,20 +40,20 @@ def test_misses_by_hand() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 20), max_size=8), st.lists(st.tuples(st.floats(0, 20), st.floats(0, 5)), max_size=8))
-def test_misses_is_the_plain_loop(found: list[float], starts: list[tuple[float, float]]) -> None:
+def test_misses_equal_a_plain_loop(found: list[float], starts: list[tuple[float, float]]) -> None:
     spans = [(a, a + length) for a, length in starts]
     assert misses(np.sort(np.array(found)), spans) == misses_by_hand(found, spans)
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 20), max_size=8), st.lists(st.tuples(st.floats(0, 20), st.floats(0, 5)), max_size=8))
-def test_an_answer_is_the_first_firing_within_a_span(found: list[float], starts: list[tuple[float, float]]) -> None:
+def test_a_hit_is_the_first_trigger_within_a_span(found: list[float], starts: list[tuple[float, float]]) -> None:
     spans = [(a, a + length) for a, length in starts]
     hand = [min((t for t in found if a <= t <= b), default=np.nan) for a, b in spans]
     np.testing.assert_array_equal(hit_times(np.sort(np.array(found)), spans), hand)
 
 
-def test_join_lays_streams_end_to_end() -> None:
+def test_joined_streams_follow_one_another() -> None:
     a, b = track([0.1, 0.2], duration_s=3600.0), track([0.3], duration_s=1800.0)
     joined = join_tracks([a, b])
     assert joined.times.tolist() == pytest.approx([10.01, 10.02, 3610.01])

@@ -54,7 +54,7 @@ def test_more_misses_than_events_are_refused() -> None:
         wilson(4, 3)
 
 
-def test_rates_are_read_easily() -> None:
+def test_rates_as_text() -> None:
     assert [rate_text(x) for x in (0.035, 1.388, 7.74, 133.2)] == ["0.04", "1.4", "7.7", "133"]
 
 
@@ -66,7 +66,7 @@ def test_intervals_are_the_referees(referee: ModuleType) -> None:
         assert poisson_upper(k, 0.72) == pytest.approx(referee.poisson_upper(k) / 0.72, rel=1e-9)
 
 
-def test_what_few_hours_show_is_said_in_words() -> None:
+def test_the_evidence_of_few_hours() -> None:
     assert (
         evidence(0, 0.72, 0.1)
         == "0 false alarms in 0.72 h shows only < 4.2/h; 30 h without a false alarm are needed to show 0.1/h"

@@ -42,7 +42,7 @@ def test_threshold_for_is_the_smallest_of_all(negative: ScoreTrack, rate: float)
     assert threshold_for(sweep(negative), rate) == min(kept)
 
 
-def test_a_threshold_just_above_a_score_does_not_fire_at_it() -> None:
+def test_a_threshold_just_above_a_score_does_not_trigger() -> None:
     """In float32 the threshold would round onto the score."""
     t = track([0.1, 0.7, 0.2])
     threshold = threshold_for(sweep(t), 0)
@@ -91,7 +91,7 @@ def test_operating_points_by_hand() -> None:
     assert (one.wanted_fa_per_hour, one.false_alarms, one.misses, one.miss_rate) == (None, 1, 10, 0.5)
 
 
-def test_calibration_of_a_short_stream_says_what_it_cannot_know() -> None:
+def test_calibration_on_a_short_stream_is_not_supported() -> None:
     negative = track(np.linspace(0, 0.8, 1000), duration_s=0.45 * 3600)
     c = calibrate(sweep(negative), sweep(positive_track(0.9), spans=SPANS), 0.5)
     assert not c.supported
@@ -103,7 +103,7 @@ def test_calibration_of_a_short_stream_says_what_it_cannot_know() -> None:
     assert "no stream is long enough" in calibrate(sweep(negative), None, 0).note
 
 
-def test_passes_over_the_same_recordings_are_no_new_hours() -> None:
+def test_passes_over_the_same_recordings_add_no_hours() -> None:
     scores = np.zeros(360_000)
     scores[[1000, 90_000, 200_000]] = 0.2, 0.4, 0.6
     once, thrice = (calibrate(sweep(track(scores)), None, 2.5, passes=n) for n in (1, 3))
@@ -150,7 +150,7 @@ def test_nothing_to_count_is_refused() -> None:
             threshold_for(sweep(t), rate)
 
 
-def test_too_few_hours_are_refused_with_the_rate_they_can_tell() -> None:
+def test_too_few_hours_are_refused_with_the_lowest_rate() -> None:
     require_hours(2.0, 0.5)
     with pytest.raises(KwsError, match=r"at_fa_per_hour=0.5: 0.45 h .* must be at least 2.3 .*unsupported=guess"):
         require_hours(0.45, 0.5)

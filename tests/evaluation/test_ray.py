@@ -28,8 +28,8 @@ def workers() -> Iterator[None]:
 
 
 @pytest.fixture
-def takes(tmp_path: Path) -> list[StreamSource]:
-    """Long, short and broken files, and a stream that is made."""
+def sources(tmp_path: Path) -> list[StreamSource]:
+    """Long, short and broken files, and a composed stream."""
     files = []
     for i, length_s in enumerate([25.0, 1.0, 2.5, 31.0, 0.7]):
         files.append(tmp_path / f"{i}.flac")
@@ -50,17 +50,17 @@ def same(ours: list[Result], theirs: list[Result]) -> None:
             np.testing.assert_array_equal(track.times, other.tracks[label].times)
 
 
-def test_a_cluster_gives_the_same_numbers(takes: list[StreamSource]) -> None:
+def test_a_cluster_gives_the_same_numbers(sources: list[StreamSource]) -> None:
     from kws.evaluation.ray import score_all_on_ray
 
-    heard_s = list[float]()
-    found = score_all_on_ray(random_detector)(random_detector(), takes, 0.08, heard_s.append)
-    same(score_all(random_detector(), takes, 0.08), found)
-    assert heard_s == sorted(heard_s)
-    assert heard_s[-1] == pytest.approx(25 + 1 + 2.5 + 31 + 0.7 + 3)
+    scored_s = list[float]()
+    found = score_all_on_ray(random_detector)(random_detector(), sources, 0.08, scored_s.append)
+    same(score_all(random_detector(), sources, 0.08), found)
+    assert scored_s == sorted(scored_s)
+    assert scored_s[-1] == pytest.approx(25 + 1 + 2.5 + 31 + 0.7 + 3)
 
 
-def test_a_lost_worker_costs_a_retry(takes: list[StreamSource], tmp_path: Path) -> None:
+def test_a_lost_worker_costs_a_retry(sources: list[StreamSource], tmp_path: Path) -> None:
     from kws.evaluation.ray import score_all_on_ray
 
     lost = tmp_path / "lost"
@@ -74,13 +74,13 @@ def test_a_lost_worker_costs_a_retry(takes: list[StreamSource], tmp_path: Path) 
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    found = score_all_on_ray(opened)(random_detector(), takes, 0.08, lambda _: None)
+    found = score_all_on_ray(opened)(random_detector(), sources, 0.08, lambda _: None)
     assert lost.is_file()
-    same(score_all(random_detector(), takes, 0.08), found)
+    same(score_all(random_detector(), sources, 0.08), found)
 
 
 def test_the_command_gives_the_same_figures_on_a_cluster(
-    cli, run: Path, takes: list[StreamSource], tmp_path: Path
+    cli, run: Path, sources: list[StreamSource], tmp_path: Path
 ) -> None:
     (tmp_path / "events.json").write_text("[[1, 2], [10, 12]]")
     words = [f"detector={run}/model.pt", f"positive={tmp_path}/0.flac", f"events={tmp_path}/events.json"]

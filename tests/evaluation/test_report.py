@@ -1,4 +1,4 @@
-"""The page stands alone, says the figures as counted, and lets no name become markup."""
+"""The page is self-contained, shows the counted figures, and lets no name become markup."""
 
 import base64
 import io
@@ -24,8 +24,8 @@ def point(misses: int, alarms: int, hours: float = 0.72, wanted: float | None = 
     return OperatingPoint(wanted, 0.75, *rates, misses, 64, misses / 64, *wilson(misses, 64))
 
 
-def arm(name: str, points: list[OperatingPoint]) -> Line:
-    """An arm whose curve goes through its points."""
+def line(name: str, points: list[OperatingPoint]) -> Line:
+    """A DET line through its points."""
     counts = [
         np.array(x)
         for x in ([p.threshold for p in points], [p.false_alarms for p in points], [p.misses for p in points])
@@ -63,9 +63,9 @@ def test_figures_read_as_counted() -> None:
 def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("an older page")
-    arms = {"with replay": [point(6, 1), point(3, 2, wanted=2)], "without": [point(9, 0)]}
+    lines = {"with replay": [point(6, 1), point(3, 2, wanted=2)], "without": [point(9, 0)]}
     facts = {"command": "kws train recipe=a", "commit": "329613f"}
-    write_report(path, "Alexa", facts, [points_table(arms)], [arm(k, v) for k, v in arms.items()])
+    write_report(path, "Alexa", facts, [points_table(lines)], [line(k, v) for k, v in lines.items()])
     page = Page(path)
     assert page.tags["tr"] == 2 + 1 + 2  # two wanted rates at one threshold share a row
     assert any("1-2/h" in text for text in page.text)
@@ -79,14 +79,14 @@ def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_each_arm_is_drawn_in_the_colour_of_its_name(tmp_path: Path) -> None:
-    arms = [arm("x", [point(3, 5), point(6, 1)]), arm("y", [point(20, 5), point(30, 1)])]
-    write_report(tmp_path / "r.html", "t", {}, [], arms)
+def test_each_line_has_the_colour_of_its_name(tmp_path: Path) -> None:
+    lines = [line("x", [point(3, 5), point(6, 1)]), line("y", [point(20, 5), point(30, 1)])]
+    write_report(tmp_path / "r.html", "t", {}, [], lines)
     colours = [colour(i).removeprefix("#") for i in range(2)]
     text = (tmp_path / "r.html").read_text()
     assert re.findall(r'class="(c\d)"></span>(\w)', text) == [("c0", "x"), ("c1", "y")]
     assert [re.search(rf"\.{c} {{ background: #(\w+)", text)[1] for c in ("c0", "c1")] == colours
-    pixels = np.rint(imread(io.BytesIO(plot(arms)))[..., :3] * 255).astype(int)
+    pixels = np.rint(imread(io.BytesIO(plot(lines)))[..., :3] * 255).astype(int)
     heights = []
     for hex_ in colours:
         drawn = (pixels == list(bytes.fromhex(hex_))).all(-1)
@@ -110,14 +110,14 @@ def test_no_name_becomes_markup(tmp_path_factory: pytest.TempPathFactory, name: 
 
 
 @pytest.mark.parametrize("name", ["<script>", "$x^$", "_hidden", "猫"])
-def test_odd_names_of_arms_are_drawn_and_shown(tmp_path: Path, name: str) -> None:
-    write_report(tmp_path / "r.html", "t", {}, [], [arm(name, [point(1, 1)])])
+def test_odd_names_are_shown(tmp_path: Path, name: str) -> None:
+    write_report(tmp_path / "r.html", "t", {}, [], [line(name, [point(1, 1)])])
     page = Page(tmp_path / "r.html")
     assert name in page.text
     assert page.tags["script"] == 0
 
 
-def test_nothing_to_draw_draws_nothing(tmp_path: Path) -> None:
+def test_no_line_no_plot(tmp_path: Path) -> None:
     write_report(tmp_path / "r.html", "t", {}, [], [])
     assert Page(tmp_path / "r.html").tags["img"] == 0
 

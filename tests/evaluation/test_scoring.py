@@ -1,4 +1,4 @@
-"""Many recordings at once: each as it would be heard alone, however many cores, batches and broken files there are."""
+"""Scores of many recordings equal those of each alone, for any number of cores, batches and broken files."""
 
 from pathlib import Path
 
@@ -42,13 +42,13 @@ def alone(detector: Detector, file: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_each_is_heard_as_if_alone(tmp_path: Path, threads: int) -> None:
+def test_each_recording_scores_as_if_alone(tmp_path: Path, threads: int) -> None:
     files = recordings(tmp_path, [0.5, 41.3, 2.0, 1.99, 25.0])
-    detector, heard_s = random_detector(), list[float]()
+    detector, scored_s = random_detector(), list[float]()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = score_all(detector, [file_source(file) for file in files], 0.08, heard_s.append)
+        found = score_all(detector, [file_source(file) for file in files], 0.08, scored_s.append)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -58,31 +58,31 @@ def test_each_is_heard_as_if_alone(tmp_path: Path, threads: int) -> None:
         for column, label in enumerate(detector.labels):
             np.testing.assert_allclose(result.tracks[label].scores, want[:, column], rtol=0, atol=1e-5)
             assert result.tracks[label].duration_s == soundfile.info(file).duration
-    assert sum(np.diff([0.0, *heard_s])) == pytest.approx(0.5 + 41.3 + 2.0 + 1.99 + 25.0)
+    assert sum(np.diff([0.0, *scored_s])) == pytest.approx(0.5 + 41.3 + 2.0 + 1.99 + 25.0)
 
 
-def test_the_scores_do_not_depend_on_how_many_cores_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    takes = [file_source(file) for file in recordings(tmp_path, [1.0, 22.0, 3.0, 30.0])]
+def test_scores_do_not_depend_on_the_number_of_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = [file_source(file) for file in recordings(tmp_path, [1.0, 22.0, 3.0, 30.0])]
     found = []
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     for cores in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
-        found.append(score_all(random_detector(), takes, 0.08))
+        found.append(score_all(random_detector(), sources, 0.08))
     for one, three in zip(*found, strict=True):
         for label, track in one.tracks.items():
             np.testing.assert_array_equal(track.scores, three.tracks[label].scores)
 
 
-def test_long_ones_go_first_and_short_ones_of_like_length_together() -> None:
-    takes = [StreamSource(Path(f"{i}"), length_s) for i, length_s in enumerate([3.0, 90.0, 1.0, 400.0, 0.0, 2.0])]
-    assert group_sources(takes, batched=True) == [[3], [1], [4], [2, 5, 0]], "of unknown length: alone"
-    assert group_sources(takes, batched=False) == [[3], [1], [0], [5], [2], [4]]
+def test_long_sources_come_first_and_short_ones_of_similar_length_together() -> None:
+    sources = [StreamSource(Path(f"{i}"), length_s) for i, length_s in enumerate([3.0, 90.0, 1.0, 400.0, 0.0, 2.0])]
+    assert group_sources(sources, batched=True) == [[3], [1], [4], [2, 5, 0]], "of unknown length: alone"
+    assert group_sources(sources, batched=False) == [[3], [1], [0], [5], [2], [4]]
     many = [StreamSource(Path(f"{i}"), 1.0) for i in range(FILES_PER_BATCH + 1)]
     assert [len(job) for job in group_sources(many, batched=True)] == [FILES_PER_BATCH, 1]
-    assert total_s(takes) == 496.0
+    assert total_s(sources) == 496.0
 
 
-def test_what_does_not_decode_is_said_and_the_rest_is_heard(tmp_path: Path) -> None:
+def test_a_file_that_does_not_decode_gives_its_error(tmp_path: Path) -> None:
     good = recordings(tmp_path, [1.0, 2.0])
     broken = tmp_path / "broken.flac"
     broken.write_bytes(good[0].read_bytes()[:40])
@@ -92,38 +92,38 @@ def test_what_does_not_decode_is_said_and_the_rest_is_heard(tmp_path: Path) -> N
     assert found[1].name.endswith("broken.flac")
 
 
-def test_what_is_shorter_than_a_row_gives_no_score_and_says_so(tmp_path: Path) -> None:
+def test_a_file_shorter_than_a_row_gives_an_error(tmp_path: Path) -> None:
     short, good = recordings(tmp_path, [0.01, 1.0])
-    for takes in (
+    for sources in (
         [file_source(short), file_source(good)],
         [file_source(short)],
         [StreamSource(short, 99.0), file_source(good)],
     ):
-        first = score_all(random_detector(), takes, 0.08)[0]
+        first = score_all(random_detector(), sources, 0.08)[0]
         assert isinstance(first, BadAudio)
         assert first.reason == "shorter than a score row of 0.02 s"
 
 
-def test_a_stream_that_is_made_is_made_when_it_is_heard() -> None:
+def test_a_stream_is_composed_when_it_is_scored() -> None:
     made = []
 
     def stream_of() -> Stream:
         made.append(1)
         return Stream(to_int16(sound(RATE * 2, 1).numpy()), [], [], RATE)
 
-    takes = [StreamSource(stream_of, 2.0)]
+    sources = [StreamSource(stream_of, 2.0)]
     assert not made
-    (found,) = score_all(random_detector(), takes, 0.08)
+    (found,) = score_all(random_detector(), sources, 0.08)
     assert isinstance(found, ScoredStream)
     want = streaming.score_pcm(random_detector(), stream_of().pcm, RATE)
     np.testing.assert_allclose(found.tracks[LABELS[0]].scores, want[:, 0], rtol=0, atol=1e-5)
 
 
-def test_an_exported_file_hears_batches_too(tmp_path: Path) -> None:
+def test_an_exported_file_scores_batches_too(tmp_path: Path) -> None:
     detector = random_detector()
     export(detector, tmp_path / "d.pt", {})
-    takes = [file_source(file) for file in recordings(tmp_path, [1.0, 2.0, 1.3])]
-    ours, theirs = score_all(detector, takes, 0.08), score_all(load_exported(tmp_path / "d.pt"), takes, 0.08)
+    sources = [file_source(file) for file in recordings(tmp_path, [1.0, 2.0, 1.3])]
+    ours, theirs = score_all(detector, sources, 0.08), score_all(load_exported(tmp_path / "d.pt"), sources, 0.08)
     for one, other in zip(ours, theirs, strict=True):
         assert isinstance(one, ScoredStream)
         assert isinstance(other, ScoredStream)
@@ -145,7 +145,7 @@ def test_a_batch_leaves_the_stream_alone() -> None:
     ("rate", "channels", "subtype"), [(16000, 1, "PCM_16"), (44100, 2, "PCM_24"), (8000, 1, "FLOAT")]
 )
 @pytest.mark.parametrize("block_n", [700, 16000, 10**7])
-def test_blocks_are_the_whole(
+def test_blocks_hold_the_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, channels: int, subtype: str, block_n: int
 ) -> None:
     x = 0.4 * np.random.default_rng(0).standard_normal((rate * 2 + 77, channels)).clip(-2, 2)
@@ -167,19 +167,19 @@ def test_a_cut_is_a_part_of_the_whole(tmp_path: Path) -> None:
     assert len(audio.cut(file, RATE, 7.0, 8.0)) == 0
 
 
-def test_one_that_is_longer_than_its_header_says_is_heard_whole(
+def test_a_file_longer_than_its_header_says_is_scored_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = recordings(tmp_path, [1.0, 21.5])
-    takes = [StreamSource(file, 1.0) for file in files]
-    found = scoring.score_sources(random_detector(), takes, 0.08)
+    sources = [StreamSource(file, 1.0) for file in files]
+    found = scoring.score_sources(random_detector(), sources, 0.08)
     assert [one.tracks[random_detector().labels[0]].duration_s for one in found if isinstance(one, ScoredStream)] == [
         1.0,
         21.5,
     ]
 
 
-def test_a_file_of_an_older_version_which_hears_no_batches_scores_the_same(tmp_path: Path) -> None:
+def test_an_older_exported_file_without_batches_scores_the_same(tmp_path: Path) -> None:
     class Older:
         """The contract of an exported file and no more."""
 
@@ -193,8 +193,8 @@ def test_a_file_of_an_older_version_which_hears_no_batches_scores_the_same(tmp_p
         def __call__(self, pcm: torch.Tensor) -> torch.Tensor:
             return self.inner(pcm)
 
-    takes = [file_source(file) for file in recordings(tmp_path, [1.0, 2.0, 21.0])]
-    for one, other in zip(score_all(Older(), takes, 0.08), score_all(random_detector(), takes, 0.08), strict=True):
+    sources = [file_source(file) for file in recordings(tmp_path, [1.0, 2.0, 21.0])]
+    for one, other in zip(score_all(Older(), sources, 0.08), score_all(random_detector(), sources, 0.08), strict=True):
         assert isinstance(one, ScoredStream)
         assert isinstance(other, ScoredStream)
         for label, track in one.tracks.items():

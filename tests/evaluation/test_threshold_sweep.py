@@ -1,4 +1,4 @@
-"""The sweep counts at every threshold what plain loops count at each."""
+"""The sweep counts at every threshold as plain loops do."""
 
 from itertools import pairwise
 
@@ -48,14 +48,14 @@ def test_long_smooth_tracks_too(seed: int, smooth: int, refractory_s: float) -> 
         assert swept.at(threshold) == (len(found), misses(found, spans))
 
 
-def test_a_firing_before_a_span_silences_the_one_in_it() -> None:
+def test_a_trigger_before_a_span_silences_the_one_in_it() -> None:
     """So misses may fall as the threshold rises: at 0.4 the row before the span triggers, at 0.5 the one within it."""
     t = track([0.0, 0.4, 0.0, 0.9, 0.0], row_s=0.3)
     swept = sweep(t, 1.0, [(1.0, 1.3)])
     assert [swept.at(x) for x in (0.4, 0.5, 0.95)] == [(1, 1), (1, 0), (0, 1)]
 
 
-def test_allowed_firings_by_hand() -> None:
+def test_thresholds_for_a_number_of_triggers_by_hand() -> None:
     swept = sweep(track([0.2, 0.0, 0.4, 0.0, 0.6], row_s=2.0))
     above = [float(np.nextafter(np.float64(np.float32(x)), 1)) for x in (0.0, 0.2, 0.4, 0.6)]
     assert [swept.threshold_for(n) for n in (3, 2.9, 1, 0.5)] == above
@@ -65,7 +65,7 @@ def test_allowed_firings_by_hand() -> None:
 @settings(deadline=None)
 @given(tracks(), tracks(), SPANS.filter(bool), st.sampled_from([100.0, 2000.0, 1e6]))
 @example(track([0.0]), track([0.0]), [(0.0, 1.0)], 100.0)
-def test_the_curve_holds_every_count_there_is(
+def test_the_curve_holds_every_count(
     positive: ScoreTrack, negative: ScoreTrack, drawn: list[tuple[float, float]], most: float
 ) -> None:
     spans = [(a, a + length) for a, length in drawn]

@@ -1,4 +1,4 @@
-"""The validation streams as a training run hears them: counts known beforehand, no stream heard twice at a step."""
+"""Validation streams in a training run: known counts, and no stream scored twice at a step."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ ROW_N = 320
 
 
 class Scripted:
-    """A detector that gives, stream by stream, the rows it was given, whatever it hears."""
+    """A detector that returns given rows, stream by stream, for any audio."""
 
     sample_rate = 16000
     frame_s = ROW_N / sample_rate
@@ -56,7 +56,7 @@ def held_out(tones: Path, cache: Path, keywords: list[str], noise_label: str = "
 
 
 def said(made: Stream, found: list[float], column: int = 0) -> dict[float, tuple[int, float]]:
-    """These scores, one in the middle of each time that a keyword is said."""
+    """These scores, one in the middle of each event."""
     return {(a + b) / 2: (column, score) for (a, b), score in zip(spans(made), found, strict=True)}
 
 
@@ -73,22 +73,22 @@ ALARMS = {1.5: (0, 0.9), 3.0: (0, 0.8), 4.5: (0, 0.7), 4.7: (0, 0.65)}  # the la
         (3, 0.0, 1, (1 / 6, 0.0301, 0.5635)),
     ],
 )
-def test_misses_are_counted_where_just_so_many_alarms_are_allowed(tones, tmp_path, alarms, above, missed, miss_rate):
+def test_misses_at_a_false_alarm_rate(tones, tmp_path, alarms, above, missed, miss_rate):
     held = held_out(tones, tmp_path, ["beep"])
     detector = Scripted(
         ["beep"],
         [scores(held.negative, 1, ALARMS), scores(held.positive["beep"], 1, said(held.positive["beep"], FOUND))],
     )
-    heard = held.score(detector)
+    scores_ = held.score(detector)
     hours = len(held.negative.pcm) / 16000 / 3600
     rate = (alarms + 0.5) / hours if alarms else 0.5
-    (point,) = held.operating_points(heard, rate).values()
+    (point,) = held.operating_points(scores_, rate).values()
     assert point.threshold == np.nextafter(np.float64(np.float32(above)), 1)
     assert (point.false_alarms, point.hours, point.wanted_fa_per_hour) == (alarms, hours, rate)
     assert point.fa_per_hour == alarms / hours
     assert (point.misses, point.events) == (missed, 6)
     assert (point.miss_rate, point.miss_low, point.miss_high) == pytest.approx(miss_rate, abs=1e-4)
-    assert held.count(heard, 0.77) == ValidationCounts(2, hours, 3, 6), "the same tracks at a score"
+    assert held.count(scores_, 0.77) == ValidationCounts(2, hours, 3, 6), "the same tracks at a score"
 
 
 def test_each_keyword_has_its_own_threshold(tones, tmp_path):
@@ -115,12 +115,12 @@ def rows(out: Path, name: str = "validation.csv") -> list[dict[str, str]]:
     return list(csv.DictReader((out / name).read_text().splitlines()))
 
 
-def test_the_last_row_is_what_the_calibration_counts(run):
-    """The same streams, heard once in both (threshold.passes=1), by the weights that are kept."""
-    told = rows(run)
-    assert [(int(row["step"]), row["keyword"]) for row in told] == [(7, "beep"), (15, "beep"), (23, "beep")]
+def test_the_last_row_has_the_counts_of_the_calibration(run):
+    """Both score the same streams once (threshold.passes=1) with the final weights."""
+    validations = rows(run)
+    assert [(int(row["step"]), row["keyword"]) for row in validations] == [(7, "beep"), (15, "beep"), (23, "beep")]
     (outcome,) = json.loads((run / "results.json").read_text())["outcomes"]
-    calibration, last = outcome["calibration"], {k: float(v) for k, v in told[-1].items() if k != "keyword"}
+    calibration, last = outcome["calibration"], {k: float(v) for k, v in validations[-1].items() if k != "keyword"}
     assert last["threshold"] == pytest.approx(calibration["threshold"], rel=1e-5)
     assert (last["false_alarms"], last["wanted_fa_per_hour"]) == (calibration["false_alarms"], calibration["wanted"])
     assert last["hours"] == pytest.approx(calibration["hours"], rel=1e-5)
@@ -132,7 +132,7 @@ def test_the_last_row_is_what_the_calibration_counts(run):
     assert last["fa_low"] <= last["fa_per_hour"] < last["fa_high"]
 
 
-def test_the_progress_shows_what_was_missed_last(cli, tiny, tmp_path):
+def test_the_progress_shows_the_last_misses(cli, tiny, tmp_path):
     said = cli("train", *tiny, f"out={tmp_path}/a", "optim.steps=10")
     assert said.code == 0, said.err
     last = rows(tmp_path / "a")[-1]
@@ -140,7 +140,7 @@ def test_the_progress_shows_what_was_missed_last(cli, tiny, tmp_path):
     assert f"misses {last['misses']}/{last['events']} with no alarm in {float(last['hours']):.2f} h" in said.out
 
 
-def test_without_looks_the_same_is_learned(cli, tiny, run, tmp_path):
+def test_training_is_the_same_without_validation(cli, tiny, run, tmp_path):
     words = [word for word in tiny if not word.startswith("validate_every")]
     said = cli("train", *words, "validate_every=null", "tensorboard=false", f"out={tmp_path}/a")
     assert said.code == 0, said.err
@@ -153,26 +153,26 @@ def test_without_looks_the_same_is_learned(cli, tiny, run, tmp_path):
     assert "misses" not in said.out.split("Calibrating")[0]
 
 
-def test_streams_are_heard_once_at_a_step_whoever_asks(cli, tiny, tmp_path, monkeypatch):
-    heard, real = [], ValidationStreams.score
-    monkeypatch.setattr(ValidationStreams, "score", lambda self, detector: heard.append(1) or real(self, detector))
+def test_streams_are_scored_once_at_a_step(cli, tiny, tmp_path, monkeypatch):
+    calls, real = [], ValidationStreams.score
+    monkeypatch.setattr(ValidationStreams, "score", lambda self, detector: calls.append(1) or real(self, detector))
     words = [word for word in tiny if not word.startswith("validate_every")]
     words += ["replay.schedule=adaptive", "replay.check_every=3", "replay.at_score=0", "replay.target_fa_per_hour=0"]
-    looks = {}
+    counts = {}
     for every in (4, "null"):
         said = cli("train", *words, f"validate_every={every}", f"out={tmp_path}/{every}")
         assert said.code == 0, said.err
-        looks[every] = len(heard)
-        heard.clear()
-    # Looks at the share after 13, 16, 19 and 22 steps, rows of validation after 4, 8, 12, 16, 20 and 24.
-    assert looks == {4: 9, "null": 4}
+        counts[every] = len(calls)
+        calls.clear()
+    # The share is steered after 13, 16, 19 and 22 steps, rows of validation after 4, 8, 12, 16, 20 and 24.
+    assert counts == {4: 9, "null": 4}
     assert [row["step"] for row in rows(tmp_path / "4")] == ["3", "7", "11", "15", "19", "23"]
     assert [row["step"] for row in rows(tmp_path / "4", "share.csv")] == ["12", "15", "18", "21"]
     for name in ("share.csv", "metrics.csv"):
         assert (tmp_path / "4" / name).read_text() == (tmp_path / "null" / name).read_text()
 
 
-def test_a_model_that_fires_at_nothing_misses_all(tones, tmp_path):
+def test_a_model_that_never_triggers_misses_all(tones, tmp_path):
     held = held_out(tones, tmp_path, ["beep"])
     blind = Scripted(["beep"], [scores(held.negative, 1, {}), scores(held.positive["beep"], 1, {})])
     (point,) = held.operating_points(held.score(blind), 0.5).values()

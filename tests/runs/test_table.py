@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from kws.detector import checkpoint
 from kws.evaluation.intervals import poisson, wilson
 from kws.evaluation.operating_points import RATES
-from kws.runs import folder, table
+from kws.runs import folder as run_folder
+from kws.runs import table
 from kws.runs.results import Counts, Figures, counted, find
 
 KEYS = {"keyword": "beep", "threshold": {"at_fa_per_hour": 0.5}, "optim": {"steps": 100}}
@@ -35,9 +36,9 @@ def make(folder: Path, seconds: list[float] | None = None, figures: list[Any] | 
     tree = OmegaConf.to_yaml(OmegaConf.create(KEYS | settings))
     (folder / "config.yaml").write_text(f"# run {len(folder.name):012x}\n{tree}")
     words = [f"{key}={value}" for key, value in settings.items()]
-    done = [folder.Session(1e9, words, {}, 1, "cpu", one, "finished") for one in seconds or []]
+    done = [run_folder.Session(1e9, words, {}, 1, "cpu", one, "finished") for one in seconds or []]
     if done:
-        folder.write(folder, done)
+        run_folder.write(folder, done)
     if figures is not None:
         (folder / "results.json").write_text(json.dumps({"outcomes": figures}))
     return folder
@@ -53,9 +54,9 @@ def sweep(tmp_path: Path) -> Path:
     """Two settings by two seeds, and one that failed before it began."""
     for i, (rate, seed, misses) in enumerate([(0.1, 0, 2), (0.1, 1, 4), (0.02, 0, 9), (0.02, 1, 1)]):
         make(tmp_path / str(i), [10.0 + i], [outcome([0, misses, 40], [9, 1, 0], (misses + 1, 1))], lr=rate, seed=seed)
-    failed = folder.Session(1e9, ["lr=7", "seed=0"], {}, None, None, 0.1, "failed", "lr=7: allowed is 0 to 1")
+    failed = run_folder.Session(1e9, ["lr=7", "seed=0"], {}, None, None, 0.1, "failed", "lr=7: allowed is 0 to 1")
     (tmp_path / "10").mkdir()
-    folder.write(tmp_path / "10", [failed])
+    run_folder.write(tmp_path / "10", [failed])
     return tmp_path
 
 
@@ -143,7 +144,7 @@ def test_it_is_sorted_by_any_column(sweep, by, order):
 
 def test_a_run_that_goes_on_shows_how_far_it_is_and_a_killed_one_how_long_at_least(cli, tmp_path):
     at_work = make(tmp_path / "a", [100.0])
-    folder.write(at_work, [*folder.read(at_work), folder.Session(2e9, [], {}, 1, "cpu")])
+    run_folder.write(at_work, [*run_folder.read(at_work), run_folder.Session(2e9, [], {}, 1, "cpu")])
     (at_work / "metrics.csv").write_text("step,loss\n0,1\n1,1\n2,")
     os.utime(at_work / "metrics.csv", (2e9 + 30, 2e9 + 30))
     said = cli("runs", tmp_path)
@@ -165,8 +166,8 @@ def test_settings_that_no_command_names_are_shown_while_they_are_few(tmp_path):
 def test_a_group_that_was_chosen_stands_for_its_settings(tmp_path):
     make(tmp_path / "a", [1.0], model={"channels": 8, "kernel": 3})
     other = make(tmp_path / "b", model={"channels": 16, "kernel": 5})
-    folder.write(other, [folder.Session(1e9, ["model=large"], {}, 1, "cpu", 1.0, "finished")])
-    folder.write(tmp_path / "a", [folder.Session(1e9, ["threads=2"], {}, 1, "cpu", 1.0, "finished")])
+    run_folder.write(other, [run_folder.Session(1e9, ["model=large"], {}, 1, "cpu", 1.0, "finished")])
+    run_folder.write(tmp_path / "a", [run_folder.Session(1e9, ["threads=2"], {}, 1, "cpu", 1.0, "finished")])
     runs = find(tmp_path)
     assert table.columns(runs) == (["model"], [])
     assert [table.value_of(run, "model") for run in runs] == ["default", "large"]
@@ -224,7 +225,9 @@ def test_names_and_errors_drive_no_terminal(cli, tmp_path):
     evil = "\x1b[2J[red]x"
     folder = tmp_path / evil
     folder.mkdir()
-    folder.write(folder, [folder.Session(1.0, [f"lr={evil}"], {}, None, None, 1.0, "failed", f"no {evil}\nkws: fine")])
+    run_folder.write(
+        folder, [run_folder.Session(1.0, [f"lr={evil}"], {}, None, None, 1.0, "failed", f"no {evil}\nkws: fine")]
+    )
     make(tmp_path / "b", lr=evil)
     said = cli("runs", tmp_path)
     assert said.code == 0, said.err
@@ -305,8 +308,8 @@ def test_a_recipe_keeps_what_was_chosen_of_a_group(cli, tiny, tmp_path, monkeypa
     again = cli(*shlex.split(printed)[1:])
     assert again.code == 0, again.err
     assert checkpoint.read_model(Path("runs/a/model.pt")).hash == checkpoint.read_model(Path("runs/b/model.pt")).hash
-    (one,) = folder.read(Path("runs/a"))
-    folder.write(Path("runs/a"), [replace(one, choices=one.choices | {"augment": "none,x=1"})])
+    (one,) = run_folder.read(Path("runs/a"))
+    run_folder.write(Path("runs/a"), [replace(one, choices=one.choices | {"augment": "none,x=1"})])
     refused = cli("runs", "runs", "recipe_of=a", "out=c.yaml")
     assert refused.code == 2
     assert "augment=none,x=1: no run writes such a value" in refused.err
@@ -328,7 +331,7 @@ def test_nothing_of_a_run_is_executed_or_written_into_the_recipe_as_settings(cli
     (forged / "config.yaml").write_text((run / "config.yaml").read_text())
     (forged / "model.pt").write_bytes(pickle.dumps(Evil(tmp_path / "executed")))
     words = ["seed=1\nseed: 666\n", "\x1b[2J"]
-    folder.write(forged, [folder.Session(1e9, words, {}, 1, "cpu", 1.0, "failed", "no\nseed: 666")])
+    run_folder.write(forged, [run_folder.Session(1e9, words, {}, 1, "cpu", 1.0, "failed", "no\nseed: 666")])
     said = cli("runs", tmp_path / "runs", "recipe_of=forged", f"out={tmp_path}/a.yaml")
     assert said.code == 0, said.err
     assert not (tmp_path / "executed").exists()
@@ -338,7 +341,7 @@ def test_nothing_of_a_run_is_executed_or_written_into_the_recipe_as_settings(cli
     (forged / "config.yaml").write_text(
         (run / "config.yaml").read_text().replace("device: cpu", "device: ${oc.env:HOME}")
     )
-    folder.write(forged, [])
+    run_folder.write(forged, [])
     config = (forged / "config.yaml").read_text().replace("keyword: beep", "keyword: ${oc.env:HOME}")
     (forged / "config.yaml").write_text(config)
     said = cli("runs", tmp_path / "runs", "recipe_of=forged", f"out={tmp_path}/b.yaml")

@@ -143,7 +143,7 @@ BAD = [
     ("export", "checkpoint={run}/detector.pt", "detector.pt"),
     ("export", "out=text", "out=text", "force=true"),
     ("export", "out=text/new.pt", "text"),
-    ("export", "thresholds=2", "thresholds=2", "0 to 1"),
+    ("export", "thresholds=2", "thresholds=2", "between 0 and 1"),
     ("export", "thresholds=[0.1,0.2]", "thresholds", "1 number"),
     ("export", "thresholds=true", "thresholds"),
     ("train", "model=tree", "model=tree", "bc_resnet_1", "mdtc_30k"),

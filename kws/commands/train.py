@@ -66,7 +66,7 @@ class Run:
     console: Console
     ranks: Distributed
     folder: Path  # of the buffer
-    said: list[Path]
+    synthetic: Path | None  # folder of synthetic speech
 
 
 def run(cfg: DictConfig) -> None:
@@ -110,16 +110,16 @@ def train(
         return
 
     def heard() -> tuple[AudioCache, Selection]:
-        store = builders.store(s.data, console, [*recordings(s.data), *speech.recordings(said)])
+        real = recordings(s.data) if s.data.root else []
+        store = builders.store(s.data, console, [*real, *synthetic.recordings()])
         return store, select(store.entries, words, s.data.noise_label, s.mining.pool_share)
 
     with one_at_a_time(Path(s.data.cache)):
-        if not s.data.root:
-            s.data = replace(s.data, root=str(ranks.first(lambda: speech.corpus(s, words, console))))
-        said = ranks.first(lambda: speech.said(s, words, console))
+        synthetic = ranks.first(lambda: speech.synthesise(s, words, console))
         store, chosen = ranks.in_turn(heard)
     folder = Path(s.replay.buffer) if s.replay.buffer else out / "buffer"
-    r = Run(s, "", out, recipe, builders.plan(s, recipe.smooth_n), store, chosen, None, console, ranks, folder, said)
+    plan = builders.plan(s, recipe.smooth_n)
+    r = Run(s, "", out, recipe, plan, store, chosen, None, console, ranks, folder, synthetic.speech)
     if not ranks.leads:
         train_weights(r)
         ranks.leave()
@@ -134,7 +134,7 @@ def train(
     with builders.buffer(s.replay, folder, store.sample_rate) as buffer:
         buffer.hold_out(held_out_sources(store))
         if not (out / "state.pt").is_file():
-            bring(buffer, said, console)
+            add_confusables(buffer, r, console)
         # What will be mined is refused now, not after the training before the first round.
         sources = [*chosen.pool, *chosen.noise[Split.TRAIN], *(chosen.speech[Split.TRAIN] if s.replay.online else ())]
         buffer.admit(source_of(store.entries[i]) for i in sources)
@@ -158,12 +158,12 @@ def train(
     console.say(f"time      {time.monotonic() - begun:.0f} s")
 
 
-def bring(buffer: Buffer, said: Sequence[Path], console: Console) -> None:
-    """Put what sounds like the keywords into the buffer, before anything is trained."""
-    for folder in said:
-        added = into_buffer(buffer, folder)
+def add_confusables(buffer: Buffer, r: Run, console: Console) -> None:
+    """Add the synthetic confusables for training to the buffer, before training begins."""
+    if r.synthetic and r.s.data.synthetic.confusables:
+        added = into_buffer(buffer, r.synthetic)
         if added.new:
-            console.say(f"buffer: {len(added.new)} said clips that sound like a keyword, {added.near} repeat others")
+            console.say(f"buffer: {len(added.new)} synthetic confusables, {added.near} repeat others")
 
 
 def train_weights(r: Run) -> Kept:
@@ -171,7 +171,9 @@ def train_weights(r: Run) -> Kept:
     torch.manual_seed(seed_of(r.s.seed, "weights"))
     device, ranks = r.ranks.device, r.ranks
     net, front_end = to_train(r.recipe.net(), device), r.recipe.front_end().to(device)
-    drawer, entries = ranks.in_turn(lambda: builders.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, device, r.said))
+    drawer, entries = ranks.in_turn(
+        lambda: builders.drawer(r.s, r.store, r.chosen, r.recipe.clip_n, device, r.synthetic)
+    )
     state_file = r.out / "state.pt"
     state = ranks.first(lambda: read_state(state_file) if state_file.is_file() else None)
     rounds = None if r.buffer is None else harvest(r, r.buffer, entries, state)
@@ -259,10 +261,8 @@ def finish(r: Run, kept: Kept) -> list[Outcome]:
 
 
 def unheard_confusables(r: Run) -> dict[str, list[Path]]:
-    """What only sounds like a keyword, said by voices that training does not hear; nothing where none was said."""
-    if not r.s.data.said.confusables:
-        return {}
-    return {word: files for folder in r.said for word, files in confusables.unheard(folder).items()}
+    """Synthetic confusables by test voices, by keyword; empty where there are none."""
+    return confusables.unheard(r.synthetic) if r.synthetic and r.s.data.synthetic.confusables else {}
 
 
 def describe(console: Console, store: AudioCache, chosen: Selection) -> None:

@@ -47,6 +47,7 @@ RENAMED: Mapping[str, str] = {
 }
 
 REMOVED: Mapping[str, str] = {
+    "data.speak.enabled": "without data.root, give data.synthetic.positives and .sentences, as recipe=quickstart does",
     "optim.tied": "optim.negative_weight sets a fixed weight, and replay.schedule=adaptive steers the replayed share",
     "compare_without_replay": "train both with -m replay.share=0,0.1 and compare them with kws evaluate compare=[A,B]",
 }

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from omegaconf import MISSING
 from pydantic import Field
 
+from kws.common.errors import KwsError
 from kws.common.settings import Each, Pair, SettingError
-from kws.confusables.settings import CandidatesConfig
+from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, SyntheticConfig
 from kws.data.augment import AugmentConfig
 from kws.data.batch import BatchConfig
 from kws.data.dataset import DataConfig
@@ -59,30 +60,17 @@ class Average(enum.Enum):
 
 
 @dataclass
-class SpeakConfig:
-    """A corpus spoken with espeak-ng in place of recordings; used when data.root is not given."""
-
-    enabled: bool = False
-    positives: Annotated[int, Field(ge=20, le=100000, description="clips of each keyword")] = 240
-    confusables: Annotated[int, Field(ge=0, le=100000, description="clips of confusables")] = 240
-    sentences: Annotated[int, Field(ge=20, le=100000, description="sentences")] = 400
-    noises: Annotated[int, Field(ge=6, le=100000, description="clips of noise")] = 40
-
-
-@dataclass
-class SaidConfig:
-    """Synthetic clips beside the recordings: of the keyword, and of confusables."""
-
-    positives: Annotated[int, Field(ge=0, le=10**6, description="clips of each keyword")] = 0
-    confusables: Annotated[int, Field(ge=0, le=10**6, description="clips of confusables")] = 0
-
-
-@dataclass
 class TrainDataConfig(DataConfig):
     """Recordings of a training run, and synthetic ones."""
 
-    said: SaidConfig = field(default_factory=SaidConfig)
-    speak: SpeakConfig = field(default_factory=SpeakConfig)
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+    def check(self) -> None:
+        if not self.root and min(self.synthetic.positives, self.synthetic.sentences) < MIN_CLIPS:
+            raise KwsError(
+                "data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label; or "
+                f"data.synthetic.positives and .sentences of at least {MIN_CLIPS}, as in recipe=quickstart"
+            )
 
 
 class Engine(StrEnum):

@@ -180,8 +180,6 @@ def check_train(c: TrainConfig) -> None:
         )
     if c.mining.post_s >= c.batch.clip_s:
         raise KwsError(f"mining.post_s={c.mining.post_s}: allowed is less than batch.clip_s={c.batch.clip_s}")
-    if not c.data.root and not c.data.speak.enabled:
-        raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
 
 
 def check_optim(c: TrainConfig) -> None:

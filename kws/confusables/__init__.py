@@ -1,1 +1,1 @@
-"""What sounds like a keyword and is not it."""
+"""Words and phrases that sound similar to a keyword, and their synthesis."""

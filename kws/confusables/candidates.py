@@ -1,6 +1,6 @@
-"""What may sound like a keyword: words, sequences of words, phonemes or letters edited, parts of the keyword.
+"""Proposals for confusables: words, sequences of words, edited phonemes or letters, parts of the keyword.
 
-Each function proposes; how far a candidate is from the keyword, and whether it is one, is judged elsewhere.
+`scoring` computes their distances and leaves out the keyword itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +16,9 @@ import numpy.typing as npt
 from kws.confusables.distance import Floats, distances, rows, weight
 from kws.confusables.ipa import Phones, is_vowel, same_class
 from kws.confusables.lexicon import Lexicon
-from kws.confusables.phonemes import GAP, Inventory, Sound, Sounds, phones_of
+from kws.confusables.phonemes import GAP, Inventory, Phoneme, Phonemes, phones_of
 
-LETTERS_IN_A_ROW = 3  # so many of a misspelling stand together in some word
+LETTERS_IN_A_ROW = 3  # any three neighbours of a misspelling occur in some word
 
 
 class Kind(StrEnum):
@@ -29,12 +29,12 @@ class Kind(StrEnum):
     PHONES = "phones"  # the keyword's phonemes, 1 to 3 of them edited
     PART = "part"  # of the keyword
     SPELLING = "spelling"  # the keyword's letters, 1 to 3 of them edited
-    GIVEN = "given"  # by a person
+    GIVEN = "given"  # by the user
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A text to be said, or a string of espeak-ng's names for phonemes, such as `[[k'at]]`."""
+    """A proposed text, or phoneme string such as `[[k'at]]`, and its kind."""
 
     text: str
     kind: Kind
@@ -42,54 +42,54 @@ class Draft:
 
 @dataclass(frozen=True)
 class Keyword:
-    """What the candidates are near to.
+    """A keyword and its pronunciations.
 
     Attributes:
         text: its words.
-        ways: how they are pronounced in the language; the first is espeak-ng's.
-        sounds: phoneme strings that are edited and cut; none where espeak-ng's are not known one by one.
+        pronunciations: its phones in the language; the first are espeak-ng's.
+        phonemes: sequences that are edited and cut; none where espeak-ng's phonemes are not known one by one.
     """
 
     text: str
-    ways: list[Phones]
-    sounds: list[Sounds]
+    pronunciations: list[Phones]
+    phonemes: list[Phonemes]
 
 
-def words(keyword: Keyword, lexicon: Lexicon, most_distance: float, n: int, rng: np.random.Generator) -> list[Draft]:
-    """Words no farther than asked for, as a share of the keyword's weight: the n nearest, and n of the rest by lot."""
-    apart = np.min([distances(way, lexicon.coded) / weight(way) for way in keyword.ways], axis=0)
-    order = np.argsort(apart, kind="stable")[: np.count_nonzero(apart <= most_distance)]
+def words(keyword: Keyword, lexicon: Lexicon, max_distance: float, n: int, rng: np.random.Generator) -> list[Draft]:
+    """Words within a distance, a share of the keyword's weight: the n nearest, and n of the rest at random."""
+    apart = np.min([distances(one, lexicon.coded) / weight(one) for one in keyword.pronunciations], axis=0)
+    order = np.argsort(apart, kind="stable")[: np.count_nonzero(apart <= max_distance)]
     return [Draft(lexicon.words[i], Kind.WORD) for i in [*order[:n], *rng.permutation(order[n:])[:n]]]
 
 
 def word_sequences(
-    keyword: Keyword, lexicon: Lexicon, most_distance: float, n: int, rng: np.random.Generator
+    keyword: Keyword, lexicon: Lexicon, max_distance: float, n: int, rng: np.random.Generator
 ) -> list[Draft]:
-    """Sequences of two or three words, n of them drawn."""
-    each = -(-n // len(keyword.ways))
-    texts = (sequences(way, lexicon, most_distance, each, rng) for way in keyword.ways)
+    """Sequences of two or three words; n are drawn at random."""
+    each = -(-n // len(keyword.pronunciations))
+    texts = (sequences(one, lexicon, max_distance, each, rng) for one in keyword.pronunciations)
     return [Draft(text, Kind.SEQUENCE) for text in dict.fromkeys(chain.from_iterable(texts))]
 
 
 def edited_phones(keyword: Keyword, inventory: Inventory, n: int, rng: np.random.Generator) -> list[Draft]:
-    """The keyword's phonemes edited: replaced within their articulatory class, put in, left out; n of each number."""
-    added = list({sound.phones: sound for sound in reversed(inventory.sounds)}.values())  # the commonest of a sound
-    beside = {sound.phones: [o for o in added if _alike(sound, o)] for sound in added}
+    """The keyword with 1 to 3 phonemes substituted within their articulatory class, inserted or deleted; n of each."""
+    added = list({one.phones: one for one in reversed(inventory.phonemes)}.values())  # the commonest of equal phones
+    beside = {one.phones: [o for o in added if _alike(one, o)] for one in added}
 
-    def replacements(sound: Sound) -> list[Sound]:
-        others = beside.get(sound.phones) or [o for o in added if _alike(sound, o)]
-        return [replace(other, stress=sound.stress) for other in others if sound != GAP]
+    def replacements(one: Phoneme) -> list[Phoneme]:
+        others = beside.get(one.phones) or [o for o in added if _alike(one, o)]
+        return [replace(other, stress=one.stress) for other in others if one != GAP]
 
-    strings = (edited(said, replacements, added, partial(inventory.fits, like=said), n, rng) for said in keyword.sounds)
-    return [Draft(inventory.write(said), Kind.PHONES) for said in chain.from_iterable(strings)]
+    strings = (edited(own, replacements, added, partial(inventory.fits, like=own), n, rng) for own in keyword.phonemes)
+    return [Draft(inventory.write(one), Kind.PHONES) for one in chain.from_iterable(strings)]
 
 
-def _alike(sound: Sound, other: Sound) -> bool:
-    return bool(sound.phones) and sound.phones != other.phones and same_class(sound.phones[0], other.phones[0])
+def _alike(one: Phoneme, other: Phoneme) -> bool:
+    return bool(one.phones) and one.phones != other.phones and same_class(one.phones[0], other.phones[0])
 
 
 def spellings(keyword: Keyword, lexicon: Lexicon, n: int, rng: np.random.Generator) -> list[Draft]:
-    """The keyword's letters edited so that it still looks like a word, n of each number (Zhang et al., 2025)."""
+    """The keyword with 1 to 3 letters edited so that it still looks like a word; n of each (Zhang et al., 2025)."""
     together, letters = set(), set()
     for word in [*lexicon.unique, *keyword.text.split()]:
         together |= _in_a_row(word.casefold())
@@ -108,46 +108,46 @@ def spellings(keyword: Keyword, lexicon: Lexicon, n: int, rng: np.random.Generat
 
 
 def _in_a_row(word: str) -> set[str]:
-    """All letters that stand together, its beginning and end marked."""
+    """All runs of neighbouring letters, with marks at both ends of the word."""
     marked = f"^{word}$"
     return {marked[i : i + LETTERS_IN_A_ROW] for i in range(len(marked) - LETTERS_IN_A_ROW + 1)}
 
 
 def parts(keyword: Keyword, inventory: Inventory) -> list[Draft]:
-    """Beginnings, endings, halves, halves and words doubled, and of several words each alone and any two swapped."""
+    """Beginnings, endings, halves, doubled halves and words; for several words also each alone and any two swapped."""
     texts = keyword.text.split()
     drafts = [Draft(text, Kind.PART) for text in texts] + [Draft(f"{text} {text}", Kind.PART) for text in texts]
     for i, j in combinations(range(len(texts)), 2):
         swapped = [*texts[:i], texts[j], *texts[i + 1 : j], texts[i], *texts[j + 1 :]]
         drafts.append(Draft(" ".join(swapped), Kind.PART))
-    cut = chain.from_iterable(_cuts(said) for said in keyword.sounds)
+    cut = chain.from_iterable(map(_cuts, keyword.phonemes))
     return drafts + [Draft(inventory.write(part), Kind.PART) for part in cut]
 
 
-def _cuts(said: Sounds) -> Iterator[Sounds]:
-    half = len(said) // 2
-    parts = {part: _stressed(part) for n in range(2, len(said)) for part in (said[:n], said[-n:]) if _is_sayable(part)}
-    yield from parts.values()
-    for part in (said[:half], said[half:]):
-        if _is_sayable(part):
+def _cuts(whole: Phonemes) -> Iterator[Phonemes]:
+    half = len(whole) // 2
+    ends = (part for n in range(2, len(whole)) for part in (whole[:n], whole[-n:]))
+    yield from {part: _stressed(part) for part in ends if _is_speakable(part)}.values()
+    for part in (whole[:half], whole[half:]):
+        if _is_speakable(part):
             yield (*_stressed(part), GAP, *_stressed(part))
 
 
-def _is_sayable(part: Sounds) -> bool:
-    """Whether it begins and ends within a word, and has a vowel."""
+def _is_speakable(part: Phonemes) -> bool:
+    """Whether a part has a vowel, and neither begins nor ends with a gap between words."""
     return any(map(is_vowel, phones_of(part))) and GAP not in (part[0], part[-1])
 
 
-def _stressed(part: Sounds) -> Sounds:
-    """With a stress on the first vowel, where there is none."""
-    first = next(i for i, sound in enumerate(part) if any(map(is_vowel, sound.phones)))
-    if any(sound.stress == "'" for sound in part):
+def _stressed(part: Phonemes) -> Phonemes:
+    """The part with a stress: on the first vowel where it has none."""
+    if any(one.stress == "'" for one in part):
         return part
+    first = next(i for i, one in enumerate(part) if any(map(is_vowel, one.phones)))
     return (*part[:first], replace(part[first], stress="'"), *part[first + 1 :])
 
 
-MOST_EDITS = 3
-PARENTS = 60  # strings that are edited on, of each round
+MAX_EDITS = 3
+PARENTS = 60  # strings of each number of edits that are edited once more
 
 T = TypeVar("T")
 
@@ -157,26 +157,26 @@ def edited(
     replacements: Callable[[T], Sequence[T]],
     additions: Sequence[T],
     fits: Callable[[tuple[T, ...]], bool],
-    most: int,
+    limit: int,
     rng: np.random.Generator,
 ) -> list[tuple[T, ...]]:
-    """Strings that fit, at 1 to 3 edits from `whole`: all at one edit, and some that the lot falls on at two and three.
+    """Strings that fit, at 1 to 3 edits from `whole`: all at one edit, and a random sample at two and three.
 
     Args:
-        whole: what is edited.
-        replacements: what may stand in place of a symbol.
-        additions: what may be put in.
-        fits: whether a string is such as the language has.
-        most: strings of each number of edits, at most.
-        rng: draws which are edited on, and which are kept.
+        whole: the string to edit.
+        replacements: the symbols that may replace a symbol.
+        additions: the symbols that may be inserted.
+        fits: whether a string is plausible in the language.
+        limit: most strings of each number of edits.
+        rng: chooses the strings that are edited once more, and those that are kept.
     """
     seen, found = {whole}, []
     level = [whole]
-    for _ in range(MOST_EDITS):
+    for _ in range(MAX_EDITS):
         parents = [level[i] for i in rng.permutation(len(level))[:PARENTS]]
         new = dict.fromkeys(one for parent in parents for one in _once(parent, replacements, additions) if fits(one))
         level = [one for one in new if one not in seen]
-        level = [level[i] for i in np.sort(rng.permutation(len(level))[:most])]
+        level = [level[i] for i in np.sort(rng.permutation(len(level))[:limit])]
         seen.update(level)
         found += level
     return found
@@ -185,7 +185,7 @@ def edited(
 def _once(
     whole: tuple[T, ...], replacements: Callable[[T], Sequence[T]], additions: Sequence[T]
 ) -> Iterator[tuple[T, ...]]:
-    """Everything at one edit from `whole`."""
+    """All strings at one edit from `whole`."""
     for i in range(len(whole) + 1):
         head, tail = whole[:i], whole[i:]
         yield from ((*head, one, *tail) for one in additions)
@@ -194,33 +194,33 @@ def _once(
             yield from ((*head, one, *tail[1:]) for one in replacements(tail[0]))
 
 
-NEAREST, OTHERS = 80, 80  # words for each piece: so many of the nearest, and so many of the rest by lot
-MOST_WORDS = 3
+NEAREST, OTHERS = 80, 80  # words for each piece: the nearest, and random ones of the rest
+MAX_WORDS = 3
 
 
-def sequences(keyword: Phones, lexicon: Lexicon, most_distance: float, n: int, rng: np.random.Generator) -> list[str]:
-    """Texts of words that are as near to a keyword as asked for, drawn over all ways to cut it.
+def sequences(keyword: Phones, lexicon: Lexicon, max_distance: float, n: int, rng: np.random.Generator) -> list[str]:
+    """Sequences of words within a distance of a keyword, drawn over all ways to cut it into pieces.
 
     Args:
         keyword: its phones.
-        lexicon: the words; those that are common are used.
-        most_distance: as a share of the keyword's weight.
-        n: texts that are drawn; fewer come out where they are too far or come twice.
-        rng: draws the words.
+        lexicon: the words; only common ones are used.
+        max_distance: as a share of the keyword's weight.
+        n: sequences that are drawn; those that are too far or come twice are left out.
+        rng: chooses the words.
     """
     common = np.flatnonzero(lexicon.common)
     many = lexicon.coded.only(common)
-    end, budget = len(keyword), most_distance * weight(keyword)
+    end, budget = len(keyword), max_distance * weight(keyword)
     costs = {(i, i + j): row[-1] for i in range(end) for j, row in enumerate(rows(keyword[i:], many)) if j}
     words = {piece: _near(cost, budget, rng) for piece, cost in costs.items()}
-    cuts = [(0, *inner, end) for k in range(1, MOST_WORDS) for inner in combinations(range(1, end), k)]
+    cuts = [(0, *inner, end) for k in range(1, MAX_WORDS) for inner in combinations(range(1, end), k)]
     texts: dict[str, None] = {}
     for cut in cuts:
         pieces = list(pairwise(cut))
         if not all(len(words[piece]) for piece in pieces):
             continue
-        lot = rng.random((len(pieces), -(-n // len(cuts)))) ** 2  # the nearer, the oftener
-        drawn = np.stack([words[p][(of * len(words[p])).astype(int)] for p, of in zip(pieces, lot, strict=True)])
+        place = rng.random((len(pieces), -(-n // len(cuts)))) ** 2  # near words come more often
+        drawn = np.stack([words[p][(of * len(words[p])).astype(int)] for p, of in zip(pieces, place, strict=True)])
         total = sum(costs[piece][chosen] for piece, chosen in zip(pieces, drawn, strict=True))
         for chosen in drawn.T[np.asarray(total) <= budget]:
             texts.setdefault(" ".join(lexicon.words[common[i]] for i in chosen))
@@ -228,7 +228,7 @@ def sequences(keyword: Phones, lexicon: Lexicon, most_distance: float, n: int, r
 
 
 def _near(cost: Floats, budget: float, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """The words nearest to a piece, and others that are within the budget."""
+    """The words nearest to a piece, and random others within the budget."""
     within = np.flatnonzero(cost <= budget)
     within = within[np.argsort(cost[within], kind="stable")]
     return np.concatenate([within[:NEAREST], rng.permutation(within[NEAREST:])[:OTHERS]])

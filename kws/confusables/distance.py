@@ -1,8 +1,8 @@
-"""How far pronunciations are apart: a weighted edit distance over articulatory features.
+"""The phonetic distance of pronunciations: a weighted edit distance over articulatory features.
 
-Replacing a phone costs the distance of two points, putting one in or leaving it out its distance from silence, which is
-a point in the middle of them. So phones and silence are one metric space, and the edit distance over it is a metric
-(Kruskal, 1983). One pronunciation is held against many at once, a column of the table of edits at a time.
+A substitution costs the distance of two phones in the feature space. An insertion or deletion costs the distance of the
+phone from silence, a point in the middle of the space. Phones and silence form a metric space, so the edit distance is
+a metric (Kruskal, 1983). One pronunciation is compared with many at once, a row of the edit table at a time.
 """
 
 import functools
@@ -15,23 +15,23 @@ import numpy.typing as npt
 from kws.confusables.ipa import Phone, Phones, point
 
 Floats = npt.NDArray[np.float32]
-SAME = 1e-4  # what is nearer is the same, but for rounding
+SAME = 1e-4  # pronunciations nearer than this are equal but for rounding
 
 
 @dataclass(frozen=True)
 class Coded:
-    """Many pronunciations as one array [longest, N]: the number of each phone in `alphabet`; 0, silence, pads."""
+    """Many pronunciations as one array [longest, N] of indexes into `alphabet`, padded with 0 for silence."""
 
     alphabet: dict[Phone, int]
     codes: npt.NDArray[np.intp]
 
     def only(self, which: npt.NDArray[np.intp]) -> "Coded":
-        """Some of them."""
+        """The pronunciations of these indexes."""
         return Coded(self.alphabet, self.codes[:, which])
 
 
 def code(many: Sequence[Phones]) -> Coded:
-    """Pronunciations made ready to be held against one."""
+    """Encode pronunciations for a comparison with one."""
     alphabet = {"": 0}
     for phones in many:
         for phone in phones:
@@ -43,47 +43,49 @@ def code(many: Sequence[Phones]) -> Coded:
 
 
 def rows(phones: Phones, many: Coded) -> Iterator[Floats]:
-    """The table of edits (Wagner and Fischer, 1974): row i has the distances of phones[:i] to all beginnings of each.
+    """The edit table (Wagner and Fischer, 1974): row i holds the distances of phones[:i] to all prefixes of each.
 
-    Shape: len(phones) + 1 rows of [longest + 1, N]; the last place of the last row is the distance.
+    Shape: len(phones) + 1 rows of [longest + 1, N]; the last entry of the last row is the distance.
     """
     points = np.stack([point(phone) for phone in many.alphabet])
-    put_in = _costs("", points)[many.codes]
-    row = np.concatenate([np.zeros_like(put_in[:1]), np.cumsum(put_in, axis=0)]) if len(put_in) else _nothing(many)
+    inserted = _costs("", points)[many.codes]
+    row = (
+        np.concatenate([np.zeros_like(inserted[:1]), np.cumsum(inserted, axis=0)]) if len(inserted) else _nothing(many)
+    )
     yield row
     for phone in phones:
         replaced = row[:-1] + _costs(phone, points)[many.codes]
-        row = row + np.float32(between(phone, ""))  # left out
-        for j in range(len(put_in)):
+        row = row + np.float32(between(phone, ""))  # deleted
+        for j in range(len(inserted)):
             np.minimum(row[j + 1], replaced[j], out=row[j + 1])
-            np.minimum(row[j + 1], row[j] + put_in[j], out=row[j + 1])
+            np.minimum(row[j + 1], row[j] + inserted[j], out=row[j + 1])
         yield row
 
 
 def distances(phones: Phones, many: Coded) -> Floats:
-    """The least weighted edits that lead from `phones` to each of `many`. Shape: [N]."""
+    """The distance of `phones` from each of `many`. Shape: [N]."""
     *_, last = rows(phones, many)
     distance_of: Floats = last[-1]
     return distance_of
 
 
 def distance(one: Phones, other: Phones) -> float:
-    """The same of two."""
+    """The distance of two pronunciations."""
     return float(distances(one, code([other]))[0])
 
 
 def weight(phones: Phones) -> float:
-    """The distance from silence."""
+    """The distance of a pronunciation from silence."""
     return distance(phones, ())
 
 
 def edits(phones: Phones, table: Floats, other: Phones) -> list[tuple[int, Phone, Phone]]:
-    """Those edits that lead from `phones` to `other` at least cost: where, from which phone, to which; "" is none.
+    """The edits from `phones` to `other` at least cost, each as (place, phone before, phone after); "" is none.
 
     Args:
-        phones: what is edited.
+        phones: the pronunciation before.
         table: all `rows` between the two. Shape: [len(phones) + 1, longest + 1].
-        other: what comes out.
+        other: the pronunciation after.
     """
     i, j, found = len(phones), len(other), []
     while i or j:
@@ -108,7 +110,7 @@ def between(one: Phone, two: Phone) -> float:
 
 
 def _costs(phone: Phone, points: Floats) -> Floats:
-    """From one phone to each of some points: a concave function of a metric, so one too. Shape: [P]."""
+    """Distances of one phone from points. A concave function of a metric is a metric too. Shape: [P]."""
     costs: Floats = np.sqrt(np.abs(points - point(phone)).sum(axis=1))
     return costs
 

@@ -1,7 +1,7 @@
 """Phones of the IPA as points in a space of articulatory features, read off the IPA chart.
 
-A phone is a letter of the chart with the marks that colour it: `p`, `tʃ`, `ɔ̃`, `tʰ`. Stress is none of it. The features
-are multivalued as in ALINE (Kondrak, 2000). Their weights are ours, rounded; docs/confusables.md measures them.
+A phone is a letter of the chart with its diacritics: `p`, `tʃ`, `ɔ̃`, `tʰ`. Stress is not part of a phone. The features
+are multivalued as in ALINE (Kondrak, 2000). Their weights are our own, rounded; docs/confusables.md measures them.
 """
 
 import functools
@@ -45,13 +45,13 @@ open        a ɶ    . .         . .      . .        ɑ ɒ
 """
 _SONORITY = {"stop": 0, "implosive": 0, "click": 0, "affricate": 0.15, "fricative": 0.3, "sibilant": 0.3}
 _SONORITY |= {"lateral-frict": 0.3, "tap": 0.3, "nasal": 0.55, "lateral": 0.65, "trill": 0.6}  # the rest 0.75
-# How far back the tongue is; lips and glottis leave it in the middle.
+# Backness of the tongue; lips and glottis leave it in the middle.
 _BACK = {"labial": 0.5, "labiodental": 0.4, "dental": 0.1, "alveolar": 0.2, "postalv.": 0.35, "retroflex": 0.45}
 _BACK |= {"palatal": 0.4, "velar": 0.8, "uvular": 1, "pharyngeal": 1, "glottal": 0.5}
 _BACK |= {"front": 0, "near-front": 0.2, "central": 0.5, "near-back": 0.8, "back": 1}
 _OPEN = {"close": 0, "near-close": 0.2, "close-mid": 0.3, "mid": 0.5, "open-mid": 0.6, "near-open": 0.85, "open": 1}
 
-# What each feature counts where it goes from 0 to 1.
+# Weight of a difference of 1 in each feature.
 WEIGHTS = {
     "syllabic": 0.2,
     "sonority": 0.4,
@@ -130,29 +130,29 @@ _PLAIN = {ord(alias): letter for alias, letter in _ALIASES.items()} | {0x361: No
 _NO_LENGTH = {ord("ː"): None, ord("ˑ"): None}
 
 
-def split(ipa: str, length: bool = True) -> Phones:
-    """The phones of a transcription in IPA; stress, spaces, ties and marks that are not known count for nothing.
+def split_ipa(ipa: str, length: bool = True) -> Phones:
+    """The phones of a transcription in IPA; stress, spaces, ties and unknown marks are ignored.
 
     Args:
         ipa: such as `həlˈoʊ`.
-        length: whether long and short differ.
+        length: whether long and short phones differ.
     """
     return tuple(_PHONE.findall(_plain(ipa) if length else _plain(ipa).translate(_NO_LENGTH)))
 
 
-def unknown(ipa: str) -> str:
-    """Those letters of a transcription that `split` passes over."""
+def unknown_letters(ipa: str) -> str:
+    """The letters of a transcription that `split_ipa` ignores."""
     return "".join(c for c in _plain(ipa) if unicodedata.category(c) in ("Lu", "Ll", "Lo") and c not in LETTERS)
 
 
 def _plain(ipa: str) -> str:
-    """The same with one spelling for each letter, and marks as characters of their own."""
+    """The transcription with one spelling of each letter, and diacritics as characters of their own."""
     return unicodedata.normalize("NFD", ipa).replace("c\u0327", "ç").translate(_PLAIN)
 
 
 @functools.cache
 def point(phone: Phone) -> npt.NDArray[np.float32]:
-    """Where a phone is in the weighted space; `""` is silence. Shape: [features]."""
+    """The point of a phone in the weighted space; `""` is silence. Shape: [features]."""
     letter = next((phone[:n] for n in (2, 1) if phone[:n] in LETTERS), "")
     features = dict(LETTERS[letter] if phone else _SILENCE)
     for mark in phone[len(letter) :]:
@@ -161,7 +161,7 @@ def point(phone: Phone) -> npt.NDArray[np.float32]:
 
 
 def is_vowel(phone: Phone) -> bool:
-    """Whether it can carry a syllable."""
+    """Whether a phone can carry a syllable."""
     return bool(point(phone)[0])
 
 

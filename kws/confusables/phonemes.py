@@ -1,7 +1,8 @@
-"""The phonemes of a language by the names that espeak-ng speaks them from, and which may stand beside which.
+"""The phonemes of a language by espeak-ng's names, their IPA, and which phonemes may follow one another.
 
-A phoneme string such as `[[k@mpj'u:t#3]]` is said as it stands, where text would be read by spelling. Which phonemes a
-language has, and which neighbours, is learnt from how its words are said.
+This is the only mapping between IPA and espeak-ng. A phoneme string such as `[[k@mpj'u:t#3]]` carries the stress, is
+scored as espeak-ng pronounces it, and is synthesised as it stands. The phonemes of a language, and their neighbours,
+are learnt from the pronunciations of its words.
 """
 
 import re
@@ -13,115 +14,115 @@ from itertools import pairwise
 from kws.common.errors import KwsError
 from kws.confusables.ipa import Phones, is_vowel
 from kws.confusables.pronunciation import to_phones
-from kws.confusables.synthesis.espeak import transcribe
+from kws.confusables.synthesis.espeak import text_to_phonemes
 
 _STRESS = "',%="
 RARE = 0.001  # phonemes in fewer of the words are loans or slips
 
 
 @dataclass(frozen=True)
-class Sound:
-    """One phoneme: espeak-ng's name, its stress mark, its phones (a diphthong has two, a pause none)."""
+class Phoneme:
+    """One phoneme: espeak-ng's name, its phones (a diphthong has two, a pause none) and its stress mark."""
 
     name: str
     phones: Phones
     stress: str = ""
 
 
-GAP = Sound(" ", ())  # between words
-Sounds = tuple[Sound, ...]
+GAP = Phoneme(" ", ())  # between words
+Phonemes = tuple[Phoneme, ...]
 
 
-def phones_of(sounds: Sounds) -> Phones:
-    """The phones of a string of phonemes."""
-    return tuple(phone for sound in sounds for phone in sound.phones)
+def phones_of(phonemes: Phonemes) -> Phones:
+    """The phones of a sequence of phonemes."""
+    return tuple(phone for one in phonemes for phone in one.phones)
 
 
-def sounds(texts: Sequence[str], language: str) -> list[Sounds]:
-    """How espeak-ng says each text, phoneme by phoneme; empty where that cannot be told."""
-    return [tuple(_sound(name, ipa, language) for name, ipa in pairs) for pairs in transcribe(texts, language)]
+def phonemes(texts: Sequence[str], language: str) -> list[Phonemes]:
+    """The phonemes of each text as espeak-ng pronounces it; empty where names and IPA cannot be aligned."""
+    return [tuple(_phoneme(name, ipa, language) for name, ipa in pairs) for pairs in text_to_phonemes(texts, language)]
 
 
-def _sound(name: str, ipa: str, language: str) -> Sound:
+def _phoneme(name: str, ipa: str, language: str) -> Phoneme:
     if name == " ":
         return GAP
     bare = name.lstrip(_STRESS)
-    return Sound(bare, to_phones(ipa, language), name[: len(name) - len(bare)])
+    return Phoneme(bare, to_phones(ipa, language), name[: len(name) - len(bare)])
 
 
 class Inventory:
-    """What a language says: its phonemes, the commonest first, and which three may follow one another in its words."""
+    """The phonemes of a language, the commonest first, and which three of them follow one another in its words."""
 
-    def __init__(self, said: Sequence[Sounds], language: str) -> None:
+    def __init__(self, pronunciations: Sequence[Phonemes], language: str) -> None:
         self.language = language
-        counts: Counter[Sound] = Counter()
+        counts: Counter[Phoneme] = Counter()
         self._run_on: dict[tuple[str, str], bool] = {}
         self._triples: set[tuple[str, ...]] = set()
-        for word in said:
-            bare = [replace(sound, stress="") for sound in word]
-            counts.update(dict.fromkeys(bare, 1))  # a set would go through them in another order in each process
+        for word in pronunciations:
+            bare = [replace(one, stress="") for one in word]
+            counts.update(dict.fromkeys(bare, 1))  # a set would have another order in each process
             self._triples |= _triples(tuple(bare))
-        # Some names have another IPA before a vowel: the commonest stands for all.
-        self._by_name = {sound.name: sound for sound, _ in reversed(counts.most_common()) if sound != GAP}
-        common = (sound for sound, n in counts.most_common() if n >= RARE * len(said))
-        self.sounds = [sound for sound in common if sound.phones and sound == self._by_name[sound.name]]
+        # Some names have another IPA before a vowel: the commonest one represents the name.
+        self._by_name = {one.name: one for one, _ in reversed(counts.most_common()) if one != GAP}
+        common = (one for one, n in counts.most_common() if n >= RARE * len(pronunciations))
+        self.phonemes = [one for one in common if one.phones and one == self._by_name[one.name]]
 
-    def fits(self, said: Sounds, like: Sounds = ()) -> bool:
-        """Whether all neighbours are such as the language's words have, or as `like` has."""
-        return bool(said) and _triples(said) - _triples(like) <= self._triples
+    def fits(self, phonemes: Phonemes, like: Phonemes = ()) -> bool:
+        """Whether any three neighbours follow one another in a word of the language, or in `like`."""
+        return bool(phonemes) and _triples(phonemes) - _triples(like) <= self._triples
 
-    def write(self, said: Sounds) -> str:
-        """The string that espeak-ng speaks these phonemes from: `[[k'at]]`."""
+    def write(self, phonemes: Phonemes) -> str:
+        """The phoneme string, such as `[[k'at]]`."""
         text = ""
-        for sound, after in pairwise([*said, GAP]):
-            text += sound.stress + sound.name + ("|" if self._runs_on(sound.name, after.stress + after.name) else "")
+        for one, after in pairwise([*phonemes, GAP]):
+            text += one.stress + one.name + ("|" if self._runs_on(one.name, after.stress + after.name) else "")
         return f"[[{text}]]"
 
     def _runs_on(self, name: str, after: str) -> bool:
-        """Whether the two together would be read as one, as t and S as tS."""
+        """Whether espeak-ng would read the two together as one, as t and S as tS."""
         if (name, after) not in self._run_on:
             longer = (other for other in self._by_name if len(other) > len(name))
             self._run_on[name, after] = any((name + after).startswith(other) for other in longer)
         return self._run_on[name, after]
 
-    def read(self, text: str) -> Sounds:
-        """The phonemes of such a string; raises KwsError for names that the language's words do not have."""
-        rest, said, stress = text.removeprefix("[[").removesuffix("]]"), [], ""
+    def read(self, text: str) -> Phonemes:
+        """The phonemes of a phoneme string; raises KwsError for names that the words of the language lack."""
+        rest, found, stress = text.removeprefix("[[").removesuffix("]]"), [], ""
         while rest:
             name = next((rest[:n] for n in range(len(rest), 0, -1) if rest[:n] in self._by_name), "")
             if name:
-                said.append(replace(self._by_name[name], stress=stress))
+                found.append(replace(self._by_name[name], stress=stress))
             elif rest[0] == " ":
-                said.append(GAP)
+                found.append(GAP)
             elif rest[0] not in "|" + _STRESS:
                 raise KwsError(f"{text}: {rest[0]!r} begins no phoneme that espeak-ng has in {self.language}")
             stress = rest[0] if not name and rest[0] in _STRESS else ""
             rest = rest[len(name) or 1 :]
-        return tuple(said)
+        return tuple(found)
 
-    def of_ipa(self, ipa: str) -> Sounds:
-        """The phonemes that sound like IPA, each stress mark at the vowel after it.
+    def from_ipa(self, ipa: str) -> Phonemes:
+        """The phonemes of a transcription in IPA; each stress mark goes to the next vowel.
 
         Raises KwsError for a phone that the language does not have.
         """
-        by_phones = {sound.phones: sound for sound in reversed(self.sounds)}
-        said: list[Sound] = []
+        by_phones = {one.phones: one for one in reversed(self.phonemes)}
+        phonemes: list[Phoneme] = []
         for mark, part in re.findall("([ˈˌ ]?)([^ˈˌ ]*)", ipa):
             rest, stress = to_phones(part, self.language), {"ˈ": "'", "ˌ": ","}.get(mark, "")
-            if mark == " " and said:
-                said.append(GAP)
+            if mark == " " and phonemes:
+                phonemes.append(GAP)
             while rest:
                 found = next((by_phones[rest[:n]] for n in range(len(rest), 0, -1) if rest[:n] in by_phones), None)
                 if found is None:
                     raise KwsError(f"confuse.pronunciations: {ipa!r}: espeak-ng has no {rest[0]!r} in {self.language}")
                 carries = bool(stress) and is_vowel(found.phones[0])
-                said.append(replace(found, stress=stress if carries else ""))
+                phonemes.append(replace(found, stress=stress if carries else ""))
                 rest, stress = rest[len(found.phones) :], "" if carries else stress
-        return tuple(said)
+        return tuple(phonemes)
 
 
-def _triples(said: Sounds) -> set[tuple[str, ...]]:
+def _triples(phonemes: Phonemes) -> set[tuple[str, ...]]:
     """The names of three phonemes in a row, within words and at their ends."""
-    names = [" ", *(sound.name for sound in said), " "]
+    names = [" ", *(one.name for one in phonemes), " "]
     found = zip(names, names[1:], names[2:], strict=False)
     return {triple for triple in found if triple[1] != " "}

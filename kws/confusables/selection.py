@@ -1,4 +1,4 @@
-"""Which candidates are taken: a quota for each band of distance and kind, and in each those that repeat the least."""
+"""Selection of candidates: quotas by band and kind, and within each the most diverse ones."""
 
 import heapq
 from collections import Counter
@@ -9,14 +9,14 @@ import numpy as np
 
 
 def quotas(n: int, shares: Sequence[float], available: Sequence[int]) -> list[int]:
-    """How many of each: n by their shares, at most what there is, the rest to those that have more.
+    """Divide n by shares, limited by what is available; the rest goes to those that have more.
 
-    What has no share gets none. The sum is n, or less where there is not so much.
+    A share of 0 gets nothing. The quotas add up to n, or to less where too few are available.
 
     Args:
-        n: in all.
+        n: the total.
         shares: of each, 0 or more; they need not add up to 1.
-        available: how many there are of each.
+        available: the most that each can give.
     """
     got = [0] * len(shares)
     while True:
@@ -26,7 +26,7 @@ def quotas(n: int, shares: Sequence[float], available: Sequence[int]) -> list[in
             return got
         whole = sum(shares[i] for i in open_)
         given = {i: min(int(left * shares[i] / whole), available[i] - got[i]) for i in open_}
-        if not any(given.values()):  # fewer are left than there are to share them
+        if not any(given.values()):  # fewer are left than there are open shares
             for i in sorted(open_, key=lambda i: -shares[i])[:left]:
                 given[i] = 1
         for i, more in given.items():
@@ -36,16 +36,16 @@ def quotas(n: int, shares: Sequence[float], available: Sequence[int]) -> list[in
 def spread(
     traits: Sequence[Sequence[Hashable]], n: int, seen: Counter[Hashable], rng: np.random.Generator
 ) -> list[int]:
-    """The indexes of n candidates whose traits are spread as widely as may be; counts what it takes in `seen`.
+    """Select n candidates with diverse traits; returns their indexes and counts their traits in `seen`.
 
-    Each next one adds most to the sum of the square roots of how often each trait was taken, in the mean over its own
-    traits: what came rarely counts more. A concave sum is submodular, so a greedy choice is near the best (Lin and
-    Bilmes, 2011), and a gain that has sunk need be looked at again only when it comes up (Minoux, 1978).
+    The objective is the sum over traits of the square root of their counts, which favours rare traits. Each step takes
+    the candidate with the largest mean gain over its traits. The objective is submodular, so the greedy choice is near
+    the best (Lin and Bilmes, 2011), and gains are updated only when they come to the top (Minoux, 1978).
 
     Args:
         traits: of each candidate.
-        n: how many to take, at most.
-        seen: how often each trait was taken before.
+        n: most candidates to take.
+        seen: counts of the traits taken before.
         rng: breaks ties.
     """
 

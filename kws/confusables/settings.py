@@ -1,4 +1,4 @@
-"""Settings of the search for confusables."""
+"""Settings of the search for confusables, and of synthetic clips."""
 
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -7,6 +7,24 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from kws.common.settings import Each, SettingError
+
+MIN_CLIPS = 12  # clips for training where everything is synthetic; with fewer, a split may get none
+
+
+@dataclass
+class SyntheticConfig:
+    """Clips for training that espeak-ng synthesises (extra kws[speech]); other voices speak validation and test."""
+
+    positives: Annotated[
+        int, Field(ge=0, le=10**6, description="clips of each keyword, beside its recordings or in place of them")
+    ] = 0
+    confusables: Annotated[
+        int, Field(ge=0, le=10**6, description="clips of confusables of each keyword; they enter the replay buffer")
+    ] = 0
+    sentences: Annotated[
+        int, Field(ge=0, le=10**5, description="negatives without data.root: sentences of random words")
+    ] = 0
+    noises: Annotated[int, Field(ge=0, le=10**5, description="noise without data.root: clips of 5 s")] = 0
 
 
 @dataclass

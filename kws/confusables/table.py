@@ -1,4 +1,4 @@
-"""Candidates as a table that a person reads, cuts and gives back."""
+"""Candidates as a CSV table that a person can cut and give back."""
 
 import csv
 import io
@@ -20,9 +20,9 @@ def line(one: Candidate) -> tuple[str, str, str, str, str]:
 
 
 def write(path: Path, candidates: Iterable[Candidate]) -> None:
-    """A CSV file of candidates; raises KwsError where there is a file already: a person may have cut it."""
+    """Write a CSV file of candidates; raises KwsError for an existing file, which the user may have edited."""
     if path.exists():
-        raise KwsError(f"out={path}: there is such a file already; allowed is a new one")
+        raise KwsError(f"out={path}: must be a new file; it exists already")
     rows = io.StringIO(newline="")
     csv.writer(rows, lineterminator="\n").writerows([HEADER, *map(line, candidates)])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,13 +31,13 @@ def write(path: Path, candidates: Iterable[Candidate]) -> None:
 
 
 def texts(value: Any, key: str) -> dict[str, Kind]:
-    """The texts of a setting, each once, with the kinds that are known of them: a list, or a file.
+    """The distinct texts of a setting, which is a list or a file, with their kinds.
 
     Args:
-        value: None, a list of texts, or the path of a CSV file with a column `text`, or of another with a text a line.
-        key: the setting, for the message.
+        value: None, a list of texts, or the path of a CSV file with a column `text`, or of a file with a text a line.
+        key: name of the setting, for messages.
 
-    Raises KwsError for anything else, for a text without a letter or digit, and for a kind that there is not.
+    Raises KwsError for anything else, for a text without a letter or digit, and for an unknown kind.
     """
     if value is None:
         return {}
@@ -45,9 +45,9 @@ def texts(value: Any, key: str) -> dict[str, Kind]:
     found: dict[str, Kind] = {}
     for text, kind in rows:
         if not isinstance(text, str) or not any(char.isalnum() for char in text) or not text.isprintable():
-            raise KwsError(f"{key}: {text!r} is no text to say; numbers are put in quotes")
+            raise KwsError(f"{key}: {text!r} must be a text with a letter or digit; numbers need quotes")
         if kind and kind not in list(Kind):
-            raise KwsError(f"{key}={value}: kind={kind!r} of {text!r}; allowed is one of {', '.join(Kind)}")
+            raise KwsError(f"{key}={value}: kind={kind!r} of {text!r}: must be one of {', '.join(Kind)}")
         found.setdefault(" ".join(text.split()), Kind(kind or Kind.GIVEN))
     return found
 
@@ -69,5 +69,5 @@ def _read(value: Any, key: str) -> list[tuple[str, str]]:
     if rows and "text" not in rows[0]:
         raise KwsError(f"{key}={path}: no column text; found {', '.join(map(str, rows[0]))}")
     if any(None in row for row in rows):
-        raise KwsError(f"{key}={path}: more values than columns; a text with a comma is put in quotes")
+        raise KwsError(f"{key}={path}: more values than columns; a text with a comma needs quotes")
     return [(row["text"], row.get("kind", "")) for row in rows]

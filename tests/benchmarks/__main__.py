@@ -10,6 +10,7 @@ BENCHMARKS = {
     "draw": draw.main,
     "buffer": buffer.main,
     "confuse": confuse.main,
+    "distance": confuse.agreement,
     "say": say.main,
     "train": train.main,
 }

@@ -23,8 +23,9 @@ import numpy as np
 
 from kws.common.seeding import numpy_generator
 from kws.confusables.synthesis.base import Espeak
-from kws.confusables.synthesis.plan import Role, Saying, plan
-from kws.confusables.synthesis.render import say
+from kws.confusables.synthesis.espeak import is_phonemes
+from kws.confusables.synthesis.plan import Prompt, Role, plan
+from kws.confusables.synthesis.render import render
 from kws.data.audio import load, to_int16
 from kws.data.manifest import CONFUSABLE, Split
 
@@ -54,15 +55,15 @@ def arms() -> list[Arm]:
     return found
 
 
-def sayings(file: Path, word: str) -> list[tuple[float, Saying]]:
+def prompts(file: Path, word: str) -> list[tuple[float, Prompt]]:
     """The candidates of a list with their distances, in a drawn order."""
     with file.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     order = numpy_generator(0, "confusables", word).permutation(len(rows))
     made = []
     for row in (rows[i] for i in order):
-        phones = row["text"].startswith("[[")
-        one = Saying("" if phones else row["text"], row["phones"] if phones else "", word)
+        text = row["text"]
+        one = Prompt(phonemes=text, keyword=word) if is_phonemes(text) else Prompt(text, keyword=word)
         made.append((float(row["distance"]), one))
     return made
 
@@ -70,16 +71,16 @@ def sayings(file: Path, word: str) -> list[tuple[float, Saying]]:
 def prepare(_: Path, out: Path) -> None:
     """Say the confusables: `CLIPS` of each set by training voices, and texts that no run hears by test voices."""
     for word in WORDS:
-        every = sayings(out / "lists" / f"{word}.csv", word)
+        every = prompts(out / "lists" / f"{word}.csv", word)
         held_n = len(every) // 6
         unheard, heard = every[:held_n], every[held_n:]
         near = sorted(heard, key=lambda pair: pair[0])[:NEAREST]
         sets = {"nearest": [one for _, one in near], "diverse": [one for _, one in heard][:CLIPS]}
         for name, texts in sets.items():
             utterances = plan(Espeak(), [Role(CONFUSABLE, texts, CLIPS)], 0, Split.TRAIN)
-            say(out / "said" / f"{word}-{name}", Espeak(), utterances)
+            render(out / "said" / f"{word}-{name}", Espeak(), utterances)
         utterances = plan(Espeak(), [Role(CONFUSABLE, [one for _, one in unheard], TEST_CLIPS)], 0, Split.TEST)
-        say(out / "said" / f"{word}-test", Espeak(), utterances)
+        render(out / "said" / f"{word}-test", Espeak(), utterances)
         print(f"{word}: {len(heard)} texts to train, {len(unheard)} to test", flush=True)
 
 

@@ -1,14 +1,16 @@
-"""Find confusables, and hold their distances against sound: python -m tests.benchmarks confuse."""
+"""Find confusables, and compare distances with sound: python -m tests.benchmarks confuse, and distance."""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from unittest import mock
 
 import librosa
 import numpy as np
 from scipy.stats import spearmanr
 
+from kws.confusables import distance
 from kws.confusables.candidates import Kind
 from kws.confusables.distance import code, distances, weight
 from kws.confusables.ipa import Phones
@@ -45,19 +47,40 @@ def edit_distances(one: Phones, others: Sequence[Phones]) -> list[float]:
     return table
 
 
-def panphon_distances() -> Callable[[Phones, Sequence[Phones]], list[float]] | None:
-    """Those of panphon, where it is installed: it is no dependency."""
+Distances = Callable[[Phones, Sequence[Phones]], Sequence[float]]
+
+
+def panphon_distances() -> dict[str, Distances]:
+    """Distances of panphon, where it is installed: it is no dependency."""
     try:
         from panphon.distance import Distance
     except ImportError:
-        return None
-    measure = Distance().weighted_feature_edit_distance
-    spell = {"ɚ": "ə˞", "tʃ": "t͡ʃ", "dʒ": "d͡ʒ"}
+        return {}
+    measure = Distance()
+    spell = {"ɚ": "ə˞", "ɝ": "ɜ˞", "tʃ": "t͡ʃ", "dʒ": "d͡ʒ"}
+    kinds = ("weighted_feature_edit_distance", "feature_edit_distance", "hamming_feature_edit_distance")
 
-    def of(phones: Phones) -> str:
+    def spelt(phones: Phones) -> str:
         return "".join(spell.get(phone, phone) for phone in phones)
 
-    return lambda one, others: [float(measure(of(one), of(other))) for other in others]
+    def by(kind: str) -> Distances:
+        return lambda one, others: [float(getattr(measure, kind)(spelt(one), spelt(other))) for other in others]
+
+    def in_our_edit_distance(one: Phones, others: Sequence[Phones]) -> Sequence[float]:
+        """Panphon's features, unweighted, in place of the points of `ipa`; silence is a phone without a feature."""
+
+        def point(phone: str) -> np.ndarray:
+            vectors = measure.fm.word_to_vector_list(spelt((phone,)), numeric=True) if phone else []
+            return np.mean(vectors, axis=0, dtype=np.float32) if vectors else np.zeros(24, np.float32)
+
+        with mock.patch.object(distance, "point", point):
+            distance.between.cache_clear()
+            found = distances(one, code(others)).tolist()
+        distance.between.cache_clear()
+        return found
+
+    found = {f"panphon {kind}": by(kind) for kind in kinds}
+    return found | {"panphon features in our edit distance": in_our_edit_distance}
 
 
 def cepstrum(text: str, voice: str) -> np.ndarray:
@@ -76,7 +99,7 @@ def variety(candidates: Sequence[Candidate]) -> str:
     rng = np.random.default_rng(0)
     some = [candidates[i].phones for i in rng.permutation(len(candidates))[:COMPARED]]
     mean = np.mean([distances(one, code(some)).sum() / (len(some) - 1) / weight(one) for one in some])
-    words = {word for one in candidates if not one.as_phones for word in one.text.split()}
+    words = {word for one in candidates if not one.is_phonemes for word in one.text.split()}
     return f"{len(words)} words, mean distance of two {mean:.2f}"
 
 
@@ -99,21 +122,27 @@ def main() -> None:
         print(f"{len(result.holding)} that hold it")
         nearest = found(keyword, n=4 * len(result.chosen)).chosen[: len(result.chosen)]
         print(f"  chosen: {variety(result.chosen)}; the nearest as many: {variety(nearest)}", flush=True)
-    other = panphon_distances()
+
+
+def agreement() -> None:
+    """Rank correlation of each distance with sound: over all candidates of a keyword, and within the bands."""
     for keyword in SAID:
         result = found(keyword)
-        texts = [one for one in result.chosen if not one.as_phones]
+        texts = [one for one in result.chosen if not one.is_phonemes]
         texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:SPOKEN]]
-        heard = np.zeros(len(texts))
+        sound = np.zeros(len(texts))
         for voice in VOICES:
             as_keyword = cepstrum(keyword, voice)
-            heard += [apart(as_keyword, cepstrum(one.text, voice)) for one in texts]
-        way, others = result.keyword.ways[0], [one.phones for one in texts]
-        agreed = {"distance": distances(way, code(others)), "edits": edit_distances(way, others)}
-        if other:
-            agreed["panphon"] = np.array(other(way, others))
-        agreement = ", ".join(f"{name} {spearmanr(x, heard)[0]:.2f}" for name, x in agreed.items())
-        print(f"{keyword}, agreement with sound (Spearman): {agreement}", flush=True)
+            sound += [apart(as_keyword, cepstrum(one.text, voice)) for one in texts]
+        way, others = result.keyword.pronunciations[0], [one.phones for one in texts]
+        bands = np.array([one.band for one in texts])
+        ours: dict[str, Distances] = {"distance": lambda a, b: distances(a, code(b)), "edits": edit_distances}
+        print(f"\n{keyword}: {len(texts)} candidates; of each band {[int(sum(bands == b)) for b in range(1, 6)]}")
+        for name, measure in (ours | panphon_distances()).items():
+            x = np.array(measure(way, others))
+            within = [spearmanr(x[bands == b], sound[bands == b])[0] for b in range(1, 6) if sum(bands == b) > 9]
+            each = ", ".join(f"{one:.2f}" for one in within)
+            print(f"  {name}: {spearmanr(x, sound)[0]:.2f}; within bands {each}", flush=True)
 
 
 if __name__ == "__main__":

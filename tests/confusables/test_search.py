@@ -13,8 +13,8 @@ import pytest
 from kws.common.errors import KwsError
 from kws.confusables.candidates import Kind
 from kws.confusables.distance import code, distances, weight
-from kws.confusables.ipa import split
-from kws.confusables.pronunciation import dialects, spoken, ways
+from kws.confusables.ipa import split_ipa
+from kws.confusables.pronunciation import dialects, espeak_phones, pronunciations
 from kws.confusables.search import Found, find
 from kws.confusables.settings import CandidatesConfig
 from kws.data.manifest import says
@@ -45,23 +45,23 @@ def test_thousands_are_found_each_once_and_none_is_the_keyword(keyword):
     found = of(keyword)
     texts, phones = [one.text for one in found.chosen], [one.phones for one in found.chosen]
     assert len(set(texts)) == len(texts) == 3000
-    plain = [text for text, one in zip(texts, found.chosen, strict=True) if not one.as_phones]
+    plain = [text for text, one in zip(texts, found.chosen, strict=True) if not one.is_phonemes]
     assert len({text.casefold() for text in plain}) == len(plain) > 1500
     assert not any(says(text, keyword) for text in plain)
-    assert len(set(spoken(texts, "en-us"))) == 3000, "each is another sound"
-    held = {" ".join(way) for way in found.keyword.ways}
+    assert len(set(espeak_phones(texts, "en-us"))) == 3000, "each is another sound"
+    held = {" ".join(way) for way in found.keyword.pronunciations}
     assert not any(f" {way} " in f" {' '.join(said)} " for said in phones for way in held)
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
 def test_distance_is_of_the_nearest_pronunciations(keyword):
     found = of(keyword)
-    for way in found.keyword.ways:
+    for way in found.keyword.pronunciations:
         apart = distances(way, code([one.phones for one in found.chosen])) / weight(way)
         assert all(one.distance <= float(x) + 1e-4 for one, x in zip(found.chosen, apart, strict=True))
-    some = [one for one in found.chosen if not one.as_phones][::40]
-    for one, each in zip(some, ways([one.text for one in some], "en-us"), strict=True):
-        nearest = min(float((distances(way, code(each)) / weight(way)).min()) for way in found.keyword.ways)
+    some = [one for one in found.chosen if not one.is_phonemes][::40]
+    for one, each in zip(some, pronunciations([one.text for one in some], "en-us"), strict=True):
+        nearest = min(float((distances(way, code(each)) / weight(way)).min()) for way in found.keyword.pronunciations)
         assert one.distance == pytest.approx(nearest, abs=1e-4)
 
 
@@ -91,7 +91,7 @@ def test_known_confusables_are_there():
     marvin = {one.text: one for one in of("hey marvin").chosen}
     assert {"hey", "marvin", "marvin hey", "marvin marvin"} <= set(marvin)
     assert marvin["marvin hey"].kind is Kind.PART
-    assert marvin["marvin"].phones == split("mɑɹvɪn")
+    assert marvin["marvin"].phones == split_ipa("mɑɹvɪn")
 
 
 def test_homophones_are_left_out_and_listed():
@@ -104,22 +104,22 @@ def test_homophones_are_left_out_and_listed():
         assert not set(found.homophones) & {one.text for one in found.chosen}
     caught = of("caught", 300)
     assert "court" in caught.homophones, "in England"
-    assert spoken(["court"], "en") == spoken(["caught"], "en")
-    assert spoken(["court"], "en-us") != spoken(["caught"], "en-us")
+    assert espeak_phones(["court"], "en") == espeak_phones(["caught"], "en")
+    assert espeak_phones(["court"], "en-us") != espeak_phones(["caught"], "en-us")
 
 
 @pytest.mark.parametrize("keyword", ["computer", "hey marvin"])
 def test_in_no_dialect_a_near_candidate_is_the_keyword(keyword):
     near = [one.text for one in of(keyword).chosen][:600]
     for name in dialects("en-us"):
-        (as_keyword,) = spoken([keyword], name)
-        assert as_keyword not in spoken(near, name), name
+        (as_keyword,) = espeak_phones([keyword], name)
+        assert as_keyword not in espeak_phones(near, name), name
 
 
 def test_what_holds_the_keyword_or_cannot_be_told_from_it_is_left_out_and_listed():
     found = of("computer")
-    assert {"supercomputer", "computerized", "acomputer"} <= set(found.holding)
-    assert not set(found.holding) & {one.text for one in found.chosen}
+    assert {"supercomputer", "computerized", "acomputer"} <= set(found.containing)
+    assert not set(found.containing) & {one.text for one in found.chosen}
     back = find("computer", 0, BANDS, (1,) * 5, {}, include={"supercomputer": Kind.GIVEN})
     assert [one.text for one in back.chosen] == ["supercomputer"], "a person may think otherwise"
     found = find("cat", 50, (0.3, 0.5), (1,), {Kind.WORD: 1})
@@ -161,7 +161,7 @@ def test_what_is_included_comes_and_what_is_excluded_does_not():
     assert not {"compute", cut, "commuters"} & set(texts)
     assert texts["banana split"].kind is Kind.GIVEN
     assert texts["commuter"].kind is Kind.WORD
-    assert texts["[[k'at]]"].as_phones
+    assert texts["[[k'at]]"].is_phonemes
     alone = find("computer", 0, BANDS, (1,) * 5, {}, include=include, exclude=["commuter"])
     assert {one.text for one in alone.chosen} == {"banana split", "[[k'at]]"}
 
@@ -174,19 +174,19 @@ def test_what_is_chosen_and_given_back_is_the_same():
 
 def test_the_keyword_is_not_included():
     for text in ("my computer", "Computers"):
-        with pytest.raises(KwsError, match=rf"^confuse\.include: '{text}' holds the keyword"):
+        with pytest.raises(KwsError, match=rf"^confuse\.include: '{text}' contains the keyword"):
             find("computer", 0, BANDS, (1,) * 5, {}, include={text: Kind.GIVEN})
 
 
 def test_a_given_pronunciation_counts():
-    found = of.__wrapped__("zyra", 200, pronunciations=["zˈaɪɹə", "S IY1 R AH0"])
-    assert {split("zaɪɹə"), split("siɹə")} <= set(found.keyword.ways)
+    found = of.__wrapped__("zyra", 200, given=["zˈaɪɹə", "S IY1 R AH0"])
+    assert {split_ipa("zaɪɹə"), split_ipa("siɹə")} <= set(found.keyword.pronunciations)
     strings = [one.text for one in found.chosen if one.kind is Kind.PHONES]
     assert any("z'aI" in text for text in strings)
     assert any("s'i" in text for text in strings)
     assert {"[[z'aIr@]]", "[[s'ir@]]"} & {one.text for one in found.chosen} == set()
     with pytest.raises(KwsError, match=r"^confuse\.pronunciations: 'zyra': espeak-ng has no 'y'"):
-        of.__wrapped__("zyra", 200, pronunciations=["zyra"])
+        of.__wrapped__("zyra", 200, given=["zyra"])
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def german(tmp_path):
 
 def test_another_language_takes_its_own_words(german):
     found = of.__wrapped__("Computer", 300, language="de", words=german)
-    assert found.keyword.ways == [split("kɔmpjuːtɜ")]
+    assert found.keyword.pronunciations == [split_ipa("kɔmpjuːtɜ")]
     texts = {one.text for one in found.chosen}
     assert len(found.chosen) == 300
     assert {"Kompott", "Puter"} <= texts
@@ -223,7 +223,7 @@ def test_another_process_finds_the_same(german):
         "import sys; from pathlib import Path;"
         "from kws.confusables.search import Kind, find;"
         "found = find('Computer', 40, (0.05, 0.4, 0.9), (1, 1), dict.fromkeys(Kind, 1), 'de', words=Path(sys.argv[1]));"
-        "print(*found.chosen, found.homophones, found.holding, sep='\\n')"
+        "print(*found.chosen, found.homophones, found.containing, sep='\\n')"
     )
     said = [
         subprocess.run(

@@ -1,4 +1,4 @@
-"""What every synthesiser is to the rest: voices that have parts, and utterances that become sound."""
+"""The interface of every synthesiser: voices by split, and utterances that become sound; espeak-ng behind it."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,35 +9,34 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.common.seeding import numpy_generator
-from kws.confusables.synthesis.espeak import Voice, speak, timbres
-from kws.confusables.synthesis.mnemonics import speak_phones
-from kws.confusables.synthesis.voices import Voices, by_lot
+from kws.confusables.synthesis.espeak import Voice, speak, speak_phonemes, timbres
+from kws.confusables.synthesis.voices import Voices, split_exactly
 from kws.data.audio import to_int16
 from kws.data.manifest import Split
 
-OWN_PACE_WPM = 175  # where a synthesiser takes a factor instead of words a minute, this rate is 1
+OWN_PACE_WPM = 175  # where a synthesiser takes a factor instead of words per minute, this rate is 1
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One clip to be said.
+    """One clip to synthesise.
 
     Args:
-        file: of the clip, relative to its folder; made of plain characters.
-        label: of the recording.
-        text: what is said; empty where there are phones and no spelling.
-        phones: IPA, said instead of the text unless empty.
-        keyword: that it is, or sounds like; empty for neither.
-        voice: by a name that its synthesiser knows.
-        rate_wpm: words a minute.
-        pitch: 0 to 99, 50 is the voice's own.
-        part: what the clip may be used for.
+        file: path of the clip relative to its folder, of plain characters.
+        label: label of the recording.
+        text: the text; empty where there is a phoneme string instead.
+        phonemes: phoneme string such as `[[k'at]]`, synthesised in place of the text unless empty.
+        keyword: the keyword of a positive, or the one that a confusable resembles; empty for neither.
+        voice: name of a voice of the synthesiser.
+        rate_wpm: words per minute.
+        pitch: 0 to 99; 50 is the voice's own.
+        split: split of the clip.
     """
 
     file: str
     label: str
     text: str
-    phones: str
+    phonemes: str
     keyword: str
     voice: str
     rate_wpm: int
@@ -46,29 +45,29 @@ class Utterance:
 
 
 class Synthesiser(Protocol):
-    """Plain values that can be sent to another process, where the sound is made."""
+    """Plain values that can be pickled for another process, which synthesises."""
 
     name: ClassVar[str]
-    says_phones: ClassVar[bool]
-    at_once: ClassVar[int]  # utterances that one call of `say` gets, at most
+    speaks_phonemes: ClassVar[bool]
+    batch_size: ClassVar[int]  # most utterances of one call of `synthesise`
 
     def voices(self) -> Voices:
-        """Its voices, by part and timbre."""
+        """The voices, by split and timbre."""
 
     def speaker(self, voice: str) -> str:
         """The timbre of a voice."""
 
     def model(self, voice: str) -> str:
-        """What has to be loaded for it: one call of `say` gets utterances of one model."""
+        """The model of a voice: one call of `synthesise` gets utterances of one model."""
 
-    def manner(self, utterance: Utterance) -> str:
-        """Voice, rate and pitch as far as the synthesiser can, in words."""
+    def describe(self, utterance: Utterance) -> str:
+        """Voice, rate and pitch in words, as far as the synthesiser uses them."""
 
     def identity(self, voices: Collection[str]) -> dict[str, object]:
-        """What else, beside the utterances, their bytes depend on; `voices` are those in use."""
+        """Everything else that determines the bytes of utterances by `voices`, such as releases and model hashes."""
 
-    def say(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
-        """The sound of each, in order. The same utterances in one call are the same samples in every process.
+    def synthesise(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
+        """The sound of each utterance, in order. The same utterances in one call give the same samples everywhere.
 
         Shape: yields int16 [T].
         """
@@ -76,45 +75,44 @@ class Synthesiser(Protocol):
 
 @dataclass(frozen=True)
 class Espeak:
-    """espeak-ng inside the process; see `speech`.
+    """espeak-ng inside the process.
 
     Args:
-        lots: seed of the lots that divide the timbres over the parts, one for all folders that are used together. The
-            quickstart's corpus draws by the seed of its run, which is 0 unless set.
-        accent: that phones are written in.
+        seed: of the assignment of timbres to splits; it must be equal for all folders that are used together.
     """
 
-    lots: int = 0
-    accent: str = "en-us"
+    seed: int = 0
     name: ClassVar[str] = "espeak-ng"
-    says_phones: ClassVar[bool] = True
-    at_once: ClassVar[int] = 50
+    speaks_phonemes: ClassVar[bool] = True
+    batch_size: ClassVar[int] = 50
 
     def voices(self) -> Voices:
-        """Every variant in every accent, the variants in exact shares."""
-        return by_lot(timbres(), numpy_generator(self.lots, "corpus", "cast"))
+        """Every variant in every English accent; the variants are divided in exact shares."""
+        return split_exactly(timbres(), numpy_generator(self.seed, "corpus", "cast"))
 
     def speaker(self, voice: str) -> str:
         """The variant."""
         return voice.partition("+")[2]
 
     def model(self, voice: str) -> str:
-        """One for all: each utterance loads the library anew."""
+        """One model for all voices: each utterance loads the library anew."""
         return self.name
 
-    def manner(self, utterance: Utterance) -> str:
-        """All three."""
+    def describe(self, utterance: Utterance) -> str:
+        """Voice, rate and pitch."""
         return f"{utterance.voice}, {utterance.rate_wpm} wpm, pitch {utterance.pitch}"
 
     def identity(self, voices: Collection[str]) -> dict[str, object]:
-        """The release of the library and the accent of phones."""
-        return {"synthesiser": self.name, "release": version("espeakng-loader"), "accent": self.accent}
+        """The release of the library."""
+        return {"synthesiser": self.name, "release": version("espeakng-loader")}
 
-    def say(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
+    def synthesise(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
         """See `Synthesiser`."""
         for one in utterances:
             voice = Voice(one.voice, one.rate_wpm, one.pitch)
-            if one.phones:
-                yield to_int16(speak_phones(one.phones, voice, sample_rate, self.accent))
-            else:
-                yield to_int16(speak(one.text, voice, sample_rate))
+            speech = (
+                speak_phonemes(one.phonemes, voice, sample_rate)
+                if one.phonemes
+                else speak(one.text, voice, sample_rate)
+            )
+            yield to_int16(speech)

@@ -1,4 +1,4 @@
-"""Any synthesiser that is a command: it gets a text and writes a file of sound."""
+"""Any synthesiser that is a command: it gets a text and writes an audio file."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kws.common.errors import KwsError, printable
 from kws.confusables.synthesis.base import Utterance
 from kws.confusables.synthesis.espeak import plain
-from kws.confusables.synthesis.voices import Voices, by_name
+from kws.confusables.synthesis.voices import Voices, split_by_hash
 from kws.data.audio import BadAudio, load, to_int16
 
 PLACEHOLDERS = ("text", "voice", "wav", "rate", "pitch")
@@ -25,14 +25,14 @@ _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 class Command:
     """A command line as a list of arguments, run as it is: no shell reads it.
 
-    `{text}`, `{voice}`, `{wav}` (the file to write, in any format that kws reads), `{rate}` (words a minute) and
-    `{pitch}` (0 to 99) stand for their values within an argument. The same utterance is the same bytes as far as the
-    command makes it so.
+    `{text}`, `{voice}`, `{wav}` (the file to write, in any format that kws reads), `{rate}` (words per minute) and
+    `{pitch}` (0 to 99) stand for their values within an argument. Equal utterances give equal bytes only where the
+    command does so.
 
     Args:
         template: such as `("say", "-v", "{voice}", "-o", "{wav}", "{text}")`.
         names: the voices; each is a timbre of its own.
-        timeout_s: seconds that an utterance may take, above 0.
+        timeout_s: longest time of an utterance, above 0.
 
     Raises KwsError for a template that lacks `{text}` or `{wav}`, or has another placeholder, and for bad voices.
     """
@@ -41,59 +41,59 @@ class Command:
     names: tuple[str, ...] = ("default",)
     timeout_s: float = 60.0
     name: ClassVar[str] = "command"
-    says_phones: ClassVar[bool] = False
-    at_once: ClassVar[int] = 1
+    speaks_phonemes: ClassVar[bool] = False
+    batch_size: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         shown = list(self.template)
         used = [name for word in self.template for name in _PLACEHOLDER.findall(word)]
         if unknown := [name for name in used if name not in PLACEHOLDERS]:
             allowed = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-            raise KwsError(f"command: {shown}: {{{unknown[0]}}} is none of {allowed}")
+            raise KwsError(f"command: {shown}: {{{unknown[0]}}} must be one of {allowed}")
         if missing := [name for name in ("text", "wav") if name not in used]:
             raise KwsError(f"command: {shown}: {{{missing[0]}}} is missing")
         if not self.template[0] or _PLACEHOLDER.search(self.template[0]):
-            raise KwsError(f"command: {shown}: a program expected first")
+            raise KwsError(f"command: {shown}: must begin with a program")
         if not self.names or len(set(self.names)) < len(self.names):
-            raise KwsError(f"command: voices {list(self.names)}: at least one, and each only once")
+            raise KwsError(f"command: voices {list(self.names)}: must be one or more, each only once")
         for name in self.names:
             if not name.isprintable() or not name[:1].isalnum():
-                raise KwsError(f"command: voice {name!r}: a letter or digit expected first")
+                raise KwsError(f"command: voice {name!r}: must begin with a letter or digit")
         if len(self.names) > 1 and "voice" not in used:
             raise KwsError(f"command: {shown}: {{voice}} is missing, and there are {len(self.names)} voices")
         if not self.timeout_s > 0:
-            raise KwsError(f"command: timeout_s={self.timeout_s}: above 0 expected")
+            raise KwsError(f"command: timeout_s={self.timeout_s}: must be above 0")
 
     def voices(self) -> Voices:
-        """Those that are named, divided by their names."""
-        return by_name({name: [name] for name in self.names})
+        """The named voices, divided by a hash of their names."""
+        return split_by_hash({name: [name] for name in self.names})
 
     def speaker(self, voice: str) -> str:
         """The voice itself."""
         return voice
 
     def model(self, voice: str) -> str:
-        """One for all."""
+        """One model for all voices."""
         return self.name
 
-    def manner(self, utterance: Utterance) -> str:
-        """What the template asks for."""
+    def describe(self, utterance: Utterance) -> str:
+        """Program, and voice, rate and pitch as far as the template uses them."""
         values = {"voice": "{voice}", "rate": "{rate} wpm", "pitch": "pitch {pitch}"}
-        asked = [words for name, words in values.items() if f"{{{name}}}" in "".join(self.template)]
-        return ", ".join([Path(self.template[0]).name, *(_filled(words, utterance, Path()) for words in asked)])
+        used = [words for name, words in values.items() if f"{{{name}}}" in "".join(self.template)]
+        return ", ".join([Path(self.template[0]).name, *(_filled(words, utterance, Path()) for words in used)])
 
     def identity(self, voices: Collection[str]) -> dict[str, object]:
         """The template."""
         return {"synthesiser": self.name, "template": list(self.template)}
 
-    def say(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
-        """See `Synthesiser`; raises KwsError where the command fails, takes too long or writes no sound."""
+    def synthesise(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
+        """See `Synthesiser`; raises KwsError where the command fails, times out or writes no sound."""
         for one in utterances:
             with tempfile.TemporaryDirectory() as folder:
-                yield self._said(one, Path(folder), sample_rate)
+                yield self._run(one, Path(folder), sample_rate)
 
-    def _said(self, one: Utterance, folder: Path, sample_rate: int) -> npt.NDArray[np.int16]:
-        wav, log = folder / "said.wav", folder / "log.txt"
+    def _run(self, one: Utterance, folder: Path, sample_rate: int) -> npt.NDArray[np.int16]:
+        wav, log = folder / "speech.wav", folder / "log.txt"
         words = [_filled(word, one, wav) for word in self.template]
         where = f"command: {self.template[0]} for {one.text!r}"
         try:
@@ -102,26 +102,26 @@ class Command:
                     words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=self.timeout_s, check=False
                 )
         except subprocess.TimeoutExpired:
-            raise KwsError(f"{where}: not done after {self.timeout_s:g} s") from None
+            raise KwsError(f"{where}: timed out after {self.timeout_s:g} s") from None
         except OSError as error:
             raise KwsError(f"{where}: cannot be run ({error.strerror})") from error
         if done.returncode != 0:
-            said = log.read_text("utf-8", "replace").split("\n")
-            last = next((printable(line.strip()) for line in reversed(said) if line.strip()), "no message")
+            lines = log.read_text("utf-8", "replace").split("\n")
+            last = next((printable(line.strip()) for line in reversed(lines) if line.strip()), "no message")
             raise KwsError(f"{where}: exit code {done.returncode} ({last[:200]})")
         if not wav.is_file():
-            raise KwsError(f"{where}: it wrote no file {{wav}}")
+            raise KwsError(f"{where}: wrote no file {{wav}}")
         try:
             pcm = to_int16(load(wav, sample_rate))
         except BadAudio as error:
-            raise KwsError(f"{where}: what it wrote is no sound ({error.reason})") from error
+            raise KwsError(f"{where}: wrote a file that is no audio ({error.reason})") from error
         if not pcm.any():
-            raise KwsError(f"{where}: it wrote silence")
+            raise KwsError(f"{where}: wrote silence")
         return pcm
 
 
 def _filled(word: str, one: Utterance, wav: Path) -> str:
-    """An argument with its values. One that begins with the text is no option, file or switch to any program."""
+    """An argument with its values. A space before odd texts keeps programs from taking them for options or files."""
     text = plain(one.text)
     if word.startswith("{text}") and not text[0].isalnum():
         text = f" {text}"

@@ -1,9 +1,12 @@
-"""Speech out of text: espeak-ng inside the process, in hundreds of English voices.
+"""Text and phonemes to speech, and text to phonemes: espeak-ng inside the process, in hundreds of English voices.
 
-The library keeps state from one utterance to the next that none of its calls resets: where it stands in its
-table of pitch flutter, in its count of glottal cycles, in its noise. So a freshly loaded copy says each
-utterance, and the same text and voice are the same samples, whatever was said before. That holds only where
-nothing else in the process has the same library loaded. 900 ms of speech takes 4 ms in all (measured).
+The library keeps state between utterances that none of its calls resets: its position in the table of pitch
+flutter, its count of glottal cycles, its noise. Each utterance is therefore synthesised by a freshly loaded copy.
+The same text and voice then give the same samples, whatever was synthesised before. This holds only where
+nothing else in the process has loaded the same library. 900 ms of speech takes 4 ms in all (measured).
+
+A phoneme string, such as `[[k@mpj'u:t#3]]`, holds espeak-ng's own names of phonemes with their stress marks. It is
+synthesised as it stands, where text would be read by its spelling.
 """
 
 import ctypes
@@ -36,8 +39,9 @@ PITCHES = (0, 99)
 # speak_lib.h of espeak-ng 1.52
 _SYNCHRONOUS, _DONT_EXIT, _UTF8, _PLAIN_UTF8_TEXT, _IPA, _RATE, _PITCH = 2, 0x8000, 1, 1, 2, 1, 3
 _PHONEMES = 0x100  # [[...]] are phonemes
-_NAMES, _BOUNDARY = 0, 0xE000  # phonemes by espeak-ng's names; what is put between them, of the private use area
-_COLOURS = (";", ":", "I^")  # names of what colours the phoneme before: palatal, long
+_PHONEME_STRING = re.compile(r"\[\[[^\[\]_\x00-\x1f]+\]\]")  # a _ begins pauses and commands
+_NAMES, _BOUNDARY = 0, 0xE000  # phonemes by espeak-ng's names; the separator between them, of the private use area
+_COLOURS = (";", ":", "I^")  # names of phonemes that only colour the one before: palatal, long
 _CRASHES = {"kl"}  # Greenlandic ends the process
 _SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 _one_at_a_time = threading.Lock()  # the library has one state for the whole process
@@ -45,7 +49,7 @@ _one_at_a_time = threading.Lock()  # the library has one state for the whole pro
 
 @dataclass(frozen=True)
 class Voice:
-    """Who says it and how: a name out of `voices()`, words a minute in [80, 450], pitch in [0, 99]."""
+    """A voice and its manner: a name out of `voices()`, words per minute in [80, 450], pitch in [0, 99]."""
 
     name: str
     rate_wpm: int = 175
@@ -57,7 +61,7 @@ class Voice:
             ("pitch", self.pitch, PITCHES),
         ):
             if not low <= value <= high:
-                raise KwsError(f"{field}: {value} is not in [{low}, {high}]")
+                raise KwsError(f"{field}={value}: must be between {low} and {high}")
 
 
 @functools.cache
@@ -74,7 +78,7 @@ def accents() -> list[str]:
     """The English accents, sorted: `en` (Great Britain), `en-us`, `en-gb-scotland` and so on."""
     _, data = _installation()
     names = (path.name.lower() for path in (data / "lang").glob("*/en*"))
-    # en-shaw reads the Shavian alphabet; of Latin letters it makes the very samples that `en` makes.
+    # en-shaw reads the Shavian alphabet; from Latin letters it synthesises the very samples of `en`.
     return sorted(name for name in names if (name == "en" or name.startswith("en-")) and name != "en-shaw")
 
 
@@ -92,7 +96,7 @@ def languages() -> tuple[str, ...]:
 
 
 def variants() -> list[str]:
-    """The 104 timbres that any accent can be spoken in, sorted: `f2`, `grandpa`, `whisper` and so on."""
+    """The 104 timbres that every accent has, sorted: `f2`, `grandpa`, `whisper` and so on."""
     _, data = _installation()
     return sorted(path.name for path in (data / "voices" / "!v").iterdir() if path.is_file())
 
@@ -114,7 +118,7 @@ def _voice_names() -> frozenset[str]:
 
 @contextmanager
 def _engine(voice: str) -> Iterator[ctypes.CDLL]:
-    """espeak-ng as it is before it has said anything, speaking as `voice`."""
+    """A freshly loaded espeak-ng with the voice or language `voice`."""
     library_path, data = _installation()
     with _one_at_a_time:
         try:
@@ -139,37 +143,49 @@ def _engine(voice: str) -> Iterator[ctypes.CDLL]:
             _unload(library._handle)
 
 
+def is_phonemes(text: str) -> bool:
+    """Whether a text is a phoneme string such as `[[k'at]]`."""
+    return text.startswith("[[") and text.endswith("]]")
+
+
 def plain(text: str) -> str:
-    """`text` without control characters: some are commands to synthesisers. Refuses one with nothing to say."""
+    """`text` without control characters: some are commands to synthesisers. Raises KwsError for an unspeakable one."""
     plain = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in text)
     if not any(char.isalnum() for char in plain):
-        raise KwsError(f"text: {text!r} holds no letter or digit to say")
+        raise KwsError(f"text: {text!r} holds no letter or digit to speak")
     return plain
 
 
 def speak(text: str, voice: Voice, sample_rate: int = 16000) -> npt.NDArray[np.float32]:
-    """Says `text` and returns the samples in [-1, 1], with the pauses that espeak-ng puts around it.
+    """Synthesise a text; returns samples in [-1, 1] with the pauses that espeak-ng puts around it.
 
-    The text is plain: markup (SSML) and phoneme input (`[[...]]`) are read out as characters, not obeyed.
+    The text is plain: markup (SSML) and phoneme strings are read out as characters, not obeyed.
 
     Args:
-        text: what to say, with at least one letter or digit.
+        text: at least one letter or digit.
         voice: a name out of `voices()`, rate and pitch.
-        sample_rate: of the result, in Hz; espeak-ng itself makes 22 050.
+        sample_rate: of the result, in Hz; espeak-ng itself works at 22 050.
 
     Shape: [T].
 
-    Raises KwsError for an unknown voice, a text with nothing to say, and where the extra is not installed.
+    Raises KwsError for an unknown voice, a text without a letter or digit, and where the extra is not installed.
     """
-    return synthesised(plain(text), 0, voice, sample_rate)
+    return _synthesised(plain(text), 0, voice, sample_rate)
 
 
-def synthesised(text: str, flags: int, voice: Voice, sample_rate: int) -> npt.NDArray[np.float32]:
-    """What espeak-ng makes of `text` under its `flags`: see `speak`, and `phones.speak_phones` for the other use."""
+def speak_phonemes(string: str, voice: Voice, sample_rate: int = 16000) -> npt.NDArray[np.float32]:
+    """Synthesise a phoneme string as `speak` does a text, in the accent of the voice.
+
+    Raises KwsError for a string that is none, or holds what espeak-ng would take for a command or a pause.
+    """
+    if not _PHONEME_STRING.fullmatch(string):
+        raise KwsError(f"phonemes: {string!r} must be a phoneme string such as [[k'at]]")
+    return _synthesised(string, _PHONEMES, voice, sample_rate)
+
+
+def _synthesised(text: str, flags: int, voice: Voice, sample_rate: int) -> npt.NDArray[np.float32]:
     if voice.name not in _voice_names():
-        raise KwsError(
-            f"voice: {voice.name!r} is none of kws.confusables.synthesis.espeak.voices(), such as 'en-us+f2'"
-        )
+        raise KwsError(f"voice={voice.name!r}: must be an English voice of espeak-ng, such as 'en-us+f2'")
     chunks: list[bytes] = []
 
     def keep(samples: int | None, n_samples: int, _events: int | None) -> int:
@@ -178,15 +194,14 @@ def synthesised(text: str, flags: int, voice: Voice, sample_rate: int) -> npt.ND
         return 0
 
     callback = _SYNTH_CALLBACK(keep)
-    encoded = text.encode()
     with _engine(voice.name) as library:
         library.espeak_SetSynthCallback(callback)
         library.espeak_SetParameter(_RATE, voice.rate_wpm, 0)
         library.espeak_SetParameter(_PITCH, voice.pitch, 0)
-        done = _synthesise(library, encoded, _PLAIN_UTF8_TEXT | flags)
+        done = _synthesise(library, text.encode(), _PLAIN_UTF8_TEXT | flags)
     pcm = np.frombuffer(b"".join(chunks), dtype=np.int16)
     if not done or not pcm.any():
-        raise KwsError(f"text: espeak-ng says nothing for {text!r}")
+        raise KwsError(f"text: espeak-ng is silent for {text!r}")
     return resampled(pcm.astype(np.float32) / np.float32(32768), NATIVE_RATE, sample_rate)
 
 
@@ -203,42 +218,37 @@ def resampled(sound: npt.NDArray[np.float32], rate: int, sample_rate: int) -> np
     return np.asarray(np.clip(changed, -1, 1), dtype=np.float32)
 
 
-def phonemes(texts: Sequence[str], language: str = "en-us") -> list[str]:
-    """How each of `texts` is pronounced in `language`, one of `languages()`: IPA with stress marks and spaces.
+def text_to_ipa(texts: Sequence[str], language: str = "en-us") -> list[str]:
+    """The pronunciation of each text in `language`, one of `languages()`: IPA with stress marks and spaces.
 
-    Raises KwsError for an unknown language or a text with nothing to say.
+    Raises KwsError for an unknown language or a text without a letter or digit.
     """
-    return read_out(texts, language, _IPA)
-
-
-def read_out(texts: Sequence[str], language: str, mode: int) -> list[str]:
-    """The phonemes of each of `texts` as espeak-ng writes them in a `mode` of espeak_TextToPhonemes; see `phonemes`."""
     encoded = [plain(text).encode() for text in texts]
     with _reader(language) as read:
-        return [read(text, mode) for text in encoded]
+        return [read(text, _IPA) for text in encoded]
 
 
-def transcribe(texts: Sequence[str], language: str = "en-us") -> list[list[tuple[str, str]]]:
-    """The same phoneme by phoneme: espeak-ng's name of each, which it speaks from, beside its IPA.
+def text_to_phonemes(texts: Sequence[str], language: str = "en-us") -> list[list[tuple[str, str]]]:
+    """The pronunciation of each text, phoneme by phoneme: espeak-ng's name of each beside its IPA.
 
-    Stress marks stand before a vowel in both; (" ", " ") parts words. Where names and IPA cannot be told which
-    belongs to which, the list is empty.
+    Stress marks stand before a vowel in both; (" ", " ") separates words. The list is empty where names and IPA
+    cannot be aligned.
     """
     encoded = [plain(text).encode() for text in texts]
     with _reader(language) as read:
         return [_aligned(*(read(text, mode | _BOUNDARY << 8) for mode in (_NAMES, _IPA))) for text in encoded]
 
 
-def pronounced(strings: Sequence[str], language: str = "en-us") -> list[str]:
-    """How espeak-ng says strings of its names for phonemes, such as `[[k'at]]`, in `language`: IPA as of `phonemes`.
+def phonemes_to_ipa(strings: Sequence[str], language: str = "en-us") -> list[str]:
+    """The pronunciation of phoneme strings in `language`: IPA as `text_to_ipa` gives it, with the same stress.
 
-    A language says the phonemes of its dialects in its own way. Names that it does not have are passed over.
+    A language pronounces the phonemes of its dialects in its own way, and skips names that it does not have.
     """
-    _known(language)
+    _check_language(language)
     c_library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
     c_library.fopen.restype, c_library.fopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p] * 2
     c_library.fclose.argtypes = [ctypes.c_void_p]
-    stop = _SYNTH_CALLBACK(lambda *_: 1)  # the phonemes are traced before there is sound, and none is needed
+    stop = _SYNTH_CALLBACK(lambda *_: 1)  # phonemes are traced before there is sound, and no sound is needed
     with tempfile.TemporaryDirectory() as folder, _engine(language) as library:
         trace = Path(folder) / "phonemes"
         if not (file := c_library.fopen(str(trace).encode(), b"w")):
@@ -252,25 +262,25 @@ def pronounced(strings: Sequence[str], language: str = "en-us") -> list[str]:
         c_library.fclose(file)
         lines = trace.read_text("utf-8").split("\n")[:-1]
     if len(lines) != len(strings):
-        raise KwsError(f"espeak-ng says {len(lines)} lines of phonemes for {len(strings)} strings of them")
+        raise KwsError(f"espeak-ng wrote {len(lines)} pronunciations for {len(strings)} phoneme strings")
     return lines
 
 
 def _synthesise(library: ctypes.CDLL, text: bytes, flags: int) -> bool:
-    """Whether it went well."""
+    """Run espeak_Synth; returns whether it succeeded."""
     library.espeak_Synth.argtypes = [ctypes.c_char_p, ctypes.c_size_t, *[ctypes.c_uint] * 4, *[ctypes.c_void_p] * 2]
     return bool(library.espeak_Synth(text, len(text) + 1, 0, 0, 0, flags, None, None) == 0)
 
 
-def _known(language: str) -> None:
+def _check_language(language: str) -> None:
     if language not in languages():
-        raise KwsError(f"language: {language!r} is none of espeak-ng's: {', '.join(languages())}")
+        raise KwsError(f"language={language!r}: must be one of espeak-ng's: {', '.join(languages())}")
 
 
 @contextmanager
 def _reader(language: str) -> Iterator[Callable[[bytes, int], str]]:
-    """Reads text in a language into phonemes, in one of espeak-ng's modes."""
-    _known(language)
+    """Converts text in a language to phonemes, in one of espeak-ng's modes."""
+    _check_language(language)
     with _engine(language) as library:
         read_clause = library.espeak_TextToPhonemes
         read_clause.restype = ctypes.c_char_p
@@ -280,7 +290,7 @@ def _reader(language: str) -> Iterator[Callable[[bytes, int], str]]:
             rest, clauses = ctypes.c_char_p(text), []
             while rest.value is not None:  # a call reads up to the next clause and moves `rest` there
                 clauses.append(read_clause(ctypes.byref(rest), _UTF8, mode).decode())
-            # (en) and (de) say that a word is read as in another language
+            # (en) and (de) mark a word that is read as in another language
             whole = " ".join(clauses)
             return " ".join((re.sub(r"\([a-z-]+\)", "", whole) if "(" in whole else whole).split())
 
@@ -288,7 +298,7 @@ def _reader(language: str) -> Iterator[Callable[[bytes, int], str]]:
 
 
 def _aligned(names: str, ipa: str) -> list[tuple[str, str]]:
-    """Each phoneme's name beside its IPA."""
+    """The name of each phoneme beside its IPA."""
     boundary = chr(_BOUNDARY)
     words: list[list[tuple[str, str]]] = []
     nothing: list[str] = []
@@ -298,7 +308,7 @@ def _aligned(names: str, ipa: str) -> list[tuple[str, str]]:
         named = [word for word in named if not all(name.startswith("_") for name in word)]
     for one, other in itertools.zip_longest(named, sounds, fillvalue=nothing):
         name, sound = one, other
-        if len(name) != len(sound):  # what only colours the phoneme before it has a name and no place of its own
+        if len(name) != len(sound):  # a phoneme that only colours the one before it has a name and no IPA of its own
             name, sound = [], [piece for piece in other if piece]
             for piece in one:
                 if piece.startswith(_COLOURS) and name:

@@ -1,4 +1,4 @@
-"""Piper voices that a person has: neural speech, many speakers to a model."""
+"""Piper voices that the user has: neural speech, one or many speakers a model."""
 
 import functools
 import hashlib
@@ -15,15 +15,14 @@ import numpy.typing as npt
 from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.confusables.synthesis.base import OWN_PACE_WPM, Utterance
-from kws.confusables.synthesis.espeak import plain, resampled
-from kws.confusables.synthesis.mnemonics import spelt
-from kws.confusables.synthesis.voices import Voices, by_name
+from kws.confusables.synthesis.espeak import phonemes_to_ipa, plain, resampled
+from kws.confusables.synthesis.voices import Voices, split_by_hash
 from kws.data.audio import to_int16
 
 
 @dataclass(frozen=True)
 class _Speaker:
-    """Who speaks: model, number within it (None where it has one speaker), and whom to people."""
+    """A speaker: model, number within it (None where the model has one speaker), and name."""
 
     model: str
     id: int | None
@@ -37,23 +36,25 @@ class Piper:
     A voice is `NAME`, or `NAME#SPEAKER` where a model has several. Speakers of one name are one person: voices are
     published at several qualities, and speakers are in several collections.
 
-    Piper draws its noise from a generator that each loaded model keeps. So a call of `say` loads the model anew, from a
-    seed made of all its utterances, on one thread.
+    Each loaded model keeps a generator of noise. A call of `synthesise` therefore loads the model anew, on one thread,
+    with a seed made of all its utterances.
 
     Args:
         folder: of the voices.
+        language: of espeak-ng's, in which phoneme strings are pronounced.
     """
 
     folder: Path
+    language: str = "en-us"
     name: ClassVar[str] = "piper"
-    says_phones: ClassVar[bool] = True
-    at_once: ClassVar[int] = 50
+    speaks_phonemes: ClassVar[bool] = True
+    batch_size: ClassVar[int] = 50
 
     @functools.cached_property
     def _configs(self) -> dict[str, dict[str, Any]]:
         models = sorted(path for path in self.folder.glob("*.onnx") if path.is_file())
         if not models:
-            raise KwsError(f"{self.folder}: no Piper voice there, NAME.onnx and NAME.onnx.json expected")
+            raise KwsError(f"{self.folder}: no Piper voice; must hold NAME.onnx and NAME.onnx.json")
         return {model.stem: _config(model.with_name(f"{model.name}.json")) for model in models}
 
     @functools.cached_property
@@ -61,46 +62,46 @@ class Piper:
         found = {}
         for model, config in self._configs.items():
             if config["num_speakers"] <= 1:
-                pieces = model.split("-")  # en_US-lessac-medium: language, who, quality
+                pieces = model.split("-")  # en_US-lessac-medium: language, speaker, quality
                 found[model] = _Speaker(model, None, pieces[1] if len(pieces) == 3 else model)
                 continue
             ids = config.get("speaker_id_map") or {}
-            for who, number in sorted(ids.items(), key=lambda item: item[1]):
-                found[f"{model}#{who}"] = _Speaker(model, number, who)
+            for name, number in sorted(ids.items(), key=lambda item: item[1]):
+                found[f"{model}#{name}"] = _Speaker(model, number, name)
             for number in sorted({*range(config["num_speakers"])} - {*ids.values()}):
                 found[f"{model}#{number}"] = _Speaker(model, number, f"{model}#{number}")
         return found
 
     def voices(self) -> Voices:
-        """All speakers of all models, divided by their names."""
+        """All speakers of all models, divided by a hash of their names."""
         timbres: dict[str, list[str]] = {}
         for voice, speaker in self._speakers.items():
             timbres.setdefault(speaker.timbre, []).append(voice)
-        return by_name(timbres)
+        return split_by_hash(timbres)
 
     def speaker(self, voice: str) -> str:
-        """The person."""
+        """The name of the speaker."""
         return self._speakers[voice].timbre
 
     def model(self, voice: str) -> str:
-        """The model's name."""
+        """The name of the model."""
         return self._speakers[voice].model
 
-    def manner(self, utterance: Utterance) -> str:
-        """Voice and rate; pitch is as the voice has it."""
+    def describe(self, utterance: Utterance) -> str:
+        """Voice and rate; the pitch is the voice's own."""
         return f"{utterance.voice}, {utterance.rate_wpm} wpm"
 
     def identity(self, voices: Collection[str]) -> dict[str, object]:
-        """The release of Piper, and the content of each model in use."""
+        """The release of Piper, a hash of each model in use, and the language of phoneme strings."""
         hashes = {}
         for model in sorted({self.model(voice) for voice in voices}):
             for file in (f"{model}.onnx", f"{model}.onnx.json"):
                 with (self.folder / file).open("rb") as content:
                     hashes[file] = hashlib.file_digest(content, "sha256").hexdigest()
-        return {"synthesiser": self.name, "release": _packages()[2], "models": hashes}
+        return {"synthesiser": self.name, "release": _packages()[2], "models": hashes, "language": self.language}
 
-    def say(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
-        """See `Synthesiser`; raises KwsError for a model that does not load, and for phones that it has not."""
+    def synthesise(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
+        """See `Synthesiser`; raises KwsError for a model that does not load, and for phonemes that it lacks."""
         piper, onnxruntime, _ = _packages()
         model = self.model(utterances[0].voice)
         options = onnxruntime.SessionOptions()
@@ -110,21 +111,23 @@ class Piper:
         try:
             session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
             voice = piper.PiperVoice(session=session, config=piper.PiperConfig.from_dict(self._configs[model]))
-        except Exception as error:  # what a damaged model makes of the runtime is no closed list
+        except Exception as error:  # a damaged model raises errors of many kinds
             raise KwsError(f"{file}: not a Piper voice ({_first_line(error)})") from error
+        strings = [one.phonemes for one in utterances if one.phonemes]
+        ipa = dict(zip(strings, phonemes_to_ipa(strings, self.language), strict=True))
         for one in utterances:
             try:
                 pace = voice.config.length_scale * OWN_PACE_WPM / one.rate_wpm
                 how = piper.SynthesisConfig(speaker_id=self._speakers[one.voice].id, length_scale=pace)
-                chunks = list(voice.synthesize(_written(one, voice, file), how))
+                chunks = list(voice.synthesize(_input(one, ipa.get(one.phonemes, ""), voice, file), how))
             except KwsError:
                 raise
             except Exception as error:
-                raise KwsError(f"{file}: cannot say {one.phones or one.text!r} ({_first_line(error)})") from error
+                raise KwsError(f"{file}: cannot speak {one.phonemes or one.text!r} ({_first_line(error)})") from error
             sounds = [np.zeros(0, np.float32), *(chunk.audio_float_array.reshape(-1) for chunk in chunks)]
             sound = np.concatenate(sounds)
             if not (np.isfinite(sound).all() and sound.any()):
-                raise KwsError(f"{file}: says nothing for {one.phones or one.text!r}")
+                raise KwsError(f"{file}: is silent for {one.phonemes or one.text!r}")
             yield to_int16(resampled(sound, voice.config.sample_rate, sample_rate))
 
 
@@ -141,12 +144,12 @@ def _packages() -> tuple[Any, Any, str]:
 
 
 def _config(file: Path) -> dict[str, Any]:
-    """The settings of a voice, as far as they are needed here, checked."""
+    """The checked settings of a voice."""
     try:
         config = json.loads(file.read_text("utf-8"))
         speakers, ids = config["num_speakers"], config.get("speaker_id_map") or {}
         fits = type(speakers) is int and 0 <= speakers <= 100_000 and config["audio"]["sample_rate"] >= 8000
-        fits &= all(who.isprintable() and type(i) is int and 0 <= i < max(1, speakers) for who, i in ids.items())
+        fits &= all(name.isprintable() and type(i) is int and 0 <= i < max(1, speakers) for name, i in ids.items())
         fits &= isinstance(config["phoneme_id_map"], dict)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise KwsError(f"{file}: not the settings of a Piper voice ({_first_line(error)})") from error
@@ -155,14 +158,15 @@ def _config(file: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _written(one: Utterance, voice: Any, file: Path) -> str:
-    """What Piper reads: a plain text, or phones in the brackets that it obeys. What it would leave out is an error."""
-    shown = f"{file}: {one.phones or one.text!r}"
+def _input(one: Utterance, ipa: str, voice: Any, file: Path) -> str:
+    """The input of Piper: a plain text, or IPA in brackets. Raises KwsError for a sound that Piper would skip."""
+    shown = f"{file}: {one.phonemes or one.text!r}"
     reads_phones = voice.config.phoneme_type == "espeak"
-    if one.phones and not reads_phones:
-        raise KwsError(f"{shown}: this voice reads letters, it says no phones")
-    if one.phones:
-        written, signs = f"[[{spelt(one.phones)}]]", {*spelt(one.phones)} - {" "}
+    if one.phonemes and not reads_phones:
+        raise KwsError(f"{shown}: this voice reads letters and speaks no phoneme strings")
+    if one.phonemes:
+        ipa = unicodedata.normalize("NFD", ipa)
+        written, signs = f"[[{ipa}]]", {*ipa} - {" "}
         unknown = signs - ({*voice.config.phoneme_id_map} - {"[", "]"})
     else:
         written = plain(one.text).replace("[", " ")

@@ -1,7 +1,7 @@
-"""Which clips are to be said, by whom and how: plain records, drawn by a seed.
+"""Which clips are synthesised, in which voice and manner: plain records, drawn by a seed.
 
-Positives and confusables of a plan are said by the same voices, as often as one another, at the same rates and pitches:
-a voice never tells the class.
+Positives, confusables and sentences of a plan use the same voices equally often, at the same rates and pitches. A voice
+therefore never gives the class away.
 """
 
 import math
@@ -13,47 +13,57 @@ from kws.common.seeding import numpy_generator
 from kws.confusables.search import Candidate
 from kws.confusables.synthesis.base import Synthesiser, Utterance
 from kws.confusables.synthesis.espeak import PITCHES, RATES_WPM, plain
-from kws.confusables.synthesis.mnemonics import spelt
 from kws.confusables.synthesis.render import plain_name
-from kws.confusables.synthesis.voices import PARTS, SHARES, cast, spread
+from kws.confusables.synthesis.voices import SHARES, assign_splits, choose_voices
 from kws.data.manifest import CONFUSABLE, NOISE, Split
 
 
 @dataclass(frozen=True)
-class Saying:
-    """Something to say: a text, or phones (IPA) with the text as their spelling, if they have one.
+class Prompt:
+    """A text, or a phoneme string, to synthesise.
 
     Args:
-        text: with a letter or digit, unless there are phones.
-        phones: said instead of the text where not empty.
-        keyword: that this is, or sounds like.
+        text: at least one letter or digit, unless there is a phoneme string.
+        phonemes: such as `[[k'at]]`; synthesised in place of the text where not empty.
+        keyword: the keyword that this is, or resembles.
 
-    Raises KwsError for one with nothing to say.
+    Raises KwsError where there is nothing to synthesise.
     """
 
     text: str = ""
-    phones: str = ""
+    phonemes: str = ""
     keyword: str = ""
 
     def __post_init__(self) -> None:
-        if self.text or not spelt(self.phones):
+        if self.text or not self.phonemes:
             object.__setattr__(self, "text", " ".join(plain(self.text).split()))
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a label of a plan says: so many clips of these sayings, each as often as the next.
+    """The clips of one label: `n` clips of these prompts, each prompt equally often.
 
-    Raises KwsError for less than no clips, and for clips of no sayings.
+    Args:
+        label: label of the clips.
+        prompts: the texts or phoneme strings.
+        n: number of clips.
+        shares: of train and validation; test gets the rest. At least 0 each, at most 1 together.
+        once: whether each prompt belongs to one split only; there are as many prompts as clips then.
+
+    Raises KwsError for a negative number of clips, for clips without prompts, and for bad shares.
     """
 
     label: str
-    sayings: Sequence[Saying]
+    prompts: Sequence[Prompt]
     n: int
+    shares: tuple[float, float] = SHARES
+    once: bool = False
 
     def __post_init__(self) -> None:
-        if self.n < 0 or (self.n and not self.sayings):
-            raise KwsError(f"label {self.label!r}: {self.n} clips of {len(self.sayings)} sayings")
+        if self.n < 0 or (self.n and not self.prompts) or (self.once and self.n != len(self.prompts)):
+            raise KwsError(f"label {self.label!r}: {self.n} clips of {len(self.prompts)} prompts")
+        if min(self.shares) < 0 or sum(self.shares) > 1:
+            raise KwsError(f"shares={list(self.shares)}: must be at least 0 each and at most 1 together")
 
 
 def plan(
@@ -64,21 +74,21 @@ def plan(
     rates: tuple[int, int] = (130, 210),
     pitches: tuple[int, int] = (20, 80),
 ) -> list[Utterance]:
-    """The clips of one part; depends on nothing but its arguments.
+    """The clips of one split; they depend on the arguments alone.
 
-    As many voices as the smallest role has clips, each said by all roles, as often as the next. The i-th clips of all
-    roles have the same voice, rate and pitch.
+    There are as many voices as the smallest role has clips, and every role uses each of them equally often. The i-th
+    clips of all roles have the same voice, rate and pitch.
 
     Args:
-        synthesiser: whose voices of the part are drawn from.
-        roles: each keyword under its label, and confusables under `CONFUSABLE`.
-        seed: of all that is drawn. It does not move a voice to another part.
-        part: of the clips.
-        rates: lowest and highest words a minute, in [80, 450].
+        synthesiser: its voices of the split are used.
+        roles: each keyword under its label, confusables under `CONFUSABLE`; `n` counts the clips of this split.
+        seed: of all random choices. It does not move a voice to another split.
+        split: of the clips.
+        rates: lowest and highest words per minute, in [80, 450].
         pitches: lowest and highest pitch, in [0, 99].
 
-    Raises KwsError for values out of range, a label that comes twice or is noise, phones for a synthesiser that says
-    none, and a part without a voice.
+    Raises KwsError for values out of range, a label that repeats or is `NOISE`, phoneme strings for a synthesiser that
+    speaks texts alone, and a split without a voice.
     """
     _check(synthesiser, roles, rates, pitches)
     roles = [role for role in roles if role.n]
@@ -86,99 +96,97 @@ def plan(
         return []
     timbres = synthesiser.voices()[split]
     if not timbres:
-        raise KwsError(f"{synthesiser.name}: none of its voices is for the {split} part; more voices are needed")
+        raise KwsError(f"{synthesiser.name}: no voice belongs to the {split} split; more voices are needed")
     rng = numpy_generator(seed, "said", split)
     counts = [role.n for role in roles]
-    voices = cast([timbres[i] for i in rng.permutation(len(timbres))], min(counts), rng)
+    voices = choose_voices([timbres[i] for i in rng.permutation(len(timbres))], min(counts), rng)
     rate, pitch = (rng.integers(low, high + 1, max(counts)) for low, high in (rates, pitches))
     found = []
     for role in roles:
         for i, one in enumerate(_in_turn(role, seed, split)):
-            file = f"{split}/{plain_name(role.label)}/{plain_name(one.text or one.phones)}-{i:05d}.flac"
+            name = plain_name(one.text or one.phonemes.strip("[]"))
+            file = f"{split}/{plain_name(role.label)}/{name}-{i:05d}.flac"
             manner = voices[i % len(voices)], int(rate[i]), int(pitch[i])
-            found.append(Utterance(file, role.label, one.text, one.phones, one.keyword, *manner, split))
+            found.append(Utterance(file, role.label, one.text, one.phonemes, one.keyword, *manner, split))
     return found
 
 
-def plan_parts(
+def plan_splits(
     synthesiser: Synthesiser,
     roles: Sequence[Role],
     seed: int,
-    shares: tuple[float, float] = SHARES,
     rates: tuple[int, int] = (130, 210),
     pitches: tuple[int, int] = (20, 80),
 ) -> list[Utterance]:
-    """The clips of all parts: the `n` of each role divided among those that have voices.
-
-    Args:
-        synthesiser, roles, seed, rates, pitches: as of `plan`.
-        shares: of train and validation, at least 0 and at most 1 in all; test gets the rest.
+    """The clips of all splits: the `n` clips of each role are divided by its shares among splits that have voices.
 
     Raises KwsError as `plan` does.
     """
-    if min(shares) < 0 or sum(shares) > 1:
-        raise KwsError(f"shares={list(shares)}: at least 0 each and at most 1 in all expected")
-    voices = synthesiser.voices()
-    of = {p: share * bool(voices[p]) for p, share in zip(PARTS, (*shares, 1 - sum(shares)), strict=True)}
-    if not (whole := sum(of.values())):
-        raise KwsError(f"{synthesiser.name}: no voice in the parts that get clips; more voices are needed")
-    splits = [spread(role.n, (of[PARTS[0]] / whole, of[PARTS[1]] / whole)) for role in roles]
+    splits = [assign_splits(role.n, _shares(synthesiser, role.shares)) for role in roles]
     found = []
-    for split in PARTS:
-        counted = [replace(role, n=its.count(split)) for role, its in zip(roles, splits, strict=True)]
+    for split in Split:
+        counted = []
+        for role, its in zip(roles, splits, strict=True):
+            prompts = (
+                [one for one, of in zip(role.prompts, its, strict=True) if of is split] if role.once else role.prompts
+            )
+            counted.append(replace(role, prompts=prompts, n=its.count(split)))
         found += plan(synthesiser, counted, seed, split, rates, pitches)
     return found
+
+
+def _shares(synthesiser: Synthesiser, shares: tuple[float, float]) -> tuple[float, float]:
+    """The shares of train and validation once splits without a voice get nothing."""
+    voices = synthesiser.voices()
+    train, validation, test = (
+        share * bool(voices[split]) for split, share in zip(Split, (*shares, 1 - sum(shares)), strict=True)
+    )
+    if not (whole := train + validation + test):
+        raise KwsError(f"{synthesiser.name}: no voice belongs to the splits of the clips; more voices are needed")
+    return train / whole, validation / whole
 
 
 def _check(synthesiser: Synthesiser, roles: Sequence[Role], rates: tuple[int, int], pitches: tuple[int, int]) -> None:
     for name, (low, high), (least, most) in (("rates", rates, RATES_WPM), ("pitches", pitches, PITCHES)):
         if not least <= low <= high <= most:
-            raise KwsError(f"{name}=[{low}, {high}]: lowest and highest, in [{least}, {most}], expected")
+            raise KwsError(f"{name}=[{low}, {high}]: must be [low, high] between {least} and {most}")
     seen = set()
     for role in roles:
         folder = plain_name(role.label)
         if not role.label or role.label != role.label.strip() or role.label == NOISE or folder in seen:
-            raise KwsError(
-                f"label {role.label!r}: one that comes once, without spaces around it, and not noise expected"
-            )
+            raise KwsError(f"label {role.label!r}: must be unique, without spaces around it, and not {NOISE}")
         seen.add(folder)
-        if not synthesiser.says_phones and any(one.phones for one in role.sayings):
-            raise KwsError(f"label {role.label!r}: phones, which the synthesiser {synthesiser.name} cannot say")
+        if not synthesiser.speaks_phonemes and any(one.phonemes for one in role.prompts):
+            raise KwsError(f"label {role.label!r}: the synthesiser {synthesiser.name} speaks no phoneme strings")
 
 
-def _in_turn(role: Role, seed: int, split: Split) -> Iterator[Saying]:
-    """All sayings in an order by lot, then all in another, so that each is said by many voices."""
-    for start in range(0, role.n, len(role.sayings)):
-        order = numpy_generator(seed, "said", split, role.label, start).permutation(len(role.sayings))
-        yield from (role.sayings[i] for i in order[: role.n - start])
+def _in_turn(role: Role, seed: int, split: Split) -> Iterator[Prompt]:
+    """All prompts in a random order, then all in another, so that each is spoken by many voices."""
+    for start in range(0, role.n, len(role.prompts)):
+        order = numpy_generator(seed, "said", split, role.label, start).permutation(len(role.prompts))
+        yield from (role.prompts[i] for i in order[: role.n - start])
 
 
-def roles(
-    synthesiser: Synthesiser, keyword: str, candidates: Sequence[Candidate], positives: int, confusables: int | None
-) -> list[Role]:
-    """The roles of a plan whose training part has so many clips; other voices say some more to measure by.
-
-    Args:
-        synthesiser: who speaks.
-        keyword: what is to be heard.
-        candidates: what sounds like it; those that are phonemes are left out where the synthesiser cannot say them.
-        positives: clips of the keyword, for training.
-        confusables: of the candidates, for training; None: one of each.
-    """
-    said = [one for one in candidates if synthesiser.says_phones or not one.as_phones]
-    sayings = [
-        Saying(phones="".join(one.phones), keyword=keyword) if one.as_phones else Saying(one.text, keyword=keyword)
-        for one in said
-    ]
+def keyword_role(synthesiser: Synthesiser, keyword: str, train_n: int) -> Role:
+    """The role of a keyword with so many clips for training."""
     label = " ".join(keyword.split()).replace(" ", "_")
+    return Role(label, [Prompt(keyword, keyword=keyword)], total_clips(synthesiser, train_n))
+
+
+def prompts_of(synthesiser: Synthesiser, keyword: str, candidates: Sequence[Candidate]) -> list[Prompt]:
+    """Prompts of the confusables of a keyword, without phoneme strings where the synthesiser cannot speak them."""
+    spoken = [one for one in candidates if synthesiser.speaks_phonemes or not one.is_phonemes]
     return [
-        Role(label, [Saying(keyword, keyword=keyword)], in_all(synthesiser, positives)),
-        Role(CONFUSABLE, sayings, in_all(synthesiser, len(sayings) if confusables is None else confusables)),
+        Prompt(phonemes=one.text, keyword=keyword) if one.is_phonemes else Prompt(one.text, keyword=keyword)
+        for one in spoken
     ]
 
 
-def in_all(synthesiser: Synthesiser, train_n: int) -> int:
-    """Clips of all parts, of which so many are for training: parts without a voice get none."""
-    shares = dict(zip(PARTS, (*SHARES, 1 - sum(SHARES)), strict=True))
-    whole = sum(share for split, share in shares.items() if synthesiser.voices()[split])
-    return math.ceil(train_n * whole / shares[Split.TRAIN] - 1e-9)
+def confusable_role(synthesiser: Synthesiser, prompts: Sequence[Prompt], train_n: int | None) -> Role:
+    """The role of confusables with so many clips for training; None: one of each prompt."""
+    return Role(CONFUSABLE, prompts, total_clips(synthesiser, len(prompts) if train_n is None else train_n))
+
+
+def total_clips(synthesiser: Synthesiser, train_n: int, shares: tuple[float, float] = SHARES) -> int:
+    """Number of clips in all splits together so that train gets `train_n` of them."""
+    return math.ceil(train_n / _shares(synthesiser, shares)[0] - 1e-9)

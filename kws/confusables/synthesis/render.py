@@ -1,4 +1,7 @@
-"""A plan becomes clips: said by several processes, to the same bytes however many they are and wherever it stopped."""
+"""Synthesise the clips of a plan into a folder.
+
+The bytes depend neither on the number of processes nor on interruptions.
+"""
 
 import csv
 import hashlib
@@ -9,7 +12,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import astuple
@@ -20,11 +23,13 @@ from kws.common.files import replacing
 from kws.confusables.synthesis.base import Synthesiser, Utterance
 from kws.data.audio import save_flac
 
-COLUMNS = ("path", "label", "speaker", "text", "part", "source", "keyword", "phones")
-_DRAFT = re.compile(r".+\.[0-9a-f]{32}\.tmp")  # of `replacing`
+MANIFEST, ARGUMENTS = "manifest.csv", "arguments.json"
+COLUMNS = ("path", "label", "speaker", "text", "part", "source", "keyword", "phonemes")
+_TEMPORARY = re.compile(r".+\.[0-9a-f]{32}\.tmp")  # as `replacing` names them
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
-def say(
+def render(
     folder: Path,
     synthesiser: Synthesiser,
     utterances: Sequence[Utterance],
@@ -32,24 +37,24 @@ def say(
     sample_rate: int = 16000,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Path:
-    """Say a plan into `folder` and return its `manifest.csv`; an interrupted call is gone on with.
+    """Synthesise a plan into `folder` and return its `manifest.csv`; an interrupted call is resumed.
 
-    The same plan makes the same bytes, whatever the number of workers and however often it was interrupted. The
+    The same plan gives the same bytes, whatever the number of workers and however often it was interrupted. The
     manifest is written last. One call at a time may work on a folder.
 
     Args:
-        folder: gets `<part>/<label>/<text>-<number>.flac`.
-        synthesiser: that the plan was made with.
-        utterances: of `plan.plan` or `plan.plan_parts`.
-        workers: processes that synthesise, at least 1; 1 is this one. More import the main module, as processes do that
-            are spawned: a script that calls this guards itself by `if __name__ == "__main__"`.
+        folder: gets `<split>/<label>/<text>-<number>.flac`.
+        synthesiser: the one that the plan was made with.
+        utterances: of `plan.plan` or `plan.plan_splits`.
+        workers: processes that synthesise, at least 1; 1 is this one. More processes import the main module, as spawned
+            processes do: a script that calls this guards itself by `if __name__ == "__main__"`.
         sample_rate: of the clips, Hz.
         progress: called with (clips done, clips in all).
 
-    Raises KwsError for a folder that holds something else, and where an utterance cannot be said.
+    Raises KwsError for a folder that holds other recordings, and for an utterance that cannot be synthesised.
     """
     if not utterances:
-        raise KwsError("a plan without clips: nothing to say")
+        raise KwsError("the plan has no clips")
     rows = [astuple(one) for one in utterances]
     arguments = {
         **synthesiser.identity({one.voice for one in utterances}),
@@ -57,74 +62,78 @@ def say(
         "clips": len(utterances),
         "plan": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
     }
-    if is_complete(folder, arguments):
-        return folder / MANIFEST
-    begin(folder, arguments, (one.file for one in utterances))
-    for draft in folder.rglob("*.tmp"):  # of a call that was killed
-        if _DRAFT.fullmatch(draft.name):
-            draft.unlink()
+    encoded, manifest = json.dumps(arguments, indent=1).encode(), folder / MANIFEST
+    claimed = (folder / ARGUMENTS).exists()
+    if (claimed or manifest.exists()) and not (claimed and (folder / ARGUMENTS).read_bytes() == encoded):
+        raise KwsError(f"{folder}: holds other recordings; name a new folder, or delete this one")
+    if manifest.exists():
+        return manifest
+    for parent in sorted({(folder / one.file).parent for one in utterances}):
+        parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / ARGUMENTS) as target:
+        target.write(encoded)
+    for temporary in folder.rglob("*.tmp"):  # of a killed call
+        if _TEMPORARY.fullmatch(temporary.name):
+            temporary.unlink()
     chunks = [chunk for chunk in _chunks(synthesiser, utterances) if not all((folder / u.file).exists() for u in chunk)]
     done = len(utterances) - sum(map(len, chunks))
     progress(done, len(utterances))
-
-    def tell(more: int) -> None:
-        nonlocal done
+    for more in _render_chunks(folder, synthesiser, chunks, workers, sample_rate):
         done += more
         progress(done, len(utterances))
-
-    _say_all(folder, synthesiser, chunks, workers, sample_rate, tell)
-    return finish(folder, COLUMNS, (_row(synthesiser, one) for one in utterances))
+    table = io.StringIO(newline="")
+    csv.writer(table, lineterminator="\n").writerows([COLUMNS, *(_row(synthesiser, one) for one in utterances)])
+    with replacing(manifest) as target:
+        target.write(table.getvalue().encode())
+    return manifest
 
 
 def _row(synthesiser: Synthesiser, one: Utterance) -> tuple[str, ...]:
     speaker = f"{synthesiser.name} {synthesiser.speaker(one.voice)}"
-    source = f"{synthesiser.name} {synthesiser.manner(one)}"
-    return one.file, one.label, speaker, one.text, one.split, source, one.keyword, one.phones
+    source = f"{synthesiser.name} {synthesiser.describe(one)}"
+    return one.file, one.label, speaker, one.text, one.split, source, one.keyword, one.phonemes
 
 
 def _chunks(synthesiser: Synthesiser, utterances: Sequence[Utterance]) -> list[list[Utterance]]:
-    """What is said in one go, model by model: it depends on the plan alone, since a model's noise runs through it."""
+    """The utterances of each call of the synthesiser, model by model.
+
+    They depend on the plan alone, because the noise of a model depends on all utterances of a call.
+    """
     by_model: dict[str, list[Utterance]] = {}
     for one in utterances:
         by_model.setdefault(synthesiser.model(one.voice), []).append(one)
-    size = synthesiser.at_once
+    size = synthesiser.batch_size
     return [some[i : i + size] for some in by_model.values() for i in range(0, len(some), size)]
 
 
-def _say_chunk(folder: Path, synthesiser: Synthesiser, chunk: Sequence[Utterance], sample_rate: int) -> int:
-    for one, pcm in zip(chunk, synthesiser.say(chunk, sample_rate), strict=True):
+def _render_chunk(folder: Path, synthesiser: Synthesiser, chunk: Sequence[Utterance], sample_rate: int) -> int:
+    for one, pcm in zip(chunk, synthesiser.synthesise(chunk, sample_rate), strict=True):
         save_flac(folder / one.file, pcm, sample_rate)
     return len(chunk)
 
 
-def _say_all(
-    folder: Path,
-    synthesiser: Synthesiser,
-    chunks: Sequence[Sequence[Utterance]],
-    workers: int,
-    sample_rate: int,
-    tell: Callable[[int], None],
-) -> None:
+def _render_chunks(
+    folder: Path, synthesiser: Synthesiser, chunks: Sequence[Sequence[Utterance]], workers: int, sample_rate: int
+) -> Iterator[int]:
+    """Synthesise all chunks; yields the number of clips of each as it is done."""
     if min(workers, len(chunks)) <= 1:
         for chunk in chunks:
-            tell(_say_chunk(folder, synthesiser, chunk, sample_rate))
+            yield _render_chunk(folder, synthesiser, chunk, sample_rate)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(chunks)), spawn, _worker) as pool:
         try:
-            waiting = [pool.submit(_say_chunk, folder, synthesiser, chunk, sample_rate) for chunk in chunks]
+            waiting = [pool.submit(_render_chunk, folder, synthesiser, chunk, sample_rate) for chunk in chunks]
             for future in as_completed(waiting):
-                tell(future.result())
+                yield future.result()
         except BrokenProcessPool as error:
-            raise KwsError(
-                f"{folder}: a process that synthesised was killed; the same call goes on from here"
-            ) from error
+            raise KwsError(f"{folder}: a synthesis process was killed; the same call resumes") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _worker() -> None:
-    """A process that leaves Ctrl-C to its parent, and does not outlive it: a killed parent tells no one."""
+    """Ignore Ctrl-C and exit with the parent process, which could not stop its workers if it were killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if parent := multiprocessing.parent_process():
 
@@ -135,43 +144,7 @@ def _worker() -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-MANIFEST, ARGUMENTS = "manifest.csv", "arguments.json"
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
-
-
-def is_complete(folder: Path, arguments: Mapping[str, object]) -> bool:
-    """Whether the clips that these arguments make are all there; some or none may be, for `begin` to go on with.
-
-    Raises KwsError for a folder that holds something else.
-    """
-    file, complete = folder / ARGUMENTS, (folder / MANIFEST).exists()
-    if (complete or file.exists()) and not (file.exists() and file.read_bytes() == _encoded(arguments)):
-        raise KwsError(f"{folder}: holds other recordings; name a new folder, or delete this one")
-    return complete
-
-
-def begin(folder: Path, arguments: Mapping[str, object], files: Iterable[str]) -> None:
-    """Claim the folder for these arguments, and make the folders of its files."""
-    for parent in sorted({(folder / file).parent for file in files}):
-        parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / ARGUMENTS) as target:
-        target.write(_encoded(arguments))
-
-
-def _encoded(arguments: Mapping[str, object]) -> bytes:
-    return json.dumps(arguments, indent=1).encode()
-
-
-def finish(folder: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    """Write the manifest, the last of a folder, and return its path."""
-    table = io.StringIO(newline="")
-    csv.writer(table, lineterminator="\n").writerows([columns, *rows])
-    with replacing(folder / MANIFEST) as target:
-        target.write(table.getvalue().encode())
-    return folder / MANIFEST
-
-
 def plain_name(text: str) -> str:
-    """`text` where it is a plain name, else what is plain of it and a hash: never a path."""
+    """`text` where it is a plain name, else its plain characters and a hash. The result is never a path."""
     plain = "".join(char if char in _PLAIN else "-" for char in text.lower())[:40]
     return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,7 +1,7 @@
-"""Which voices speak in which part: nobody who is heard in the test part was heard in training.
+"""Which voices belong to which split: no timbre of the test split is used in training.
 
-What counts is the timbre. One espeak-ng variant is the same larynx in every accent, one Piper speaker the same person
-at every quality, so all voices of a timbre are in one part.
+A timbre is what identifies a speaker: one espeak-ng variant is the same larynx in every accent, one Piper speaker the
+same person at every quality. All voices of a timbre therefore belong to one split.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,42 +10,41 @@ import numpy as np
 
 from kws.data.manifest import Split, hash_split
 
-PARTS = tuple(Split)
 SHARES = (0.60, 0.15)  # of train and validation; test gets the rest
-Voices = dict[Split, list[list[str]]]  # of each part: for each timbre, the voices that have it
+Voices = dict[Split, list[list[str]]]  # for each split and timbre, the voices
 
 
-def spread(n: int, shares: tuple[float, float] = SHARES) -> list[Split]:
-    """The part of each of n things."""
-    return [PARTS[(x > shares[0]) + (x > sum(shares))] for x in ((i + 0.5) / n for i in range(n))]
+def assign_splits(n: int, shares: tuple[float, float] = SHARES) -> list[Split]:
+    """The splits of n items in exact shares, in the order train, validation, test."""
+    return [tuple(Split)[(x > shares[0]) + (x > sum(shares))] for x in ((i + 0.5) / n for i in range(n))]
 
 
-def by_lot(timbres: Mapping[str, list[str]], rng: np.random.Generator) -> Voices:
-    """The timbres divided in exact shares, for a set of voices that never changes.
+def split_exactly(timbres: Mapping[str, list[str]], rng: np.random.Generator) -> Voices:
+    """Divide timbres at random in exact shares, for a set of voices that never changes.
 
     Args:
-        timbres: the voices of each, by its name.
-        rng: the lots.
+        timbres: the voices of each timbre.
+        rng: source of the random order.
     """
-    splits: Voices = {split: [] for split in PARTS}
+    voices: Voices = {split: [] for split in Split}
     in_order = list(timbres.values())
-    for split, lot in zip(spread(len(timbres)), rng.permutation(len(timbres)), strict=True):
-        splits[split].append(in_order[lot])
-    return splits
+    for split, i in zip(assign_splits(len(timbres)), rng.permutation(len(timbres)), strict=True):
+        voices[split].append(in_order[i])
+    return voices
 
 
-def by_name(timbres: Mapping[str, list[str]]) -> Voices:
-    """The timbres divided by a hash of their names, as speakers are, for a set that may grow.
+def split_by_hash(timbres: Mapping[str, list[str]]) -> Voices:
+    """Divide timbres by a hash of their names, as speakers are divided, for a set that may grow.
 
-    A timbre keeps its part whatever voices come or go; the smaller the set, the rougher the shares, and a part may have
-    no voice. Only training always has one: where the hash leaves none, the first by name is for training.
+    A timbre keeps its split when others come or go. In a small set the shares are rough, and a split may have no voice;
+    only train always has one: the first by name where the hash leaves none.
     """
-    part_of = {name: hash_split(name) for name in sorted(timbres)}
-    if part_of and Split.TRAIN not in part_of.values():
-        part_of[min(part_of)] = Split.TRAIN
-    return {split: [timbres[name] for name, its in part_of.items() if its is split] for split in PARTS}
+    split_of = {name: hash_split(name) for name in sorted(timbres)}
+    if split_of and Split.TRAIN not in split_of.values():
+        split_of[min(split_of)] = Split.TRAIN
+    return {split: [timbres[name] for name, its in split_of.items() if its is split] for split in Split}
 
 
-def cast(timbres: Sequence[list[str]], n: int, rng: np.random.Generator) -> list[str]:
-    """So many voices: all timbres are in use before one comes twice, each in a voice drawn from those that have it."""
+def choose_voices(timbres: Sequence[list[str]], n: int, rng: np.random.Generator) -> list[str]:
+    """Choose n voices: every timbre before any repeats, each in a random one of its voices."""
     return [some[rng.integers(len(some))] for some in (timbres[i % len(timbres)] for i in range(n))]

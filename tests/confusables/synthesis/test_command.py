@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kws.common.errors import KwsError
 from kws.confusables.synthesis.base import Utterance
 from kws.confusables.synthesis.command import Command, _filled
-from kws.confusables.synthesis.plan import Role, Saying, plan, plan_parts
-from kws.confusables.synthesis.render import say
+from kws.confusables.synthesis.plan import Prompt, Role, plan, plan_splits
+from kws.confusables.synthesis.render import render
 from kws.data.manifest import CONFUSABLE, Split
 
 # A synthesiser with options, as most have: a tone of so many Hz as the text has letters, tens of them.
@@ -47,15 +47,15 @@ def one(text="computer", voice="default"):
     return Utterance("train/x/x-0.flac", "x", text, "", "", voice, 140, 60, Split.TRAIN)
 
 
-def said(words, text="computer", voice="default", **more):
+def sound_of(words, text="computer", voice="default", **more):
     command = Command(tuple(words), (voice,), **more)
-    return next(command.say([one(text, voice)], 16000))
+    return next(command.synthesise([one(text, voice)], 16000))
 
 
-def test_a_text_is_said_by_the_voice_at_the_rate_and_pitch(script, tmp_path):
+def test_a_text_is_spoken_by_the_voice_at_the_rate_and_pitch(script, tmp_path):
     log = tmp_path / "log"
     words = [sys.executable, script, "--log", str(log), "--voice={voice}", "--rate", "{rate}", "--pitch", "{pitch}"]
-    pcm = said([*words, "{wav}", "{text}"], "hello {wav}; $(x) \"'", "high")
+    pcm = sound_of([*words, "{wav}", "{text}"], "hello {wav}; $(x) \"'", "high")
     (given,) = map(json.loads, log.read_text().splitlines())
     assert given[2:7] == ["--voice=high", "--rate", "140", "--pitch", "60"]
     assert given[-1] == "hello {wav}; $(x) \"'", "one argument, as it is"
@@ -67,7 +67,7 @@ def test_a_text_is_said_by_the_voice_at_the_rate_and_pitch(script, tmp_path):
 
 @pytest.mark.parametrize("text", ["--voice=high", "-h", "- one", "@file", "/x y", "'tis"])
 def test_a_text_is_never_an_option(script, text):
-    pcm = said([sys.executable, script, "{wav}", "{text}"], text)
+    pcm = sound_of([sys.executable, script, "{wav}", "{text}"], text)
     assert np.argmax(np.abs(np.fft.rfft(pcm))) * 2 == 10 * len(text)
 
 
@@ -93,12 +93,12 @@ def test_values_are_filled_in_once():
 @pytest.mark.parametrize(
     ("template", "error"),
     [
-        (("say", "{wav}", "{words}"), r"\{words\} is none of \{text\}, \{voice\}, \{wav\}, \{rate\}, \{pitch\}"),
+        (("say", "{wav}", "{words}"), r"\{words\} must be one of \{text\}, \{voice\}, \{wav\}, \{rate\}, \{pitch\}"),
         (("say", "{wav}"), r"\{text\} is missing"),
         (("say", "{text}"), r"\{wav\} is missing"),
         ((), r"\{text\} is missing"),
-        (("{text}", "{wav}"), "a program expected first"),
-        (("", "{text}", "{wav}"), "a program expected first"),
+        (("{text}", "{wav}"), "must begin with a program"),
+        (("", "{text}", "{wav}"), "must begin with a program"),
     ],
 )
 def test_a_bad_template_names_itself(template, error):
@@ -109,7 +109,7 @@ def test_a_bad_template_names_itself(template, error):
 @pytest.mark.parametrize(
     ("changed", "error"),
     [
-        ({"names": ()}, "at least one"),
+        ({"names": ()}, "one or more"),
         ({"names": ("a", "a")}, "only once"),
         ({"names": ("-a",)}, "voice '-a'"),
         ({"names": ("a\n",)}, r"voice 'a\\n'"),
@@ -137,37 +137,37 @@ with wave.open(sys.argv[1], "wb") as file:
             "exit code 1 .no such\N{REPLACEMENT CHARACTER} voice",
         ),
         ("import os; os._exit(3)", r"exit code 3 \(no message\)"),
-        ("pass", r"it wrote no file \{wav\}"),
-        ("import sys; open(sys.argv[1], 'w').write('text')", "what it wrote is no sound"),
-        (SILENCE, "it wrote silence"),
-        ("import time; time.sleep(60)", r"not done after 0\.5 s"),
+        ("pass", r"wrote no file \{wav\}"),
+        ("import sys; open(sys.argv[1], 'w').write('text')", "wrote a file that is no audio"),
+        (SILENCE, "wrote silence"),
+        ("import time; time.sleep(60)", r"timed out after 0\.5 s"),
     ],
 )
 def test_what_goes_wrong_is_one_line_that_names_the_command(code, error):
     timeout_s = 0.5 if "sleep" in code else 60
     with pytest.raises(KwsError, match=error) as caught:
-        said([sys.executable, "-c", code, "{wav}", "{text}"], timeout_s=timeout_s)
+        sound_of([sys.executable, "-c", code, "{wav}", "{text}"], timeout_s=timeout_s)
     assert str(caught.value).startswith(f"command: {sys.executable} for 'computer': ")
     assert "\n" not in str(caught.value)
 
 
 def test_a_program_that_is_not_there_names_itself():
     with pytest.raises(KwsError, match="command: no-such-program-here for 'computer': cannot be run"):
-        said(["no-such-program-here", "{wav}", "{text}"])
+        sound_of(["no-such-program-here", "{wav}", "{text}"])
 
 
-def test_phones_are_refused_before_anything_is_said():
+def test_phoneme_strings_are_refused_before_synthesis():
     command = Command(("say", "{wav}", "{text}"))
-    with pytest.raises(KwsError, match="phones, which the synthesiser command cannot say"):
-        plan(command, [Role(CONFUSABLE, [Saying("cat", "kæt")], 1)], 0, Split.TRAIN)
+    with pytest.raises(KwsError, match="the synthesiser command speaks no phoneme strings"):
+        plan(command, [Role(CONFUSABLE, [Prompt("cat", "[[k'at]]")], 1)], 0, Split.TRAIN)
 
 
-def test_a_plan_is_said_by_voices_that_have_parts(script, tmp_path):
+def test_a_plan_is_rendered_by_voices_that_have_splits(script, tmp_path):
     command = Command((sys.executable, script, "--voice", "{voice}", "{wav}", "{text}"), tuple("abcdefgh"))
-    roles = [Role("computer", [Saying("computer")], 6), Role(CONFUSABLE, [Saying("commuter"), Saying("-x")], 6)]
-    planned = plan_parts(command, roles, 0)
+    roles = [Role("computer", [Prompt("computer")], 6), Role(CONFUSABLE, [Prompt("commuter"), Prompt("-x")], 6)]
+    planned = plan_splits(command, roles, 0)
     for folder, workers in (("one", 1), ("two", 2)):
-        say(tmp_path / folder, command, planned, workers=workers)
+        render(tmp_path / folder, command, planned, workers=workers)
     files = [sorted((tmp_path / folder).rglob("*.*")) for folder in ("one", "two")]
     digests = [[hashlib.sha256(path.read_bytes()).digest() for path in some] for some in files]
     assert digests[0] == digests[1]
@@ -181,14 +181,14 @@ def test_a_plan_is_said_by_voices_that_have_parts(script, tmp_path):
 
 def test_a_failure_is_gone_on_from(script, tmp_path):
     command = Command((sys.executable, script, "{wav}", "{text}"))
-    planned = plan(command, [Role("computer", [Saying("computer")], 3)], 0, Split.TRAIN)
+    planned = plan(command, [Role("computer", [Prompt("computer")], 3)], 0, Split.TRAIN)
 
     def stop(done, _):
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        say(tmp_path / "said", command, planned, workers=1, progress=stop)
+        render(tmp_path / "said", command, planned, workers=1, progress=stop)
     steps = []
-    say(tmp_path / "said", command, planned, workers=1, progress=lambda *step: steps.append(step))
+    render(tmp_path / "said", command, planned, workers=1, progress=lambda *step: steps.append(step))
     assert steps == [(2, 3), (3, 3)]

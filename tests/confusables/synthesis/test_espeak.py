@@ -8,7 +8,17 @@ import pytest
 
 from kws.common.errors import KwsError
 from kws.confusables.synthesis import espeak
-from kws.confusables.synthesis.espeak import Voice, accents, phonemes, speak, variants, voices
+from kws.confusables.synthesis.espeak import (
+    Voice,
+    accents,
+    phonemes_to_ipa,
+    speak,
+    speak_phonemes,
+    text_to_ipa,
+    text_to_phonemes,
+    variants,
+    voices,
+)
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
 VOICE = Voice("en-us+f2")
@@ -91,17 +101,17 @@ def test_markup_commands_and_phoneme_input_are_not_obeyed():
     assert speak("\x01hello there", VOICE).size == pytest.approx(plain.size, rel=0.2)
     assert speak('hello <break time="9s"/> there', VOICE).size < 9 * 16000
     assert not np.array_equal(speak("[[h@l'oU]]", VOICE), speak("hello", VOICE))
-    assert phonemes(["[[k'at]]"]) != phonemes(["cat"])
+    assert text_to_ipa(["[[k'at]]"]) != text_to_ipa(["cat"])
 
 
 def test_phonemes_tell_homophones_from_other_words():
-    knight, night, day, late = phonemes(["knight", "night", "day", "late"])
+    knight, night, day, late = text_to_ipa(["knight", "night", "day", "late"])
     assert knight == night == "nˈaɪt"
     assert len({night, day, late}) == 3
-    potter, pottah = phonemes(["potter", "pottah"], "en")
+    potter, pottah = text_to_ipa(["potter", "pottah"], "en")
     assert potter.startswith("pˈɒt")
     assert pottah.startswith("pˈɒt")
-    assert phonemes(["one, two. three"])[0].split()[-1] == "θɹˈiː", "every clause is read"
+    assert text_to_ipa(["one, two. three"])[0].split()[-1] == "θɹˈiː", "every clause is read"
 
 
 def test_bad_input_names_itself():
@@ -112,12 +122,12 @@ def test_bad_input_names_itself():
     for nothing in ("", "  ", "...", "\x01\x02"):
         with pytest.raises(KwsError, match="no letter or digit"):
             speak(nothing, VOICE)
-    with pytest.raises(KwsError, match=r"rate_wpm: 20 is not in \[80, 450\]"):
+    with pytest.raises(KwsError, match=r"rate_wpm=20: must be between 80 and 450"):
         Voice("en-us+f2", rate_wpm=20)
-    with pytest.raises(KwsError, match="pitch: 100"):
+    with pytest.raises(KwsError, match="pitch=100"):
         Voice("en-us+f2", pitch=100)
     with pytest.raises(KwsError, match="'klingon'"):
-        phonemes(["hello"], "klingon")
+        text_to_ipa(["hello"], "klingon")
 
 
 def test_a_missing_extra_says_how_to_install_it(monkeypatch):
@@ -129,40 +139,55 @@ def test_a_missing_extra_says_how_to_install_it(monkeypatch):
 
 def test_any_language_is_read():
     assert {"de", "fr", "cmn", "pt-br", "en-us"} < set(espeak.languages())
-    assert phonemes(["Zeit", "Bücher"], "de") == ["tsˈaɪt", "bˈyːçɜ"]
-    assert phonemes(["Computer"], "de") != phonemes(["Computer"], "en-us")
-    assert phonemes(["hello world"], "de")[0].isprintable()
-    assert "(" not in phonemes(["hello world"], "de")[0], "no marks of a change of language"
+    assert text_to_ipa(["Zeit", "Bücher"], "de") == ["tsˈaɪt", "bˈyːçɜ"]
+    assert text_to_ipa(["Computer"], "de") != text_to_ipa(["Computer"], "en-us")
+    assert text_to_ipa(["hello world"], "de")[0].isprintable()
+    assert "(" not in text_to_ipa(["hello world"], "de")[0], "no marks of a change of language"
 
 
 def test_every_language_reads_numbers_and_none_ends_the_process():
     code = (
         "from kws.confusables.synthesis.espeak import *; "
-        "print(*(x for x in languages() if not any(phonemes(['1', '12'], x))))"
+        "print(*(x for x in languages() if not any(text_to_ipa(['1', '12'], x))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= {"chr", "cv", "sjn"}, "these have no numbers"
 
 
 def test_phonemes_are_told_one_by_one():
-    (said, two) = espeak.transcribe(["computer", "hey you"])
+    (said, two) = text_to_phonemes(["computer", "hey you"])
     assert [name for name, _ in said] == ["k", "@", "m", "p", "j", "'u:", "t#", "3"]
     assert [sound for _, sound in said] == ["k", "ə", "m", "p", "j", "ˈuː", "ɾ", "ɚ"]
     assert (" ", " ") in two
-    assert espeak.transcribe(["привет"], "ru")[0][1:3] == [("r;", "rʲ"), ("i", "i")], "palatal by a name of its own"
+    assert text_to_phonemes(["привет"], "ru")[0][1:3] == [("r;", "rʲ"), ("i", "i")], "palatal by a name of its own"
 
 
 def test_transcribed_phonemes_together_are_the_pronunciation():
     texts = ["seven yellow windows", "twenty eight", "o'clock"]
-    for pairs, ipa in zip(espeak.transcribe(texts), phonemes(texts), strict=True):
+    for pairs, ipa in zip(text_to_phonemes(texts), text_to_ipa(texts), strict=True):
         assert "".join(sound for _, sound in pairs) == ipa
 
 
 def test_phoneme_strings_are_pronounced_as_the_text_they_stand_for():
     texts = ["computer", "hey marvin", "church judge"]
-    strings = ["[[" + "".join(name for name, _ in pairs) + "]]" for pairs in espeak.transcribe(texts)]
-    assert espeak.pronounced(strings) == phonemes(texts)
-    assert espeak.pronounced(["[[k'at]]", "[[]]", "[[t|S]]", "[[tS]]"])[:2] == ["kˈæt", ""]
-    assert espeak.pronounced(["[[k@mpj'u:t3]]"], "en") == phonemes(["computer"], "en"), "said as in England"
+    strings = ["[[" + "".join(name for name, _ in pairs) + "]]" for pairs in text_to_phonemes(texts)]
+    assert phonemes_to_ipa(strings) == text_to_ipa(texts)
+    assert phonemes_to_ipa(["[[k'at]]", "[[]]", "[[t|S]]", "[[tS]]"])[:2] == ["kˈæt", ""]
+    assert phonemes_to_ipa(["[[k@mpj'u:t3]]"], "en") == text_to_ipa(["computer"], "en"), "said as in England"
     with pytest.raises(KwsError, match="'klingon'"):
-        espeak.pronounced(["[[k]]"], "klingon")
+        phonemes_to_ipa(["[[k]]"], "klingon")
+
+
+def test_phoneme_strings_are_spoken_with_their_stress():
+    texts = ["computer", "hey marvin", "content"]
+    for text, pairs in zip(texts, text_to_phonemes(texts), strict=True):
+        string = "[[" + "|".join(name for name, _ in pairs).replace("| |", " ") + "]]"
+        assert np.array_equal(speak_phonemes(string, VOICE), speak(text, VOICE)), string
+    assert not np.array_equal(speak_phonemes("[[k@nt'Ent]]", VOICE), speak_phonemes("[[k'@ntEnt]]", VOICE))
+    assert len(speak_phonemes("[[k@mpj'u:t#3]]", Voice("en-gb-scotland+m3"))) > 8000, "in any accent"
+
+
+@pytest.mark.parametrize("string", ["k'at", "[[k'at]] dog [[", "[[k_^_fr]]", "[[]]", "[[k\x01t]]", ""])
+def test_text_that_is_no_phoneme_string_never_reaches_espeak(string):
+    with pytest.raises(KwsError, match=r"^phonemes: .* must be a phoneme string"):
+        speak_phonemes(string, VOICE)

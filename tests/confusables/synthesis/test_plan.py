@@ -7,13 +7,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
+from kws.confusables.candidates import Kind
+from kws.confusables.ipa import split_ipa
+from kws.confusables.search import Candidate
 from kws.confusables.synthesis.base import Espeak
-from kws.confusables.synthesis.plan import Role, Saying, plan, plan_parts
+from kws.confusables.synthesis.plan import (
+    Prompt,
+    Role,
+    confusable_role,
+    keyword_role,
+    plan,
+    plan_splits,
+    prompts_of,
+    total_clips,
+)
 from kws.data.manifest import CONFUSABLE, Split
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
-KEYWORD = [Saying("computer", keyword="computer")]
-NEAR = [Saying(text, keyword="computer") for text in ("commuter", "compute", "pewter", "come pewter")]
+KEYWORD = [Prompt("computer", keyword="computer")]
+NEAR = [Prompt(text, keyword="computer") for text in ("commuter", "compute", "pewter", "come pewter")]
 
 
 def roles(n_positives, n_confusables):
@@ -26,7 +38,7 @@ def by_label(planned):
 
 @pytest.fixture(scope="module")
 def planned():
-    return plan_parts(Espeak(), roles(400, 1200), 0)
+    return plan_splits(Espeak(), roles(400, 1200), 0)
 
 
 def test_counts_are_those_asked_for_in_the_shares_of_the_parts(planned):
@@ -46,7 +58,7 @@ def test_a_timbre_is_heard_in_one_part_only_and_in_several_accents(planned):
 
 
 def test_another_seed_moves_no_voice_to_another_part(planned):
-    other = plan_parts(Espeak(), roles(400, 1200), 1)
+    other = plan_splits(Espeak(), roles(400, 1200), 1)
     assert {one.voice for one in other} != {one.voice for one in planned}
     for split in Split:
         elsewhere = {one.voice.partition("+")[2] for one in other if one.split is not split}
@@ -84,12 +96,12 @@ def test_no_voice_is_of_one_class_alone(n_positives, n_confusables, seed, split)
 
 
 def test_positives_are_a_switch_and_without_them_all_voices_are_free():
-    alone = plan_parts(Espeak(), roles(0, 1200), 0)
+    alone = plan_splits(Espeak(), roles(0, 1200), 0)
     assert {one.label for one in alone} == {CONFUSABLE}
-    assert len({one.voice for one in alone}) > len({one.voice for one in plan_parts(Espeak(), roles(40, 1200), 0)})
+    assert len({one.voice for one in alone}) > len({one.voice for one in plan_splits(Espeak(), roles(40, 1200), 0)})
 
 
-def test_every_saying_comes_as_often_as_the_next_by_many_voices(planned):
+def test_every_prompt_comes_as_often_as_the_next_by_many_voices(planned):
     near = [one for one in planned if one.label == CONFUSABLE and one.split is Split.TRAIN]
     assert set(Counter(one.text for one in near).values()) == {180}
     for text in {one.text for one in near}:
@@ -97,15 +109,15 @@ def test_every_saying_comes_as_often_as_the_next_by_many_voices(planned):
 
 
 def test_the_same_arguments_make_the_same_plan_and_another_seed_another(planned):
-    assert plan_parts(Espeak(), roles(400, 1200), 0) == planned
-    assert plan_parts(Espeak(), roles(400, 1200), 1) != planned
+    assert plan_splits(Espeak(), roles(400, 1200), 0) == planned
+    assert plan_splits(Espeak(), roles(400, 1200), 1) != planned
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=60), st.text(max_size=20))
 def test_no_text_or_label_becomes_a_path(text, label):
     try:
-        found = plan(Espeak(), [Role(label, [Saying(text)], 2)], 0, Split.TRAIN)
+        found = plan(Espeak(), [Role(label, [Prompt(text)], 2)], 0, Split.TRAIN)
     except KwsError:
         return
     for one in found:
@@ -119,21 +131,20 @@ def test_no_text_or_label_becomes_a_path(text, label):
 
 def test_odd_texts_have_files_of_their_own():
     odd = ["../../etc/passwd", "a/b", "a-b", "A-B", "..x", "-rf x", "naïve", "x" * 300, "con\x00puter", 'a"; rm b']
-    found = plan(Espeak(), [Role("Grüße/../x", [Saying(text) for text in odd], len(odd))], 0, Split.TEST)
+    found = plan(Espeak(), [Role("Grüße/../x", [Prompt(text) for text in odd], len(odd))], 0, Split.TEST)
     stems = {one.file.rpartition("/")[2].rpartition("-")[0].casefold() for one in found}
     assert len(stems) == len(odd)
     assert {one.text for one in found} >= {"../../etc/passwd", "con puter"}, "what is said stays as it is"
 
 
-def test_a_saying_is_text_or_phones():
-    assert Saying("  two \n words\x00").text == "two words"
-    assert Saying("kompewter", "kəmpjˈuːtɚ").text == "kompewter"
-    assert Saying(phones="kæt").text == ""
-    for nothing in ({}, {"text": "..."}, {"phones": " "}, {"text": "!", "phones": ""}):
+def test_a_prompt_is_a_text_or_a_phoneme_string():
+    assert Prompt("  two \n words\x00").text == "two words"
+    assert Prompt(phonemes="[[k'at]]").text == ""
+    for nothing in ({}, {"text": "..."}, {"text": "!", "phonemes": ""}):
         with pytest.raises(KwsError, match="no letter or digit"):
-            Saying(**nothing)
-    (one,) = plan(Espeak(), [Role(CONFUSABLE, [Saying(phones="kæt", keyword="cat")], 1)], 0, Split.TRAIN)
-    assert (one.text, one.phones, one.keyword) == ("", "kæt", "cat")
+            Prompt(**nothing)
+    (one,) = plan(Espeak(), [Role(CONFUSABLE, [Prompt(phonemes="[[k'at]]", keyword="cat")], 1)], 0, Split.TRAIN)
+    assert (one.text, one.phonemes, one.keyword) == ("", "[[k'at]]", "cat")
 
 
 @pytest.mark.parametrize(
@@ -142,8 +153,6 @@ def test_a_saying_is_text_or_phones():
         ({"rates": (79, 200)}, r"rates=\[79, 200\]"),
         ({"rates": (200, 130)}, r"rates=\[200, 130\]"),
         ({"pitches": (0, 100)}, r"pitches=\[0, 100\]"),
-        ({"shares": (0.8, 0.3)}, r"shares=\[0.8, 0.3\]"),
-        ({"shares": (-0.1, 0.3)}, r"shares=\[-0.1, 0.3\]"),
         ({"roles": [Role("noise", NEAR, 3)]}, "'noise'"),
         ({"roles": [Role("cat", NEAR, 3), Role("cat", NEAR, 3)]}, "'cat'"),
         ({"roles": [Role(" ", NEAR, 3)]}, "' '"),
@@ -151,14 +160,55 @@ def test_a_saying_is_text_or_phones():
 )
 def test_bad_arguments_name_themselves(changed, said):
     with pytest.raises(KwsError, match=said):
-        plan_parts(**{"synthesiser": Espeak(), "roles": roles(10, 10), "seed": 0} | changed)
+        plan_splits(**{"synthesiser": Espeak(), "roles": roles(10, 10), "seed": 0} | changed)
 
 
-@pytest.mark.parametrize(("sayings", "n"), [(NEAR, -1), ([], 1)])
-def test_a_role_has_clips_and_sayings(sayings, n):
-    with pytest.raises(KwsError, match=f"'cat': {n} clips of {len(sayings)} sayings"):
-        Role("cat", sayings, n)
+@pytest.mark.parametrize(("prompts", "n"), [(NEAR, -1), ([], 1)])
+def test_a_role_has_clips_and_prompts(prompts, n):
+    with pytest.raises(KwsError, match=f"'cat': {n} clips of {len(prompts)} prompts"):
+        Role("cat", prompts, n)
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.3), (-0.1, 0.3)])
+def test_shares_are_shares(shares):
+    with pytest.raises(KwsError, match=rf"shares=\[{shares[0]}, 0.3\]: must be"):
+        Role("cat", NEAR, 3, shares)
+
+
+def test_prompts_that_come_once_are_in_one_split_each_in_the_shares_of_their_role():
+    sentences = [Prompt(f"sentence {i}") for i in range(100)]
+    planned = plan_splits(Espeak(), [*roles(100, 0), Role("speech", sentences, 100, (0.35, 0.15), once=True)], 0)
+    spoken = [one for one in planned if one.label == "speech"]
+    assert Counter(one.split for one in spoken) == {Split.TRAIN: 35, Split.VALIDATION: 15, Split.TEST: 50}
+    assert sorted(one.text for one in spoken) == sorted(one.text for one in sentences)
+    with pytest.raises(KwsError, match="'speech': 99 clips of 100 prompts"):
+        Role("speech", sentences, 99, once=True)
+    for split in Split:
+        positives = {one.voice for one in planned if (one.label, one.split) == ("computer", split)}
+        assert {one.voice for one in spoken if one.split is split} == positives
+
+
+def sound(one):
+    return next(Espeak().synthesise([one], 16000))
+
+
+def test_a_candidate_is_synthesised_with_the_stress_that_it_is_scored_with():
+    text = "[[k@mpj'u:t#3]]"  # the phonemes of "computer", with the stress on its second vowel
+    candidate = Candidate(text, True, split_ipa("kəmpjuɾɚ"), Kind.PHONES, 0.0, 1)
+    prompts = prompts_of(Espeak(), "x", [candidate])
+    (spoken,) = plan(Espeak(), [Role(CONFUSABLE, prompts, 1)], 0, Split.TRAIN)
+    as_text, first_vowel = replace(spoken, text="computer", phonemes=""), replace(spoken, phonemes="[[k'@mpju:t#3]]")
+    assert np.array_equal(sound(spoken), sound(as_text))
+    assert not np.array_equal(sound(spoken), sound(first_vowel))
+
+
+def test_clips_for_training_are_as_many_as_asked_for():
+    for train_n in (1, 7, 144, 300):
+        planned = plan_splits(Espeak(), [keyword_role(Espeak(), "hey cat", train_n)], 0)
+        assert {one.label for one in planned} == {"hey_cat"}
+        assert sum(one.split is Split.TRAIN for one in planned) == train_n
+    assert confusable_role(Espeak(), NEAR, None).n == total_clips(Espeak(), len(NEAR)) == 7
 
 
 def test_nothing_asked_for_is_an_empty_plan():
-    assert plan_parts(Espeak(), [replace(role, n=0) for role in roles(1, 1)], 0) == []
+    assert plan_splits(Espeak(), [replace(role, n=0) for role in roles(1, 1)], 0) == []

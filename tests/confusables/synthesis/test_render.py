@@ -14,27 +14,32 @@ import soundfile
 from kws.common.errors import KwsError
 from kws.confusables.synthesis.base import Espeak
 from kws.confusables.synthesis.espeak import Voice, speak
-from kws.confusables.synthesis.plan import Role, Saying, plan_parts
-from kws.confusables.synthesis.render import COLUMNS, _chunks, say
+from kws.confusables.synthesis.plan import Prompt, Role, plan_splits
+from kws.confusables.synthesis.render import COLUMNS, _chunks, render
 from kws.data import manifest
 from kws.data.audio import to_int16
 from kws.data.manifest import CONFUSABLE, Split
 from tests import ROOT
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
-NEAR = [Saying("commuter", keyword="computer"), Saying("come pewter", "kˈɑːm pjˈuːɾoʊ", "computer"), Saying("../x")]
-ROLES = [Role("computer", [Saying("computer", keyword="computer")], 60), Role(CONFUSABLE, NEAR, 90)]
+PHONEMES = "[[k'A:m pj'u:t#oU]]"
+NEAR = [
+    Prompt("commuter", keyword="computer"),
+    Prompt("come pewter", PHONEMES, "computer"),
+    Prompt("../x"),
+]
+ROLES = [Role("computer", [Prompt("computer", keyword="computer")], 60), Role(CONFUSABLE, NEAR, 90)]
 
 
 @pytest.fixture(scope="module")
 def planned():
-    return plan_parts(Espeak(), ROLES, 3)
+    return plan_splits(Espeak(), ROLES, 3)
 
 
 @pytest.fixture(scope="module")
 def said(planned, tmp_path_factory):
     folder = tmp_path_factory.mktemp("said") / "one"
-    assert say(folder, Espeak(), planned, workers=1) == folder / "manifest.csv"
+    assert render(folder, Espeak(), planned, workers=1) == folder / "manifest.csv"
     return folder
 
 
@@ -53,10 +58,10 @@ def test_each_clip_is_said_by_its_voice_and_the_manifest_says_so(said, planned):
     assert on_disk == {row["path"] for row in rows}
     for row, one in list(zip(rows, planned, strict=True))[::10]:
         assert (row["path"], row["label"], row["part"], row["text"]) == (one.file, one.label, one.split, one.text)
-        assert (row["keyword"], row["phones"]) == (one.keyword, one.phones)
+        assert (row["keyword"], row["phonemes"]) == (one.keyword, one.phonemes)
         assert row["speaker"] == f"espeak-ng {one.voice.partition('+')[2]}"
         assert row["source"] == f"espeak-ng {one.voice}, {one.rate_wpm} wpm, pitch {one.pitch}"
-        if not one.phones:
+        if not one.phonemes:
             pcm, rate = soundfile.read(said / row["path"], dtype="int16")
             assert rate == 16000
             assert np.array_equal(pcm, to_int16(speak(one.text, Voice(one.voice, one.rate_wpm, one.pitch))))
@@ -72,7 +77,7 @@ def test_the_manifest_reads_as_recordings_with_parts(said, planned):
 
 
 def test_phones_are_said_and_not_their_spelling(said, planned):
-    (one, *_) = (one for one in planned if one.phones)
+    (one, *_) = (one for one in planned if one.phonemes)
     pcm, _ = soundfile.read(said / one.file, dtype="int16")
     assert not np.array_equal(pcm, to_int16(speak(one.text, Voice(one.voice, one.rate_wpm, one.pitch))))
     assert pcm.any()
@@ -80,7 +85,7 @@ def test_phones_are_said_and_not_their_spelling(said, planned):
 
 def test_two_processes_make_the_same_bytes_as_one(said, planned, tmp_path):
     steps = []
-    say(tmp_path / "two", Espeak(), planned, workers=2, progress=lambda *step: steps.append(step))
+    render(tmp_path / "two", Espeak(), planned, workers=2, progress=lambda *step: steps.append(step))
     assert digests(tmp_path / "two") == digests(said)
     assert steps == [(0, 150), *((n, 150) for n in (50, 100, 150))]
 
@@ -88,18 +93,18 @@ def test_two_processes_make_the_same_bytes_as_one(said, planned, tmp_path):
 KILLED = """
 import sys, time
 from pathlib import Path
-from kws.confusables.synthesis.render import say
+from kws.confusables.synthesis.render import render
 from kws.confusables.synthesis.base import Espeak
-from tests.confusables.synthesis.test_render import ROLES, plan_parts
+from tests.confusables.synthesis.test_render import ROLES, plan_splits
 
 class Slow(Espeak):
-    def say(self, utterances, sample_rate):
-        for pcm in super().say(utterances, sample_rate):
+    def synthesise(self, utterances, sample_rate):
+        for pcm in super().synthesise(utterances, sample_rate):
             time.sleep(0.05)
             yield pcm
 
 if __name__ == "__main__":
-    say(Path(sys.argv[1]), Slow(), plan_parts(Espeak(), ROLES, 3), workers=2)
+    render(Path(sys.argv[1]), Slow(), plan_splits(Espeak(), ROLES, 3), workers=2)
 """
 
 
@@ -119,7 +124,7 @@ def test_a_killed_call_is_gone_on_with_to_the_same_bytes(said, planned, tmp_path
     draft = folder / "train/computer/half.flac.0123456789abcdef0123456789abcdef.tmp"
     draft.write_bytes(b"fLaC")
     steps = []
-    say(folder, Espeak(), planned, workers=2, progress=lambda *step: steps.append(step))
+    render(folder, Espeak(), planned, workers=2, progress=lambda *step: steps.append(step))
     assert digests(folder) == digests(said)
     assert steps[-1] == (150, 150)
 
@@ -141,69 +146,76 @@ def test_what_was_said_already_is_not_said_again(said, planned, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        say(folder, Espeak(), planned, workers=1, progress=stop)
+        render(folder, Espeak(), planned, workers=1, progress=stop)
     assert not (folder / "manifest.csv").exists()
     written = {path: path.stat().st_mtime_ns for path in folder.rglob("*.flac")}
     assert len(written) == 100
     steps = []
-    say(folder, Espeak(), planned, workers=1, progress=lambda *step: steps.append(step))
+    render(folder, Espeak(), planned, workers=1, progress=lambda *step: steps.append(step))
     assert steps == [(100, 150), (150, 150)]
     assert all(path.stat().st_mtime_ns == then for path, then in written.items())
     assert digests(folder) == digests(said)
 
 
 @dataclass(frozen=True)
-class Mute(Espeak):
-    """Cannot say a thing."""
+class Renamed(Espeak):
+    """Another synthesiser with the same voices."""
 
-    def say(self, utterances, sample_rate):
+    name = "other"
+
+
+@dataclass(frozen=True)
+class Mute(Espeak):
+    """Speaks nothing."""
+
+    def synthesise(self, utterances, sample_rate):
         raise KwsError(f"text: nothing for {utterances[0].text!r}")
 
 
 def test_a_complete_folder_is_left_alone(said, planned):
     before = digests(said)
-    assert say(said, Mute(), planned) == said / "manifest.csv"
+    assert render(said, Mute(), planned) == said / "manifest.csv"
     assert digests(said) == before
 
 
 def test_a_folder_of_other_clips_is_refused_and_left_as_it_is(said, planned, tmp_path):
     before = digests(said)
     for changed in (
-        {"utterances": plan_parts(Espeak(), ROLES, 4)},
+        {"utterances": plan_splits(Espeak(), ROLES, 4)},
         {"utterances": planned[:-1]},
         {"sample_rate": 8000},
-        {"synthesiser": Espeak(accent="en")},
+        {"synthesiser": Renamed()},
     ):
         with pytest.raises(KwsError, match="holds other recordings; name a new folder"):
-            say(**{"folder": said, "synthesiser": Espeak(), "utterances": planned} | changed)
+            render(**{"folder": said, "synthesiser": Espeak(), "utterances": planned} | changed)
     assert digests(said) == before
     (tmp_path / "manifest.csv").write_text("path,label\nmine.wav,computer\n")
     with pytest.raises(KwsError, match="holds other recordings"):
-        say(tmp_path, Espeak(), planned)
+        render(tmp_path, Espeak(), planned)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
 
 
 def test_another_release_of_the_synthesiser_does_not_go_on(said, planned, tmp_path, monkeypatch):
     with pytest.raises(KwsError, match="nothing for"):
-        say(tmp_path / "begun", Mute(), planned, workers=1)
+        render(tmp_path / "begun", Mute(), planned, workers=1)
     assert json.loads((tmp_path / "begun/arguments.json").read_text())["release"]
     monkeypatch.setattr("kws.confusables.synthesis.base.version", lambda _: "9.9")
     with pytest.raises(KwsError, match="holds other recordings"):
-        say(tmp_path / "begun", Espeak(), planned, workers=1)
+        render(tmp_path / "begun", Espeak(), planned, workers=1)
 
 
 def test_what_a_process_cannot_say_is_one_error_and_no_manifest(planned, tmp_path):
     with pytest.raises(KwsError, match="nothing for"):
-        say(tmp_path / "a", Mute(), planned, workers=2)
+        render(tmp_path / "a", Mute(), planned, workers=2)
     assert not (tmp_path / "a/manifest.csv").exists()
-    with pytest.raises(KwsError, match="without clips"):
-        say(tmp_path / "b", Espeak(), [])
+    with pytest.raises(KwsError, match="no clips"):
+        render(tmp_path / "b", Espeak(), [])
     assert not (tmp_path / "b").exists()
 
 
 def test_what_is_said_in_one_go_depends_on_the_plan_alone(planned):
     class Two(Espeak):
-        at_once = 4
+        batch_size = 4
 
         def model(self, voice):
             return voice.partition("+")[0] == "en-us"

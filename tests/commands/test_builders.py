@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from kws.commands import builders
+from kws.config.compose import folder, register, settings
+from kws.config.schema import TrainConfig
+from kws.data.audio import save_flac
+from kws.data.audio_cache import pack
+from kws.data.dataset import select
+from kws.data.manifest import read
+
+
+@pytest.mark.parametrize("through", ["folder", "link"])
+def test_synthetic_clips_are_not_real_speech_even_through_a_link(tmp_path: Path, through: str) -> None:
+    register("train")
+    with initialize_config_dir(version_base="1.3", config_dir=str(folder("conf"))):
+        s = settings(compose("train", ["keyword=yes", f"data.root={tmp_path}", "out=x"]), TrainConfig)
+    rng, found = np.random.default_rng(0), []
+    for place, labels in (("real", ("yes", "no")), ("synthetic", ("yes",))):
+        root, rows = tmp_path / place, ["path,label,part"]
+        root.mkdir()
+        for label in labels:
+            save_flac(root / f"{label}.flac", rng.integers(-9000, 9000, 16000).astype(np.int16), 16000)
+            rows.append(f"{label}.flac,{label},train")
+        (root / "manifest.csv").write_text("\n".join(rows))
+        found += read(root)
+    (tmp_path / "link").symlink_to(tmp_path / "synthetic", target_is_directory=True)
+    packed = pack(found, tmp_path / "cache")
+    chosen = select(packed.entries, ["yes"], "noise", 0.0, needed=())
+    synthetic = tmp_path / ("link" if through == "link" else "synthetic")
+    made, entries = builders.drawer(s, packed, chosen, 32000, torch.device("cpu"), synthetic)
+    real = dict(zip([entries[i] for i in made.keywords.index.tolist()], made.keywords.real.tolist(), strict=True))
+    assert {packed.entries[i].recording.path.parent.name: flag for i, flag in real.items()} == {
+        "real": True,
+        "synthetic": False,
+    }

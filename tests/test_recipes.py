@@ -13,7 +13,7 @@ from kws.config import compose, schema
 from kws.data import classification_dataset
 from kws.data.manifest import Split
 from kws.replay.buffer import Buffer, Kind, Limits
-from kws.training.classification_batches import Variation
+from kws.training.classification import Variation
 from tests import ROOT
 from tests.typed import typed
 
@@ -57,9 +57,9 @@ def test_speech_commands_is_the_published_recipe(cli):
         s, compose.keywords(s.keyword), classification_dataset.others(s.classes.unknown, s.classes.silence)
     ).net()
     assert sum(p.numel() for p in net.parameters()) == 9232
-    plan = classification.plan(s, steps_per_epoch=370)  # as of 36,923 clips
-    assert (plan.steps, plan.warmup, plan.lr, plan.optimizer) == (200 * 370, 5 * 370, 0.1, "sgd")
-    assert (plan.momentum, plan.weight_decay, plan.ema, s.batch.size) == (0.9, 0.001, 0.0, 100)
+    optim = classification.optim_in_steps(s.optim, steps_per_epoch=370)  # of 36,923 clips
+    assert (optim.steps, optim.warmup, optim.lr, optim.optimizer) == (200 * 370, 5 * 370, 0.1, "sgd")
+    assert (optim.momentum, optim.weight_decay, optim.ema, s.batch.size) == (0.9, 0.001, 0.0, 100)
     front_end = builders.recipe(s, ["yes"], []).front_end()
     assert (front_end.n_mels, front_end.window_n, front_end.hop_n, front_end.fft_n) == (40, 480, 160, 512)
     assert classification.variation(s) == Variation(1600, 0.8, (0.0, 0.1), 2, 20, 2, 0)

@@ -41,7 +41,7 @@ def norms_net() -> nn.Module:
 def norms(ranks: Distributed) -> dict[str, Any]:
     """Two steps of such a net, of which each process has some rows."""
     net = norms_net()
-    heard = ranks.join(net)
+    heard = ranks.setup(net)
     for _ in range(2):
         net.zero_grad()
         ranks.backward(heard(norms_input()[ROWS[RANK]]).square().sum() / 7)
@@ -56,7 +56,7 @@ def main() -> None:
         BatchSampler.make,
         buffer.Buffer.__init__,
         checkpoint.write,
-        Trainer._step,
+        Trainer.train_step,
         Distributed.__init__,
     )
 
@@ -84,13 +84,13 @@ def main() -> None:
             told[0]["norms"] = norms(self)
 
     BatchSampler.make, buffer.Buffer.__init__, checkpoint.write = made, open_, written  # type: ignore[method-assign]
-    Trainer._step, Distributed.__init__ = stepped, taken  # type: ignore[method-assign]
+    Trainer.train_step, Distributed.__init__ = stepped, taken  # type: ignore[method-assign]
     distributed.destroy_process_group = lambda: None  # the next call needs it; a process of its own would take seconds
     for call in json.loads(CALLS.read_text()):
         one = {"rows": [], "replayed": [], "opened": 0, "written": 0, "code": 0, **call}
         told.append(one)
         GlobalHydra.instance().clear()
-        sys.argv = ["kws", "train", *call["words"]]
+        sys.argv = ["kws train", *call["words"]]
         try:
             train.main()
         except SystemExit as left:

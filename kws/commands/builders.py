@@ -27,7 +27,8 @@ from kws.replay.sampler import Draw
 from kws.replay.schedule import Guard
 from kws.replay.snapshot import Drawing
 from kws.training.hard_negatives import Policy
-from kws.training.trainer import Plan
+from kws.training.optim import Average
+from kws.training.wake_word import WakeWordConfig
 
 
 def device(name: str) -> torch.device:
@@ -128,44 +129,35 @@ def resmoothed(model: Checkpoint, smooth_s: float | None, smooth_k: int | None) 
     return Detector(made.features, made.model, r.labels, made.thresholds, n, k, made.exclusive)
 
 
-def plan(s: c.TrainConfig, smooth_n: int) -> Plan:
-    """The numbers of the training loop."""
-    row_s, o = s.features.hop_s * s.model.stride, s.optim
-    rounds = s.mining.rounds
-    span = s.mining.last_at - s.mining.first_at
-    at = [s.mining.first_at + span * i / max(1, rounds - 1) for i in range(rounds)]
-    return Plan(
+def wake_word(s: c.TrainConfig) -> WakeWordConfig:
+    """Settings of the wake-word task."""
+    row_s, o, r, m = s.features.hop_s * s.model.stride, s.optim, s.replay, s.mining
+    at = [m.first_at + (m.last_at - m.first_at) * i / max(1, m.rounds - 1) for i in range(m.rounds)]
+    return WakeWordConfig(
         seed=s.seed,
         steps=o.steps,
         batch_size=s.batch.size,
         positive_share=s.batch.positive_share,
-        lr=o.lr,
-        warmup=o.warmup,
-        optimizer=o.optimizer.value,
-        momentum=o.momentum,
-        weight_decay=o.weight_decay,
-        ema=o.ema,
         focal_gamma=o.focal_gamma,
         label_smoothing=o.label_smoothing,
         negative_weight=o.negative_weight,
-        best_n=o.best_n if o.average is c.Average.best else 0,
-        early_n=round(o.early_s / row_s),
-        late_n=round(o.late_s / row_s),
-        smooth_n=smooth_n,
-        smooth_k=s.model.smooth_k,
-        save_every=o.save_every,
-        share=s.replay.share,
-        schedule=s.replay.schedule.value,
-        ramp_steps=s.replay.ramp_steps,
-        beta=s.replay.beta,
+        best_n=o.best_n if o.average is Average.best else 0,
+        early_n=round(o.peak_early_s / row_s),
+        late_n=round(o.peak_late_s / row_s),
+        share=r.share,
+        schedule=r.schedule.value,
+        ramp_steps=r.ramp_steps,
+        beta=r.beta,
         mining_steps=tuple(min(o.steps - 1, round(a * o.steps)) for a in at),
-        replay_from=round(s.mining.first_at * o.steps),
+        replay_from=round(m.first_at * o.steps),
         validate_every=s.validate_every,
-        check_every=s.replay.check_every,
-        guard=Guard(s.replay.target_fa_per_hour, s.replay.guard, s.replay.rise, s.replay.most),
-        online_every=s.replay.online_every if s.replay.online else 0,
-        online_n=s.replay.online_n,
-        compile=s.compile,
+        steer_every=r.check_every,
+        guard=Guard(r.target_fa_per_hour, r.guard, r.rise, r.most),
+        batch_mining_every=r.online_every if r.online else 0,
+        batch_mining_clips=r.online_n,
+        quarantine_above=r.quarantine,
+        steer_at_score=r.at_score,
+        at_fa_per_hour=target(s.threshold),
     )
 
 
@@ -235,9 +227,6 @@ def policy(s: c.TrainConfig) -> Policy:
         s.stream.negative_gap_s,
         Ageing(r.solved, s.mining.min_score, r.probe, s.seed),
         Drawing(Draw(r.draw.value), r.alpha, by_kind(r.mix)),
-        r.quarantine,
-        r.at_score,
-        target(s.threshold),
     )
 
 

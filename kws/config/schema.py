@@ -19,6 +19,7 @@ from kws.data.features import FeaturesConfig
 from kws.data.streams import StreamConfig
 from kws.evaluation.operating_points import ThresholdConfig
 from kws.models.base import ModelConfig
+from kws.training.optim import OptimConfig
 
 Threads = Annotated[int, Field(ge=0, le=1024, description="CPU threads; 0: OMP_NUM_THREADS, else the number of cores")]
 SmoothS = Annotated[
@@ -36,13 +37,6 @@ class Task(enum.Enum):
     classes = "classes"
 
 
-class Optimizer(enum.Enum):
-    """Who makes the steps."""
-
-    adamw = "adamw"
-    sgd = "sgd"
-
-
 class Schedule(enum.Enum):
     """How the replayed share goes from the first mining round on."""
 
@@ -50,13 +44,6 @@ class Schedule(enum.Enum):
     linear = "linear"
     cosine = "cosine"
     adaptive = "adaptive"
-
-
-class Average(enum.Enum):
-    """Which weights a run keeps."""
-
-    ema = "ema"
-    best = "best"
 
 
 @dataclass
@@ -119,27 +106,6 @@ class ClassesConfig:
     time_mask_s: float
     mel_masks: int
     mel_mask_n: int | None
-
-
-@dataclass
-class OptimConfig:
-    steps: int
-    epochs: int | None
-    optimizer: Optimizer
-    momentum: float
-    lr: float
-    warmup: int
-    warmup_epochs: float
-    weight_decay: float
-    ema: float
-    average: Average
-    best_n: int
-    focal_gamma: float
-    label_smoothing: float
-    negative_weight: float
-    early_s: float
-    late_s: float
-    save_every: int
 
 
 @dataclass

@@ -14,13 +14,13 @@ from kws.common.errors import KwsError
 from kws.common.settings import Each, Pair, SettingError, number
 from kws.config.declared import bounds
 from kws.config.schema import (
-    Average,
     ByKind,
     ModelsConfig,
     Schedule,
     Task,
     TrainConfig,
 )
+from kws.training.optim import Average
 
 # What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -33,21 +33,6 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "classes.time_mask_s": (0, 1),
     "classes.mel_masks": (0, 10),
     "classes.mel_mask_n": (0, 64),
-    "optim.steps": (1, 10**8),
-    "optim.epochs": (1, 10**5),
-    "optim.momentum": (0, 0.999),
-    "optim.warmup_epochs": (0, 10**4),
-    "optim.label_smoothing": (0, 0.5),
-    "optim.lr": (1e-7, 10),
-    "optim.warmup": (0, 10**7),
-    "optim.weight_decay": (0, 1),
-    "optim.ema": (0, 0.99999),
-    "optim.best_n": (1, 100),
-    "optim.focal_gamma": (0, 10),
-    "optim.negative_weight": (0, 100),
-    "optim.early_s": (0, 2),
-    "optim.late_s": (0, 2),
-    "optim.save_every": (1, 10**7),
     "replay.share": (0, 0.5),
     "replay.ramp_steps": (0, 10**7),
     "replay.guard": (0, 1),
@@ -160,10 +145,14 @@ def check_train(c: TrainConfig) -> None:
         return
     if c.optim.epochs is not None:
         raise KwsError(f"optim.epochs={c.optim.epochs:g}: allowed only with task=classes")
+    keyword_s = c.batch.max_keyword_s + c.batch.keyword_end_s[1]
+    if keyword_s > c.batch.clip_s:
+        rule = f"must be at least batch.max_keyword_s + batch.keyword_end_s[1] = {keyword_s:g}"
+        raise SettingError("batch.clip_s", c.batch.clip_s, rule)
     row_s, every = c.features.hop_s * c.model.stride, getattr(c.model, "train_every", 1)
-    rows_n = round(c.optim.early_s / row_s) + round(c.optim.late_s / row_s) + 1
+    rows_n = round(c.optim.peak_early_s / row_s) + round(c.optim.peak_late_s / row_s) + 1
     if every > rows_n:  # training then scores none of the rows in which a keyword must be scored
-        rule = f"must be at most {rows_n}, the rows of optim.early_s and optim.late_s"
+        rule = f"must be at most {rows_n}, the rows of optim.peak_early_s and optim.peak_late_s"
         raise SettingError("model.train_every", every, rule)
     if c.augment.mel_masks * c.augment.mel_mask_n >= c.features.n_mels:
         raise KwsError(
@@ -185,11 +174,6 @@ def check_train(c: TrainConfig) -> None:
 def check_optim(c: TrainConfig) -> None:
     """Rules between the settings of the objective, and of what is kept in the end."""
     o = c.optim
-    if 0 < o.focal_gamma < 1 and o.label_smoothing:
-        raise KwsError(
-            f"optim.focal_gamma={o.focal_gamma:g}: allowed is 0, or 1 and more, with optim.label_smoothing="
-            f"{o.label_smoothing:g}: between them the gradient has no bound where the smoothed target is met"
-        )
     if o.average is Average.best and c.validate_every is None:
         raise KwsError("validate_every=null: allowed is a number with optim.average=best: no look, no best of them")
     if o.average is Average.best and c.validate_every is not None:
@@ -209,9 +193,8 @@ def check_classes(c: TrainConfig) -> None:
             f"features.n_mels={c.features.n_mels} bands"
         )
     if c.optim.epochs is not None and c.optim.warmup_epochs >= c.optim.epochs:
-        raise KwsError(
-            f"optim.warmup_epochs={c.optim.warmup_epochs:g}: allowed is less than optim.epochs={c.optim.epochs}"
-        )
+        rule = f"must be less than optim.epochs={c.optim.epochs}"
+        raise SettingError("optim.warmup_epochs", c.optim.warmup_epochs, rule)
     if not c.data.root:
         raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
 

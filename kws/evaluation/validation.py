@@ -49,10 +49,15 @@ class ValidationStreams:
         }
         self.negative = negative_stream(store, chosen, Split.VALIDATION, levels)
 
-    def score(self, detector: StreamScorer) -> ValidationScores:
-        """Score each keyword's positive stream and the negative stream."""
+    def score_positives(self, detector: StreamScorer) -> dict[str, ScoreTrack]:
+        """Score each keyword's positive stream."""
+        return {k: self._tracks(detector, stream)[k] for k, stream in self.positive.items()}
+
+    def score(self, detector: StreamScorer, positives: Mapping[str, ScoreTrack] | None = None) -> ValidationScores:
+        """Score each keyword's positive stream and the negative stream; `positives` are scored already."""
         negative = self._tracks(detector, self.negative)
-        return {k: (self._tracks(detector, stream)[k], negative[k]) for k, stream in self.positive.items()}
+        tracks = self.score_positives(detector) if positives is None else positives
+        return {k: (track, negative[k]) for k, track in tracks.items()}
 
     def count(self, scores: ValidationScores, threshold: float) -> ValidationCounts:
         """Count misses and false alarms at a threshold, over all keywords."""
@@ -73,12 +78,9 @@ class ValidationStreams:
             (points[keyword],) = operating_points(*swept, [fa_per_hour])
         return points
 
-    def median_peaks(self, detector: StreamScorer) -> dict[str, float]:
-        """Median over the positives of the highest score of each, by keyword."""
-        return {
-            keyword: float(np.median(event_peaks(self._tracks(detector, stream)[keyword], spans(stream))))
-            for keyword, stream in self.positive.items()
-        }
+    def median_peaks(self, positives: Mapping[str, ScoreTrack]) -> dict[str, float]:
+        """Median over the positives of the highest score of each, by keyword; tracks are those of `score_positives`."""
+        return {k: float(np.median(event_peaks(track, spans(self.positive[k])))) for k, track in positives.items()}
 
     def _tracks(self, detector: StreamScorer, stream: Stream) -> Mapping[str, ScoreTrack]:
         return streaming.score_tracks(detector, stream.pcm, self.rate, self.chunk_s)

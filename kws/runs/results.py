@@ -12,7 +12,7 @@ from typing import Any
 
 from kws.common.errors import KwsError
 from kws.runs.folder import FILE, Session, closed, read, run_id, settings_of
-from kws.training.metrics import whole
+from kws.training.metrics import complete
 
 RESULTS, STEPS = "results.json", "metrics.csv"
 
@@ -95,7 +95,7 @@ class Run:
         """Steps that are done."""
         try:
             with (self.folder / STEPS).open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if whole(row, ["step", "loss"])]
+                rows = [row for row in csv.DictReader(file) if complete(row, ["step", "loss"])]
             return int(rows[-1]["step"]) + 1 if rows else 0
         except (OSError, ValueError, csv.Error):
             return 0

@@ -1,16 +1,17 @@
-"""One training by several processes: torchrun starts them, Lightning Fabric joins them, the first of them leads.
+"""Training by several processes: torchrun starts them, Lightning Fabric connects them, rank 0 mines and writes.
 
-Each makes its own rows of every batch. Gradients, batch norms and what is learned of replayed clips are those of the
-whole batch, so all have the same weights and priorities, and their number changes nothing but rounding.
+Each rank computes its own rows of every batch. Gradients, batch norms and priorities of replayed clips are those of the
+whole batch, so that all ranks hold the same weights. The number of ranks changes only rounding.
 """
 
 import atexit
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, cast
 
@@ -20,126 +21,116 @@ from torch import Tensor, distributed, nn
 from kws.common.errors import KwsError, printable
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric  # takes more than a second, which other verbs need not spend
-
-
-import shutil
+    from lightning_fabric import Fabric  # its import takes more than a second, which other commands need not spend
 
 T = TypeVar("T")
 
-# Others wait while the first mines, which takes what it takes; a process that died is noticed at once all the same.
-PATIENCE = timedelta(days=7)
-GRACE_S = 10  # until a process ends by itself that torchrun should have ended
+MINING_TIMEOUT = timedelta(days=7)  # other ranks wait while rank 0 mines; a process that died is noticed at once
+GRACE_S = 10  # rank 0 prints its error within this time, then torchrun ends all processes
 
 
-class Elsewhere(Exception):
-    """The first process failed, and has said why."""
+class MainFailed(Exception):
+    """Rank 0 failed and reports the error itself."""
 
 
 class Distributed:
-    """The processes of a training.
+    """The processes of one training run. Where there are several, all of them construct it at the same time.
 
     Args:
-        fabric: joins them.
+        fabric: connects them.
         device: of this process.
-
-    Where there are several, made by all of them at the same time.
     """
 
     def __init__(self, fabric: "Fabric", device: torch.device) -> None:
         self.fabric, self.device = fabric, device
         self.rank, self.size = fabric.global_rank, fabric.world_size
-        # Waiting for the first process takes no GPU, and objects are sent from memory to memory.
-        self._group = distributed.new_group(backend="gloo", timeout=PATIENCE) if self.size > 1 else None
+        # gloo: a rank that waits for rank 0 occupies no GPU, and objects travel from memory to memory.
+        self._group = distributed.new_group(backend="gloo", timeout=MINING_TIMEOUT) if self.size > 1 else None
 
     @property
-    def leads(self) -> bool:
-        """Is this the process that mines, writes and speaks?"""
+    def is_main(self) -> bool:
+        """True on rank 0, which mines, writes files and prints."""
         return self.rank == 0
 
-    def first(self, work: Callable[[], T]) -> T:
-        """What the first process makes of `work`, for all of them; meanwhile the others wait.
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Run `work` on rank 0 and return its result on every rank.
 
         Raises:
-            Elsewhere: the first process failed, on all others.
+            MainFailed: `work` failed on rank 0; raised on all other ranks.
         """
         if self.size == 1:
             return work()
-        if not self.leads:
-            message: tuple[bool, T] = self._sent(None)
-            if not message[0]:
-                raise Elsewhere
-            return message[1]
+        if not self.is_main:
+            done, result = self._broadcast(None)
+            if not done:
+                raise MainFailed
+            return cast(T, result)
         try:
             made = work()
         except BaseException:
-            self._sent((False, None))
+            self._broadcast((False, None))
             raise
-        self._sent((True, made))
+        self._broadcast((True, made))
         return made
 
-    def in_turn(self, work: Callable[[], T]) -> T:
-        """`work` by every process, by the first before the others: it may fill a cache that they read.
+    def main_first(self, work: Callable[[], T]) -> T:
+        """Run `work` on every rank, on rank 0 before the others: it may fill a cache that they read.
 
         Raises:
-            Elsewhere: the first process failed, on all others.
+            MainFailed: `work` failed on rank 0; raised on all other ranks.
         """
         made: list[T] = []
-        self.first(lambda: made.append(work()))
+        self.on_main(lambda: made.append(work()))
         return made[0] if made else work()
 
-    def _sent(self, message: tuple[bool, T | None] | None) -> tuple[bool, T]:
+    def _broadcast(self, message: tuple[bool, Any] | None) -> tuple[bool, Any]:
         box = [message]
         distributed.broadcast_object_list(box, 0, self._group, torch.device("cpu"))
-        return cast(tuple[bool, T], box[0])
+        return cast(tuple[bool, Any], box[0])
 
-    def rows(self, n: int) -> Tensor:
-        """The rows of a batch of `n` that this process makes: every so many, so that each has some of all kinds."""
+    def local_rows(self, n: int) -> Tensor:
+        """Rows of a batch of `n` that this rank computes: every `size`-th, so that each rank gets rows of all kinds."""
         return torch.arange(self.rank, n, self.size)
 
-    def whole(self, mine: Tensor, n: int) -> Tensor:
-        """One number for each row of a batch of `n`, of which each process knows its own. Shape: returns [n]."""
-        if self.size == 1:
-            return mine
-        every = torch.zeros(n, dtype=mine.dtype, device=mine.device)
-        every[self.rows(n).to(mine.device)] = mine  # the others add zeros: exact
-        distributed.all_reduce(every)
-        return every
+    def all_reduce_rows(self, local: Tensor, n: int) -> Tensor:
+        """Collect values of all rows of a batch of `n` on every rank.
 
-    def gathered(self, mine: Sequence[T]) -> list[T]:
-        """What all processes have, one process after another."""
+        Shape: local [local rows, ...]; returns [n, ...].
+        """
         if self.size == 1:
-            return list(mine)
+            return local
+        rows = local.new_zeros(n, *local.shape[1:])
+        rows[self.local_rows(n).to(local.device)] = local  # the other ranks add zeros: the sum is exact
+        distributed.all_reduce(rows)
+        return rows
+
+    def all_gather(self, local: Sequence[T]) -> list[T]:
+        """Concatenate the objects of all ranks, in the order of the ranks."""
+        if self.size == 1:
+            return list(local)
         box: list[Any] = [None] * self.size
-        distributed.all_gather_object(box, list(mine), self._group)
+        distributed.all_gather_object(box, list(local), self._group)
         return [one for some in box for one in some]
 
-    def join(self, net: nn.Module, faster: bool = False) -> nn.Module:
-        """The net as it is to be called in training: its gradients are shared, its batch norms see the whole batch.
+    def setup(self, net: nn.Module, compile: bool = False) -> nn.Module:
+        """Return the module to call in training: it shares gradients, and its batch norms see the whole batch.
 
-        `net` keeps the weights and the names of its state; it is compiled if it is to be faster.
+        `net` keeps the weights and the names of its state.
+
+        Args:
+            net: on the device.
+            compile: compile it with `compiled`.
         """
         if self.size > 1:
-            synced(net)
-        called = compiled(net, self.device) if faster else net
-        return self.fabric.setup_module(called, move_to_device=False)
+            synchronize_norms(net)
+        return self.fabric.setup_module(compiled(net, self.device) if compile else net, move_to_device=False)
 
-    def backward(self, part: Tensor) -> None:
-        """Gradients of a loss that is the sum over the processes of each one's `part`."""
-        self.fabric.backward(part * self.size if self.size > 1 else part)  # what is shared is the mean
-
-    def outlive(self) -> NoReturn:
-        """End after the process that failed: torchrun ends all with the first that ends.
-
-        It might not have said why by then, and torchrun would name another as the one that failed.
-        """
-        with suppress(RuntimeError):
-            distributed.barrier(self._group)  # fails when it is gone
-        time.sleep(GRACE_S)
-        sys.exit(2)
+    def backward(self, local_loss: Tensor) -> None:
+        """Compute gradients of the sum of `local_loss` over the ranks."""
+        self.fabric.backward(local_loss * self.size if self.size > 1 else local_loss)  # ranks share the mean
 
     def leave(self) -> None:
-        """Training is done: from here on the first process goes on alone."""
+        """Leave the process group; rank 0 goes on alone."""
         if self.size > 1:
             distributed.barrier(self._group)
             distributed.destroy_process_group()
@@ -147,68 +138,74 @@ class Distributed:
 
 @contextmanager
 def together(device: torch.device, precision: str) -> Iterator[Distributed]:
-    """The processes that torchrun started for this training, or this one alone; one that fails ends all of them.
+    """Connect the processes that torchrun started, or this one alone. A failure of one of them ends all.
 
     Args:
-        device: where to train; several processes on GPUs take one each, so it names none.
-        precision: 32-true, or bf16-mixed on a GPU: the net is heard in bfloat16 and kept in float32.
+        device: where to train. Several processes on GPUs take one GPU each, so `device` must not name one.
+        precision: 32-true, or bf16-mixed on a GPU: the forward pass in bfloat16, weights in float32.
 
     Raises:
-        KwsError: a device or precision that cannot be; here or, once they are joined, on the first process alone.
+        KwsError: the device or precision does not exist here.
     """
     if precision != "32-true" and device.type != "cuda":
-        raise KwsError(f"precision={precision}: allowed on device={device.type} is 32-true")
-    size, here_n = processes(), processes("LOCAL_WORLD_SIZE")
+        raise KwsError(f"precision={precision}: must be 32-true with device={device.type}")
+    size, local_size = processes(), processes("LOCAL_WORLD_SIZE")
     if size > 1:
-        device = own_device(device, here_n)
-    ranks = Distributed(fabric(device, precision, size, here_n), device)
+        device = own_device(device, local_size)
+    ranks = Distributed(fabric(device, precision, size, local_size), device)
     try:
         yield ranks
-    except Elsewhere:
-        atexit.register(end_at_once)
-        ranks.outlive()
+    except MainFailed:
+        exit_after_main()
     except (KwsError, OSError) as error:
-        if ranks.size > 1:
-            atexit.register(end_at_once)
-        if ranks.leads:
-            raise  # and said, like any other
-        print(f"kws: process {ranks.rank}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
-        sys.exit(2)
-    except RuntimeError as error:
-        if not lost(error):
+        if ranks.size == 1:
             raise
-        atexit.register(end_at_once)
-        if ranks.leads:
-            raise KwsError("another process of this run ended, see above; the same command goes on with it") from None
-        ranks.outlive()
+        atexit.register(exit_at_once)
+        if ranks.is_main:
+            raise
+        print(f"kws: process {ranks.rank}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        exit_at_once()
+    except RuntimeError as error:
+        if not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+            raise
+        if not ranks.is_main:
+            exit_after_main()
+        atexit.register(exit_at_once)
+        raise KwsError("another process of this run ended, see above; the same command resumes the run") from None
 
 
-def end_at_once() -> None:
-    """End with code 2, whatever threads of the process group still run: to take them down may abort the process."""
+def exit_after_main() -> NoReturn:
+    """Exit with code 2 after rank 0: torchrun ends all processes with the first that exits, and names that one."""
+    time.sleep(GRACE_S)
+    exit_at_once()
+
+
+def exit_at_once() -> NoReturn:
+    """Exit with code 2 without joining the threads of the process group, which may abort the process."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(2)
 
 
-def processes(which: str = "WORLD_SIZE") -> int:
-    """How many torchrun started, in all or (LOCAL_WORLD_SIZE) on this machine; 1 where this one was not."""
+def processes(variable: str = "WORLD_SIZE") -> int:
+    """Number of processes that torchrun started, in all or (LOCAL_WORLD_SIZE) on this machine; 1 without torchrun."""
     started = distributed.is_available() and distributed.is_torchelastic_launched()
-    return int(os.environ[which]) if started else 1
+    return int(os.environ[variable]) if started else 1
 
 
-def own_device(device: torch.device, here_n: int) -> torch.device:
-    """The device of this process among `here_n` on this machine."""
+def own_device(device: torch.device, local_size: int) -> torch.device:
+    """Device of this process among `local_size` on this machine."""
     if device.type == "cpu":
         return device
     if device.type != "cuda" or device.index is not None:
-        raise KwsError(f"device={device}: allowed under torchrun is auto, cpu or cuda, each process has its own GPU")
-    if here_n > torch.cuda.device_count():
-        raise KwsError(f"torchrun: {here_n} processes, allowed is one for each of {torch.cuda.device_count()} GPUs")
+        raise KwsError(f"device={device}: must be auto, cpu or cuda under torchrun, each process has its own GPU")
+    if local_size > torch.cuda.device_count():
+        raise KwsError(f"torchrun: {local_size} processes; must be at most {torch.cuda.device_count()}, one a GPU")
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
-def fabric(device: torch.device, precision: str, size: int, here_n: int) -> "Fabric":
-    """Lightning Fabric for `size` processes in all, `here_n` on this machine."""
+def fabric(device: torch.device, precision: str, size: int, local_size: int) -> "Fabric":
+    """Lightning Fabric for `size` processes, `local_size` of them on this machine."""
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -217,16 +214,16 @@ def fabric(device: torch.device, precision: str, size: int, here_n: int) -> "Fab
 
     wanted = cast(Literal["32-true", "bf16-mixed"], precision)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    # One process places all things itself, on whatever torch finds; Fabric must know which autocast is meant.
+    # A single process moves its tensors itself, to any device of torch. Fabric needs the kind of autocast alone.
     known = device.type if device.type == "cuda" else "cpu"
     if size == 1:
         alone = SingleDeviceStrategy(device=device if device.type == known else torch.device("cpu"))
         return Fabric(accelerator=known, devices=1, strategy=alone, precision=wanted, plugins=LightningEnvironment())
     joined = Fabric(
         accelerator=known,
-        devices=here_n,
-        num_nodes=size // here_n,
-        strategy=DDPStrategy(timeout=PATIENCE),
+        devices=local_size,
+        num_nodes=size // local_size,
+        strategy=DDPStrategy(timeout=MINING_TIMEOUT),
         precision=wanted,
         plugins=TorchElasticEnvironment(),
     )
@@ -234,13 +231,8 @@ def fabric(device: torch.device, precision: str, size: int, here_n: int) -> "Fab
     return joined
 
 
-def lost(error: RuntimeError) -> bool:
-    """Does the error say that another process is no longer there?"""
-    return isinstance(error, distributed.DistError) or "gloo" in str(error)
-
-
-class _Total(torch.autograd.Function):
-    """The sum over all processes."""
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over all ranks, forward and backward: the local `x` counts in the losses of all ranks."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -255,16 +247,10 @@ class _Total(torch.autograd.Function):
         return total
 
 
-def total(x: Tensor) -> Tensor:
-    """The sum over all processes, with gradients: each one's `x` counts in the losses of all."""
-    out: Tensor = _Total.apply(x)  # type: ignore[no-untyped-call]
-    return out
-
-
 class SyncedNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation (Ioffe & Szegedy, 2015) with the statistics of the whole batch, however it is divided.
+    """Batch normalisation (Ioffe & Szegedy, 2015) with the statistics of the whole batch, divided in any way.
 
-    Shape: x [B, C, ...], B of this process, which may differ between them; returns the same.
+    Shape: x [B, C, ...], B of this rank, which may differ between ranks; returns the same.
     """
 
     def _check_input_dim(self, x: Tensor) -> None:
@@ -277,12 +263,12 @@ class SyncedNorm(nn.modules.batchnorm._BatchNorm):
         assert self.running_var is not None
         axes, column = [0, *range(2, x.ndim)], (-1, *[1] * (x.ndim - 2))
         y = x.float()
-        own_n = y.new_full((1,), y.numel() / y.shape[1])
-        sums = total(torch.cat([y.sum(axes), own_n]))
+        local_n = y.new_full((1,), y.numel() / y.shape[1])
+        sums: Tensor = _SumOverRanks.apply(torch.cat([y.sum(axes), local_n]))  # type: ignore[no-untyped-call]
         n = sums[-1].detach()
         mean = sums[:-1] / n
         y = y - mean.view(column)
-        var = total(y.square().sum(axes)) / n
+        var = _SumOverRanks.apply(y.square().sum(axes)) / n  # type: ignore[no-untyped-call]
         with torch.no_grad():
             assert self.num_batches_tracked is not None
             self.num_batches_tracked += 1
@@ -295,8 +281,8 @@ class SyncedNorm(nn.modules.batchnorm._BatchNorm):
         return y.to(x.dtype)
 
 
-def synced(net: nn.Module) -> None:
-    """Put such norms in the place of a net's batch norms; weights, state and their names stay."""
+def synchronize_norms(net: nn.Module) -> None:
+    """Replace the batch norms of a net by `SyncedNorm`; weights, state and their names stay."""
     for name, part in list(net.named_children()):
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             made = SyncedNorm(part.num_features, part.eps, part.momentum, part.affine, part.track_running_stats)
@@ -306,24 +292,24 @@ def synced(net: nn.Module) -> None:
             made.training = part.training
             setattr(net, name, made)
         else:
-            synced(part)
+            synchronize_norms(part)
 
 
 Called = TypeVar("Called", bound=Callable[..., Any])
 
 
 def compiled(called: Called, device: torch.device) -> Called:
-    """The same, compiled by TorchInductor when it is first called: faster steps, after a minute or so of compiling.
+    """Compile with TorchInductor at the first call: faster steps after about a minute of compiling.
 
-    The same machine, compiler and settings make the same weights; other sums than those that are not compiled.
+    The same machine, compiler and settings give the same weights. Sums differ from those without compiling.
 
     Args:
         called: a module, or a method of one.
-        device: that it runs on; for a CPU the code is C++.
+        device: that it runs on; the code for a CPU is C++.
 
     Raises:
-        KwsError: there is nothing to compile with.
+        KwsError: no C++ compiler is installed.
     """
     if device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
-        raise KwsError("compile=true: allowed on a CPU is this where there is a C++ compiler, such as g++")
+        raise KwsError("compile=true: must be false on a CPU without a C++ compiler such as g++")
     return cast(Called, torch.compile(called))

@@ -1,25 +1,28 @@
-"""Training curves as CSV, readable by anything: a row a step, a look at the share, or a keyword on validation."""
+"""Training curves: CSV files that any program reads, TensorBoard event files, and a note beside the progress bar."""
 
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.common.files import replacing
-from kws.evaluation.classification import ValidationAccuracy
 
-if TYPE_CHECKING:  # scipy is slow to import, and only its name is wanted
+if TYPE_CHECKING:  # scipy and tensorboard are slow to import
+    from torch.utils.tensorboard import SummaryWriter
+
     from kws.evaluation.operating_points import OperatingPoint
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one step had to say."""
+class StepMetrics:
+    """One training step of a wake word. Losses are means over the rows of a kind."""
 
     step: int
     loss: float
@@ -32,10 +35,28 @@ class Step:
     buffer: int
     lr: float
 
+    def __str__(self) -> str:
+        return f"loss {self.loss:.3f}, {self.replayed} replayed of {self.buffer}"
+
 
 @dataclass(frozen=True)
-class Shared:
-    """A change of an adaptive share, or why there was none."""
+class ClassificationMetrics:
+    """One training step of a classification; `right` counts the correct clips of the augmented batch."""
+
+    step: int
+    epoch: int
+    loss: float
+    right: int
+    batch: int
+    lr: float
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}, loss {self.loss:.3f}"
+
+
+@dataclass(frozen=True)
+class ShareMetrics:
+    """One decision on an adaptive replay share, with the validation counts that it rests on."""
 
     step: int
     before: float
@@ -48,8 +69,8 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Validated:
-    """One keyword on the validation streams, at the threshold for the wanted rate; intervals as in `OperatingPoint`."""
+class ValidationMetrics:
+    """One keyword on the validation streams, at the threshold for a rate; intervals as in `OperatingPoint`."""
 
     step: int
     keyword: str
@@ -68,49 +89,44 @@ class Validated:
 
     @classmethod
     def of(cls, step: int, keyword: str, point: "OperatingPoint") -> Self:
-        """What was counted after a step."""
+        """Row of an operating point after a step."""
         return cls(step, keyword, *(getattr(point, field.name) for field in dataclasses.fields(cls)[2:]))
 
 
-@dataclass(frozen=True)
-class Learned:
-    """What one step of telling classes apart had to say: how many clips of its batch were right as they were varied."""
+def summary(rows: Sequence[ValidationMetrics]) -> str:
+    """Misses of all keywords in a few words; too few hours for the wanted rate are named.
 
-    step: int
-    epoch: int
-    loss: float
-    right: int
-    batch: int
-    lr: float
-
-
-Row = Step | Shared | Validated | Learned | ValidationAccuracy
+    Examples: misses 3/40 at 0.5/h; misses 3/40 with no alarm in 0.51 h.
+    """
+    counted = f"misses {sum(row.misses for row in rows)}/{sum(row.events for row in rows)}"
+    rate, hours = rows[0].wanted_fa_per_hour, rows[0].hours
+    return f"{counted} at {rate:g}/h" if rate * hours >= 1 else f"{counted} with no alarm in {hours:.2f} h"
 
 
 class Curves:
-    """Appends to `path`; rows of steps that a resumed run does again are dropped first.
+    """Appends rows to a CSV file. Rows of steps that a resumed run repeats are dropped first.
 
     Args:
         path: the CSV file.
-        step: the step at which training goes on.
-        kind: the record of a row; its first field is `step`.
+        step: the step at which training starts or resumes.
+        kind: dataclass of a row; its first field is `step`.
     """
 
-    def __init__(self, path: Path, step: int, kind: type[Row]) -> None:
+    def __init__(self, path: Path, step: int, kind: type[Any]) -> None:
         self.names = [f.name for f in dataclasses.fields(kind)]
         done = []
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
-                done = [row for row in csv.DictReader(file) if whole(row, self.names) and int(row["step"]) < step]
+                done = [row for row in csv.DictReader(file) if complete(row, self.names) and int(row["step"]) < step]
         with replacing(path) as target:
             text = io.StringIO(newline="")
             csv.writer(text).writerows([self.names, *([row[n] for n in self.names] for row in done)])
             target.write(text.getvalue().encode())
-        self.file = path.open("a", newline="", encoding="utf-8", buffering=1)  # a kill loses no more than a line
+        self.file = path.open("a", newline="", encoding="utf-8", buffering=1)  # a kill loses at most one line
         self.writer = csv.writer(self.file)
 
-    def add(self, row: Row) -> None:
-        """One more row."""
+    def add(self, row: Any) -> None:
+        """Append one row."""
         self.writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in dataclasses.astuple(row))
 
     def __enter__(self) -> Self:
@@ -122,8 +138,108 @@ class Curves:
         self.file.close()
 
 
+class Log:
+    """Receives training metrics and discards them; for ranks other than 0."""
+
+    def step(self, row: Any) -> None:
+        """Record a training step."""
+
+    def share(self, row: ShareMetrics) -> None:
+        """Record a decision on an adaptive replay share."""
+
+    def validation(self, rows: Sequence[Any], note: str) -> None:
+        """Record a validation, summarised by `note`: one row, or one for each keyword."""
+
+
+class MetricsLog(Log):
+    """Writes the curves of a run: metrics.csv, validation.csv, share.csv and tensorboard/.
+
+    Args:
+        folder: of the run.
+        step: the step at which training starts or resumes.
+        kinds: dataclass of the rows of each CSV file, by the name of the file.
+        tensorboard: write event files as well.
+        console, tick: for messages, and for the progress bar.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        step: int,
+        kinds: dict[str, type[Any]],
+        tensorboard: bool,
+        console: Console,
+        tick: Callable[..., None],
+    ) -> None:
+        self.console, self.tick = console, tick
+        self.done, self.note, self.validated = step, "", ""
+        self.events_folder = folder / "tensorboard"
+        self.writer: SummaryWriter | None = None
+        with ExitStack() as stack:
+            self.curves = {
+                name: stack.enter_context(Curves(folder / f"{name}.csv", step, kind)) for name, kind in kinds.items()
+            }
+            self.files = stack.pop_all()
+        if tensorboard:
+            self._to_tensorboard(lambda: self._open(step))
+
+    def step(self, row: Any) -> None:
+        """Record a training step."""
+        self._add("metrics", row, "train")
+        self.done, self.note = row.step + 1, str(row)
+        self.tick(self.done, self.note + self.validated)
+
+    def share(self, row: ShareMetrics) -> None:
+        """Record a decision on an adaptive replay share."""
+        self._add("share", row)
+        self.console.say(f"step {row.step}: share {row.before:.3f} -> {row.after:.3f}: {row.reason}")
+
+    def validation(self, rows: Sequence[Any], note: str) -> None:
+        """Record a validation, summarised by `note`: one row, or one for each keyword."""
+        for row in rows:
+            self._add("validation", row, f"validation/{row.keyword}" if hasattr(row, "keyword") else "validation")
+        self.validated = f", {note}"
+        self.tick(self.done, self.note + self.validated)
+
+    def _add(self, name: str, row: Any, group: str = "") -> None:
+        """Append a row to a CSV file; with a group, each of its numbers is a curve in TensorBoard too."""
+        self.curves[name].add(row)
+        if group and self.writer is not None:
+            self._to_tensorboard(lambda: self._plot(row, group))
+
+    def _open(self, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(self.events_folder, purge_step=step)  # hides what a killed run wrote from `step` on
+
+    def _plot(self, row: Any, group: str) -> None:
+        assert self.writer is not None
+        for name, value in asdict(row).items():
+            if name != "step" and not isinstance(value, str):
+                self.writer.add_scalar(f"{group}/{name}", value, row.step)
+        self.writer.flush()  # a kill loses no step that the CSV file has
+
+    def _to_tensorboard(self, write: Callable[[], None]) -> None:
+        """Run `write`; an error ends the event files and never the run."""
+        try:
+            write()
+        except Exception as error:  # of the file system or of tensorboard
+            self.console.warn(f"{self.events_folder}: TensorBoard stops here ({error}); the CSV files go on")
+            self.writer = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.files.close()
+        if self.writer is not None:
+            self._to_tensorboard(self.writer.close)
+
+
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[float]]:
-    """Columns of a file of curves, as far as its rows were written to their end.
+    """Read columns of a CSV file of curves; a last row that a kill cut is left out.
 
     Raises:
         KwsError: no such file, or a column is missing or holds no number.
@@ -131,7 +247,7 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[float]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            rows = [row for row in reader if whole(row, list(names))]
+            rows = [row for row in reader if complete(row, list(names))]
             if missing := [name for name in names if name not in (reader.fieldnames or ())]:
                 raise KwsError(f"{path}: no column {missing[0]}; another version of kws wrote it, or another program")
             return {name: [float(row[name]) for row in rows] for name in names}
@@ -139,6 +255,6 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[float]]:
         raise KwsError(f"{path}: no curves of a run can be read ({error})") from error
 
 
-def whole(row: dict[str, str], names: list[str]) -> bool:
-    """Is this a row that was written to its end? A kill may have cut the last."""
+def complete(row: dict[str, str], names: list[str]) -> bool:
+    """Is the row complete? A kill may have cut the last one."""
     return all(row.get(n) for n in names) and row["step"].isdigit()

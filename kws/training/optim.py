@@ -1,45 +1,124 @@
-"""Who makes the steps, and the average of the weights that follows them."""
+"""Optimizers, the learning rate schedule, and averages of the weights."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from enum import StrEnum, auto
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from kws.common.settings import SettingError
 from kws.evaluation.operating_points import OperatingPoint
 
 
-def make_optimizer(net: nn.Module, kind: str, lr: float, weight_decay: float, momentum: float) -> torch.optim.Optimizer:
+class Optimizer(StrEnum):
+    """Optimizers of training."""
+
+    adamw = auto()
+    sgd = auto()
+
+
+class Average(StrEnum):
+    """Which weights a run keeps."""
+
+    ema = auto()
+    best = auto()
+
+
+@dataclass
+class OptimConfig:
+    """Steps, optimizer, objective, and which weights are kept."""
+
+    steps: Annotated[int, Field(ge=1, le=10**8, description="training steps")] = 1000
+    epochs: Annotated[
+        int | None,
+        Field(ge=1, le=10**5, description="task=classification: passes over the train split, in place of steps"),
+    ] = None
+    optimizer: Annotated[
+        Optimizer,
+        Field(description="adamw decays the weights of layers; sgd with momentum decays norms and biases as well"),
+    ] = Optimizer.adamw
+    momentum: Annotated[float, Field(ge=0, le=0.999, description="of sgd")] = 0.9
+    lr: Annotated[
+        float, Field(ge=1e-7, le=10, description="peak learning rate: linear warm-up, then a cosine to 0")
+    ] = 0.003
+    warmup: Annotated[int, Field(ge=0, le=10**7, description="steps of the warm-up")] = 100
+    warmup_epochs: Annotated[
+        float, Field(ge=0, le=10**4, description="epochs of the warm-up, where epochs are given")
+    ] = 5.0
+    weight_decay: Annotated[float, Field(ge=0, le=1, description="decay of the weights")] = 0.01
+    ema: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=0.99999,
+            description="decay of the moving average of the weights, which is validated, mines, and is kept",
+        ),
+    ] = 0.995
+    average: Annotated[
+        Average,
+        Field(description="weights kept: ema, the moving average of the last step; best, its mean at the best steps"),
+    ] = Average.ema
+    best_n: Annotated[
+        int, Field(ge=1, le=100, description="average=best: number of validated steps with the fewest misses")
+    ] = 5
+    focal_gamma: Annotated[
+        float, Field(ge=0, le=10, description="exponent of focal loss; 0: plain cross-entropy, 2: as published")
+    ] = 0.0
+    label_smoothing: Annotated[
+        float, Field(ge=0, le=0.5, description="label smoothing: 0.1 makes the targets 0.95 and 0.05")
+    ] = 0.0
+    negative_weight: Annotated[
+        float, Field(ge=0, le=100, description="weight of the loss of negatives; that of positives is 1")
+    ] = 1.0
+    peak_early_s: Annotated[
+        float, Field(ge=0, le=2, description="earliest peak of the score, seconds before the keyword's end")
+    ] = 0.1
+    peak_late_s: Annotated[
+        float, Field(ge=0, le=2, description="latest peak of the score, seconds after the keyword's end")
+    ] = 0.4
+    save_every: Annotated[
+        int, Field(ge=1, le=10**7, description="steps between checkpoints; a killed run resumes from the last")
+    ] = 100
+
+    def check(self) -> None:
+        """Rules between the settings."""
+        if 0 < self.focal_gamma < 1 and self.label_smoothing:
+            raise SettingError(
+                "focal_gamma",
+                self.focal_gamma,
+                f"must be 0, or at least 1, with label_smoothing={self.label_smoothing:g}: between them the gradient "
+                "is unbounded at the smoothed target",
+            )
+
+
+def make_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter, 2019), or SGD with momentum.
 
-    AdamW decays the weights of layers alone; SGD decays all, norms and biases too, as published recipes have it.
-
-    Args:
-        net: whose weights are trained.
-        kind: adamw or sgd.
-        lr: the learning rate at first, above 0.
-        weight_decay: at least 0.
-        momentum: of sgd, 0 to 1.
+    AdamW decays the weights of layers alone; SGD decays all, norms and biases too, as published recipes do.
     """
+    lr, decay = config.lr, config.weight_decay
     fused = next(net.parameters()).device.type == "cuda"  # one kernel for all weights
-    if kind == "sgd":
-        return torch.optim.SGD(net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
+    if config.optimizer is Optimizer.sgd:
+        return torch.optim.SGD(net.parameters(), lr=lr, momentum=config.momentum, weight_decay=decay, fused=fused)
     decayed = [p for p in net.parameters() if p.ndim > 1]
     plain = [p for p in net.parameters() if p.ndim <= 1]
     return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=lr, fused=fused
+        [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}], lr=lr, fused=fused
     )
 
 
 @torch.no_grad()
-def follow(average: Mapping[str, Tensor], net: nn.Module, decay: float, step: int) -> None:
-    """Move averaged weights towards the trained ones (Polyak & Juditsky, 1992), faster at the start.
+def update_average(average: Mapping[str, Tensor], net: nn.Module, decay: float, step: int) -> None:
+    """Update an exponential moving average of the weights (Polyak & Juditsky, 1992), faster in the first steps.
 
     Args:
-        average: of the net's state, changed in place.
-        net: as it is after this step.
-        decay: of the moving average, 0 to 1; 0 keeps the last weights.
+        average: state of the net, averaged; changed in place.
+        net: after this step.
+        decay: 0 to 1; 0 keeps the last weights.
         step: from 0 up.
     """
     keep = min(decay, (1 + step) / (10 + step))
@@ -65,13 +144,13 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 
 
 @dataclass(frozen=True)
-class Look:
-    """The weights at a step, and what they did on the validation streams at the wanted rate of false alarms.
+class ValidatedWeights:
+    """Averaged weights of one step with their validation counts, summed over the keywords.
 
     Args:
-        step: the last that was done.
-        misses, events: keywords missed, and said; of all keywords together.
-        false_alarms, hours: at the same thresholds.
+        step: the last step that was done.
+        misses, events: keywords missed, and all keywords.
+        false_alarms, hours: at the same thresholds, which are those for the wanted rate.
         weights: the state of the net, on the CPU.
     """
 
@@ -82,63 +161,49 @@ class Look:
     hours: float
     weights: Mapping[str, Tensor]
 
+    @classmethod
+    def of(cls, step: int, points: Mapping[str, OperatingPoint], weights: Mapping[str, Tensor]) -> "ValidatedWeights":
+        """Copy the weights, and sum the counts of the keywords (at least one)."""
+        each = list(points.values())
+        return cls(
+            step,
+            sum(point.misses for point in each),
+            sum(point.events for point in each),
+            sum(point.false_alarms for point in each),
+            each[0].hours,
+            {name: value.detach().cpu().clone() for name, value in weights.items()},
+        )
+
     def counts(self) -> dict[str, int | float]:
-        """All but the weights."""
+        """All fields but the weights."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "weights"}
 
     def __str__(self) -> str:
         return f"{self.step} ({self.misses} of {self.events} missed, {self.false_alarms} false alarms)"
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The weights that a run ends with, and the looks that they are the mean of; no looks: a moving average."""
+def keep_best(kept: Sequence[ValidatedWeights], new: ValidatedWeights, n: int) -> list[ValidatedWeights]:
+    """The best `n` (at least 1) of those kept and a new one: fewest misses, then false alarms, then the latest.
 
-    weights: Mapping[str, Tensor]
-    looks: Sequence[Look] = ()
-
-
-def look(step: int, points: Mapping[str, OperatingPoint], weights: Mapping[str, Tensor]) -> Look:
-    """What the validation streams say of these weights, which are copied.
-
-    Args:
-        step: the last that was done.
-        points: of each keyword, at least one, at the threshold for the wanted rate.
-        weights: those that were heard.
+    The result does not depend on the order in which they come. It is in the order of their steps.
     """
-    each = list(points.values())
-    return Look(
-        step,
-        sum(point.misses for point in each),
-        sum(point.events for point in each),
-        sum(point.false_alarms for point in each),
-        each[0].hours,
-        {name: value.detach().cpu().clone() for name, value in weights.items()},
-    )
-
-
-def keep_best(looks: Sequence[Look], new: Look, n: int) -> list[Look]:
-    """The best `n` (at least 1) of the looks and a new one: fewest misses, then false alarms, then the latest.
-
-    Which these are does not depend on the order in which they come. They are returned in the order of their steps.
-    """
-    ranked = sorted([*looks, new], key=lambda one: (one.misses, one.false_alarms, -one.step))
+    ranked = sorted([*kept, new], key=lambda one: (one.misses, one.false_alarms, -one.step))
     return sorted(ranked[:n], key=lambda one: one.step)
 
 
-def averaged(looks: Sequence[Look]) -> dict[str, Tensor]:
-    """The mean of their weights (Izmailov et al., 2018), in float64; of what only counts, the last.
+def mean_weights(kept: Sequence[ValidatedWeights]) -> dict[str, Tensor]:
+    """Mean of the weights (Izmailov et al., 2018), accumulated in float64. Integer buffers keep the last value.
 
-    The statistics of batch norms are averaged like weights, as they are in a moving average: looks lie on one path, and
-    the best of them late on it, where the rate of learning is low and the weights move little.
+    Statistics of batch norms are averaged like weights, as in the moving average. The best weights lie late on one
+    path, where the learning rate is low and the weights move little.
 
     Args:
-        looks: at least one, in the order of their steps.
+        kept: at least one, in the order of their steps.
     """
 
     def mean(name: str, last: Tensor) -> Tensor:
         if not last.dtype.is_floating_point:
             return last
-        return torch.stack([one.weights[name].double() for one in looks]).mean(0).to(last.dtype)
+        return torch.stack([one.weights[name].double() for one in kept]).mean(0).to(last.dtype)
 
-    return {name: mean(name, last) for name, last in looks[-1].weights.items()}
+    return {name: mean(name, last) for name, last in kept[-1].weights.items()}

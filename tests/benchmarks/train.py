@@ -34,7 +34,9 @@ from kws.replay.buffer import Buffer, Limits
 from kws.replay.snapshot import Snapshot
 from kws.training.distributed import together
 from kws.training.loss import max_pooling_loss
-from kws.training.trainer import Plan, Trainer
+from kws.training.optim import OptimConfig
+from kws.training.trainer import Trainer
+from kws.training.wake_word import Validator, WakeWordTask
 
 ROUNDS = 3  # each loop in turn, so often
 STEPS = 12  # timed steps a turn
@@ -108,15 +110,16 @@ class Clips(Dataset[tuple[Tensor, Tensor, float, float]]):
         return x, torch.tensor([float(positive)]), start, end
 
 
-def plain_steps(clips: Clips, net: Any, plan: Plan) -> Iterator[None]:
+def plain_steps(clips: Clips, net: Any, task: WakeWordTask, optim: OptimConfig) -> Iterator[None]:
     """A training loop around a DataLoader; yields after each step."""
     row_n = clips.front_end.hop_n * net.stride
-    optimizer = torch.optim.AdamW(net.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
-    loader = DataLoader(clips, plan.batch_size, num_workers=2, shuffle=True, drop_last=True)
+    c, spec = task.config, task.spec
+    optimizer = torch.optim.AdamW(net.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
+    loader = DataLoader(clips, c.batch_size, num_workers=2, shuffle=True, drop_last=True)
     for x, target, start, end in loader:
         logits, _ = net.train()(x, net.initial_cache(len(x)))
         rows = (start / row_n).floor().long(), (end / row_n).floor().long()
-        loss, _ = max_pooling_loss(logits, target, *rows, plan.early_n, plan.late_n, plan.smooth_n, plan.smooth_k)
+        loss, _ = max_pooling_loss(logits, target, *rows, c.early_n, c.late_n, spec.smooth_n, spec.smooth_k)
         optimizer.zero_grad()
         loss.mean().backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -174,7 +177,7 @@ def against(data: str, model: str, faster: bool) -> None:
     store = builders.store(s.data, console, recordings(s.data))
     chosen = select(store.entries, ["computer"], s.data.noise_label, s.mining.pool_share)
     recipe = builders.recipe(s, ["computer"])
-    plan = replace(builders.plan(s, recipe.smooth_n), mining_steps=(), share=0.0)
+    config = replace(builders.wake_word(s), mining_steps=(), share=0.0)
     drawer, _ = builders.drawer(s, store, chosen, recipe.clip_n, torch.device("cpu"))
     with (
         TemporaryDirectory() as place,
@@ -183,18 +186,24 @@ def against(data: str, model: str, faster: bool) -> None:
     ):
         net = recipe.net()
         replay = Snapshot(empty, recipe.clip_n, torch.device("cpu"))
-        ours = Trainer(net, recipe.front_end(), drawer, replay, plan, None, ranks, Path(place) / "state.pt")  # type: ignore[arg-type]
+        none: Any = None
+        validator = Validator(recipe, none)
+        task = WakeWordTask(
+            config, recipe, recipe.front_end(), drawer, ranks, validator, None, none, Path(place), []
+        )  # fmt: skip
+        task.start = lambda _: setattr(task, "replay", replay)  # type: ignore[method-assign]
+        ours = Trainer(net, task, s.optim, s.seed, ranks, Path(place) / "state.pt", s.compile)
         plain_net = recipe.net()
-        clips = Clips(s, store, chosen, drawer, plan.batch_size * (ROUNDS * (STEPS + 3) + 8))
-        plain = plain_steps(clips, plain_net, plan)
+        clips = Clips(s, store, chosen, drawer, s.batch.size * (ROUNDS * (STEPS + 3) + 8))
+        plain = plain_steps(clips, plain_net, task, s.optim)
         print(
             f"{model}{', compiled' * faster}: {sum(p.numel() for p in net.parameters())} weights, "
-            f"batch {plan.batch_size} x {s.batch.clip_s:g} s, {torch.get_num_threads()} threads"
+            f"batch {s.batch.size} x {s.batch.clip_s:g} s, {torch.get_num_threads()} threads"
         )
         ratios, shares = [], []
-        with Watch(ours.heard) as watch:
+        with Watch(ours.model) as watch:
             begun = time.perf_counter()
-            ours._step()
+            ours.train_step()
             print(f"first step {time.perf_counter() - begun:.1f} s")
             for turn in range(ROUNDS):
                 for _ in range(3):  # the loader's workers fill their queues while this waits: let them be drawn empty
@@ -204,15 +213,15 @@ def against(data: str, model: str, faster: bool) -> None:
                     next(plain)
                 theirs = time.perf_counter() - begun
                 time.sleep(3)  # until their workers' queues are full again: none runs beside the next turn
-                ours._step()
+                ours.train_step()
                 watch.spent, begun = 0.0, time.perf_counter()
                 for _ in range(STEPS):
-                    ours._step()
+                    ours.train_step()
                     ours.step += 1
                 mine = time.perf_counter() - begun
                 ratios.append(theirs / mine)
                 shares.append(1 - watch.spent / mine)
-                n = STEPS * plan.batch_size
+                n = STEPS * s.batch.size
                 print(
                     f"turn {turn}: plain {n / theirs:.0f} clips/s, ours {n / mine:.0f} clips/s: {ratios[-1]:.2f}x; "
                     f"outside forward and backward {shares[-1]:.1%}",

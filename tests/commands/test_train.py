@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from kws.commands import train
+from kws.commands import training_run, wake_word
 from kws.detector import checkpoint
 from kws.replay.buffer import Buffer, BufferClip, Decision
 from kws.replay.snapshot import Snapshot
 from kws.training import hard_negatives
 from kws.training.hard_negatives import HardNegativeMiner
-from kws.training.metrics import Curves
-from kws.training.run_log import RunLog
+from kws.training.metrics import Curves, MetricsLog
 from kws.training.trainer import Trainer
+from kws.training.wake_word import Validator, WakeWordTask
 from tests import ROOT
 from tests.kill import death
 
@@ -125,16 +125,16 @@ def test_a_run_killed_at_each_point_ends_like_an_undisturbed_one(cli, tiny, run,
     """States are saved every 5 steps, validation comes at steps 8 and 16, mining at steps 10 and 17."""
     out = tmp_path / "killed"
     for place, name, call, first in [
-        (Trainer, "_step", 8, True),  # between two states
+        (Trainer, "train_step", 8, True),  # between two states
         (Curves, "add", 2, True),  # a step is done, its row is missing
-        (RunLog, "validation", 1, True),  # validation is done, its row is missing
-        (RunLog, "validation", 1, False),  # the row is there, the state is older
+        (MetricsLog, "validation", 1, True),  # validation is done, its row is missing
+        (MetricsLog, "validation", 1, False),  # the row is there, the state is older
         (Trainer, "save", 1, False),  # a state was just written
         (hard_negatives, "mine", 1, True),  # before the first round
         (Buffer, "add", 1, True),  # a round found clips, the buffer is empty
         (Buffer, "add", 1, False),  # the clips are in the buffer, the state is older
         (Buffer, "add", 2, False),  # after evictions
-        (train, "export", 1, True),  # training is over
+        (training_run, "export", 1, True),  # training is over
     ]:
         with death(place, name, call, first):
             cli("train", *tiny, f"out={out}")
@@ -163,7 +163,7 @@ def test_every_family_trains_and_mines_and_one_that_forgets_goes_on_after_a_kill
     assert rows(whole)
     assert (whole / "detector.pt").is_file()
     if model == "bc_resnet_causal_1":  # its dropout draws at each step
-        with death(Trainer, "_step", 6, True):
+        with death(Trainer, "train_step", 6, True):
             cli("train", *words, f"out={out}")
         train_in(cli, out, *words)
         same(whole, out)
@@ -196,17 +196,17 @@ VARIED = {
         [
             (HardNegativeMiner, "fill", 1, True),  # the state is saved, nothing is in the buffer
             (Buffer, "add", 1, False),  # clips are in the buffer, the state is older
-            (HardNegativeMiner, "observe", 1, False),  # the streams were scored, the share is as it was
-            (Trainer, "_adapt", 3, False),  # the share has changed, the state is older
+            (Validator, "counts", 1, False),  # the streams were scored, the share is as it was
+            (WakeWordTask, "_steer", 3, False),  # the share has changed, the state is older
             (Buffer, "rescored", 1, False),  # between the two commits of one round
             BETWEEN_ROUNDS,
             (HardNegativeMiner, "fill", 1, False),
-            (Trainer, "_validate", 3, False),  # at step 16 both are due: the share has changed, a row is written
+            (WakeWordTask, "validate", 3, False),  # at step 16 both are due: the share has changed, a row is written
             (HardNegativeMiner, "fill", 1, True),
             ADDED,
-            (Trainer, "_adapt", 2, False),
+            (WakeWordTask, "_steer", 2, False),
             (Snapshot, "write_back", 3, False),  # the last step is done
-            (train, "finish", 1, True),
+            (wake_word, "finish", 1, True),
         ],
     ),
     "oldest": (
@@ -271,7 +271,7 @@ def test_a_real_kill_goes_on_to_the_same_end(cli, tiny, run, tmp_path):
 
 
 def test_a_killed_run_goes_on_though_it_was_moved_and_a_person_rejected_a_clip(cli, tiny, tmp_path):
-    with death(train, "finish", 1, True):
+    with death(wake_word, "finish", 1, True):
         cli("train", *tiny, f"out={tmp_path}/a")
     (tmp_path / "a").rename(tmp_path / "b")
     with Buffer(tmp_path / "b" / "buffer") as buffer:

@@ -11,6 +11,7 @@ from kws.config import compose, schema, validation
 from kws.config.declared import bounds, metadata, options, parts, settings_of
 from kws.models.bc_resnet import CausalBCResNetConfig
 from kws.replay.records import Kind
+from kws.training.optim import Average
 from tests.typed import typed
 
 
@@ -119,8 +120,8 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
         ({"replay.schedule": schema.Schedule.adaptive, "replay.share": 0.4}, "replay.share"),
         ({"replay.solved": 0.5}, "replay.solved"),
         ({"optim.focal_gamma": 0.5, "optim.label_smoothing": 0.1}, "optim.focal_gamma"),
-        ({"optim.average": schema.Average.best, "validate_every": None}, "validate_every"),
-        ({"optim.average": schema.Average.best, "validate_every": 300}, "optim.best_n"),
+        ({"optim.average": Average.best, "validate_every": None}, "validate_every"),
+        ({"optim.average": Average.best, "validate_every": 300}, "optim.best_n"),
         ({"mining.first_at": 0.8, "mining.last_at": 0.7}, "mining.first_at"),
         ({"mining.pool_share": 0.0}, "mining.rounds"),
         ({"data.root": None}, "data.root"),
@@ -141,8 +142,8 @@ def test_what_does_not_go_together_is_refused(train, changes, named):
         {"optim.negative_weight": 0.0},
         {"optim.negative_weight": 5.0},
         {"validate_every": None},
-        {"optim.average": schema.Average.best, "validate_every": 250},  # 1000 steps: 4 looks, and 5 just below
-        {"optim.average": schema.Average.best, "validate_every": 249},
+        {"optim.average": Average.best, "validate_every": 250},  # 1000 steps: 4 looks, and 5 just below
+        {"optim.average": Average.best, "validate_every": 249},
     ],
 )
 def test_what_does_go_together_passes(train, changes):

@@ -155,7 +155,7 @@ def test_training_is_the_same_without_validation(cli, tiny, run, tmp_path):
 
 def test_streams_are_scored_once_at_a_step(cli, tiny, tmp_path, monkeypatch):
     calls, real = [], ValidationStreams.score
-    monkeypatch.setattr(ValidationStreams, "score", lambda self, detector: calls.append(1) or real(self, detector))
+    monkeypatch.setattr(ValidationStreams, "score", lambda *args: calls.append(1) or real(*args))
     words = [word for word in tiny if not word.startswith("validate_every")]
     words += ["replay.schedule=adaptive", "replay.check_every=3", "replay.at_score=0", "replay.target_fa_per_hour=0"]
     counts = {}

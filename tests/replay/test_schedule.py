@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kws.evaluation.validation import ValidationCounts
 from kws.replay.schedule import LEAST, Guard, adapted, share_at, stochastic_round
-from kws.training.metrics import Curves, Shared
+from kws.training.metrics import Curves, ShareMetrics
 
 GUARD = Guard(target_fa_per_hour=2.0, miss_rate=0.1, rise=0.02, most=0.25)
 
@@ -128,14 +128,14 @@ def test_a_guard_that_is_met_after_a_fall_lets_it_rise_again() -> None:
 
 def test_looks_are_kept_as_rows(tmp_path: Path) -> None:
     looks = [
-        Shared(9, 0.05, 0.07, 21, 10.0, 1, 10, "a, b: rises"),
-        Shared(19, 0.07, 0.035, 0, 10.0, 5, 10, 'so "it" falls'),
+        ShareMetrics(9, 0.05, 0.07, 21, 10.0, 1, 10, "a, b: rises"),
+        ShareMetrics(19, 0.07, 0.035, 0, 10.0, 5, 10, 'so "it" falls'),
     ]
     for step in (0, 25):  # the second time as a run that goes on at step 25
-        with Curves(tmp_path / "share.csv", step, Shared) as curves:
+        with Curves(tmp_path / "share.csv", step, ShareMetrics) as curves:
             for look in looks if step == 0 else ():
                 curves.add(look)
-    with Curves(tmp_path / "share.csv", 19, Shared):  # and at step 19: the second look will come again
+    with Curves(tmp_path / "share.csv", 19, ShareMetrics):  # and at step 19: the second look will come again
         pass
     (row,) = look_up(tmp_path, "share.csv")
     assert row == {name: str(value) for name, value in asdict(looks[0]).items()} | {"hours": "10"}

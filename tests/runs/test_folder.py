@@ -17,7 +17,7 @@ from kws.detector.streaming import ScoreTrack
 from kws.evaluation.results import as_json, outcomes_of, write_json
 from kws.evaluation.scoring import KeywordScores, Segment
 from kws.runs.folder import claim
-from kws.training.metrics import Curves, Step
+from kws.training.metrics import Curves, StepMetrics
 
 CONFIG = {
     "keyword": ["alexa"], "seed": 0, "out": "runs/a", "device": "cpu", "threads": 2,
@@ -73,8 +73,8 @@ def test_a_damaged_config_is_one_line(tmp_path: Path, content: str) -> None:
         claim(tmp_path, yaml())
 
 
-def step(n: int) -> Step:
-    return Step(n, 0.5 / (n + 1), 1 / 3, 0.25, 0.0, 0.05, 8, 160, 100 + n, 0.003)
+def step(n: int) -> StepMetrics:
+    return StepMetrics(n, 0.5 / (n + 1), 1 / 3, 0.25, 0.0, 0.05, 8, 160, 100 + n, 0.003)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -89,13 +89,13 @@ def test_a_resumed_run_leaves_the_curves_of_an_unbroken_one(
     tmp_path_factory: pytest.TempPathFactory, first: int, resumed: int, kept: int
 ) -> None:
     path = tmp_path_factory.mktemp("run") / "curves.csv"
-    with Curves(path, 0, Step) as curves:
+    with Curves(path, 0, StepMetrics) as curves:
         for n in range(first):
             curves.add(step(n))
     *lines, last = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines) + (last[:kept] if first else last))  # a kill cut the last line
     resumed = min(resumed, max(0, first - 1))
-    with Curves(path, resumed, Step) as curves:
+    with Curves(path, resumed, StepMetrics) as curves:
         for n in range(resumed, 15):
             curves.add(step(n))
     found = rows(path)
@@ -105,7 +105,7 @@ def test_a_resumed_run_leaves_the_curves_of_an_unbroken_one(
 
 
 def test_a_line_is_there_as_soon_as_its_step_is(tmp_path: Path) -> None:
-    with Curves(tmp_path / "curves.csv", 0, Step) as curves:
+    with Curves(tmp_path / "curves.csv", 0, StepMetrics) as curves:
         curves.add(step(0))
         assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["0"]
 

@@ -47,7 +47,7 @@ def test_a_run_whose_worker_is_lost_goes_on_on_another(cli, tiny, run, tmp_path,
     lost, real = tmp_path / "lost", train.run
 
     def deadly(cfg):
-        step = Trainer._step
+        step = Trainer.train_step
 
         def dies(self):
             if self.step == 17 and not lost.exists():
@@ -55,11 +55,11 @@ def test_a_run_whose_worker_is_lost_goes_on_on_another(cli, tiny, run, tmp_path,
                 os.kill(os.getpid(), signal.SIGKILL)
             return step(self)
 
-        Trainer._step = dies
+        Trainer.train_step = dies
         try:
             real(cfg)
         finally:
-            Trainer._step = step
+            Trainer.train_step = step
 
     from kws.config.app import verb
 

@@ -11,22 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from kws.commands import train
+from kws.commands import wake_word
 from kws.detector import checkpoint
 from kws.evaluation.operating_points import OperatingPoint
-from kws.training.hard_negatives import HardNegativeMiner
-from kws.training.optim import Look, averaged, keep_best, look
-from kws.training.run_log import RunLog
+from kws.training.metrics import MetricsLog
+from kws.training.optim import ValidatedWeights, keep_best, mean_weights
 from kws.training.trainer import Trainer
+from kws.training.wake_word import Validator, WakeWordTask
 from tests.kill import death
 
 
-def seen(step: int, misses: int, false_alarms: int = 0, weights: dict[str, torch.Tensor] | None = None) -> Look:
-    return Look(step, misses, 40, false_alarms, 0.5, weights or {})
+def seen(
+    step: int, misses: int, false_alarms: int = 0, weights: dict[str, torch.Tensor] | None = None
+) -> ValidatedWeights:
+    return ValidatedWeights(step, misses, 40, false_alarms, 0.5, weights or {})
 
 
-def best(looks: list[Look], n: int) -> list[int]:
-    kept: list[Look] = []
+def best(looks: list[ValidatedWeights], n: int) -> list[int]:
+    kept: list[ValidatedWeights] = []
     for one in looks:
         kept = keep_best(kept, one, n)
     return [one.step for one in kept]
@@ -63,7 +65,7 @@ def test_a_look_counts_all_keywords_and_copies_the_weights():
         return OperatingPoint(0.5, 0.9, alarms, 2.5, 0, 0, 0, 0, missed, events, 0, 0, 0)
 
     weights = {"w": torch.ones(2)}
-    made = look(99, {"a": point(1, 2, 30), "b": point(0, 3, 20)}, weights)
+    made = ValidatedWeights.of(99, {"a": point(1, 2, 30), "b": point(0, 3, 20)}, weights)
     weights["w"].zero_()
     assert made.counts() == {"step": 99, "misses": 5, "events": 50, "false_alarms": 1, "hours": 2.5}
     assert made.weights["w"].tolist() == [1, 1]
@@ -75,7 +77,7 @@ def test_the_average_by_hand():
         seen(step, 0, 0, {"weight": torch.tensor([x, 2 * x]), "variance": torch.tensor([x]), "n": torch.tensor(step)})
         for step, x in ((9, 1.0), (19, 2.0), (29, 6.0))
     ]
-    got = averaged(looks)
+    got = mean_weights(looks)
     assert got["weight"].tolist() == [3.0, 6.0]
     assert got["variance"].tolist() == [3.0]
     assert got["n"] == 29, "what counts is not averaged"
@@ -86,7 +88,7 @@ def test_the_average_by_hand():
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=6))
 def test_an_average_lies_between_and_of_equals_is_the_same_to_the_bit(values):
     looks = [seen(step, 0, 0, {"w": torch.tensor([x, values[0]])}) for step, x in enumerate(values)]
-    of, same = averaged(looks)["w"].tolist()
+    of, same = mean_weights(looks)["w"].tolist()
     assert min(values) <= of <= max(values)
     assert same == values[0]
 
@@ -96,7 +98,7 @@ def test_of_a_linear_net_the_average_answers_as_the_nets_do_on_average():
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     looks = [seen(n, 0, 0, dict(net.state_dict())) for n, net in enumerate(nets)]
     mean = nn.Linear(3, 2)
-    mean.load_state_dict(averaged(looks))
+    mean.load_state_dict(mean_weights(looks))
     torch.testing.assert_close(mean(x), torch.stack([net(x) for net in nets]).mean(0))
 
 
@@ -119,27 +121,27 @@ MISSES = {3: 6, 7: 1, 11: 5, 15: 0, 19: 4, 23: 1}  # so small a net is best at i
 @pytest.fixture(scope="module")
 def ups_and_downs(run):
     """The validation streams tell these misses; not to the `run` of all tests, which is there before."""
-    real = HardNegativeMiner.validate
+    real = Validator.points
 
-    def told(self, trainer):
-        return {k: replace(point, misses=MISSES[trainer.step - 1]) for k, point in real(self, trainer).items()}
+    def told(self, weights, step, rate):
+        return {k: replace(point, misses=MISSES[step - 1]) for k, point in real(self, weights, step, rate).items()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(HardNegativeMiner, "validate", told)
+        patch.setattr(Validator, "points", told)
         yield
 
 
 @pytest.fixture(scope="module")
 def whole(cli, tiny, ups_and_downs, tmp_path_factory):
     """A run that keeps its best looks, what its moving averages were at each, and what it said."""
-    out, heard, real = tmp_path_factory.mktemp("best") / "whole", {}, Trainer._validate
+    out, heard, real = tmp_path_factory.mktemp("best") / "whole", {}, WakeWordTask.validate
 
-    def listened(self, log):
-        heard[self.step - 1] = {name: value.clone() for name, value in self.average.items()}
-        real(self, log)
+    def listened(self, weights, step, log):
+        heard[step] = {name: value.clone() for name, value in weights.items()}
+        real(self, weights, step, log)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_validate", listened)
+        patch.setattr(WakeWordTask, "validate", listened)
         said = cli("train", *words_of(tiny, *BEST), f"out={out}")
     assert said.code == 0, said.err
     return out, heard, said
@@ -169,7 +171,7 @@ def test_what_is_kept_changes_nothing_of_what_is_learned(whole, run):
     assert (out / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
     a, b = (checkpoint.read(folder / "state.pt") for folder in (out, run))
     assert all(torch.equal(a["average"][name], b["average"][name]) for name in a["average"])
-    assert b["best"] == []
+    assert b["task"]["best"] == []
     assert checkpoint.read(run / "model.pt")["facts"]["averaged"] == []
 
 
@@ -188,10 +190,10 @@ def test_the_test_part_has_no_say(whole, cli, tiny, tones, tmp_path):
 def test_a_killed_run_goes_on_to_the_same_average(whole, cli, tiny, tmp_path):
     words = words_of(tiny, *BEST)
     for place, name, call, first in [
-        (RunLog, "validation", 2, False),  # a row is there, the look is not kept
-        (Trainer, "_validate", 4, False),  # it is kept, the state does not know
+        (MetricsLog, "validation", 2, False),  # a row is there, the look is not kept
+        (WakeWordTask, "validate", 4, False),  # it is kept, the state does not know
         (Trainer, "save", 6, False),  # the state knows
-        (train, "finish", 1, True),  # all steps are done
+        (wake_word, "finish", 1, True),  # all steps are done
     ]:
         with death(place, name, call, first):
             cli("train", *words, f"out={tmp_path}/killed")

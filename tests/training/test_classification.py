@@ -17,8 +17,8 @@ from kws.data.manifest import Recording, Split
 from kws.detector.checkpoint import ModelSpec
 from kws.evaluation.classification import ClassificationResult, Proportion, classify, tables
 from kws.evaluation.intervals import wilson
-from kws.training.classification_batches import Clips, Drawer, Variation, clips
-from kws.training.optim import follow, learning_rate, make_optimizer
+from kws.training.classification import Clips, EpochSampler, Variation, load_clips
+from kws.training.optim import OptimConfig, Optimizer, learning_rate, make_optimizer, update_average
 from tests.nets import as_if_trained, sound
 
 CLIP_N = 1600
@@ -124,14 +124,14 @@ def test_what_is_lacking_is_named(rows, words, said):
 def test_a_validation_clip_or_noise_among_those_of_training_is_an_error():
     entries = entries_of(*EVERY, *[("noise", split, 1, 10 * CLIP_N) for split in Split])
     roles = compose(entries, ["yes"], "noise", 0.1, 0.1, CLIP_N)
-    clips(store_of(entries), roles, Split.TRAIN, CLIP_N, torch.device("cpu"))
+    load_clips(store_of(entries), roles, Split.TRAIN, CLIP_N, torch.device("cpu"))
     sound_, noise = roles.clips[Split.TRAIN], roles.noise[Split.TRAIN]
     roles.clips[Split.TRAIN] = [*sound_, roles.clips[Split.VALIDATION][0]]
     with pytest.raises(LeakError, match=r"yes-validation-0\.wav: a validation recording among those of training"):
-        clips(store_of(entries), roles, Split.TRAIN, CLIP_N, torch.device("cpu"))
+        load_clips(store_of(entries), roles, Split.TRAIN, CLIP_N, torch.device("cpu"))
     roles.clips[Split.TRAIN], roles.noise[Split.TRAIN] = sound_, [*noise, *roles.noise[Split.TEST]]
     with pytest.raises(LeakError, match=r"noise-test-0\.wav: a test recording"):
-        clips(store_of(entries), roles, Split.TRAIN, CLIP_N, torch.device("cpu"))
+        load_clips(store_of(entries), roles, Split.TRAIN, CLIP_N, torch.device("cpu"))
 
 
 def train_clips(n: int = 7, silences: int = 3) -> Clips:
@@ -143,11 +143,11 @@ def train_clips(n: int = 7, silences: int = 3) -> Clips:
 
 
 def test_without_variation_a_batch_is_the_clips_as_they_are():
-    drawer = Drawer(train_clips(), 4, STILL, seed=0)
-    assert drawer.steps_per_epoch == 3
+    sampler = EpochSampler(train_clips(), 4, STILL, seed=0)
+    assert sampler.steps_per_epoch == 3
     for step in range(3):
-        pcm, target = drawer.draw(step)
-        for i, x, k in zip(drawer.index(step).tolist(), pcm, target.tolist(), strict=True):
+        pcm, target = sampler.render(sampler.sample(step), step)
+        for i, x, k in zip(sampler.sample(step).tolist(), pcm, target.tolist(), strict=True):
             if i < 7:
                 assert torch.equal(x, torch.full((CLIP_N,), 1000 * (i + 1) / 32768))
                 assert k == i % 2
@@ -161,28 +161,28 @@ def test_without_variation_a_batch_is_the_clips_as_they_are():
 @given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 5), st.integers(0, 2**31 - 1))
 def test_an_epoch_goes_through_all_clips_once_and_is_named_by_seed_and_number_alone(n, size, epoch, seed):
     of = train_clips(n, 2)
-    drawer = Drawer(of, size, STILL, seed)
-    steps = range(epoch * drawer.steps_per_epoch, (epoch + 1) * drawer.steps_per_epoch)
-    seen = [drawer.index(step) for step in steps]
+    sampler = EpochSampler(of, size, STILL, seed)
+    steps = range(epoch * sampler.steps_per_epoch, (epoch + 1) * sampler.steps_per_epoch)
+    seen = [sampler.sample(step) for step in steps]
     assert sorted(torch.cat(seen).tolist()) == list(range(n + 2))
     assert all(len(one) == size for one in seen[:-1])
-    drawer.index(7 * drawer.steps_per_epoch)  # another epoch between makes no difference
-    assert torch.equal(drawer.index(steps[-1]), seen[-1])
-    assert torch.equal(Drawer(of, size, STILL, seed).index(steps[-1]), seen[-1])
+    sampler.sample(7 * sampler.steps_per_epoch)  # another epoch between makes no difference
+    assert torch.equal(sampler.sample(steps[-1]), seen[-1])
+    assert torch.equal(EpochSampler(of, size, STILL, seed).sample(steps[-1]), seen[-1])
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
-    drawer = Drawer(train_clips(40), 43, STILL, 0)
-    assert not torch.equal(drawer.index(0), drawer.index(1))
-    assert not torch.equal(drawer.index(0), Drawer(train_clips(40), 43, STILL, 1).index(0))
+    sampler = EpochSampler(train_clips(40), 43, STILL, 0)
+    assert not torch.equal(sampler.sample(0), sampler.sample(1))
+    assert not torch.equal(sampler.sample(0), EpochSampler(train_clips(40), 43, STILL, 1).sample(0))
 
 
 def test_noise_has_the_amplitude_and_the_share_that_was_asked_for():
     varied = Variation(0, 0.8, (0.02, 0.1), 0, 0, 0, 0)
     of = train_clips(400, 0)
-    drawer = Drawer(of, 400, varied, 0)
-    pcm, _ = drawer.draw(0)
-    plain = of.windows(drawer.index(0), torch.zeros(400, dtype=torch.long))
+    sampler = EpochSampler(of, 400, varied, 0)
+    pcm, _ = sampler.render(sampler.sample(0), 0)
+    plain = of.windows(sampler.sample(0), torch.zeros(400, dtype=torch.long))
     added = ((pcm - plain).clamp(-1, 1))[:, 0][plain[:, 0] < 0.7] / 0.25
     noisy = added[added.abs() > 1e-4]
     assert 0.02 - 1e-4 <= float(noisy.min()) < 0.03
@@ -195,7 +195,8 @@ def test_a_clip_moves_by_up_to_the_shift_either_way_and_leaves_silence():
     of = Clips(
         Split.TRAIN, ClipBank.of(sounds, 2 * CLIP_N), torch.zeros(300).long(), ClipBank.of([], 2 * CLIP_N), CLIP_N
     )
-    pcm, _ = Drawer(of, 300, Variation(100, 0.8, (0.0, 0.1), 0, 0, 0, 0), 0).draw(0)
+    sampler = EpochSampler(of, 300, Variation(100, 0.8, (0.0, 0.1), 0, 0, 0, 0), 0)
+    pcm, _ = sampler.render(sampler.sample(0), 0)
     whole = (pcm * 32768).round().long()
     moves = []
     for x in whole:
@@ -269,11 +270,11 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine():
 def test_sgd_decays_every_weight_and_adamw_spares_norms_and_biases():
     net = torch.nn.Sequential(torch.nn.Conv1d(2, 2, 1), torch.nn.BatchNorm1d(2))
     before = [p.detach().clone() for p in net.parameters()]
-    for kind, spared in (("sgd", False), ("adamw", True)):
+    for kind, spared in ((Optimizer.sgd, False), (Optimizer.adamw, True)):
         for p, value in zip(net.parameters(), before, strict=True):
             p.data.copy_(value + 1)
             p.grad = torch.zeros_like(p)
-        make_optimizer(net, kind, 0.1, 0.5, 0.9).step()
+        make_optimizer(net, OptimConfig(optimizer=kind, lr=0.1, weight_decay=0.5)).step()
         for p, value in zip(net.parameters(), before, strict=True):
             kept = p.ndim == 1 and spared
             torch.testing.assert_close(p.data, (value + 1) * (1.0 if kept else 0.95))
@@ -282,11 +283,11 @@ def test_sgd_decays_every_weight_and_adamw_spares_norms_and_biases():
 def test_no_averaging_keeps_the_last_weights():
     net = torch.nn.BatchNorm1d(2)
     average = {k: torch.zeros_like(v) for k, v in net.state_dict().items()}
-    follow(average, net, 0.0, 50)
+    update_average(average, net, 0.0, 50)
     assert torch.equal(average["weight"], torch.ones(2))
-    follow(average, torch.nn.BatchNorm1d(2, affine=True), 0.75, 10**6)
+    update_average(average, torch.nn.BatchNorm1d(2, affine=True), 0.75, 10**6)
     assert torch.equal(average["weight"], torch.ones(2))
     with torch.no_grad():
         net.weight.fill_(5.0)
-    follow(average, net, 0.75, 10**6)
+    update_average(average, net, 0.75, 10**6)
     assert torch.equal(average["weight"], torch.full((2,), 2.0))

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from kws.commands import classification
+from kws.commands import training_run
 from kws.data.audio import load
 from kws.detector import checkpoint
 from kws.detector.torchscript import load_exported
 from kws.evaluation.intervals import wilson
-from kws.training.classification_log import ClassesLog
-from kws.training.classification_trainer import Trainer
-from kws.training.metrics import Curves
+from kws.training.metrics import Curves, MetricsLog
+from kws.training.trainer import Trainer
 from tests.benchmarks import three_words
 from tests.kill import death
 from tests.speech_commands_folder import write_commands
@@ -161,11 +160,11 @@ def test_a_run_killed_at_each_point_ends_like_an_undisturbed_one(cli, small, who
     """States are saved every 7 steps, validation comes every 9."""
     out = tmp_path / "killed"
     for place, name, call, first in [
-        (Trainer, "_step", 9, True),  # between two states
-        (ClassesLog, "validation", 1, False),  # a row of validation is there, the state is older
+        (Trainer, "train_step", 9, True),  # between two states
+        (MetricsLog, "validation", 1, False),  # a row of validation is there, the state is older
         (Curves, "add", 4, True),  # a step is done, its row is missing
         (Trainer, "save", 1, False),  # a state was just written
-        (classification, "export", 1, True),  # training is over
+        (training_run, "export", 1, True),  # training is over
     ]:
         with death(place, name, call, first):
             cli("train", *small, f"out={out}")
@@ -177,9 +176,16 @@ def test_a_net_with_dropout_goes_on_to_the_same_end(cli, small, tmp_path):
     words = [word for word in small if not word.startswith("model.")]
     words += ["model=bc_resnet_1", "model.stride=10", "optim.epochs=2", "optim.warmup_epochs=0", "validate_every=null"]
     whole, out = train_in(cli, tmp_path / "whole", *words), tmp_path / "killed"
-    with death(Trainer, "_step", 9, True):
+    with death(Trainer, "train_step", 9, True):
         cli("train", *words, f"out={out}")
     same(whole, train_in(cli, out, *words))
+
+
+def test_dropout_is_seeded_once_a_step(cli, small, tmp_path, monkeypatch):
+    seeds, real = [], torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: (seeds.append(seed), real(seed))[1])
+    out = train_in(cli, tmp_path / "a", *small, "optim.epochs=1", "optim.warmup_epochs=0")
+    assert len(seeds) == len(set(seeds)) == 1 + len(curves(out)), "the first weights, then each step"
 
 
 def test_a_finished_run_stays_and_other_settings_are_refused(cli, small, whole):
@@ -200,7 +206,7 @@ def test_a_finished_run_stays_and_other_settings_are_refused(cli, small, whole):
         (["augment=none"], "augment=none: allowed only with task=wake_word"),
         (["batch.positive_share=0.3"], "batch.positive_share=0.3: allowed only with task=wake_word"),
         (["classes.mel_mask_n=20"], "classes.mel_mask_n=20: allowed is that mel_masks of them hide fewer"),
-        (["optim.warmup_epochs=12"], "optim.warmup_epochs=12: allowed is less than optim.epochs=12"),
+        (["optim.warmup_epochs=12"], "optim.warmup_epochs=12.0: must be less than optim.epochs=12"),
         (["classes.noise_amplitude=[0.2,0.1]"], "classes.noise_amplitude"),
         (["data.root=null"], "data.root=DIR must be given"),
         (["keyword=[up,sideways]"], "keyword=sideways: no recording of it in the train part"),

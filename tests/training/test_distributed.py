@@ -62,7 +62,7 @@ def uneven(tiny) -> tuple[str, ...]:
 def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Told]:
     """Runs by two processes: whole, with all that replay can do, on with what one process began, and one that dies."""
     folder = tmp_path_factory.mktemp("two")
-    with death(Trainer, "_step", 14, True):
+    with death(Trainer, "train_step", 14, True):
         cli("train", *tiny, f"out={folder}/begun_by_one")
     calls = [
         call(*tiny, f"out={folder}/refused", "optim.lr=high"),
@@ -149,7 +149,7 @@ def test_fewer_rows_than_processes_are_refused(cli, tiny, tmp_path, monkeypatch)
         monkeypatch.setenv(name, value)
     said = cli("train", *tiny, f"out={tmp_path}/a")
     assert said.code == 2
-    assert "batch.size=16: allowed is at least 32, a row for each process" in said.err
+    assert "batch.size=16: must be at least 32, a row for each process" in said.err
     monkeypatch.setenv("RANK", "1")
     assert cli("train", *tiny, f"out={tmp_path}/a").err == "", "the first one says it"
 
@@ -190,7 +190,7 @@ def test_batch_norms_see_the_rows_of_all(two):
 def test_mixed_precision_is_of_the_forward_pass_alone():
     net = random_net()
     ranks = Distributed(fabric(CPU, "bf16-mixed", 1, 1), CPU)
-    heard, kinds = ranks.join(net), []
+    heard, kinds = ranks.setup(net), []
     net.blocks[0].pointwise.register_forward_hook(lambda _, __, out: kinds.append(out.dtype))
     logits, _ = heard(torch.randn(2, 40, 60, generator=torch.Generator().manual_seed(0)), net.initial_cache(2))
     ranks.backward(logits.square().mean())
@@ -201,7 +201,7 @@ def test_mixed_precision_is_of_the_forward_pass_alone():
 
 def test_mixed_precision_is_refused_on_a_cpu(cli, tiny, tmp_path):
     with (
-        pytest.raises(KwsError, match="precision=bf16-mixed: allowed on device=cpu is"),
+        pytest.raises(KwsError, match="precision=bf16-mixed: must be 32-true with device=cpu"),
         together(CPU, "bf16-mixed"),
     ):
         pass
@@ -214,11 +214,11 @@ def test_mixed_precision_is_refused_on_a_cpu(cli, tiny, tmp_path):
 def test_one_process_joins_nothing():
     with together(CPU, "32-true") as ranks:
         net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-        assert ranks.leads
+        assert ranks.is_main
         assert ranks.size == 1
-        assert ranks.first(lambda: 3) == ranks.in_turn(lambda: 3) == 3
-        assert ranks.rows(4).tolist() == [0, 1, 2, 3]
-        assert ranks.gathered([1]) == [1]
-        ranks.join(net)
+        assert ranks.on_main(lambda: 3) == ranks.main_first(lambda: 3) == 3
+        assert ranks.local_rows(4).tolist() == [0, 1, 2, 3]
+        assert ranks.all_gather([1]) == [1]
+        ranks.setup(net)
         assert type(net[1]) is nn.BatchNorm1d
         ranks.leave()

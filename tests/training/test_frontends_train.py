@@ -8,7 +8,7 @@ import torch
 from kws.detector import checkpoint, streaming
 from kws.detector.torchscript import load_exported
 from kws.replay.buffer import Buffer
-from kws.training.trainer import Trainer
+from kws.training.wake_word import WakeWordTask
 from tests.kill import death
 from tests.nets import sound
 
@@ -70,7 +70,7 @@ def test_clips_score_from_silence_as_they_were_found_in_a_stream(trained):
 
 def test_a_killed_run_goes_on_to_the_same_weights(cli, trained, tmp_path):
     words, out = trained
-    with death(Trainer, "_validate", 13, False):  # after a state was kept, after a round
+    with death(WakeWordTask, "validate", 13, False):  # after a state was kept, after a round
         cli("train", *words, f"out={tmp_path}/killed")
     said = cli("train", *words, f"out={tmp_path}/killed")
     assert said.code == 0, said.err

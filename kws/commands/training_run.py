@@ -1,0 +1,89 @@
+"""What both tasks of `kws train` share: the run, the training loop with its curves, the files of the model."""
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from torch import Tensor
+
+from kws import __version__
+from kws.common.console import Console
+from kws.common.seeding import seed_of
+from kws.config.schema import TrainConfig
+from kws.data.audio_cache import AudioCache
+from kws.detector import checkpoint
+from kws.detector.checkpoint import ModelSpec
+from kws.detector.detector import Detector
+from kws.detector.torchscript import export
+from kws.models.base import KeywordNet, to_train
+from kws.runs.folder import Keeper, claim, commit
+from kws.training.distributed import Distributed
+from kws.training.hard_negatives import held_out_sources
+from kws.training.metrics import Log, MetricsLog
+from kws.training.optim import OptimConfig
+from kws.training.trainer import Task, Trainer
+
+
+@dataclass
+class Run:
+    """A training run.
+
+    Args:
+        s, config: the settings, and the same as YAML.
+        out: the run folder.
+        spec: of the net.
+        console: prints on rank 0.
+        dist: the processes that train together.
+        session: on record in the run folder.
+    """
+
+    s: TrainConfig
+    config: str
+    out: Path
+    spec: ModelSpec
+    console: Console
+    dist: Distributed
+    session: Keeper
+
+    def begin(self) -> str:
+        """Claim the run folder; return the id of the run. On rank 0 alone."""
+        id_ = claim(self.out, self.config)
+        self.session.begin(self.out, torch.get_num_threads(), str(self.dist.device))
+        self.console.say(f"run folder: {self.out} (a killed run resumes with the same command and out={self.out})")
+        return id_
+
+    def net(self) -> KeywordNet:
+        """The net before its first step, on the device."""
+        torch.manual_seed(seed_of(self.s.seed, "weights"))
+        return to_train(self.spec.net(), self.dist.device)
+
+    def fit(self, net: KeywordNet, task: Task, optim: OptimConfig, kinds: dict[str, type[Any]]) -> dict[str, Tensor]:
+        """Train, or resume; return the moving average of the weights. `kinds`: see `MetricsLog`."""
+        s, dist = self.s, self.dist
+        trainer = Trainer(net, task, optim, s.seed, dist, self.out / "state.pt", s.compile)
+        with self.console.progress("Training", optim.steps) as tick:
+            log = MetricsLog(self.out, trainer.step, kinds, s.tensorboard, self.console, tick) if dist.is_main else None
+            with log or nullcontext():
+                trainer.run(log or Log())
+        return trainer.average
+
+    def write_model(
+        self, detector: Detector, weights: Mapping[str, Tensor], facts: Mapping[str, Any], store: AudioCache
+    ) -> None:
+        """Write model.pt and detector.pt. Facts on the run are added to `facts`; `store` holds the recordings."""
+        facts = {
+            "version": __version__,
+            "commit": commit(),
+            "command": ["kws", "train", *HydraConfig.get().overrides.task],
+            "config": (self.out / "config.yaml").read_text(encoding="utf-8"),
+            "data": hashlib.sha256("".join(e.hash for e in store.entries).encode()).hexdigest(),
+            **facts,
+        }
+        held_out = held_out_sources(store)
+        checkpoint.write_model(self.out / "model.pt", self.spec, weights, detector.thresholds, facts, held_out)
+        export(detector, self.out / "detector.pt", facts | {"checkpoint": checkpoint.weights_hash(weights)})

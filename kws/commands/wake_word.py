@@ -1,0 +1,188 @@
+"""kws train task=wake_word: recordings in, a calibrated detector out; hard negatives mined and replayed on the way."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from kws.commands import builders, speech
+from kws.commands.training_run import Run
+from kws.common.console import Console, listening
+from kws.config.sweep import one_at_a_time
+from kws.data.audio_cache import AudioCache
+from kws.data.dataset import Selection, recordings, select
+from kws.data.manifest import Split
+from kws.evaluation import confusables, results
+from kws.evaluation.events import event_peaks
+from kws.evaluation.operating_points import Unsupported, require_hours
+from kws.evaluation.results import Outcome, outcomes_of
+from kws.evaluation.scoring import KeywordScores, total_s
+from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
+from kws.evaluation.validation import ValidationStreams
+from kws.replay import storage
+from kws.replay.buffer import Buffer
+from kws.replay.importing import into_buffer
+from kws.replay.mining_streams import source_of
+from kws.replay.snapshot import Snapshot
+from kws.training.hard_negatives import HardNegativeMiner, held_out_sources
+from kws.training.metrics import ShareMetrics, StepMetrics, ValidationMetrics
+from kws.training.optim import ValidatedWeights, mean_weights
+from kws.training.wake_word import Validator, WakeWordTask
+
+
+def train_wake_word(r: Run) -> None:
+    """Train, calibrate on the validation split, export, report on the test split."""
+    s, console, dist, words = r.s, r.console, r.dist, r.spec.labels
+
+    def load() -> tuple[AudioCache, Selection]:
+        real = recordings(s.data) if s.data.root else []
+        store = builders.store(s.data, console, [*real, *made.recordings()])
+        return store, select(store.entries, words, s.data.noise_label, s.mining.pool_share)
+
+    with one_at_a_time(Path(s.data.cache)):
+        made = dist.on_main(lambda: speech.synthesise(s, words, console))
+        store, chosen = dist.main_first(load)
+    if not dist.is_main:
+        fit(r, store, chosen, made.speech, None, "")
+        dist.leave()
+        return
+    if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
+        hours = negative_hours(store, chosen, Split.VALIDATION, s.stream)
+        require_hours(hours, builders.target(s.threshold))
+    id_ = r.begin()
+    describe(console, store, chosen)
+    folder = buffer_folder(r)
+    with builders.buffer(s.replay, folder, store.sample_rate) as buffer:
+        buffer.hold_out(held_out_sources(store))
+        if not (r.out / "state.pt").is_file():
+            import_confusables(buffer, r, made.speech)
+        # Recordings that may not be mined are refused now, not after the training before the first round.
+        sources = [*chosen.pool, *chosen.noise[Split.TRAIN], *(chosen.speech[Split.TRAIN] if s.replay.online else ())]
+        buffer.admit(source_of(store.entries[i]) for i in sources)
+        weights, best = fit(r, store, chosen, made.speech, buffer, id_)
+        dist.leave()
+        if not s.replay.buffer:  # another run may be about to replay a buffer that runs share
+            buffer.purge()
+        clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
+    outcomes = finish(r, store, chosen, made.speech, weights, best)
+    title = f"{', '.join(words)}: test part" if outcomes else f"{', '.join(words)}: no test recordings"
+    results.show(console, title, outcomes)
+    results.write_page(r.out / "report.html", title, {"run": r.out.name, "seed": str(s.seed)}, outcomes)
+    # The last file: a run that has it is finished.
+    results.write_json(r.out / "results.json", {"seed": s.seed, "outcomes": results.as_json(outcomes)})
+    if store.bad:
+        console.warn(f"{len(store.bad)} recordings did not decode and were left out; they are named above")
+    console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
+
+
+def buffer_folder(r: Run) -> Path:
+    """Folder of the replay buffer."""
+    return Path(r.s.replay.buffer) if r.s.replay.buffer else r.out / "buffer"
+
+
+def import_confusables(buffer: Buffer, r: Run, synthetic: Path | None) -> None:
+    """Add the synthetic confusables for training to the buffer, before training begins."""
+    if synthetic and r.s.data.synthetic.confusables:
+        added = into_buffer(buffer, synthetic)
+        if added.new:
+            r.console.say(f"buffer: {len(added.new)} synthetic confusables, {added.near} repeat others")
+
+
+def fit(
+    r: Run, store: AudioCache, chosen: Selection, synthetic: Path | None, buffer: Buffer | None, id_: str
+) -> tuple[Mapping[str, Tensor], list[ValidatedWeights]]:
+    """Train; return the weights that the run keeps, and of which validated weights they are the mean (none: of none).
+
+    Only rank 0 has a buffer.
+    """
+    s, spec, dist, stream = r.s, r.spec, r.dist, r.s.stream
+    net, front_end = r.net(), spec.front_end().to(dist.device)
+    sampler, entries = dist.main_first(lambda: builders.drawer(s, store, chosen, spec.clip_n, dist.device, synthetic))
+    policy = builders.policy(s)
+    miner = None
+    if buffer is not None:
+        keywords = sampler.plain_keywords
+        miner = HardNegativeMiner(
+            policy, spec, store, chosen, entries, keywords, buffer, r.console, id_, dist.device
+        )  # fmt: skip
+    sound = partial(storage.read, buffer_folder(r) / storage.CLIPS, sample_rate=store.sample_rate)
+    task = WakeWordTask(
+        builders.wake_word(s),
+        spec,
+        front_end,
+        sampler,
+        dist,
+        Validator(spec, lambda: ValidationStreams(store, chosen, stream, stream.chunk_s, stream.refractory_s)),
+        miner,
+        lambda contents: Snapshot.of(contents, sound, spec.clip_n, dist.device, policy.drawing),
+        r.out / "checkpoints",
+        held_out_sources(store),
+    )
+    kinds = {"metrics": StepMetrics, "share": ShareMetrics, "validation": ValidationMetrics}
+    weights: Mapping[str, Tensor] = r.fit(net, task, s.optim, kinds)
+    if buffer is not None:
+        task.replay.write_back(buffer)
+    if task.best:
+        weights, steps = mean_weights(task.best), ", ".join(str(one) for one in task.best)
+        r.console.say(f"kept: the mean of the weights after steps {steps}; chosen on the part that calibrates")
+    return weights, task.best
+
+
+def finish(
+    r: Run,
+    store: AudioCache,
+    chosen: Selection,
+    synthetic: Path | None,
+    weights: Mapping[str, Tensor],
+    best: Sequence[ValidatedWeights],
+) -> list[Outcome]:
+    """Calibrate on the validation split, write checkpoint and export, evaluate the test split."""
+    state = {k: v.cpu() for k, v in weights.items()}
+    detector, stream = r.spec.detector(state), r.s.stream
+
+    def score(title: str, split: Split, passes: int) -> Mapping[str, KeywordScores]:
+        takes = split_streams(store, chosen, split, stream, passes)
+        with listening(r.console, title, total_s(takes)) as tell:
+            return evaluate_split(detector, store, chosen, split, takes, stream.chunk_s, stream.max_keyword_s, tell)
+
+    passes, t = r.s.threshold.passes, stream.refractory_s
+    scores = score("Calibrating", Split.VALIDATION, passes)
+    calibrations = {k: results.calibrated(h, builders.target(r.s.threshold), t, passes) for k, h in scores.items()}
+    detector.thresholds = [calibrations[k].threshold for k in r.spec.labels]
+    facts = {
+        "averaged": [one.counts() for one in best],  # none: the moving average of the last step
+        "calibration": {k: asdict(c) for k, c in calibrations.items()},
+        # Median score of the validation positives: `kws mine` quarantines clips that score near it.
+        "positive_score": {k: float(np.median(event_peaks(h.positive, h.spans))) for k, h in scores.items()},
+    }
+    r.write_model(detector, state, facts, store)
+    if not chosen.speech[Split.TEST]:
+        return []
+    scores = score("Testing", Split.TEST, 1)
+    thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
+    outcomes = outcomes_of(scores, thresholds, t, calibrations=calibrations)
+    files = confusables.unheard(synthetic) if synthetic and r.s.data.synthetic.confusables else {}
+    if not files:
+        return outcomes
+    with listening(r.console, "Testing, confusables", confusables.seconds(files)) as tell:
+        fired = confusables.heard(detector, files, stream.chunk_s, tell)
+    return results.with_confusables(outcomes, fired, store.sample_rate, t)
+
+
+def describe(console: Console, store: AudioCache, chosen: Selection) -> None:
+    """Print number and hours of the recordings of each split."""
+
+    def hours(indexes: Iterable[int]) -> float:
+        return sum(store.entries[i].n_samples for i in indexes) / store.sample_rate / 3600
+
+    table = []
+    for split in Split:
+        positives = ", ".join(f"{len(p)}" for p in chosen.positives[split])
+        kinds = chosen.speech[split], chosen.pool if split is Split.TRAIN else [], chosen.noise[split]
+        table.append((str(split), positives, *(f"{len(x)} ({hours(x):.2f} h)" if x else "-" for x in kinds)))
+    console.table(", ".join(chosen.keywords), ("part", "keywords", "negatives", "only mined", "noise"), table)
+    if chosen.spoken:
+        console.warn(f"left out, their transcript holds a keyword: {len(chosen.spoken)} negatives")

@@ -1,0 +1,237 @@
+"""Classification: each clip is one of several classes. Clips as recorded for validation, augmented for training."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kws.common.errors import LeakError
+from kws.common.seeding import generator
+from kws.data import augment
+from kws.data.audio_cache import AudioCache
+from kws.data.batch import uniform
+from kws.data.classification_dataset import SILENCE, Roles
+from kws.data.clip_bank import ClipBank
+from kws.data.features import LogMel
+from kws.data.manifest import Split
+from kws.evaluation.classification import ValidationAccuracy
+from kws.models.registry import KeywordNet
+from kws.training.distributed import Distributed, compiled
+from kws.training.metrics import ClassificationMetrics, Log
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips of one split.
+
+    Args:
+        split: of the recordings.
+        bank: audio of the recorded clips.
+        target: class of each clip, int64 [n]: the clips of the bank in its order, then silences.
+        noise: audio that silence is cut from.
+        clip_n: samples a clip.
+    """
+
+    split: Split
+    bank: ClipBank
+    target: Tensor
+    noise: ClipBank
+    clip_n: int
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def windows(self, index: Tensor, offset: Tensor) -> Tensor:
+        """Windows of clips from an offset on; silences are zeros. Shape: index, offset [B]; returns [B, T]."""
+        silent = index >= len(self.bank)
+        if not len(self.bank):
+            return torch.zeros(len(index), self.clip_n, device=self.bank.device)
+        pcm = self.bank.window(index.clamp_max(len(self.bank) - 1), offset, self.clip_n)
+        return pcm.masked_fill(silent[:, None].to(pcm.device), 0)
+
+    def noises(self, n: int, rng: torch.Generator) -> Tensor:
+        """Windows of noise at random places; each recording is equally likely. Shape: returns [n, T]."""
+        index = torch.randint(len(self.noise), (n,), generator=rng)
+        room = self.noise.lengths[index] - self.clip_n
+        offset = (torch.rand(n, generator=rng, dtype=torch.double) * (room + 1)).long()
+        return self.noise.window(index, offset, self.clip_n)
+
+    def plain(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All clips as recorded, `size` at a time, with their classes; silence is the same at every call."""
+        silences = len(self) - len(self.bank)
+        rng = generator(0, "silence", self.split)
+        loud = torch.rand(silences, 1, generator=rng).to(self.bank.device)
+        silence = self.noises(silences, rng) * loud if silences else None
+        for index in torch.split(torch.arange(len(self)), size):
+            pcm = self.windows(index, torch.zeros_like(index))
+            at = (index >= len(self.bank)).nonzero().flatten()
+            if silence is not None and len(at):
+                pcm[at.to(pcm.device)] = silence[(index[at] - len(self.bank)).to(silence.device)]
+            yield pcm, self.target[index].to(pcm.device)
+
+
+def load_clips(store: AudioCache, roles: Roles, split: Split, clip_n: int, device: torch.device) -> Clips:
+    """The clips of a split; each is decoded when it is first used.
+
+    Raises:
+        LeakError: a training clip, or the noise of one, is of another split.
+    """
+    mine, noise = roles.clips[split], roles.noise[split]
+    for entry in [*(i for i, _ in mine), *(one.entry for one in noise)]:
+        recording = store.entries[entry].recording
+        if split is Split.TRAIN and recording.split is not split:
+            raise LeakError(f"{recording.name}: a {recording.split} recording among those of training")
+    classes = [k for _, k in mine] + [len(roles.classes) - 1] * roles.silences[split]
+    assert not roles.silences[split] or roles.classes[-1] == SILENCE
+    longest_n = 2 * clip_n  # a window may begin this far before or after a clip
+    bank = ClipBank.lazy(
+        [store.entries[i].n_samples for i, _ in mine], lambda n: store.audio(mine[n][0]), longest_n, device
+    )
+    cut = [store.audio(one.entry)[one.start : one.end] for one in noise]
+    return Clips(split, bank, torch.tensor(classes, dtype=torch.long), ClipBank.of(cut, longest_n, device), clip_n)
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Augmentation of training clips; see conf/classes."""
+
+    shift_n: int
+    noise_p: float
+    noise_amplitude: tuple[float, float]
+    time_masks: int
+    time_mask_n: int  # frames
+    mel_masks: int
+    mel_mask_n: int  # bands
+
+
+class EpochSampler:
+    """Training batches: each epoch goes once through all clips, in an order of its own.
+
+    Args:
+        clips: of the train split.
+        size: of a batch; the last batch of an epoch may be smaller.
+        variation: augmentation.
+        seed: of the run.
+    """
+
+    def __init__(self, clips: Clips, size: int, variation: Variation, seed: int) -> None:
+        self.clips, self.size, self.variation, self.seed = clips, size, variation, seed
+        self.steps_per_epoch = math.ceil(len(clips) / size)
+        self._order: tuple[int, Tensor] = (-1, torch.zeros(0))
+
+    def sample(self, step: int) -> Tensor:
+        """Indexes of the clips of a step; they depend on the seed and the step alone."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._order[0] != epoch:
+            self._order = epoch, torch.randperm(len(self.clips), generator=generator(self.seed, "epoch", epoch))
+        return self._order[1][place * self.size : (place + 1) * self.size]
+
+    def render(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Audio of the clips, shifted and with noise added, and their classes. Shape: returns [B, T] and [B]."""
+        v, clips = self.variation, self.clips
+        rng, n = generator(self.seed, "batch", step), len(index)
+        offset = torch.randint(-v.shift_n, v.shift_n + 1, (n,), generator=rng)
+        pcm = clips.windows(index, offset)
+        if len(clips.noise):
+            amplitude = uniform(n, v.noise_amplitude, rng) * (torch.rand(n, generator=rng) < v.noise_p)
+            # Silence is noise at any level (Warden, 2018).
+            amplitude = torch.where(index >= len(clips.bank), torch.rand(n, generator=rng), amplitude)
+            pcm = (pcm + clips.noises(n, rng) * amplitude[:, None].to(pcm.device)).clamp(-1, 1)
+        return pcm, clips.target[index].to(pcm.device)
+
+    def vary_features(self, x: Tensor, step: int) -> Tensor:
+        """SpecAugment (Park et al., 2019) without time warping. Shape: x [B, M, N]; returns the same."""
+        v, rng = self.variation, generator(self.seed, "masks", step)
+        for axis, longest, count in ((2, v.time_mask_n, v.time_masks), (1, v.mel_mask_n, v.mel_masks)):
+            size = x.shape[axis]
+            x = augment.mask(x, axis, augment.spans(len(x), size, min(longest, size), count, rng))
+        return x
+
+
+@dataclass(frozen=True)
+class ClassificationPlan:
+    """One batch as numbers: indexes of clips."""
+
+    step: int
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+class ClassificationTask:
+    """Cross-entropy on the logits at the end of each clip; a `Task` for one process.
+
+    Args:
+        front_end: on the device.
+        sampler: training batches.
+        label_smoothing: spread over all classes, 0 to 1.
+        validate: counts what weights do on the validation split after a step.
+        steps, validate_every: of the run; None: no validation before its end.
+    """
+
+    max_grad_norm: float | None = None
+
+    def __init__(
+        self,
+        front_end: LogMel,
+        sampler: EpochSampler,
+        label_smoothing: float,
+        validate: Callable[[Mapping[str, Tensor], int], ValidationAccuracy],
+        steps: int,
+        validate_every: int | None,
+    ) -> None:
+        self.front_end, self.sampler, self.label_smoothing = front_end, sampler, label_smoothing
+        self._validate, self.steps, self.validate_every = validate, steps, validate_every
+
+    def setup(self, net: KeywordNet, dist: Distributed, compile: bool) -> Callable[[Tensor], Tensor]:
+        """See `Task`."""
+        self.net = net
+        return compiled(net.judge, dist.device) if compile else net.judge
+
+    def start(self, state: Mapping[str, Any] | None) -> None:
+        """See `Task`: a step and the weights are all the state there is."""
+
+    def state(self) -> dict[str, Any]:
+        """See `Task`."""
+        return {}
+
+    def mining_due(self, step: int) -> bool:
+        """See `Task`: nothing is mined."""
+        return False
+
+    def mine(self, weights: Mapping[str, Tensor], step: int) -> None:
+        """See `Task`."""
+        raise NotImplementedError
+
+    def sample(self, step: int) -> ClassificationPlan:
+        """See `Task`."""
+        return ClassificationPlan(step, self.sampler.sample(step))
+
+    def render(self, plan: ClassificationPlan, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and classes. Shape: returns [B, M, N] and [B]."""
+        pcm, target = self.sampler.render(plan.index[rows], plan.step)
+        x = self.front_end.clips(pcm, self.front_end.hop_n * self.net.stride)
+        return self.sampler.vary_features(x, plan.step), target
+
+    def loss(self, model: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """See `Task`. Shape: losses [B, 2]: the mean loss, and 1 where the class is right."""
+        x, target = batch
+        logits = model(x)
+        loss = torch.nn.functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
+        right = (logits.detach().argmax(1) == target).float()
+        return loss, torch.stack([loss.detach().expand(len(right)), right], 1)
+
+    def after_step(self, plan: ClassificationPlan, batch: Any, losses: Tensor, lr: float) -> ClassificationMetrics:
+        """See `Task`."""
+        epoch = plan.step // self.sampler.steps_per_epoch
+        return ClassificationMetrics(plan.step, epoch, float(losses[0, 0]), int(losses[:, 1].sum()), len(plan), lr)
+
+    def validate(self, weights: Mapping[str, Tensor], step: int, log: Log) -> None:
+        """See `Task`."""
+        if self.validate_every is not None and ((step + 1) % self.validate_every == 0 or step + 1 == self.steps):
+            row = self._validate(weights, step)
+            log.validation([row], f"{row.right} of {row.clips} validation clips right")

@@ -44,7 +44,7 @@ class DetectorScores:
     calibrations: Mapping[str, Calibration]
     cut: Cut  # audio of the streams
     sample_rate: int
-    confusable_scores: Mapping[str, confusables.Said] = field(default_factory=dict)
+    confusable_scores: Mapping[str, confusables.ConfusableScores] = field(default_factory=dict)
 
 
 def run(cfg: DictConfig) -> None:
@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> None:
     builders.threads(s.threads)
     files = detector_files(s)
     names = [""] if len(files) == 1 else ["a", "b"]
-    confusable_files = confusables.unheard(Path(s.confusables)) if s.confusables is not None else {}
+    confusable_files = confusables.held_out_confusables(Path(s.confusables)) if s.confusables is not None else {}
     detectors = [evaluated(s, file, name, console) for file, name in zip(files, names, strict=True)]
     if s.confusables is not None:
         detectors = [
@@ -238,13 +238,15 @@ def on_recordings(
 
 def score_confusables(
     s: EvaluateConfig, one: DetectorScores, files: Mapping[str, list[Path]], console: Console
-) -> Mapping[str, confusables.Said]:
+) -> Mapping[str, confusables.ConfusableScores]:
     """Score the confusables of the detector's keywords."""
     if not set(files) & set(one.scores):
         raise KwsError(f"confusables={s.confusables}: must be for {', '.join(one.scores)}, not {', '.join(files)}")
     files = {word: files[word] for word in one.scores if word in files}
     with listening(console, "Confusables", confusables.seconds(files)) as progress:
-        return confusables.heard(opened(s, one.file), files, s.stream.chunk_s, progress, scorer(s, one.file))
+        return confusables.score_confusables(
+            opened(s, one.file), files, s.stream.chunk_s, progress, scorer(s, one.file)
+        )
 
 
 def example_sources(detectors: Sequence[DetectorScores]) -> list[ExampleSource]:

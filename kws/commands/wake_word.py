@@ -164,11 +164,11 @@ def finish(
     scores = score("Testing", Split.TEST, 1)
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
     outcomes = outcomes_of(scores, thresholds, t, calibrations=calibrations)
-    files = confusables.unheard(synthetic) if synthetic and r.s.data.synthetic.confusables else {}
+    files = confusables.held_out_confusables(synthetic) if synthetic and r.s.data.synthetic.confusables else {}
     if not files:
         return outcomes
     with listening(r.console, "Testing, confusables", confusables.seconds(files)) as tell:
-        fired = confusables.heard(detector, files, stream.chunk_s, tell)
+        fired = confusables.score_confusables(detector, files, stream.chunk_s, tell)
     return results.with_confusables(outcomes, fired, store.sample_rate, t)
 
 

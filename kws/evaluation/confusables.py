@@ -1,4 +1,4 @@
-"""How often what only sounds like a keyword fires: clips that `kws confuse` said, by voices of the test part."""
+"""False alarms on confusables: clips of a folder made by `kws confuse`, in the voices of the test split."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,20 @@ from kws.evaluation.scoring import Progress, ScoreAll, StreamSource, decoded, sc
 from kws.evaluation.threshold_sweep import sweep
 
 GAP_S = 1.0  # of silence after each clip
-Said = tuple[ScoreTrack, Sequence[Piece]]  # a detector's track of such clips, and where each lies on it
+ConfusableScores = tuple[ScoreTrack, Sequence[Piece]]  # score track of the clips, and the place of each clip in it
 
 
 @dataclass(frozen=True)
-class Fired:
-    """So many of the clips fire at a threshold: that of a wanted rate of false alarms, or, None, the detector's own."""
+class ConfusableAlarms:
+    """The number of confusables that trigger at a threshold, with the 95 % Wilson interval of their share.
+
+    Attributes:
+        wanted_fa_per_hour: of the operating point; None for the detector's own threshold.
+        threshold: of the operating point.
+        fired: clips that trigger.
+        clips: all clips.
+        low, high: interval of the share.
+    """
 
     wanted_fa_per_hour: float | None
     threshold: float
@@ -34,13 +42,11 @@ class Fired:
     high: float
 
 
-def unheard(folder: Path) -> dict[str, list[Path]]:
-    """The clips of a folder that `kws confuse` made which only sound like a keyword, said by voices of the test part.
-
-    Returns the files by keyword; no training heard those voices.
+def held_out_confusables(folder: Path) -> dict[str, list[Path]]:
+    """The files of the confusables of the test split, by keyword. Their voices occur in no training.
 
     Raises:
-        KwsError: no such folder, one that holds something else, or none of them in it.
+        KwsError: the folder does not exist, was not made by `kws confuse`, or has no such clip.
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
@@ -56,47 +62,46 @@ def unheard(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def in_quiet(files: Sequence[Path], sample_rate: int) -> StreamSource:
-    """The clips one after another in silence, `GAP_S` apart, made when their turn comes."""
-
-    def made() -> Stream:
-        clips = [to_int16(load(file, sample_rate)) for file in files]
-        return compose(clips, [], np.random.default_rng(0), GAP_S, sample_rate=sample_rate)
-
-    return StreamSource(made, seconds({"": files}))
-
-
 def seconds(files: Mapping[str, Sequence[Path]]) -> float:
-    """About how long they are in quiet, for the time left."""
+    """Approximate length of the streams of these files, for the progress bar."""
     return sum(len(some) for some in files.values()) * (1.0 + GAP_S)
 
 
-def heard(
+def score_confusables(
     detector: StreamScorer,
     files: Mapping[str, Sequence[Path]],
     chunk_s: float,
-    tell: Progress = lambda _: None,
-    hear: ScoreAll = score_all,
-) -> dict[str, Said]:
-    """What a detector makes of the clips of each of its keywords: the track, and where each clip lies on it.
+    progress: Progress = lambda _: None,
+    score: ScoreAll = score_all,
+) -> dict[str, ConfusableScores]:
+    """Score the confusables of each keyword of a detector, one clip after another in silence.
 
     Args:
         detector: a `Detector` or an exported file.
-        files: of `unheard`; those of other keywords are left out.
-        chunk_s, tell, hear: as of `evaluation.evaluate_split`.
+        files: of `held_out_confusables`; those of other keywords are left out.
+        chunk_s, progress, score: see `splits.evaluate_split`.
     """
+
+    def source(word: str) -> StreamSource:
+        def stream() -> Stream:
+            clips = [to_int16(load(file, detector.sample_rate)) for file in files[word]]
+            return compose(clips, [], np.random.default_rng(0), GAP_S, sample_rate=detector.sample_rate)
+
+        return StreamSource(stream, seconds({word: files[word]}))
+
     words = [word for word in detector.labels if word in files]
-    takes = [in_quiet(files[word], detector.sample_rate) for word in words]
-    results = [decoded(one) for one in hear(detector, takes, chunk_s, tell)]
-    return {word: (one.tracks[word], one.pieces) for word, one in zip(words, results, strict=True)}
+    scored = [decoded(one) for one in score(detector, [source(word) for word in words], chunk_s, progress)]
+    return {word: (one.tracks[word], one.pieces) for word, one in zip(words, scored, strict=True)}
 
 
-def fired(said: Said, sample_rate: int, points: Sequence[OperatingPoint], refractory_s: float) -> list[Fired]:
-    """How many of the clips fire at the thresholds of some operating points."""
-    track, pieces = said
+def confusable_alarms(
+    scores: ConfusableScores, sample_rate: int, points: Sequence[OperatingPoint], refractory_s: float
+) -> list[ConfusableAlarms]:
+    """The number of clips that trigger at the threshold of each operating point."""
+    track, pieces = scores
     counted = sweep(track, refractory_s, answer_spans(pieces, sample_rate))
-    made = []
+    found = []
     for point in points:
-        n = counted.spans_n - counted.at(point.threshold)[1]
-        made.append(Fired(point.wanted_fa_per_hour, point.threshold, n, counted.spans_n, *wilson(n, counted.spans_n)))
-    return made
+        n, clips = counted.spans_n - counted.at(point.threshold)[1], counted.spans_n
+        found.append(ConfusableAlarms(point.wanted_fa_per_hour, point.threshold, n, clips, *wilson(n, clips)))
+    return found

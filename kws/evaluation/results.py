@@ -20,7 +20,7 @@ from kws.evaluation.breakdown import (
     match_events,
     misses_by_group,
 )
-from kws.evaluation.confusables import Fired, Said, fired
+from kws.evaluation.confusables import ConfusableAlarms, ConfusableScores, confusable_alarms
 from kws.evaluation.intervals import evidence, false_alarms_text, proportion_text
 from kws.evaluation.operating_points import (
     RATES,
@@ -59,7 +59,9 @@ class Outcome:
     latency: Latency | None = None
     missed: list[MissGroup] = field(default_factory=list)
     alarmed: list[FalseAlarmGroup] = field(default_factory=list)
-    confusables: list[Fired] = field(default_factory=list)  # at the same thresholds; empty without confusables
+    confusables: list[ConfusableAlarms] = field(
+        default_factory=list
+    )  # at the same thresholds; empty without confusables
 
     @property
     def name(self) -> str:
@@ -96,12 +98,12 @@ def outcomes_of(
 
 
 def with_confusables(
-    outcomes: Sequence[Outcome], said: Mapping[str, Said], sample_rate: int, refractory_s: float
+    outcomes: Sequence[Outcome], scored: Mapping[str, ConfusableScores], sample_rate: int, refractory_s: float
 ) -> list[Outcome]:
     """Add the triggers on confusables, at the same thresholds."""
     return [
-        replace(o, confusables=fired(said[o.keyword], sample_rate, [*o.points, o.own], refractory_s))
-        if o.keyword in said
+        replace(o, confusables=confusable_alarms(scored[o.keyword], sample_rate, [*o.points, o.own], refractory_s))
+        if o.keyword in scored
         else o
         for o in outcomes
     ]

@@ -1,4 +1,4 @@
-"""What only sounds like a keyword: how often it trigger_times, counted by hand."""
+"""False alarms on confusables, counted by hand."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ import torch
 
 from kws.common.errors import KwsError
 from kws.data.audio import save_flac
-from kws.evaluation.confusables import fired, heard, unheard
+from kws.evaluation.confusables import confusable_alarms, held_out_confusables, score_confusables
 from kws.evaluation.intervals import wilson
 from kws.evaluation.operating_points import OperatingPoint
 from tests.nets import LABELS, random_detector, sound
@@ -33,7 +33,7 @@ def at(threshold: float, wanted: float | None) -> OperatingPoint:
     return OperatingPoint(wanted, threshold, 0, 1.0, 0.0, 0.0, 1.0, 1.0, 0, 1, 0.0, 0.0, 1.0)
 
 
-def test_only_confusables_by_test_voices_are_heard(tmp_path):
+def test_only_confusables_by_test_voices_are_scored(tmp_path):
     rows = [
         ("test/a.flac", "confusable", "alexa", "test"),
         ("test/b.flac", "confusable", "computer", "test"),
@@ -41,7 +41,7 @@ def test_only_confusables_by_test_voices_are_heard(tmp_path):
         ("test/d.flac", "alexa", "alexa", "test"),
         ("validation/e.flac", "confusable", "alexa", "validation"),
     ]
-    found = unheard(folder_of(tmp_path, rows))
+    found = held_out_confusables(folder_of(tmp_path, rows))
     names = {word: [file.relative_to(tmp_path).as_posix() for file in files] for word, files in found.items()}
     assert names == {"alexa": ["test/a.flac"], "computer": ["test/b.flac"]}
 
@@ -49,10 +49,10 @@ def test_only_confusables_by_test_voices_are_heard(tmp_path):
 def test_clips_that_reach_the_threshold_are_counted(tmp_path):
     rows = [(f"test/{n}.flac", "confusable", "alexa", "test") for n in range(7)]
     detector = random_detector()
-    files = unheard(folder_of(tmp_path, rows))
-    ((word, said),) = heard(detector, files, 0.08).items()
+    files = held_out_confusables(folder_of(tmp_path, rows))
+    ((word, found),) = score_confusables(detector, files, 0.08).items()
     assert word == "alexa"
-    scores, pieces = said
+    scores, pieces = found
     assert len(pieces) == 7
     # By hand: a clip fires where a row of it, or of the half second after, reaches the threshold.
     peaks = []
@@ -60,16 +60,16 @@ def test_clips_that_reach_the_threshold_are_counted(tmp_path):
         first, last = p.start / 16000, (p.start + p.n_samples) / 16000 + 0.5
         peaks.append(scores.scores[(scores.times >= first) & (scores.times <= last)].max())
     middle = float(np.sort(peaks)[3]) - 1e-6
-    low, half, none = fired(said, 16000, [at(0.0, 2.0), at(middle, 0.0), at(1.1, None)], 0.0)
+    low, half, none = confusable_alarms(found, 16000, [at(0.0, 2.0), at(middle, 0.0), at(1.1, None)], 0.0)
     assert (low.fired, low.clips, none.fired) == (7, 7, 0)
     assert half.fired == 4
     assert (half.low, half.high) == pytest.approx(wilson(4, 7))
     assert (half.wanted_fa_per_hour, none.wanted_fa_per_hour) == (0.0, None)
 
 
-def test_other_words_of_a_detector_are_not_asked(tmp_path):
+def test_confusables_of_other_keywords_are_left_out(tmp_path):
     rows = [("test/a.flac", "confusable", "jarvis", "test")]
-    assert heard(random_detector(), unheard(folder_of(tmp_path, rows)), 0.08) == {}
+    assert score_confusables(random_detector(), held_out_confusables(folder_of(tmp_path, rows)), 0.08) == {}
     assert "jarvis" not in LABELS
 
 
@@ -77,10 +77,10 @@ def test_other_words_of_a_detector_are_not_asked(tmp_path):
 def test_a_folder_without_them_is_refused(tmp_path, rows):
     folder = tmp_path if rows is None else folder_of(tmp_path, [*rows, ("test/k.flac", "alexa", "alexa", "test")])
     with pytest.raises(KwsError, match=rf"^confusables={re.escape(str(folder))}: must be a folder made by kws confuse"):
-        unheard(folder)
+        held_out_confusables(folder)
 
 
-def test_an_evaluation_tells_of_them(cli, run, tones, tiny, tmp_path):
+def test_an_evaluation_reports_them(cli, run, tones, tiny, tmp_path):
     folder = folder_of(tmp_path, [(f"test/{n}.flac", "confusable", "beep", "test") for n in range(5)])
     words = [word for word in tiny if word.startswith("data.")]
     for name in ("model.pt", "detector.pt"):

@@ -7,8 +7,8 @@ import soundfile
 
 from kws.common.errors import KwsError, LeakError
 from kws.confusables.synthesis.base import Espeak
-from kws.confusables.synthesis.plan import Role, Saying, plan_parts
-from kws.confusables.synthesis.render import say
+from kws.confusables.synthesis.plan import Prompt, Role, plan_splits
+from kws.confusables.synthesis.render import render
 from kws.data.audio import content_hash, load, save_flac, to_int16
 from kws.data.manifest import CONFUSABLE, Source, Split
 from kws.replay.buffer import Buffer, Kind, NewClip, State
@@ -16,22 +16,22 @@ from kws.replay.importing import into_buffer
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
 NEAR = [
-    Saying("commuter", keyword="computer"),
-    Saying("computer games", keyword="computer"),
-    Saying("lexer", "", "alexa"),
+    Prompt("commuter", keyword="computer"),
+    Prompt("computer games", keyword="computer"),
+    Prompt("lexer", "", "alexa"),
 ]
-ROLES = [Role("computer", [Saying("computer", keyword="computer")], 10), Role(CONFUSABLE, NEAR, 20)]
+ROLES = [Role("computer", [Prompt("computer", keyword="computer")], 10), Role(CONFUSABLE, NEAR, 20)]
 
 
 @pytest.fixture(scope="module")
 def planned():
-    return plan_parts(Espeak(), ROLES, 0)
+    return plan_splits(Espeak(), ROLES, 0)
 
 
 @pytest.fixture(scope="module")
 def said(planned, tmp_path_factory):
     folder = tmp_path_factory.mktemp("said")
-    say(folder, Espeak(), planned, workers=1)
+    render(folder, Espeak(), planned, workers=1)
     return folder
 
 

@@ -243,7 +243,7 @@ def test_names_and_errors_drive_no_terminal(cli, tmp_path):
         (["empty"], ["dir=empty", "no run lies there"]),
         ([], ["dir=... must be given", "kws runs runs"]),
         (["{sweep}", "sort=lrr"], ["sort=lrr", "misses", "lr"]),
-        (["{sweep}", "at_fa_per_hour=[21]"], ["at_fa_per_hour=[21.0]", "0 to 20"]),
+        (["{sweep}", "at_fa_per_hour=[21]"], ["at_fa_per_hour=[21.0]", "between 0 and 20"]),
         (["{sweep}", "recipe_of=0"], ["out=...", "NAME.yaml"]),
         (["{sweep}", "recipe_of=0", "out=a.txt"], ["out=a.txt", "NAME.yaml"]),
         (["{sweep}", "recipe_of=0", "out=a b.yaml"], ["out=a b.yaml", "plain"]),

@@ -46,7 +46,7 @@ def main() -> None:
     asked = next((i for i, word in enumerate(words) if word in ("-h", "--help")), None)
     try:
         if asked is not None:
-            show_help(words[0], "".join(words[asked + 1 : asked + 2]))
+            show_help(words[0], words[asked + 1 :])
         else:
             sys.argv = [f"kws {words[0]}", *words[1:]]
             importlib.import_module(f"kws.commands.{MODULES.get(words[0], words[0])}").main()
@@ -55,11 +55,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def show_help(command: str, topic: str) -> None:
+def show_help(command: str, words: list[str]) -> None:
     """Print the settings of a command; imports torch, as the commands do, since settings stand beside their modules."""
+    from kws.config import plugins
     from kws.config.help import help_of
 
     try:
-        print(help_of(command, topic))
+        plugins.load(sys.argv)
+        print(help_of(command, next((word for word in words if "=" not in word), "")))
     except KwsError as error:
         fail(str(error))

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.app import verb
-from kws.config.compose import folder, settings
+from kws.config.compose import option_names, settings
 from kws.config.schema import ModelsConfig
 from kws.data.features import FeaturesConfig
 from kws.models.base import ModelConfig, family_of, shape_of
@@ -31,7 +31,7 @@ def run(cfg: DictConfig) -> None:
         chosen = {str(HydraConfig.get().runtime.choices["model"]): s.model}
     else:
         chosen = {}
-        for name in sorted(file.stem for file in (folder("conf") / "model").glob("*.yaml")):
+        for name in option_names("model"):
             try:
                 chosen[name] = model_of(name, given)
             except KwsError as error:  # it cannot hear with this front end; others can

@@ -80,6 +80,7 @@ class Run:
             "version": __version__,
             "commit": commit(),
             "command": ["kws", "train", *HydraConfig.get().overrides.task],
+            "plugins": list(self.s.plugins),
             "config": (self.out / "config.yaml").read_text(encoding="utf-8"),
             "data": hashlib.sha256("".join(e.hash for e in store.entries).encode()).hexdigest(),
             **facts,

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from kws.common.errors import KwsError, fail, one_line
-from kws.config import compose
+from kws.config import compose, plugins
 from kws.config.declared import settings_of
 from kws.config.renamed import refusal
 from kws.config.schema import SCHEMAS
@@ -31,6 +31,7 @@ def verb(name: str, run: Callable[[DictConfig], object]) -> Callable[[], None]:
     def entry() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we say them in one line
         try:
+            plugins.load(sys.argv[1:])
             compose.register(name, sys.argv[1:] if name == "train" else ())
             app = hydra.main(version_base="1.3", config_path=str(compose.folder("conf")), config_name=name)
             app(told(run))()
@@ -60,6 +61,7 @@ def composed(name: str, words: Iterable[str]) -> DictConfig:
         KwsError: a word is not a setting, or its value is of another type.
     """
     words = list(words)
+    plugins.load(words)
     compose.register(name, words)
     GlobalHydra.instance().clear()
     try:

@@ -15,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from kws.common.errors import KwsError
+from kws.config import plugins
 from kws.config.schema import (
     SCHEMAS,
     BufferConfig,
@@ -27,7 +28,7 @@ from kws.config.schema import (
     TrainConfig,
 )
 from kws.config.validation import check
-from kws.data.augment import AugmentConfig
+from kws.data.augment import augment_config
 from kws.data.features import FeaturesConfig
 from kws.models.frontends import INPUTS
 from kws.models.registry import FAMILIES
@@ -59,6 +60,7 @@ def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
     plain = OmegaConf.to_object(cfg)
     assert isinstance(plain, schema)
     refuse_extra(plain)
+    plugins.check_loaded(getattr(plain, "plugins", ()))
     check(plain)
     return plain
 
@@ -140,10 +142,12 @@ def register(command: str, words: Iterable[str] = ()) -> None:
     store.store(group="hydra", name="config", node=hydra, provider="kws")
     for name, family in FAMILIES.items():
         store.store(group="model/family", name=name, node=family.settings)
+        if name in of_plugins():
+            store.store(group="model", name=name, node=family.settings)
     store.store(group="features/input", name="log_mel", node=FeaturesConfig)
     for name, layer in INPUTS.items():
         store.store(group="features/input", name=name, node=layer.settings)
-    store.store(group="augment/settings", name="strong", node=AugmentConfig)
+    store.store(group="augment/settings", name="strong", node=augment_config())
     root = folder("recipes")
     for file in sorted(root.rglob("*.yaml")):
         place = file.relative_to(root)
@@ -153,6 +157,18 @@ def register(command: str, words: Iterable[str] = ()) -> None:
         if word.startswith("recipe="):
             for name in re.findall(r"[^\s,()'\"]+\.yaml", word.removeprefix("recipe=")):
                 register_file(store, name)
+
+
+def of_plugins() -> list[str]:
+    """Families of models that plugins registered; those of kws have files in conf/model."""
+    return [name for name, family in FAMILIES.items() if not family.net.__module__.startswith("kws.")]
+
+
+def option_names(group: str) -> list[str]:
+    """The options of a group of settings, such as model, or of recipe."""
+    root = folder("recipes") if group == "recipe" else folder("conf") / group
+    found = [file.relative_to(root).with_suffix("").as_posix() for file in root.rglob("*.yaml")]
+    return sorted(found + (of_plugins() if group == "model" else []))
 
 
 def register_file(store: ConfigStore, name: str) -> None:

@@ -9,6 +9,7 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from kws.common.settings import Each, number
+from kws.data.augment import EXTRAS, AugmentConfig, augment_config
 from kws.data.features import FeaturesConfig
 from kws.models.base import ModelConfig
 from kws.models.frontends import INPUTS
@@ -64,6 +65,8 @@ def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Se
 
 def options(kind: type) -> Mapping[str, type]:
     """The dataclasses that may stand for one, by the name of the option: families of models, front ends."""
+    if kind is AugmentConfig and EXTRAS:
+        return {"plugins": augment_config()}
     if kind is ModelConfig:
         return {name: family.settings for name, family in FAMILIES.items()}
     return {name: one.settings for name, one in INPUTS.items()} if kind is FeaturesConfig else {}

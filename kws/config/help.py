@@ -12,7 +12,7 @@ from omegaconf import MISSING, OmegaConf
 
 from kws.common.errors import KwsError
 from kws.common.settings import shown
-from kws.config.compose import WITH_GROUPS, folder
+from kws.config.compose import WITH_GROUPS, folder, option_names
 from kws.config.declared import Setting, settings_of
 from kws.config.schema import SCHEMAS
 
@@ -67,9 +67,7 @@ def groups_of(command: str) -> list[Setting]:
     found = []
     for group in OmegaConf.to_object(OmegaConf.load(folder("conf") / f"{command}.yaml"))["defaults"]:  # type: ignore[index,call-overload]
         for name, default in group.items() if isinstance(group, dict) else ():
-            root = folder("recipes") if name == "recipe" else folder("conf") / name
-            options = sorted(file.relative_to(root).with_suffix("").as_posix() for file in root.rglob("*.yaml"))
-            if len(options) > 1:
+            if len(options := option_names(name)) > 1:
                 found.append(Setting(name, "", None, default, f"one of {', '.join(options)}"))
     return found
 

@@ -22,6 +22,9 @@ from kws.models.base import ModelConfig
 from kws.training.optim import OptimConfig
 
 Threads = Annotated[int, Field(ge=0, le=1024, description="CPU threads; 0: OMP_NUM_THREADS, else the number of cores")]
+Plugins = Annotated[
+    list[str], Field(description="modules with models and so on of your own, see docs/extending.md; command line only")
+]
 SmoothS = Annotated[
     float | None, Field(ge=0, le=1, description="seconds over which scores are smoothed; null: as trained")
 ]
@@ -188,6 +191,7 @@ class TrainConfig:
         bool, Field(description="compile the net by torch.compile: faster steps after a minute of compiling")
     ] = False
     threads: Threads = 0
+    plugins: Plugins = field(default_factory=list)
     validate_every: Annotated[
         int | None,
         Field(ge=1, le=10**7, description="steps between validations, each a row of validation.csv; null: none"),
@@ -248,6 +252,7 @@ class MineConfig:
         ),
     ] = 0.95
     threads: Threads = 0
+    plugins: Plugins = field(default_factory=list)
 
 
 @dataclass
@@ -337,6 +342,7 @@ class EvaluateConfig:
     )
     plots: Annotated[str | None, Field(description="folder for the same pictures as PNG files")] = None
     threads: Threads = 0
+    plugins: Plugins = field(default_factory=list)
     data: DataConfig = field(default_factory=DataConfig)
     # null: the thresholds of the detector; else thresholds are calibrated anew on the validation split of data.root
     threshold: ThresholdConfig = field(default_factory=lambda: ThresholdConfig(at_fa_per_hour=None))
@@ -357,6 +363,7 @@ class ExportConfig:
     smooth_s: SmoothS = None
     smooth_k: SmoothK = None
     force: Annotated[bool, Field(description="overwrite")] = False
+    plugins: Plugins = field(default_factory=list)
 
 
 class Synth(StrEnum):
@@ -417,6 +424,7 @@ class ModelsConfig:
 
     features: FeaturesConfig = MISSING
     model: ModelConfig | None = None
+    plugins: Plugins = field(default_factory=list)
 
 
 @dataclass

@@ -1,13 +1,15 @@
 """Batched augmentation on the device of its input: each function takes a batch and one drawn value per clip."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from kws.common.seeding import generator
 from kws.common.settings import Pair, SettingError
 from kws.data.features import UNITS_PER_DB
 
@@ -44,6 +46,49 @@ class AugmentConfig:
         if self.context_p + self.own_context_p > 1:
             rule = f"must be at most 1 - context_p = {1 - self.context_p:g}"
             raise SettingError("own_context_p", self.own_context_p, rule)
+
+
+Augmentation = Callable[[Tensor, Any, torch.Generator], Tensor]
+
+
+class Extra(NamedTuple):
+    """An augmentation that a plugin registered."""
+
+    settings: type
+    function: Augmentation
+
+
+EXTRAS: dict[str, Extra] = {}
+
+
+def register_augmentation(name: str, settings: type) -> Callable[[Augmentation], Augmentation]:
+    """Register an augmentation, with the dataclass of its settings, as the group `augment.NAME`: a decorator.
+
+    The function gets a clip, its settings and a generator: function(pcm [T] in [-1, 1], settings, rng) returns a clip
+    of the same length. It runs once for each row of each training batch, after noise and level.
+    """
+
+    def add(function: Augmentation) -> Augmentation:
+        EXTRAS[name] = Extra(settings, function)
+        return function
+
+    return add
+
+
+def augment_config() -> type[AugmentConfig]:
+    """`AugmentConfig` with a group of settings for each registered augmentation."""
+    extras = [(name, extra.settings, field(default_factory=extra.settings)) for name, extra in EXTRAS.items()]
+    return make_dataclass("AugmentConfig", extras, bases=(AugmentConfig,)) if extras else AugmentConfig
+
+
+def vary_clips(x: Tensor, seeds: Tensor, settings: AugmentConfig) -> Tensor:
+    """Apply the registered augmentations, each row by generators of its own. Shape: x [B, T], seeds int64 [B]."""
+    rows = []
+    for pcm, seed in zip(x, seeds.tolist(), strict=True):
+        for name, extra in EXTRAS.items():
+            pcm = extra.function(pcm, getattr(settings, name), generator(seed, name))  # noqa: PLW2901
+        rows.append(pcm)
+    return torch.stack(rows) if rows else x
 
 
 def loudest(x: Tensor) -> Tensor:

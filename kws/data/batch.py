@@ -147,7 +147,10 @@ class BatchSampler:
             snr_db[torch.rand(n, generator=rng) >= self.augmentation.noise_p] = math.inf
             beneath = self._noise_windows(n, rng)
         level_db = uniform(n, self.augmentation.level_db, rng)
-        return BatchPlan(keywords, fresh, Windows(again, offset, torch.ones(len(again))), beneath, snr_db, level_db)
+        # Registered augmentations sample last, so that a run without them is what it was.
+        seeds = torch.randint(2**62, (n,), generator=rng) if augment.EXTRAS else None
+        again_at = Windows(again, offset, torch.ones(len(again)))
+        return BatchPlan(keywords, fresh, again_at, beneath, snr_db, level_db, seeds)
 
     def make(self, drawn: BatchPlan, replay: ClipBank | None) -> Batch:
         """The sound of a batch, or of some rows of one."""
@@ -167,6 +170,8 @@ class BatchSampler:
             x = augment.mix(x, self._window(drawn.beneath), drawn.snr_db.to(x.device))
             beneath = torch.where(torch.isfinite(drawn.snr_db), drawn.beneath.index, -1)
         x = augment.set_level(x, drawn.level_db.to(x.device))
+        if drawn.seeds is not None:
+            x = augment.vary_clips(x, drawn.seeds, self.augmentation)
         target = torch.nn.functional.one_hot(k.column, self.n_columns).float()
         n_negative = len(drawn) - len(k)
         return Batch(

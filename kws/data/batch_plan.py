@@ -83,8 +83,9 @@ class BatchPlan:
         beneath: the noise beneath each row; None where there is no noise.
         snr_db: how far below the row it lies, inf for none.
         level_db: how loud each row is in the end, dBFS.
+        seeds: of the registered augmentations of each row; None where there are none.
 
-    Shape: beneath, snr_db and level_db [B], B rows of the first three together.
+    Shape: beneath, snr_db, level_db and seeds [B], B rows of the first three together.
     """
 
     keywords: Placed
@@ -93,6 +94,7 @@ class BatchPlan:
     beneath: Windows | None
     snr_db: Tensor
     level_db: Tensor
+    seeds: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keywords) + len(self.fresh) + len(self.replayed)
@@ -108,4 +110,5 @@ class BatchPlan:
             beneath=None if self.beneath is None else self.beneath[rows],
             snr_db=self.snr_db[rows],
             level_db=self.level_db[rows],
+            seeds=None if self.seeds is None else self.seeds[rows],
         )

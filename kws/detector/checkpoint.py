@@ -147,5 +147,10 @@ def read_model(path: Path) -> Checkpoint:
         detector = spec.detector(content["model"], list(content["thresholds"]))
         held_out = [Source(hash_, name, Split(split)) for hash_, name, split in content.get("held_out", ())]
     except Exception as error:  # a forged file can hold plain values of any kind
-        raise KwsError(f"{path}: the net cannot be built ({first_line(error)})") from None
+        facts = content["facts"]
+        named = facts.get("plugins") if isinstance(facts, dict) else None
+        hint = (
+            f"; it was trained with plugins=[{','.join(map(str, named))}]" if isinstance(named, list) and named else ""
+        )
+        raise KwsError(f"{path}: the net cannot be built ({first_line(error)}){hint}") from None
     return Checkpoint(spec, detector, content["hash"], content["facts"], held_out)

@@ -41,7 +41,7 @@ def make(
     """
     if family not in FAMILIES:
         raise KwsError(
-            f"{family}: unknown family of models; one of {', '.join(FAMILIES)}, or of a module that plugins=[...] names"
+            f"{family}: unknown family of models; must be one of {', '.join(FAMILIES)}, or registered by plugins=[...]"
         )
     net = FAMILIES[family].net
     if input is None:

@@ -1,0 +1,104 @@
+"""The code of docs/extending.md runs: models and augmentations of one's own, with settings, help and range errors."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kws.data import augment
+from kws.data.augment import AugmentConfig, augment_config, vary_clips
+from kws.models.base import FAMILIES
+from tests.test_readme import commands
+
+PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
+MODULES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE, re.DOTALL))
+COMMANDS = commands(PAGE)
+MODEL = ("plugins=[my_models]", "model=one_layer")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A current folder with the modules of the page, of which nothing stays registered."""
+    for name, code in MODULES.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    families, extras = dict(FAMILIES), dict(augment.EXTRAS)
+    yield tmp_path
+    for registry, before in ((FAMILIES, families), (augment.EXTRAS, extras)):
+        registry.clear()
+        registry.update(before)
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def forget() -> None:
+    """As in a new process: the plugin is not imported."""
+    FAMILIES.pop("one_layer", None)
+    sys.modules.pop("my_models", None)
+
+
+def test_the_page_shows_both():
+    assert set(MODULES) == {"my_models", "my_augmentations"}
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_of_the_page_fits_the_settings(cli, here, words):
+    said = cli(*words, *([] if "--help" in words else ["--cfg", "job"]))
+    assert said.code == 0, said.err
+
+
+def test_a_model_of_ones_own_trains_exports_and_evaluates(cli, tiny, tones, here):
+    words = [word for word in tiny if not word.startswith("model.")]
+    trained = cli("train", *words, *MODEL, "model.width=4", "out=run")
+    assert trained.code == 0, trained.err
+    assert cli("export", MODEL[0], "checkpoint=run/model.pt", "out=new.pt").code == 0
+    evaluate = ("evaluate", "detector=run/model.pt", f"data.root={tones}", "data.cache=cache", "threads=1")
+    assert cli(*evaluate, MODEL[0]).code == 0
+    forget()
+    refused = cli(*evaluate)
+    assert refused.code == 2
+    assert "one_layer: unknown family" in refused.err
+    assert "trained with plugins=[my_models]" in refused.err
+    assert cli("evaluate", "detector=new.pt", *evaluate[2:]).code == 0, "the exported file needs no plugin"
+
+
+def test_its_settings_have_help_ranges_and_neighbours(cli, here):
+    assert "one_layer" in cli("models", *MODEL, "model.width=4").out
+    assert "must be between 1 and 512" in cli("models", *MODEL, "model.width=0").err
+    assert "did you mean model.width?" in cli("models", *MODEL, "model.widht=4").err
+    said = cli("train", MODEL[0], "--help", "model").out
+    assert re.search(r"model\.width=16 +channels of the convolution \[1 to 512\] \(one_layer\)", said)
+
+
+def test_an_augmentation_of_ones_own_varies_clips(cli, tiny, here):
+    words = ("train", *tiny, "plugins=[my_augmentations]", "augment.overdrive.share=1", "optim.steps=2")
+    trained = cli(*words, "out=run")
+    assert trained.code == 0, trained.err
+    assert "augment.overdrive.share=2" in cli(*words, "augment.overdrive.share=2", "out=other").err
+    settings = augment_config()()
+    assert isinstance(settings, AugmentConfig)
+    clips = torch.full((4, 8), 0.5)
+    settings.overdrive.share = 0.5
+    varied = vary_clips(clips, torch.arange(4), settings)
+    assert set(varied.unique().tolist()) == {0.5, 1.0}
+    assert torch.equal(varied[2:], vary_clips(clips[2:], torch.arange(2, 4), settings)), (
+        "rows depend on their seeds alone"
+    )
+
+
+@pytest.mark.parametrize("name", ["none_such", "broken"])
+def test_a_plugin_that_cannot_be_imported_is_one_line(cli, here, name):
+    (here / "broken.py").write_text("1 / 0")
+    said = cli("models", f"plugins=[{name}]")
+    assert (said.code, len(said.err.splitlines())) == (2, 1)
+    assert said.err.startswith(f"kws: plugins=[{name}]: must be a module that can be imported")
+
+
+def test_a_recipe_imports_nothing(cli, tiny, here):
+    (here / "mine.yaml").write_text("plugins: [my_models]\n")
+    said = cli("train", *tiny, "recipe=mine.yaml", "out=run")
+    assert (said.code, "must be given on the command line" in said.err) == (2, True)
+    assert "my_models" not in sys.modules

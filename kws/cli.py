@@ -26,7 +26,8 @@ def usage() -> str:
     verbs = "\n".join(f"  {name:<10}{what}" for name, what in VERBS.items())
     return (
         f"kws {__version__}: keyword spotting with hard-negative replay\n\nkws VERB [key=value ...]\n\n{verbs}\n\n"
-        "kws VERB --help shows its settings; kws train recipe=quickstart needs no data."
+        "kws VERB --help shows its settings; kws train recipe=quickstart needs no data.\n"
+        'Tab completion in bash: eval "$(kws --completion)"'
     )
 
 
@@ -38,6 +39,11 @@ def main() -> None:
         return
     if words[0] in ("-V", "--version"):
         print(__version__)
+        return
+    if words[0] == "--completion":
+        from kws.config.completion import script
+
+        print(script(VERBS))
         return
     if words[0] not in VERBS:
         near = get_close_matches(words[0], VERBS, 1)

@@ -35,13 +35,19 @@ class Setting:
     description: str
 
     @property
+    def values(self) -> list[str]:
+        """The values of an enum or a flag; empty for other types."""
+        kinds = [kind for kind in parts(self.hint) if isinstance(kind, type)]
+        names = [member.name for kind in kinds if issubclass(kind, enum.Enum) for member in kind]
+        return names or ["true", "false"] * (bool in kinds)
+
+    @property
     def allowed(self) -> str:
         """The values: a range, or a list of names; empty where the type says all."""
         if limits := bounds(self.hint):
             low, high = (None if limit is None else number(limit) for limit in limits)
             return f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
-        kinds = [kind for kind in parts(self.hint) if isinstance(kind, type) and issubclass(kind, enum.Enum)]
-        return ", ".join(member.name for kind in kinds for member in kind)
+        return ", ".join(self.values) if self.values != ["true", "false"] else ""
 
 
 def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Setting]:

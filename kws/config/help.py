@@ -29,7 +29,7 @@ COMMON = {
 
 FOOTER = """--help all shows every setting, --help GROUP those of a group: {groups}.
 --cfg job shows the composed settings, -m sweeps over lists: seed=0,1,2. docs/settings.md has all of this as a page.
-Tab completion in bash: eval "$(kws {command} -sc install=bash)"."""
+Tab completion in bash: eval "$(kws --completion)"."""
 
 
 def help_of(command: str, topic: str = "") -> str:
@@ -51,7 +51,7 @@ def help_of(command: str, topic: str = "") -> str:
         )
     elif not topic:
         chosen = [one for one in every if "." not in one.key]
-    footer = FOOTER.format(groups=", ".join(names) or "none", command=command)
+    footer = FOOTER.format(groups=", ".join(names) or "none")
     return "\n".join([summary(command), "", *lines(chosen), "", footer])
 
 

@@ -40,11 +40,12 @@ TINY = [
     "replay.share=0.2",
     "replay.ramp_steps=2",
     "replay.capacity=10",
-    "replay.overlap=2",  # all that is found is new, and nothing suspect: so small a net scores everything alike
-    "replay.cosine=2",
-    "replay.quarantine=null",
+    # So small a net scores everything alike: no clip is a duplicate, and none is suspect.
+    "replay.duplicate_overlap=2",
+    "replay.duplicate_cosine=2",
+    "replay.quarantine_above=null",
     "mining.passes=1",
-    "mining.per_hour=3000",
+    "mining.clips_per_hour=3000",
     "mining.min_score=0.01",
     "threshold.passes=1",
     "threshold.unsupported=guess",

@@ -12,7 +12,7 @@ from kws.commands import builders, classification
 from kws.config import compose, schema
 from kws.data import classification_dataset
 from kws.data.manifest import Split
-from kws.replay.buffer import Buffer, Kind, Limits
+from kws.replay.buffer import Buffer, Kind
 from kws.training.classification import Variation
 from tests import ROOT
 from tests.typed import typed
@@ -129,7 +129,7 @@ def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(c
     assert [one["wanted_fa_per_hour"] for one in told] == [0.0, 0.1, 0.5, 1.0, 2.0, None]
     assert told[0]["clips"] >= 10
     assert all(one["fired"] <= after["fired"] for one, after in pairwise(told[:5])), "lower thresholds, more that fire"
-    with Buffer(tmp_path / "run/buffer", Limits(), 16000) as buffer:
+    with Buffer(tmp_path / "run/buffer", None, 16000) as buffer:
         kept = [row for row in buffer.rows() if row.kind == Kind.CONFUSABLE]
     assert kept
     assert all(row.source.split is Split.TRAIN and "okay garden" not in row.text for row in kept)

@@ -11,12 +11,11 @@ from kws.config.app import take_action, verb
 from kws.config.compose import settings
 from kws.config.schema import BufferConfig, Order
 from kws.replay import exchange, importing, plots, summary
-from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, Limits, State
+from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, State
 from kws.replay.database_schema import sample_rate_of
 from kws.replay.review import read_decisions, write_review
 from kws.training.metrics import read_columns
 
-LIMITS = Limits(10**7)  # whoever tends a buffer by hand evicts nothing
 INDEX = "index.sqlite"
 ORDERS: Mapping[Order, Callable[[BufferClip], float]] = {
     Order.score: lambda row: row.hardness,
@@ -39,7 +38,7 @@ def run(cfg: DictConfig) -> None:
 
 def opened(s: BufferConfig) -> Buffer:
     """The buffer, which must be there."""
-    return Buffer(Path(s.buffer), LIMITS, sample_rate_of(Path(s.buffer) / INDEX))
+    return Buffer(Path(s.buffer), None, sample_rate_of(Path(s.buffer) / INDEX))
 
 
 def chosen(s: BufferConfig, rows: Sequence[BufferClip], states: Sequence[State]) -> list[BufferClip]:
@@ -179,7 +178,7 @@ def import_(s: BufferConfig, console: Console) -> None:
         raise KwsError(f"folder={folder}: no such folder")
     if exchange.is_export(folder):
         with console.progress("Importing", sum(1 for _ in (folder / "clips").glob("*.flac"))) as tick:
-            new, known = exchange.restore(lambda rate: Buffer(Path(s.buffer), LIMITS, rate), folder, tick)
+            new, known = exchange.restore(lambda rate: Buffer(Path(s.buffer), None, rate), folder, tick)
         console.say(f"{new} clips are new in {s.buffer}, {known} were known")
         return
     import_recordings(s, folder, console)
@@ -203,7 +202,7 @@ def import_recordings(s: BufferConfig, folder: Path, console: Console) -> None:
             f"folder={folder}: {len(bad)} of {len(bad) + len(found)} recordings do not decode, more than "
             f"max_undecodable={s.max_undecodable:g}"
         )
-    with Buffer(Path(s.buffer), LIMITS, rate) as buffer:
+    with Buffer(Path(s.buffer), None, rate) as buffer:
         added = buffer.add(found)
     console.say(f"{len(added.new)} clips are new in {s.buffer}, {added.known} were known")
     if bad:

@@ -1,7 +1,6 @@
 """From settings to objects: the last place that knows the configuration."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,13 +18,6 @@ from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
 from kws.evaluation.operating_points import ThresholdConfig
 from kws.models.base import family_of, shape_of
-from kws.replay.buffer import Buffer, Limits
-from kws.replay.eviction import Eviction
-from kws.replay.mining_streams import MiningConfig
-from kws.replay.refresh import Ageing
-from kws.replay.sampler import Draw
-from kws.replay.schedule import Guard
-from kws.replay.snapshot import Drawing
 from kws.training.hard_negatives import Policy
 from kws.training.optim import Average
 from kws.training.wake_word import WakeWordConfig
@@ -144,19 +136,14 @@ def wake_word(s: c.TrainConfig) -> WakeWordConfig:
         best_n=o.best_n if o.average is Average.best else 0,
         early_n=round(o.peak_early_s / row_s),
         late_n=round(o.peak_late_s / row_s),
-        share=r.share,
-        schedule=r.schedule.value,
-        ramp_steps=r.ramp_steps,
-        beta=r.beta,
+        schedule=r,
+        importance_exponent=r.importance_exponent,
         mining_steps=tuple(min(o.steps - 1, round(a * o.steps)) for a in at),
         replay_from=round(m.first_at * o.steps),
         validate_every=s.validate_every,
-        steer_every=r.check_every,
-        guard=Guard(r.target_fa_per_hour, r.guard, r.rise, r.most),
-        batch_mining_every=r.online_every if r.online else 0,
-        batch_mining_clips=r.online_n,
-        quarantine_above=r.quarantine,
-        steer_at_score=r.at_score,
+        batch_mining_every=r.batch_mining_every if r.batch_mining else 0,
+        batch_mining_clips=r.batch_mining_clips,
+        quarantine_above=r.quarantine_above,
         at_fa_per_hour=target(s.threshold),
     )
 
@@ -207,47 +194,9 @@ def drawer(
     return made, used
 
 
-def buffer(r: c.ReplayConfig, folder: Path, sample_rate: int) -> Buffer:
-    """The replay buffer in a folder."""
-    limits = Limits(r.capacity, r.hours, by_kind(r.quota), r.per_source, Eviction(r.eviction.value))
-    return Buffer(folder, limits, sample_rate, r.overlap, r.cosine)
-
-
-def by_kind(values: c.ByKind) -> dict[str, float]:
-    """Those that are given, by kind."""
-    return {kind: value for kind, value in asdict(values).items() if value is not None}
-
-
 def policy(s: c.TrainConfig) -> Policy:
-    """What comes into the buffer, what leaves it, and how it is drawn."""
-    r = s.replay
-    return Policy(
-        mining(s.mining),
-        s.seed,
-        s.stream.negative_gap_s,
-        Ageing(r.solved, s.mining.min_score, r.probe, s.seed),
-        Drawing(Draw(r.draw.value), r.alpha, by_kind(r.mix)),
-    )
-
-
-def mining(m: c.MiningConfig) -> MiningConfig:
-    """Mining rounds of a run."""
-    return MiningConfig(
-        clips_per_hour=m.per_hour,
-        min_score=m.min_score,
-        score_bands=m.bands,
-        random_share=m.reserve,
-        neighbours_per_hour=m.neighbours,
-        max_per_recording=m.max_per_recording,
-        post_s=m.post_s,
-        rounds=m.rounds,
-        first_at=m.first_at,
-        last_at=m.last_at,
-        pool_share=m.pool_share,
-        passes=m.passes,
-        snr_db=m.snr_db,
-        noise_db=m.noise_db,
-    )
+    """What comes into the buffer, what leaves it, and how it is sampled."""
+    return Policy(s.mining, s.seed, s.stream.negative_gap_s, s.replay)
 
 
 def target(threshold: ThresholdConfig) -> float:

@@ -24,7 +24,7 @@ from kws.confusables.synthesis.piper import Piper
 from kws.confusables.synthesis.plan import confusable_role, keyword_role, plan_splits, prompts_of
 from kws.confusables.synthesis.render import plain_name, render
 from kws.data.manifest import Split
-from kws.replay.buffer import Buffer, Limits
+from kws.replay.buffer import Buffer
 from kws.replay.importing import into_buffer
 
 FEW = 20  # texts left out that are shown
@@ -106,7 +106,7 @@ def say_(s: ConfuseConfig, console: Console) -> None:
     listed_ = ", ".join(f"{splits[split]} {split}" for split in Split)
     console.say(f"clips     {manifest.parent}  ({len(utterances)}: {listed_}; {len(prompts)} texts)")
     place = Path(s.buffer) if s.buffer is not None else out / "buffer"
-    with Buffer(place, Limits(clips=10**7)) as buffer:
+    with Buffer(place) as buffer:
         added = into_buffer(buffer, out)
         console.say(f"buffer    {place}  ({len(added.new)} new of {len(buffer)}, {added.near} repeat others)")
     console.say(f"train with them: kws train keyword=... data.root=... replay.buffer={place}")

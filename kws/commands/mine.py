@@ -15,8 +15,9 @@ from kws.data.audio import sound_files
 from kws.data.dataset import recordings, same_word
 from kws.data.manifest import Split
 from kws.detector import checkpoint
-from kws.replay.buffer import Buffer, Limits
-from kws.replay.mining import Nearness, SelectionConfig, nearness
+from kws.replay.buffer import Buffer
+from kws.replay.eviction import EvictionConfig
+from kws.replay.mining import Nearness, nearness
 from kws.replay.mining_streams import FileStreams, KnownRecording, mine_files, no_nearness, source_of
 from kws.replay.quarantine import limits
 
@@ -38,7 +39,7 @@ def run(cfg: DictConfig) -> int:
         s.data.sample_rate = model.spec.sample_rate  # a recording is identified by its samples at one rate
         cache = builders.store(s.data, console, recordings(s.data))
         known = {e.hash: KnownRecording(source_of(e), e.recording.label, e.recording.text) for e in cache.entries}
-        if s.neighbours:
+        if s.neighbours_per_hour:
             train = [i for i, e in enumerate(cache.entries) if e.recording.split is Split.TRAIN]
             spoken = [i for i in train if any(same_word(cache.entries[i].recording.label, k) for k in keywords)]
             if not spoken:
@@ -47,24 +48,25 @@ def run(cfg: DictConfig) -> int:
                     "are mined"
                 )
             near = nearness(detector, [cache.audio(i) for i in spoken])
-    elif s.neighbours:
-        raise KwsError(f"neighbours={s.neighbours:g}: must be 0 without data.root=DIR, which holds the keywords")
+    elif s.neighbours_per_hour:
+        raise KwsError(
+            f"neighbours_per_hour={s.neighbours_per_hour:g}: must be 0 without data.root=DIR, which holds the keywords"
+        )
     known |= {source.hash: KnownRecording(source) for source in model.held_out}
-    config = SelectionConfig(s.per_hour, s.min_score, s.bands, s.reserve, s.neighbours, s.max_per_recording, s.post_s)
-    if s.at_score is not None:
-        config = replace(config, min_score=s.at_score, clips_per_hour=NO_LIMIT, random_share=0.0)
+    if s.keep_above is not None:
+        s = replace(s, min_score=s.keep_above, clips_per_hour=NO_LIMIT, random_share=0.0)
     with console.progress("Mining", len(files)) as tick:
         streams = FileStreams(detector, files, known, model.spec.clip_n, s.max_per_recording, near, tick)
-        mined = mine_files(streams, config, model.hash, s.data.max_undecodable)
+        mined = mine_files(streams, s, model.hash, s.data.max_undecodable)
     if mined.with_keyword:
         console.warn(f"left out, their transcript or label holds a keyword: {len(mined.with_keyword)} recordings")
     for bad in mined.bad:
         console.warn(f"{bad.name}: not read: {bad.reason}")
     if mined.bad:
         console.warn(f"{len(mined.bad)} of {len(files)} recordings do not decode and are left out")
-    suspect_from = limits(model.facts.get("positive_score"), s.quarantine)
-    evicting = Limits(s.capacity or NO_LIMIT)
-    with Buffer(Path(s.buffer), evicting, model.spec.sample_rate, s.overlap, s.cosine) as buffer:
+    suspect_from = limits(model.facts.get("positive_score"), s.quarantine_above)
+    evicting = None if s.capacity is None else EvictionConfig(s.capacity, max_per_recording=None)
+    with Buffer(Path(s.buffer), evicting, model.spec.sample_rate, s) as buffer:
         buffer.hold_out(one.source for one in known.values() if one.source.split is not Split.TRAIN)
         buffer.admit(mined.sources)
         # Other processes may write between portions.

@@ -55,12 +55,13 @@ def train_wake_word(r: Run) -> None:
     id_ = r.begin()
     describe(console, store, chosen)
     folder = buffer_folder(r)
-    with builders.buffer(s.replay, folder, store.sample_rate) as buffer:
+    with Buffer(folder, s.replay, store.sample_rate, s.replay) as buffer:
         buffer.hold_out(held_out_sources(store))
         if not (r.out / "state.pt").is_file():
             import_confusables(buffer, r, made.speech)
         # Recordings that may not be mined are refused now, not after the training before the first round.
-        sources = [*chosen.pool, *chosen.noise[Split.TRAIN], *(chosen.speech[Split.TRAIN] if s.replay.online else ())]
+        sources = [*chosen.pool, *chosen.noise[Split.TRAIN]]
+        sources += chosen.speech[Split.TRAIN] if s.replay.batch_mining else []
         buffer.admit(source_of(store.entries[i]) for i in sources)
         weights, best = fit(r, store, chosen, made.speech, buffer, id_)
         dist.leave()
@@ -101,12 +102,11 @@ def fit(
     s, spec, dist, stream = r.s, r.spec, r.dist, r.s.stream
     net, front_end = r.net(), spec.front_end().to(dist.device)
     sampler, entries = dist.main_first(lambda: builders.drawer(s, store, chosen, spec.clip_n, dist.device, synthetic))
-    policy = builders.policy(s)
     miner = None
     if buffer is not None:
         keywords = sampler.plain_keywords
         miner = HardNegativeMiner(
-            policy, spec, store, chosen, entries, keywords, buffer, r.console, id_, dist.device
+            builders.policy(s), spec, store, chosen, entries, keywords, buffer, r.console, id_, dist.device
         )  # fmt: skip
     sound = partial(storage.read, buffer_folder(r) / storage.CLIPS, sample_rate=store.sample_rate)
     task = WakeWordTask(
@@ -117,7 +117,7 @@ def fit(
         dist,
         Validator(spec, lambda: ValidationStreams(store, chosen, stream, stream.chunk_s, stream.refractory_s)),
         miner,
-        lambda contents: Snapshot.of(contents, sound, spec.clip_n, dist.device, policy.drawing),
+        lambda contents: Snapshot(contents, sound, spec.clip_n, dist.device, s.replay),
         r.out / "checkpoints",
         held_out_sources(store),
     )

@@ -19,6 +19,11 @@ from kws.data.features import FeaturesConfig
 from kws.data.streams import StreamConfig
 from kws.evaluation.operating_points import ThresholdConfig
 from kws.models.base import ModelConfig
+from kws.replay.config import ReplayConfig
+from kws.replay.dedup import DuplicatesConfig
+from kws.replay.mining import SelectionConfig
+from kws.replay.mining_streams import MiningConfig
+from kws.replay.quarantine import QuarantineConfig
 from kws.training.optim import OptimConfig
 
 Threads = Annotated[int, Field(ge=0, le=1024, description="CPU threads; 0: OMP_NUM_THREADS, else the number of cores")]
@@ -40,15 +45,6 @@ class Task(enum.Enum):
     classes = "classes"
 
 
-class Schedule(enum.Enum):
-    """How the replayed share goes from the first mining round on."""
-
-    constant = "constant"
-    linear = "linear"
-    cosine = "cosine"
-    adaptive = "adaptive"
-
-
 @dataclass
 class TrainDataConfig(DataConfig):
     """Recordings of a training run, and synthetic ones."""
@@ -68,23 +64,6 @@ class Engine(StrEnum):
 
     local = "local"
     ray = "ray"
-
-
-class Draw(enum.Enum):
-    """How clips of the buffer are drawn that were drawn before."""
-
-    uniform = "uniform"
-    proportional = "proportional"
-    rank = "rank"
-
-
-class Eviction(enum.Enum):
-    """Who goes from a full buffer."""
-
-    hardest = "hardest"
-    oldest = "oldest"
-    reservoir = "reservoir"
-    balanced = "balanced"
 
 
 class Order(StrEnum):
@@ -109,66 +88,6 @@ class ClassesConfig:
     time_mask_s: float
     mel_masks: int
     mel_mask_n: int | None
-
-
-@dataclass
-class ByKind:
-    """A number for each kind of clip; so that replay.mix={confusable: 0.5} is an override like any other."""
-
-    false_trigger: float | None
-    batch_hard: float | None
-    neighbour: float | None
-    confusable: float | None
-    user: float | None
-
-
-@dataclass
-class ReplayConfig:
-    share: float
-    schedule: Schedule
-    ramp_steps: int
-    guard: float
-    target_fa_per_hour: float
-    at_score: float
-    check_every: int
-    rise: float
-    most: float
-    draw: Draw
-    alpha: float
-    beta: float | None
-    mix: ByKind
-    online: bool
-    online_every: int
-    online_n: int
-    capacity: int
-    hours: float | None
-    quota: ByKind
-    per_source: int | None
-    eviction: Eviction
-    overlap: float
-    cosine: float
-    quarantine: float | None
-    solved: float
-    probe: int
-    buffer: str | None
-
-
-@dataclass
-class MiningConfig:
-    rounds: int
-    first_at: float
-    last_at: float
-    pool_share: float
-    passes: int
-    snr_db: list[float]
-    noise_db: list[float]
-    per_hour: float
-    min_score: float
-    bands: int
-    reserve: float
-    neighbours: float
-    max_per_recording: int
-    post_s: float
 
 
 @dataclass
@@ -205,52 +124,27 @@ class TrainConfig:
     batch: BatchConfig = field(default_factory=BatchConfig)
     classes: ClassesConfig = MISSING
     optim: OptimConfig = MISSING
-    replay: ReplayConfig = MISSING
-    mining: MiningConfig = MISSING
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    mining: MiningConfig = field(default_factory=MiningConfig)
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
 
 
 @dataclass
-class MineConfig:
+class MineConfig(QuarantineConfig, DuplicatesConfig, SelectionConfig):
     """kws mine: stream recordings through a checkpoint and put its false alarms into a replay buffer."""
 
     checkpoint: Annotated[str, Field(description="model.pt of a run")] = MISSING
     buffer: Annotated[str, Field(description="folder of the replay buffer; made if missing")] = MISSING
     streams: Annotated[Any, Field(description="recordings without the keyword, or folders, one or a list")] = MISSING
     data: DataConfig = field(default_factory=DataConfig)
-    at_score: Annotated[
+    keep_above: Annotated[
         float | None,
-        Field(ge=0, le=1, description="keep all that scores this; null: as per_hour, min_score, bands, reserve say"),
+        Field(ge=0, le=1, description="mine all that scores this, up to max_per_recording; null: off"),
     ] = None
-    per_hour: Annotated[float, Field(ge=1, le=10**5, description="clips an hour, at most")] = 300.0
-    min_score: Annotated[float, Field(ge=0, le=1, description="lowest score of a false alarm")] = 0.05
-    bands: Annotated[int, Field(ge=1, le=100, description="equal parts of the scores, each as many clips")] = 4
-    reserve: Annotated[float, Field(ge=0, le=1, description="share of random clips")] = 0.0
-    neighbours: Annotated[
-        float, Field(ge=0, le=10**5, description="clips an hour nearest to the keywords of data.root by embedding")
-    ] = 0.0
-    max_per_recording: Annotated[
-        int, Field(ge=1, le=10**6, description="of each keyword, and as many neighbours, an hour of a recording begun")
-    ] = 50
-    post_s: Annotated[float, Field(ge=0, le=2, description="sound kept after the alarm, s")] = 0.2
     capacity: Annotated[
         int | None, Field(ge=1, le=10**7, description="clips; the lowest scores beyond are evicted; null: no limit")
     ] = None
-    overlap: Annotated[
-        float, Field(ge=0, le=2, description="clips of a recording with this overlap are duplicates; above 1: off")
-    ] = 0.5
-    cosine: Annotated[
-        float, Field(ge=-1, le=2, description="clips with this cosine of embeddings are duplicates; above 1: off")
-    ] = 0.99
-    quarantine: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            le=2,
-            description="quarantine clips above this share of the held-out keywords' median; null: none",
-        ),
-    ] = 0.95
     threads: Threads = 0
     plugins: Plugins = field(default_factory=list)
 

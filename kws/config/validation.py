@@ -1,6 +1,5 @@
 """What settings may be: a range for every number, and the rules between them."""
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -14,12 +13,11 @@ from kws.common.errors import KwsError
 from kws.common.settings import Each, Pair, SettingError, number
 from kws.config.declared import bounds
 from kws.config.schema import (
-    ByKind,
     ModelsConfig,
-    Schedule,
     Task,
     TrainConfig,
 )
+from kws.replay.schedule import Schedule
 from kws.training.optim import Average
 
 # What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
@@ -33,46 +31,10 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "classes.time_mask_s": (0, 1),
     "classes.mel_masks": (0, 10),
     "classes.mel_mask_n": (0, 64),
-    "replay.share": (0, 0.5),
-    "replay.ramp_steps": (0, 10**7),
-    "replay.guard": (0, 1),
-    "replay.target_fa_per_hour": (0, 10**5),
-    "replay.at_score": (0, 1),
-    "replay.check_every": (1, 10**7),
-    "replay.rise": (0.001, 0.5),
-    "replay.most": (0, 0.5),
-    "replay.alpha": (0, 2),
-    "replay.beta": (0, 1),
-    "replay.online_every": (1, 10**7),
-    "replay.online_n": (1, 10**4),
-    **{f"replay.mix.{kind.name}": (0, 10**3) for kind in dataclasses.fields(ByKind)},
-    **{f"replay.quota.{kind.name}": (0, 1) for kind in dataclasses.fields(ByKind)},
-    "replay.capacity": (1, 10**7),
-    "replay.hours": (0.001, 10**5),
-    "replay.per_source": (1, 10**7),
-    "replay.overlap": (0, 2),
-    "replay.cosine": (-1, 2),
-    "replay.quarantine": (0, 2),
-    "replay.solved": (0, 1),
-    "replay.probe": (0, 10**6),
-    "mining.rounds": (0, 50),
-    "mining.first_at": (0, 1),
-    "mining.last_at": (0, 1),
-    "mining.pool_share": (0, 0.9),
-    "mining.passes": (1, 100),
-    "mining.snr_db": (-20, 60),
-    "mining.noise_db": (-80, 0),
-    "mining.per_hour": (1, 10**5),
-    "mining.min_score": (0, 1),
-    "mining.bands": (1, 100),
-    "mining.reserve": (0, 1),
-    "mining.neighbours": (0, 10**5),
-    "mining.max_per_recording": (1, 10**6),
-    "mining.post_s": (0, 2),
 }
 
 
-PAIRS = ("classes.noise_amplitude", "mining.snr_db", "mining.noise_db")  # [low, high]
+PAIRS = ("classes.noise_amplitude",)  # [low, high]
 
 
 def check(config: Any, prefix: str = "") -> None:
@@ -161,14 +123,8 @@ def check_train(c: TrainConfig) -> None:
         )
     check_optim(c)
     check_replay(c)
-    if c.mining.first_at > c.mining.last_at:
-        raise KwsError(f"mining.first_at={c.mining.first_at}: allowed is at most mining.last_at={c.mining.last_at}")
-    if c.mining.rounds and not c.mining.pool_share:
-        raise KwsError(
-            f"mining.rounds={c.mining.rounds}: allowed is 0 with mining.pool_share=0: nothing could be mined"
-        )
     if c.mining.post_s >= c.batch.clip_s:
-        raise KwsError(f"mining.post_s={c.mining.post_s}: allowed is less than batch.clip_s={c.batch.clip_s}")
+        raise SettingError("mining.post_s", c.mining.post_s, f"must be less than batch.clip_s={c.batch.clip_s}")
 
 
 def check_optim(c: TrainConfig) -> None:
@@ -201,23 +157,12 @@ def check_classes(c: TrainConfig) -> None:
 
 def check_replay(c: TrainConfig) -> None:
     """Rules between the settings of the replay and others."""
-    if c.batch.positive_share + c.replay.share > 0.95:
-        raise KwsError(
-            f"replay.share={c.replay.share}: allowed is at most 0.95 - batch.positive_share = "
-            f"{0.95 - c.batch.positive_share:g}, so that fresh negatives remain"
-        )
-    if c.replay.schedule is Schedule.adaptive and c.replay.share > c.replay.most:
-        raise KwsError(f"replay.share={c.replay.share}: allowed is at most replay.most={c.replay.most}")
-    if c.batch.positive_share + c.replay.most > 0.95 and c.replay.schedule is Schedule.adaptive:
-        raise KwsError(
-            f"replay.most={c.replay.most}: allowed is at most 0.95 - batch.positive_share = "
-            f"{0.95 - c.batch.positive_share:g}, so that fresh negatives remain"
-        )
-    if c.replay.solved > c.mining.min_score:
-        raise KwsError(
-            f"replay.solved={c.replay.solved}: allowed is at most mining.min_score={c.mining.min_score}, else what is "
-            "mined retires at once"
-        )
-    shares = [share for share in dataclasses.asdict(c.replay.mix).values() if share is not None]
-    if shares and not any(shares):
-        raise KwsError("replay.mix: all shares are 0; allowed is at least one above 0")
+    room = 0.95 - c.batch.positive_share
+    rule = f"must be at most 0.95 - batch.positive_share = {room:g}, so that fresh negatives remain"
+    if c.replay.share > room:
+        raise SettingError("replay.share", c.replay.share, rule)
+    if c.replay.schedule is Schedule.adaptive and c.replay.max_share > room:
+        raise SettingError("replay.max_share", c.replay.max_share, rule)
+    if c.replay.retire_below > c.mining.min_score:
+        rule = f"must be at most mining.min_score={c.mining.min_score}, else mined clips retire at once"
+        raise SettingError("replay.retire_below", c.replay.retire_below, rule)

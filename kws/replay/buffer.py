@@ -1,7 +1,6 @@
 """The replay buffer on disk: hard clips, where each came from, and how much it asks to be drawn."""
 
 import math
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +16,12 @@ from kws.data.audio import content_hash
 from kws.data.manifest import Source, Split, says
 from kws.replay import storage
 from kws.replay.database import Index, Record, as_blob, matrix
-from kws.replay.dedup import Sounds, near_duplicates
-from kws.replay.eviction import Eviction, Limits, surplus
+from kws.replay.dedup import DuplicatesConfig, near_duplicates
+from kws.replay.eviction import EvictionConfig, no_limits, surplus
 from kws.replay.quarantine import suspicion
-from kws.replay.records import BufferClip, Decision, Kind, NewClip, State, check_found
+from kws.replay.records import BufferClip, ClipTable, Decision, Kind, NewClip, State, check_found
 
-__all__ = ["Added", "Buffer", "BufferClip", "Decision", "Kind", "Limits", "NewClip", "Source", "State", "Stats"]
+__all__ = ["Added", "Buffer", "BufferClip", "Decision", "Kind", "NewClip", "Source", "State", "Stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,9 @@ class Buffer:
 
     Args:
         folder: where it lies; made where it is not there.
-        limits: what the active clips are held to by each round, and the quarantined ones on their own.
+        eviction: limits of the active clips, and of the quarantined ones on their own; None for no limits.
         sample_rate: Hz of the clips.
-        overlap, cosine: from which on two clips repeat each other; see `near_duplicates`. Above 1: only equal ones do.
+        duplicates: which clips are near-duplicates; None for none.
 
     Raises:
         KwsError: a folder whose index has another sample rate or an unknown version.
@@ -73,13 +72,12 @@ class Buffer:
     def __init__(
         self,
         folder: Path,
-        limits: Limits | None = None,
+        eviction: EvictionConfig | None = None,
         sample_rate: int = 16000,
-        overlap: float = 2.0,
-        cosine: float = 2.0,
+        duplicates: DuplicatesConfig | None = None,
     ) -> None:
-        self.folder, self.limits, self.sample_rate = folder, limits or Limits(), sample_rate
-        self.overlap, self.cosine = overlap, cosine
+        self.folder, self.sample_rate = folder, sample_rate
+        self.eviction, self.duplicates = eviction or no_limits(), duplicates or DuplicatesConfig(2.0, 2.0)
         self._clips = folder / storage.CLIPS
         try:
             self._clips.mkdir(parents=True, exist_ok=True)
@@ -106,19 +104,18 @@ class Buffer:
         """The clips in this state, in the order they came in; None: in any."""
         return self._index.rows(state)
 
-    def drawable(self, but: Collection[str] = (), saying: Collection[str] = ()) -> list[sqlite3.Row]:
-        """What a draw must know of the active clips, in the order they came in; quick where there are many.
+    def samplable(self, but: Collection[str] = (), saying: Collection[str] = ()) -> ClipTable:
+        """The active clips that a run may sample, in the order they came in.
 
         Args:
-            but: hashes of recordings; clips in which one of them can be heard are left out.
-            saying: keywords; clips whose text says one are left out, unless they are curated or a person released them.
-
-        Returns:
-            lines with hash, kind, n_samples, priority and times_drawn.
+            but: hashes of recordings. Clips in which one of them is audible are left out.
+            saying: keywords. Clips whose text says one are left out, unless they are confusables or released.
         """
-        sql = "SELECT hash, kind, n_samples, priority, times_drawn FROM clips WHERE state = ? ORDER BY id"
+        clips = self._index.table([State.ACTIVE])
         left_out = self._index.clips_from(but) | self._saying(saying)
-        return [line for line in self._index.read(sql, State.ACTIVE) if line["hash"] not in left_out]
+        if not left_out:
+            return clips
+        return clips.select(np.array([i for i, clip in enumerate(clips.hash) if clip not in left_out], np.int64))
 
     def _saying(self, keywords: Collection[str]) -> set[str]:
         if not keywords:
@@ -270,28 +267,37 @@ class Buffer:
 
     def _repeated(self, fresh: Mapping[str, NewClip]) -> set[str]:
         """Those of the clips that nearly repeat another one of them, or one that is here."""
-        if min(self.overlap, self.cosine) > 1 or not fresh:
+        if min(self.duplicates.duplicate_overlap, self.duplicates.duplicate_cosine) > 1 or not fresh:
             return set()
         order = sorted(fresh, key=lambda clip: -math.inf if (score := fresh[clip].score) is None else -score)
         new = [fresh[clip] for clip in order]
-        # Only what one and the same model made of two sounds can be compared.
+        # Only embeddings of one model can be compared.
         checkpoint = next((one.checkpoint for one in new if one.embedding is not None), "")
         known = [one.embedding if one.checkpoint == checkpoint else None for one in new]
-        sounds = Sounds(
-            [one.source.hash for one in new],
-            np.array([one.offset_s for one in new]),
-            np.array([len(one.pcm) / self.sample_rate for one in new]),
-            matrix([None if vector is None else as_blob(vector) for vector in known]),
+        nothing = np.zeros(len(new))
+        table = ClipTable(
+            hash=order,
+            kind=[one.kind for one in new],
+            recording=[one.source.hash for one in new],
+            start_s=np.array([one.offset_s for one in new]),
+            n_samples=np.array([len(one.pcm) for one in new]),
+            score=nothing,
+            priority=nothing,
+            times_drawn=nothing.astype(np.int64),
+            embedding=matrix([None if vector is None else as_blob(vector) for vector in known]),
         )
-        here = self._index.sounds(self.sample_rate, checkpoint if self.cosine <= 1 else None)
-        return {order[i] for i in near_duplicates(sounds, here, self.overlap, self.cosine)}
+        here = self._index.table(
+            [State.ACTIVE, State.QUARANTINED], True, checkpoint if self.duplicates.duplicate_cosine <= 1 else None
+        )
+        return {order[i] for i in near_duplicates(table, here, self.duplicates, self.sample_rate)}
 
     def _hold(self, run: str, round_: int) -> list[str]:
         """Evict what exceeds the limits, of the active clips and of those in quarantine; returns what went."""
         evicted = []
         for state in (State.ACTIVE, State.QUARANTINED):
-            clips = self._index.clips(state, embedded=self.limits.eviction == Eviction.BALANCED)
-            for i in surplus(clips, self.limits, self.sample_rate):
+            embedded = self.eviction.eviction not in ("hardest", "oldest", "reservoir")  # which read no embeddings
+            clips = self._index.table([state], False, self._index.usual_checkpoint(state) if embedded else None)
+            for i in surplus(clips, self.eviction, self.sample_rate):
                 self._index.move(clips.hash[i], State.EVICTED, "", run, round_)
                 evicted.append(clips.hash[i])
         return evicted

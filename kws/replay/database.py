@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from kws.common.errors import LeakError
 from kws.data.manifest import Source, Split
 from kws.replay.database_schema import connect, one_line_errors, reading, writing
-from kws.replay.dedup import Sounds
-from kws.replay.eviction import Clips
-from kws.replay.records import BufferClip, Decision, NewClip, State, as_columns, as_row, plain, train_only
+from kws.replay.records import BufferClip, ClipTable, Decision, NewClip, State, as_columns, as_row, plain, train_only
 
 Record = dict[str, Any]  # all that the index knows about a clip: its columns, and its lines of the other tables
 
@@ -74,29 +72,41 @@ class Index:
             else set()
         )
 
-    def sounds(self, sample_rate: int, checkpoint: str | None) -> Sounds:
-        """The clips that keep their repetitions out; with what this checkpoint made of them, unless it is None."""
-        wanted = "NULL" if checkpoint is None else "e.vector"  # they take long to read
-        sql = f"""SELECT c.recording, c.offset_s, c.n_samples, {wanted}
-            FROM clips c LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = ?
-            WHERE c.state IN (?, ?) OR c.decision = ?"""
-        lines = self.read(sql, checkpoint or "", State.ACTIVE, State.QUARANTINED, Decision.REJECTED)
-        recording, offset_s, n_samples, vector = columns(lines, 4)
-        length_s = np.array(n_samples, np.float64) / sample_rate
-        return Sounds(recording, np.array(offset_s, np.float64), length_s, matrix(vector))
+    def table(self, states: Sequence[State], rejected: bool = False, checkpoint: str | None = None) -> ClipTable:
+        """The clips in these states, column by column, in the order they came in.
 
-    def clips(self, state: State, embedded: bool) -> Clips:
-        """The clips in this state, column by column, in the order they came in; with embeddings if so."""
-        # Only what one and the same model made of two sounds can be compared: the model that heard most of them.
-        join = """LEFT JOIN embeddings e ON e.hash = c.hash AND e.checkpoint = (
-            SELECT f.checkpoint FROM embeddings f JOIN clips d USING (hash) WHERE d.state = ?1
-            GROUP BY f.checkpoint ORDER BY count(*) DESC, f.checkpoint LIMIT 1)"""
-        wanted, of = ("e.vector", join) if embedded else ("NULL", "")  # they take long to read
-        sql = f"""SELECT c.hash, kind, recording, n_samples, coalesce(score_now, score), {wanted}
-            FROM clips c {of} WHERE state = ?1 ORDER BY id"""
-        clip, kind, recording, n_samples, score, vector = columns(self.read(sql, state), 6)
-        scores = np.array(score, np.float64)  # None: NaN
-        return Clips(clip, kind, recording, np.array(n_samples, np.int64), scores, matrix(vector))
+        Args:
+            states: of the clips.
+            rejected: include clips that a person rejected.
+            checkpoint: whose embeddings to read, which takes long; only those of one model can be compared. None: none.
+        """
+        vector, join = ("NULL", "") if checkpoint is None else ("vector", "LEFT JOIN embeddings e ON e.hash = c.hash")
+        join += "" if checkpoint is None else " AND e.checkpoint = :checkpoint"
+        values = {f"state{i}": state for i, state in enumerate(states)} | {"checkpoint": checkpoint}
+        where = f"state IN ({', '.join(f':state{i}' for i in range(len(states)))})"
+        where += f" OR decision = '{Decision.REJECTED}'" if rejected else ""
+        sql = f"""SELECT c.hash, kind, recording, offset_s, n_samples, coalesce(score_now, score), priority,
+            times_drawn, {vector} FROM clips c {join} WHERE {where} ORDER BY id"""
+        with one_line_errors(self._file):
+            lines = self._db.execute(sql, values).fetchall()
+        clip, kind, recording, offset_s, n_samples, score, priority, times_drawn, vectors = columns(lines, 9)
+        return ClipTable(
+            clip,
+            kind,
+            recording,
+            np.array(offset_s, np.float64),
+            np.array(n_samples, np.int64),
+            np.array(score, np.float64),  # None: NaN
+            np.array(priority, np.float64),
+            np.array(times_drawn, np.int64),
+            matrix(vectors),
+        )
+
+    def usual_checkpoint(self, state: State) -> str:
+        """The checkpoint that most clips in this state have embeddings of; empty where none has one."""
+        sql = """SELECT e.checkpoint FROM embeddings e JOIN clips c USING (hash) WHERE c.state = ?
+            GROUP BY e.checkpoint ORDER BY count(*) DESC, e.checkpoint LIMIT 1"""
+        return next((str(checkpoint) for (checkpoint,) in self.read(sql, state)), "")
 
     def top_priority(self) -> float:
         """The highest priority of an active clip, 1 where there is none."""

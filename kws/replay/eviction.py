@@ -1,161 +1,208 @@
-"""Which clips a full buffer lets go."""
+"""Eviction: which clips leave a full replay buffer.
+
+An eviction rule orders clips, the first to be evicted first. One of your own is a function with the decorator
+`register_eviction`.
+"""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, make_dataclass
 from hashlib import blake2b
-from types import MappingProxyType
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
 from kws.common.errors import KwsError
-from kws.replay.records import Kind
+from kws.replay.records import ClipTable
 
-MOST_CLUSTERS = 64
-FITTED = 10_000  # clips that the clusters are found from, where there are more
+MAX_CLUSTERS = 64
+FITTED = 10_000  # clips that the clusters are fitted to, where there are more
 
-
-class Eviction(StrEnum):
-    """Who goes from a full buffer."""
-
-    HARDEST = "hardest"  # the lowest scores go
-    OLDEST = "oldest"  # the oldest go
-    RESERVOIR = "reservoir"  # every clip ever found has the same chance to stay
-    BALANCED = "balanced"  # the largest clusters of embeddings give up their lowest scores
+Order = NDArray[np.int64]
+EvictionRule = Callable[[ClipTable, Order, NDArray[np.int64]], Order]
+RULES: dict[str, EvictionRule] = {}
+_SETTINGS: dict[str, type] = {}
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a buffer may hold, and who goes beyond it.
+def register_eviction(
+    name: str, settings: type | None = None
+) -> Callable[[Callable[..., Order]], Callable[..., Order]]:
+    """Make a function the eviction rule `replay.eviction=name`.
+
+    The function takes a table of clips, the places of those that may be evicted, oldest first, and the group of each
+    clip of the table whose limit is exceeded. It returns the places in the order of eviction.
 
     Args:
-        clips: most clips, at least 1.
-        hours: most sound, in hours, above 0; None for no limit.
-        per_kind: by name of a kind, the most of `clips` that may be of it, 0 to 1; a kind not named has no limit.
-        per_source: most clips of one recording, at least 1; None for no limit.
-        eviction: who goes.
-
-    Raises:
-        KwsError: a value out of its range, or an unknown kind.
+        name: of the rule.
+        settings: a dataclass of settings with defaults, `replay.eviction_rules.NAME.*`. The function then takes one as
+            its last argument.
     """
 
-    clips: int = 2000
-    hours: float | None = None
-    per_kind: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    per_source: int | None = None
-    eviction: Eviction = Eviction.HARDEST
+    def register(rule: Callable[..., Order]) -> Callable[..., Order]:
+        RULES[name] = rule
+        if settings is not None:
+            _SETTINGS[name] = settings
+        return rule
 
-    def __post_init__(self) -> None:
-        if self.clips < 1:
-            raise KwsError(f"replay.capacity={self.clips}: at least 1 expected")
-        if self.hours is not None and not self.hours > 0:
-            raise KwsError(f"replay.hours={self.hours}: above 0 expected, or null for no limit")
-        for kind, share in self.per_kind.items():
-            if kind not in list(Kind):
-                raise KwsError(f"replay.quota: no kind {str(kind)!r}; there are {', '.join(Kind)}")
-            if not 0 <= share <= 1:
-                raise KwsError(f"replay.quota.{kind}={share}: 0 to 1 expected")
-        if self.per_source is not None and self.per_source < 1:
-            raise KwsError(f"replay.per_source={self.per_source}: at least 1 expected, or null for no limit")
-        if self.eviction not in list(Eviction):
-            raise KwsError(f"replay.eviction={self.eviction}: one of {', '.join(Eviction)} expected")
+    return register
+
+
+def _known(name: str) -> str:
+    if name not in RULES:
+        raise ValueError(f"must be one of {', '.join(RULES)}")
+    return name
+
+
+Share = Annotated[float | None, Field(ge=0, le=1)]
 
 
 @dataclass
-class Clips:
-    """The clips of a buffer, column by column, the oldest first.
+class QuotaConfig:
+    """Share of the capacity that clips of a kind may fill; null for no limit."""
+
+    false_trigger: Annotated[Share, Field(description="false triggers of streams")] = None
+    batch_hard: Annotated[Share, Field(description="hardest negatives of training batches")] = None
+    neighbour: Annotated[Share, Field(description="neighbours of the keyword in embedding space")] = None
+    confusable: Annotated[Share, Field(description="confusables")] = None
+    user: Annotated[Share, Field(description="clips that a person added")] = None
+
+
+@dataclass
+class EvictionRules:
+    """Settings of registered eviction rules, a group each."""
+
+
+def _rule_settings() -> EvictionRules:
+    groups = [(name, kind, field(default_factory=kind)) for name, kind in _SETTINGS.items()]
+    made: EvictionRules = make_dataclass("EvictionRules", groups, bases=(EvictionRules,))()
+    return made
+
+
+@dataclass
+class EvictionConfig:
+    """Limits of the replay buffer, and the rule by which clips are evicted beyond them."""
+
+    capacity: Annotated[int, Field(ge=1, le=10**7, description="clips in the buffer")] = 2000
+    hours: Annotated[
+        float | None, Field(ge=0.001, le=10**5, description="hours of audio in the buffer; null: no limit")
+    ] = None
+    quota: QuotaConfig = field(default_factory=QuotaConfig)
+    max_per_recording: Annotated[
+        int | None, Field(ge=1, le=10**7, description="clips of one recording; null: no limit")
+    ] = 20
+    eviction: Annotated[
+        str,
+        AfterValidator(_known),
+        Field(description="rule of a full buffer: hardest (keeps high scores), oldest, reservoir, balanced"),
+    ] = "hardest"
+    eviction_rules: EvictionRules = field(default_factory=_rule_settings)
+
+    def quotas(self) -> dict[str, float]:
+        """The quotas that are set, by kind."""
+        return {kind: share for kind, share in asdict(self.quota).items() if share is not None}
+
+
+def no_limits() -> EvictionConfig:
+    """Limits of a buffer that a person fills: nothing is evicted."""
+    return EvictionConfig(capacity=10**7, max_per_recording=None)
+
+
+def surplus(clips: ClipTable, config: EvictionConfig, sample_rate: int) -> list[int]:
+    """The clips to evict so that all limits hold, as places in the table, in the order of eviction.
+
+    First `max_per_recording` is enforced, then `quota`, `capacity` and `hours`. The rule decides which clips are
+    evicted, and the oldest among equals.
 
     Args:
-        hash: of their content.
-        kind: by name.
-        source: hash of the recording each is cut from.
-        n_samples: their lengths.
-        score: as last given; NaN where there is none yet, which counts as the hardest.
-        embedding: what they sound like; a row with a NaN for a clip that has none, None where no clip has one.
-
-    Shape: n_samples int64 [N], score float64 [N], embedding float32 [N, D].
-    """
-
-    hash: list[str]
-    kind: list[str]
-    source: list[str]
-    n_samples: NDArray[np.int64]
-    score: NDArray[np.float64]
-    embedding: NDArray[np.float32] | None = None
-
-
-def surplus(clips: Clips, limits: Limits, sample_rate: int) -> list[int]:
-    """The clips to evict so that all limits hold, as indexes, in the order they go.
-
-    First goes what exceeds `per_source`, then `per_kind`, then `clips`, then `hours`; who goes is for
-    `limits.eviction` to say, and the oldest among equals.
-
-    Args:
-        clips: what the buffer holds.
-        limits: what it may hold.
+        clips: what the buffer holds, oldest first.
+        config: limits and rule.
         sample_rate: Hz.
+
+    Raises:
+        KwsError: an unknown rule.
     """
-    n = len(clips.hash)
-    everything = np.zeros(n, np.int64)
-    stages: list[tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], NDArray[np.bool_]]]] = []
+    rule = RULES.get(config.eviction)
+    if rule is None:
+        raise KwsError(f"replay.eviction={config.eviction}: must be one of {', '.join(RULES)}")
+    extra = [settings] if (settings := getattr(config.eviction_rules, config.eviction, None)) is not None else []
+    everything = np.zeros(len(clips), np.int64)
+    stages: list[tuple[NDArray[np.int64], Callable[[Order], NDArray[np.bool_]]]] = []
 
-    def at_most(group: NDArray[np.int64], most: NDArray[np.float64]) -> None:
-        stages.append((group, lambda line: _followers(group[line]) >= most[group[line]]))
+    def at_most(group: NDArray[np.int64], limit: NDArray[np.float64]) -> None:
+        stages.append((group, lambda order: _followers(group[order]) >= limit[group[order]]))
 
-    def too_long(line: NDArray[np.int64]) -> NDArray[np.bool_]:
-        hours = np.cumsum(clips.n_samples[line][::-1])[::-1] / sample_rate / 3600
-        return np.asarray(hours > (math.inf if limits.hours is None else limits.hours))
+    def too_long(order: Order) -> NDArray[np.bool_]:
+        hours = np.cumsum(clips.n_samples[order][::-1])[::-1] / sample_rate / 3600
+        return np.asarray(hours > (math.inf if config.hours is None else config.hours))
 
-    if limits.per_source is not None:
-        sources, source = _codes(clips.source)
-        at_most(source, np.full(len(sources), limits.per_source, np.float64))
-    if limits.per_kind:
+    if config.max_per_recording is not None:
+        recordings, recording = _codes(clips.recording)
+        at_most(recording, np.full(len(recordings), config.max_per_recording, np.float64))
+    if quota := config.quotas():
         kinds, kind = _codes(clips.kind)
-        most = np.array([limits.per_kind.get(name, math.inf) for name in kinds]) * limits.clips
-        at_most(kind, np.floor(most + 1e-9))  # in floating point 0.29 x 100 is less than 29
-    at_most(everything, np.array([limits.clips], np.float64))
+        limit = np.array([quota.get(name, math.inf) for name in kinds]) * config.capacity
+        at_most(kind, np.floor(limit + 1e-9))  # in floating point 0.29 x 100 is less than 29
+    at_most(everything, np.array([config.capacity], np.float64))
     stages.append((everything, too_long))
 
-    clusters = cache(lambda: _clusters(clips.embedding, n))
-    left, gone = _line(clips, limits.eviction), list[int]()
-    for group, goes in stages:
-        line = left
-        if not goes(line).any():  # in whatever order
+    left, evicted = np.arange(len(clips)), list[int]()
+    for group, exceeds in stages:
+        if not exceeds(left).any():  # in whatever order
             continue
-        if limits.eviction == Eviction.BALANCED:
-            line = _largest_first(line, group, clusters())
-        out = line[goes(line)]
-        gone += out.tolist()
-        stays = np.ones(n, bool)
-        stays[out] = False
-        left = left[stays[left]]
-    return gone
+        order = rule(clips, left, group, *extra)
+        out = order[exceeds(order)]
+        evicted += out.tolist()
+        left = np.setdiff1d(left, out)
+    return evicted
 
 
-def _line(clips: Clips, eviction: Eviction) -> NDArray[np.int64]:
-    """All clips in the order they go, which for balanced is that within a cluster."""
-    if eviction == Eviction.OLDEST:
-        return np.arange(len(clips.hash))
-    if eviction == Eviction.RESERVOIR:
-        # Bottom-k sampling (Cohen & Kaplan, 2007) is Vitter's reservoir (1985) without its state: a clip's lot is a
-        # hash of its hash, and the lowest lots stay, in whatever order the clips come in.
-        lots = b"".join(blake2b(clip.encode(), digest_size=8).digest() for clip in clips.hash)
-        return np.argsort(~np.frombuffer(lots, np.uint64), kind="stable")
-    return np.argsort(np.where(np.isnan(clips.score), np.inf, clips.score), kind="stable")
+@register_eviction("hardest")
+def hardest(clips: ClipTable, places: Order, group: NDArray[np.int64]) -> Order:
+    """Evict the lowest scores. A clip without a score counts as the hardest."""
+    score = clips.score[places]
+    return places[np.argsort(np.where(np.isnan(score), np.inf, score), kind="stable")]
+
+
+@register_eviction("oldest")
+def oldest(clips: ClipTable, places: Order, group: NDArray[np.int64]) -> Order:
+    """Evict the oldest clips."""
+    return places
+
+
+@register_eviction("reservoir")
+def reservoir(clips: ClipTable, places: Order, group: NDArray[np.int64]) -> Order:
+    """Keep a uniform sample of all clips ever found.
+
+    Bottom-k sampling (Cohen & Kaplan, 2007) is Vitter's reservoir (1985) without state. The random number of a clip is
+    a hash of its hash, and the lowest numbers stay, in whatever order the clips come in.
+    """
+    numbers = b"".join(blake2b(clips.hash[i].encode(), digest_size=8).digest() for i in places.tolist())
+    return places[np.argsort(~np.frombuffer(numbers, np.uint64), kind="stable")]
+
+
+@register_eviction("balanced")
+def balanced(clips: ClipTable, places: Order, group: NDArray[np.int64]) -> Order:
+    """Evict the lowest score of the largest embedding cluster within each group, again and again.
+
+    A clip is evicted when its cluster has come down to it and those behind it: the most followers first.
+    """
+    cluster = _clusters(clips.embedding, len(clips))
+    order = hardest(clips, places, group)
+    cell = group * (cluster.max() + 1) + cluster
+    return order[np.argsort(-_followers(cell[order]), kind="stable")]
 
 
 def _codes(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """The different names, and for each name which of them it is."""
+    """The distinct names, and the number of each name among them."""
     code: dict[str, int] = {}
     codes = np.array([code.setdefault(name, len(code)) for name in names], np.int64)
     return list(code), codes
 
 
 def _followers(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each place in a line, how many of its group stand behind it."""
+    """For each clip in eviction order, the number of clips of its group that are evicted after it."""
     back = groups[::-1]
     order = np.argsort(back, kind="stable")
     ordered = back[order]
@@ -164,20 +211,11 @@ def _followers(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     return before[::-1]
 
 
-def _largest_first(line: NDArray[np.int64], group: NDArray[np.int64], cluster: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The line as it goes when always the largest cluster within a group gives up its first clip.
-
-    A clip goes when its cluster has come down to it and those behind it: the most followers first.
-    """
-    cell = group * (cluster.max() + 1) + cluster
-    return line[np.argsort(-_followers(cell[line]), kind="stable")]
-
-
 def _clusters(embedding: NDArray[np.float32] | None, n: int) -> NDArray[np.int64]:
-    """The cluster of each clip by mini-batch k-means (Sculley, 2010); clips without an embedding are one of their own.
+    """The cluster of each clip by mini-batch k-means (Sculley, 2010). Clips without an embedding form one cluster.
 
-    About sqrt(N) clusters are more than there may be, and k-means then cuts a large one to pieces that would each keep
-    a share. So those whose centres are all within half the clips' spread count as one.
+    About sqrt(N) clusters may be too many, and k-means then splits a large one into parts that would each keep a share.
+    So clusters whose centres are all within half the clips' spread are merged.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
     from sklearn.cluster import MiniBatchKMeans  # slow to import, and seldom needed
@@ -187,14 +225,14 @@ def _clusters(embedding: NDArray[np.float32] | None, n: int) -> NDArray[np.int64
         return cluster
     has = np.isfinite(embedding).all(1)
     known = embedding[has]
-    k = min(MOST_CLUSTERS, round(math.sqrt(len(known))))
+    k = min(MAX_CLUSTERS, round(math.sqrt(len(known))))
     if k < 2:
         cluster[has] = 1
         return cluster
     sample = known
     if len(known) > FITTED:
         sample = known[np.random.default_rng(0).choice(len(known), FITTED, replace=False)]
-    # A fixed number of steps: when to stop early hangs on a sum whose last digits change with the threads.
+    # A fixed number of steps: early stopping would depend on a sum whose last digits change with the threads.
     means = MiniBatchKMeans(k, random_state=0, n_init=1, max_iter=20, max_no_improvement=None).fit(sample)
     spread = float(np.sqrt(sample.var(0, dtype=np.float64).sum()))
     merged = fcluster(linkage(means.cluster_centers_, "complete"), spread / 2, "distance")

@@ -6,12 +6,13 @@ function with the decorator `register_mining_source`.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypedDict
+from dataclasses import dataclass, field, make_dataclass, replace
+from typing import Annotated, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from kws.data.manifest import Source
@@ -21,26 +22,48 @@ from kws.replay.records import Kind, NewClip
 
 
 @dataclass
+class SourceSettings:
+    """Settings of registered mining sources, a group each."""
+
+
+def _source_settings() -> SourceSettings:
+    groups = [(name, s.settings, field(default_factory=s.settings)) for name, s in SOURCES.items() if s.settings]
+    made: SourceSettings = make_dataclass("SourceSettings", groups, bases=(SourceSettings,))()
+    return made
+
+
+@dataclass
 class SelectionConfig:
-    """Which parts of a stream become clips.
+    """Which parts of a stream become clips."""
 
-    Args:
-        clips_per_hour: false triggers and random clips of each keyword, at most; a stream of seconds may give one.
-        min_score: lowest score of a false trigger, 0 to 1.
-        score_bands: equal parts of the scores from `min_score` to 1 that give as many clips each; 1 keeps the highest.
-        random_share: share of `clips_per_hour` that is sampled anywhere, 0 to 1.
-        neighbours_per_hour: clips of each keyword whose embeddings are nearest to it, whatever they score.
-        max_per_recording: clips of one recording for each keyword and kind.
-        post_s: seconds of audio that a clip holds after its trigger.
-    """
+    clips_per_hour: Annotated[
+        float, Field(ge=1, le=10**5, description="false triggers and random clips of a keyword per hour of audio")
+    ] = 300.0
+    min_score: Annotated[float, Field(ge=0, le=1, description="lowest score of a false trigger")] = 0.05
+    score_bands: Annotated[
+        int, Field(ge=1, le=100, description="equal bands of scores from min_score to 1 that give as many clips each")
+    ] = 4
+    random_share: Annotated[float, Field(ge=0, le=1, description="share of the clips that is sampled anywhere")] = 0.0
+    neighbours_per_hour: Annotated[
+        float, Field(ge=0, le=10**5, description="clips per hour with embeddings nearest to the keyword, of any score")
+    ] = 0.0
+    max_per_recording: Annotated[
+        int,
+        Field(ge=1, le=10**6, description="clips of a recording, for each keyword and hour of it"),
+    ] = 50
+    post_s: Annotated[float, Field(ge=0, le=2, description="seconds of audio in a clip after its trigger")] = 0.2
+    sources: SourceSettings = field(default_factory=_source_settings)
 
-    clips_per_hour: float
-    min_score: float
-    score_bands: int
-    random_share: float
-    neighbours_per_hour: float
-    max_per_recording: int
-    post_s: float
+
+@dataclass
+class BatchMiningConfig:
+    """Mining of the hardest negatives of training batches, online hard example mining (Shrivastava et al., 2016)."""
+
+    batch_mining: Annotated[bool, Field(description="add the hardest fresh negatives of the batches to the buffer")] = (
+        False
+    )
+    batch_mining_every: Annotated[int, Field(ge=1, le=10**7, description="steps between two rounds of it")] = 50
+    batch_mining_clips: Annotated[int, Field(ge=1, le=10**4, description="clips of a round of batch mining")] = 32
 
 
 class Provenance(TypedDict):
@@ -130,30 +153,36 @@ class Candidates:
         return np.array(found, np.int64)
 
 
+Chooser = Callable[[Candidates], NDArray[np.int64]]
+
+
 @dataclass(frozen=True)
 class MiningSource:
-    """A registered mining source: chooses rows, int64 [n], the kind of its clips, and its settings."""
+    """A registered mining source: the function that chooses rows, the kind of its clips, and its settings."""
 
-    rows: Callable[[Candidates], NDArray[np.int64]]
+    choose: Chooser
     kind: Kind
+    settings: type | None
 
 
 SOURCES: dict[str, MiningSource] = {}  # in the order in which they choose
 
 
 def register_mining_source(
-    name: str, kind: Kind = Kind.FALSE_TRIGGER
-) -> Callable[[Callable[[Candidates], NDArray[np.int64]]], Callable[[Candidates], NDArray[np.int64]]]:
+    name: str, kind: Kind = Kind.FALSE_TRIGGER, settings: type | None = None
+) -> Callable[[Chooser], Chooser]:
     """Make a function a mining source: every mining round calls it for each keyword of each stream.
 
     Args:
         name: of the source.
         kind: of its clips; sources of one kind share `max_per_recording`.
+        settings: a dataclass of settings with defaults, `mining.sources.NAME.*`; the function finds them in
+            `Candidates.settings`.
     """
 
-    def register(rows: Callable[[Candidates], NDArray[np.int64]]) -> Callable[[Candidates], NDArray[np.int64]]:
-        SOURCES[name] = MiningSource(rows, kind)
-        return rows
+    def register(choose: Chooser) -> Chooser:
+        SOURCES[name] = MiningSource(choose, kind, settings)
+        return choose
 
     return register
 
@@ -263,8 +292,8 @@ def mine(
             taken = np.zeros(0, np.int64)
             for name, source in SOURCES.items():
                 count = counts.setdefault((source.kind, column), Counter())
-                settings = getattr(getattr(config, "sources", None), name, None)
-                rows = source.rows(Candidates(stream, column, config, clip_n // row_n // 2, taken, count, settings))
+                settings = getattr(config.sources, name, None)
+                rows = source.choose(Candidates(stream, column, config, clip_n // row_n // 2, taken, count, settings))
                 taken = np.concatenate([taken, rows])
                 for row in rows.tolist():
                     start = (row + 1) * row_n - (clip_n - post_n)

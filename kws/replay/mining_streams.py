@@ -4,17 +4,20 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from kws.common.errors import KwsError, LeakError
 from kws.common.seeding import numpy_generator
+from kws.common.settings import Pair, SettingError
 from kws.data.audio import BadAudio, pcm_blocks, to_float
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.manifest import Source, Split, says
@@ -29,24 +32,34 @@ STREAM_S = 3600  # of audio at once
 
 @dataclass
 class MiningConfig(SelectionConfig):
-    """Mining rounds of a run.
+    """Mining rounds of a run: train recordings that are never sampled fresh, streamed under new noise and levels."""
 
-    Args:
-        rounds: mining rounds of a run.
-        first_at, last_at: share of the steps at which the first and the last round come.
-        pool_share: share of the train negatives that are only mined.
-        passes: times that a round streams the pool, each under other noise.
-        snr_db: lowest and highest signal-to-noise ratio in dB.
-        noise_db: lowest and highest level of a noise recording in dBFS.
-    """
+    random_share: Annotated[float, Field(ge=0, le=1, description="share of the clips that is sampled anywhere")] = 0.05
+    max_per_recording: Annotated[
+        int, Field(ge=1, le=10**6, description="clips of a recording in a round, for each keyword")
+    ] = 3
+    rounds: Annotated[int, Field(ge=0, le=50, description="mining rounds of a run")] = 2
+    first_at: Annotated[float, Field(ge=0, le=1, description="share of the steps before the first round")] = 0.4
+    last_at: Annotated[float, Field(ge=0, le=1, description="share of the steps before the last round")] = 0.7
+    pool_share: Annotated[
+        float, Field(ge=0, le=0.9, description="share of the train negatives, by speaker, that is only mined")
+    ] = 0.3
+    passes: Annotated[int, Field(ge=1, le=100, description="times that a round streams the pool")] = 2
+    snr_db: Annotated[list[float], Pair(-20, 60), Field(description="signal-to-noise ratio in dB")] = field(
+        default_factory=lambda: [0.0, 20.0]
+    )
+    noise_db: Annotated[list[float], Pair(-80, 0), Field(description="level of the noise in dBFS")] = field(
+        default_factory=lambda: [-45.0, -20.0]
+    )
 
-    rounds: int
-    first_at: float
-    last_at: float
-    pool_share: float
-    passes: int
-    snr_db: list[float]
-    noise_db: list[float]
+    def check(self) -> None:
+        """Raise SettingError where rounds cannot be."""
+        if self.first_at > self.last_at:
+            raise SettingError("first_at", self.first_at, f"must be at most mining.last_at={self.last_at:g}")
+        if self.rounds and not self.pool_share:
+            raise SettingError(
+                "rounds", self.rounds, "must be 0 with mining.pool_share=0, since nothing could be mined"
+            )
 
 
 def source_of(entry: Entry) -> Source:

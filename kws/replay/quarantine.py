@@ -1,12 +1,30 @@
-"""Too hard is suspect: a negative that scores like the keyword, or whose text says it, may be the keyword."""
+"""Quarantine: a negative that scores like the keyword, or whose text contains it, may be the keyword."""
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from kws.data.manifest import says
 from kws.replay.records import Kind
 
-TRUSTED = (Kind.CONFUSABLE, Kind.USER)  # a person chose them: they may score as they like
+TRUSTED = (Kind.CONFUSABLE, Kind.USER)  # a person chose them, so any score is fine
+
+
+@dataclass
+class QuarantineConfig:
+    """Which clips are suspected to contain the keyword."""
+
+    quarantine_above: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=2,
+            description="quarantine clips above this share of the median score of validation keywords; null: off",
+        ),
+    ] = 0.95
 
 
 def suspicion(
@@ -17,17 +35,17 @@ def suspicion(
     limits: Mapping[str, float],
     keywords: Collection[str] = (),
 ) -> str:
-    """Why a clip is suspected to hold the keyword; empty where it is not.
+    """Reason to suspect that a clip contains the keyword; empty without suspicion.
 
-    Positive-aware mining drops negatives that score above 95 % of what the positives score (de Souza Pereira Moreira et
-    al., NV-Retriever, 2024). Curated confusables are exempt: they are known not to be the keyword.
+    Positive-aware mining drops negatives that score above 95 % of the positives' score (de Souza Pereira Moreira et
+    al., NV-Retriever, 2024). Confusables are exempt, since they are known not to be the keyword.
 
     Args:
         kind, keyword, text: of the clip.
-        score: its latest; None where nothing has scored it.
-        limits: by keyword, the score from which a clip is suspect; the highest of them holds for keywords not named;
-            empty where scores do not matter.
-        keywords: of the run, beside that of the clip: none of them may be said in a negative.
+        score: the latest; None without a score.
+        limits: score from which a clip of a keyword is suspect. Other keywords get the highest of them. Empty: no score
+            is suspect.
+        keywords: of the run; a negative must not contain one of them.
     """
     if kind != Kind.CONFUSABLE and text:
         for word in dict.fromkeys((keyword, *keywords)):
@@ -40,11 +58,11 @@ def suspicion(
 
 
 def limits(positive_scores: object, share: float | None) -> dict[str, float]:
-    """The score from which a clip of each keyword is suspect.
+    """Score from which a clip of each keyword is suspect.
 
     Args:
-        positive_scores: median score of held-out positives by keyword, as a checkpoint's facts hold it; else nothing.
-        share: of these scores, at least 0; None where no score is suspect.
+        positive_scores: median score of validation keywords, by keyword, as a checkpoint's facts hold it.
+        share: `quarantine_above`.
     """
     if share is None or not isinstance(positive_scores, Mapping):
         return {}

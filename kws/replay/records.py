@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -130,6 +130,46 @@ class BufferClip:
         """Its latest score; infinite where nothing has scored it yet."""
         latest = self.score if self.score_now is None else self.score_now
         return math.inf if latest is None else latest
+
+
+@dataclass(frozen=True, eq=False)
+class ClipTable:
+    """Clips column by column, oldest first: for eviction, near-duplicates and sampling.
+
+    Args:
+        hash: of the samples.
+        kind: how each clip was found.
+        recording: hash of the recording that it was cut from.
+        start_s: where it begins there, in seconds.
+        n_samples: length.
+        score: the latest; NaN for a clip without a score.
+        priority: sampling priority, at least 0.
+        times_drawn: how often training sampled it.
+        embedding: by one model; a row with NaN for a clip without one, None where no clip has one.
+
+    Shape: lists and arrays [N], embedding float32 [N, D].
+    """
+
+    hash: list[str]
+    kind: list[str]
+    recording: list[str]
+    start_s: NDArray[np.float64]
+    n_samples: NDArray[np.int64]
+    score: NDArray[np.float64]
+    priority: NDArray[np.float64]
+    times_drawn: NDArray[np.int64]
+    embedding: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.hash)
+
+    def select(self, places: NDArray[np.int64]) -> "ClipTable":
+        """The clips at these places, in this order."""
+        columns: dict[str, Any] = {column.name: getattr(self, column.name) for column in fields(self)}
+        for name, values in columns.items():
+            if values is not None:
+                columns[name] = [values[i] for i in places] if isinstance(values, list) else values[places]
+        return ClipTable(**columns)
 
 
 def as_row(columns: dict[str, Any]) -> BufferClip:

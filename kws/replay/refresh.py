@@ -1,9 +1,11 @@
-"""Staleness: each round hears the buffer again; what is solved retires, what was forgotten comes back."""
+"""Refresh: each round scores the buffer again, retires learned clips and brings forgotten ones back."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from kws.common.seeding import numpy_generator
 from kws.detector.clip_scores import score_clips
@@ -11,102 +13,104 @@ from kws.detector.detector import Detector
 from kws.replay.buffer import Buffer, BufferClip, Decision, State
 from kws.replay.quarantine import suspicion
 
-BLOCK = 512  # clips heard at once
+BLOCK = 512  # clips scored at once
+
+
+@dataclass
+class RefreshConfig:
+    """When clips retire as the model changes, and how retired ones come back."""
+
+    retire_below: Annotated[
+        float, Field(ge=0, le=1, description="retire clips that a round scores below this, once they were sampled")
+    ] = 0.01
+    recheck_retired: Annotated[
+        int,
+        Field(ge=0, le=10**6, description="retired clips scored again in a round; at mining.min_score they return"),
+    ] = 50
 
 
 @dataclass(frozen=True)
-class Ageing:
-    """When clips come and go as the model changes.
+class Refreshed:
+    """How many clips a round scored again, and how many changed their state."""
 
-    Args:
-        solved: an active clip that was drawn and scores below this retires, 0 to 1.
-        forgotten: a retired clip that scores at least this comes back, at least `solved`.
-        probe_n: how many retired clips a round hears again, drawn by lot: whoever forgets shows it there.
-        seed: of the lots.
-    """
-
-    solved: float
-    forgotten: float
-    probe_n: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Aged:
-    """What a round made of the buffer: how many clips it heard, and how many went where."""
-
-    heard: int
+    scored: int
     retired: int
     returned: int
     quarantined: int
     released: int
 
 
-def age(
+def refresh(
     buffer: Buffer,
     detector: Detector,
     checkpoint: str,
-    ageing: Ageing,
+    config: RefreshConfig,
+    return_above: float,
+    seed: int,
     suspect_from: Mapping[str, float],
     run: str,
     round_: int,
-) -> Aged:
-    """Hear the active, quarantined and rejected clips again, and a probe of the retired ones; keep scores, move clips.
+) -> Refreshed:
+    """Score active, quarantined and rejected clips again, and a sample of the retired ones; keep scores, move clips.
 
     Args:
-        buffer: whose clips.
-        detector, checkpoint: as training stands now, and the hash of its weights.
-        ageing: when clips come and go.
-        suspect_from: by keyword, the score from which a clip is suspect; see `suspicion`.
-        run, round_: for the record, and for the lots.
+        buffer: holds the clips.
+        detector, checkpoint: the model of this round, and the hash of its weights.
+        config: when clips retire.
+        return_above: score from which a retired clip becomes active again.
+        seed: of the sample of retired clips.
+        suspect_from: score from which a clip of a keyword is suspect; see `suspicion`.
+        run, round_: for the record, and the round also for the sample.
     """
     rows = buffer.rows(State.ACTIVE) + buffer.rows(State.QUARANTINED)
-    kept = buffer.rows(State.RETIRED)
-    retired = [r for r in kept if r.decision is not Decision.REJECTED and buffer.path(r.hash).exists()]
-    rng = numpy_generator(ageing.seed, "probe", round_)
-    rows += [retired[i] for i in sorted(rng.permutation(len(retired))[: ageing.probe_n])]
-    # What a person rejected does not move, but its embedding must be of now to keep out what repeats it.
-    rows += [r for r in kept if r.decision is Decision.REJECTED and buffer.path(r.hash).exists()]
+    out = [row for row in buffer.rows(State.RETIRED) if buffer.path(row.hash).exists()]
+    retired = [row for row in out if row.decision is not Decision.REJECTED]
+    rng = numpy_generator(seed, "probe", round_)
+    rows += [retired[i] for i in sorted(rng.permutation(len(retired))[: config.recheck_retired])]
+    # A rejected clip stays retired. Its embedding must be of this model to keep out its near-duplicates.
+    rows += [row for row in out if row.decision is Decision.REJECTED]
     if not rows:
-        return Aged(0, 0, 0, 0, 0)
-    # A block at a time: the sound of a large buffer is gigabytes.
+        return Refreshed(0, 0, 0, 0, 0)
+    # A block at a time, since the audio of a large buffer is gigabytes.
     blocks = [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
-    made = [score_clips(detector, [buffer.audio(row.hash) for row in block]) for block in blocks]
-    heard, vectors = (np.concatenate(of) for of in zip(*made, strict=True))
+    scored = [score_clips(detector, [buffer.audio(row.hash) for row in block]) for block in blocks]
+    by_keyword, vectors = (np.concatenate(parts) for parts in zip(*scored, strict=True))
     column = {keyword: i for i, keyword in enumerate(detector.labels)}
-    # A keyword that this model does not know: whatever it triggers now.
+    # A clip of a keyword that this model does not know gets its highest score.
     scores = [
         float(line[column[row.keyword]] if row.keyword in column else line.max())
-        for row, line in zip(rows, heard, strict=True)
+        for row, line in zip(rows, by_keyword, strict=True)
     ]
-    moves = verdicts(rows, scores, ageing, suspect_from, detector.labels)
+    moves = verdicts(rows, scores, config.retire_below, return_above, suspect_from, detector.labels)
     hashes = [row.hash for row in rows]
     buffer.rescored(
         run, round_, checkpoint,
         dict(zip(hashes, scores, strict=True)), dict(zip(hashes, vectors, strict=True)), moves,
     )  # fmt: skip
-    was = {row.hash: row.state for row in rows}
-    way = [(was[clip], state) for clip, (state, _) in moves.items()]
-    return Aged(
+    before = {row.hash: row.state for row in rows}
+    changes = [(before[clip], state) for clip, (state, _) in moves.items()]
+    return Refreshed(
         len(rows),
-        retired=sum(to is State.RETIRED for _, to in way),
-        returned=way.count((State.RETIRED, State.ACTIVE)),
-        quarantined=sum(to is State.QUARANTINED for _, to in way),
-        released=way.count((State.QUARANTINED, State.ACTIVE)),
+        retired=sum(state is State.RETIRED for _, state in changes),
+        returned=changes.count((State.RETIRED, State.ACTIVE)),
+        quarantined=sum(state is State.QUARANTINED for _, state in changes),
+        released=changes.count((State.QUARANTINED, State.ACTIVE)),
     )
 
 
 def verdicts(
     rows: Sequence[BufferClip],
     scores: Sequence[float],
-    ageing: Ageing,
+    retire_below: float,
+    return_above: float,
     suspect_from: Mapping[str, float],
     keywords: Collection[str] = (),
 ) -> dict[str, tuple[State, str]]:
-    """The clips whose state changes with their new scores, to what, and why; what a person decided stands.
+    """New state and reason of the clips that change their state with their new scores.
 
-    Suspicion is judged anew each round: what no longer scores like the keyword leaves the quarantine. A clip that was
-    never drawn does not retire: what came in by lot, or for its nearness, may score low from the first.
+    A decision of a person stands. Suspicion is judged anew each round, so a clip that no longer scores like the keyword
+    leaves the quarantine. A clip that was never sampled does not retire, since random clips and neighbours may score
+    low from the first.
     """
     moves = {}
     for row, score in zip(rows, scores, strict=True):
@@ -118,8 +122,8 @@ def verdicts(
                 moves[row.hash] = State.QUARANTINED, why
         elif row.state is State.QUARANTINED:
             moves[row.hash] = State.ACTIVE, f"scores {score:.3f} now"
-        elif row.state is State.RETIRED and score >= ageing.forgotten:
+        elif row.state is State.RETIRED and score >= return_above:
             moves[row.hash] = State.ACTIVE, f"forgotten: scores {score:.3f} again"
-        elif row.state is State.ACTIVE and score < ageing.solved and row.times_drawn:
+        elif row.state is State.ACTIVE and score < retire_below and row.times_drawn:
             moves[row.hash] = State.RETIRED, f"solved: scores {score:.3f}"
     return moves

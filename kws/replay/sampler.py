@@ -1,37 +1,80 @@
-"""Which clips of the buffer a batch replays, and what each of them weighs."""
+"""Prioritized sampling: which clips of the replay buffer a batch replays, and their importance weights."""
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from fractions import Fraction
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from kws.common.errors import KwsError
+from kws.common.settings import SettingError
 
-EPS = 1e-3  # a solved clip keeps a small chance: it may be forgotten again
+EPS = 1e-3  # a clip with loss 0 keeps a small probability, since it may be forgotten again
 
 
-class Draw(StrEnum):
-    """How clips are drawn that were drawn before."""
+class Sampling(StrEnum):
+    """How clips are sampled that were sampled before."""
 
-    UNIFORM = "uniform"
-    PROPORTIONAL = "proportional"  # P ~ (priority + EPS) ** alpha
-    RANK = "rank"  # P ~ (1 / rank) ** alpha: one huge loss draws no more than a large one
+    uniform = "uniform"
+    proportional = "proportional"  # P ~ (priority + EPS) ** priority_exponent
+    rank = "rank"  # P ~ (1 / rank) ** priority_exponent: one huge loss is sampled no more than a large one
+
+
+Share = Annotated[float | None, Field(ge=0, le=1000)]
+
+
+@dataclass
+class MixConfig:
+    """Share of each kind in the replayed clips of a batch; all null: as the priorities have it."""
+
+    false_trigger: Annotated[Share, Field(description="false triggers of streams")] = None
+    batch_hard: Annotated[Share, Field(description="hardest negatives of training batches")] = None
+    neighbour: Annotated[Share, Field(description="neighbours of the keyword in embedding space")] = None
+    confusable: Annotated[Share, Field(description="confusables")] = None
+    user: Annotated[Share, Field(description="clips that a person added")] = None
+
+
+@dataclass
+class SamplingConfig:
+    """How batches sample clips from the replay buffer."""
+
+    sampling: Annotated[
+        Sampling, Field(description="how clips are sampled that were sampled before; new clips always come first")
+    ] = Sampling.proportional
+    priority_exponent: Annotated[
+        float, Field(ge=0, le=2, description="0 samples uniformly, 1 in proportion to the priority (the last loss)")
+    ] = 0.6
+    importance_exponent: Annotated[
+        float | None, Field(ge=0, le=1, description="of the importance weights at first, rising to 1; null: no weights")
+    ] = 0.4
+    mix: MixConfig = field(default_factory=MixConfig)
+
+    def check(self) -> None:
+        """Raise SettingError where no kind has a share."""
+        if (shares := self.shares()) and not any(shares.values()):
+            raise SettingError("mix", shares, "must have a share above 0")
+
+    def shares(self) -> dict[str, float]:
+        """The shares that are set, by kind."""
+        return {kind: share for kind, share in asdict(self.mix).items() if share is not None}
 
 
 class Sampler:
-    """Draws clips, those never drawn first, then by priority (Schaul et al., 2016), each at most once a batch.
+    """Samples clips: those never sampled first, then by priority (Schaul et al., 2016), each at most once a batch.
 
-    One built anew from `priority` and `drawn` draws what this one would, bit by bit: a run can resume from them.
+    A sampler built anew from `priority` and `drawn` samples what this one would, bit by bit. So a run can resume.
 
     Args:
         priority: the latest loss of each clip, finite and at least 0; copied.
-        drawn: how often each was drawn; copied.
-        how: the rule for clips that were drawn before.
-        alpha: 0 draws uniformly, 1 in proportion; UNIFORM ignores it.
+        drawn: how often each clip was sampled; copied.
+        how: the rule for clips that were sampled before.
+        exponent: 0 samples uniformly, 1 in proportion to the priority; ignored by uniform sampling.
 
     Shape: priority, drawn [R].
 
@@ -39,26 +82,26 @@ class Sampler:
         KwsError: a priority is negative or not finite.
     """
 
-    def __init__(self, priority: NDArray[np.float64], drawn: NDArray[np.int64], how: Draw, alpha: float) -> None:
+    def __init__(self, priority: NDArray[np.float64], drawn: NDArray[np.int64], how: Sampling, exponent: float) -> None:
         self.priority, self.drawn = np.array(_checked(priority)), np.array(drawn, np.int64)
-        self.how, self.alpha = how, alpha
+        self.how, self.exponent = how, exponent
         self._fresh = np.flatnonzero(self.drawn == 0)
-        # Weights stand in slots: one a clip, in order; for RANK one a rank, where `_ranking` says whose it is.
+        # One weight per slot. A slot is a clip; for rank sampling it is a rank, and `_ranking` holds the clip.
         n_clips = len(self.priority)
-        if how == Draw.RANK:
+        if how == Sampling.rank:
             self._ranking = np.sort(self._keys(np.arange(n_clips)))
-            self._weight = _powers((1 / rank for rank in range(1, n_clips + 1)), alpha)
+            self._weight = _powers((1 / rank for rank in range(1, n_clips + 1)), exponent)
         else:
-            self._weight = np.ones(n_clips) if how == Draw.UNIFORM else self._proportional(np.arange(n_clips))
+            self._weight = np.ones(n_clips) if how == Sampling.uniform else self._proportional(np.arange(n_clips))
 
     def __len__(self) -> int:
         return len(self.priority)
 
-    def draw(self, n: int, rng: torch.Generator) -> NDArray[np.int64]:
-        """Different clips in the order they were drawn: first those never drawn, evenly, then others by `how`.
+    def sample(self, n: int, rng: torch.Generator) -> NDArray[np.int64]:
+        """Sample different clips: first those never sampled, evenly, then others by `how`.
 
         Args:
-            n: how many, at least 0; all of them where there are fewer.
+            n: clips, at least 0; all of them where there are fewer.
 
         Shape: returns [min(n, R)].
         """
@@ -71,12 +114,12 @@ class Sampler:
         return np.concatenate([fresh, self._clips(successive(weight, n - len(fresh), rng))])
 
     def probability(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
-        """How likely one draw by `how` gives each of these clips; over all clips it sums to 1. Shape: index [N]."""
+        """Probability of each of these clips in one sample by `how`; over all clips it sums to 1. Shape: index [N]."""
         chance: NDArray[np.float64] = self._weight[self._slots(index)] / self._weight.sum()
         return chance
 
-    def learn(self, index: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
-        """These clips were drawn once more, and this is their priority now.
+    def set_priorities(self, index: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
+        """Set the priorities of clips that were sampled once more.
 
         Args:
             index: different clips.
@@ -85,38 +128,38 @@ class Sampler:
         Shape: index, priority [N].
 
         Raises:
-            KwsError: a priority is negative or not finite; nothing is learned then.
+            KwsError: a priority is negative or not finite; nothing changes then.
         """
         priority, old = _checked(priority), self._slots(index)
         self.priority[index] = priority
         self.drawn[index] += 1
         if len(self._fresh):
             self._fresh = self._fresh[self.drawn[self._fresh] == 0]
-        if self.how == Draw.RANK:  # to sort all of them again would take ten times as long as the draw
+        if self.how == Sampling.rank:  # sorting all of them again would take ten times as long as sampling
             others, moved = np.delete(self._ranking, old), np.sort(self._keys(index))
             self._ranking = np.insert(others, np.searchsorted(others, moved), moved)
-        elif self.how == Draw.PROPORTIONAL:
+        elif self.how == Sampling.proportional:
             self._weight[index] = self._proportional(index)
 
     def _proportional(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
-        return _powers((self.priority[index] + EPS).tolist(), self.alpha)
+        return _powers((self.priority[index] + EPS).tolist(), self.exponent)
 
     def _keys(self, index: NDArray[np.int64]) -> NDArray[np.complex128]:
-        """What clips are ranked by; complex numbers sort by their real parts, equal ones by the imaginary parts."""
+        """Sort keys of clips: complex numbers sort by their real parts, equal ones by the imaginary parts."""
         return -self.priority[index] + 1j * index
 
     def _slots(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.searchsorted(self._ranking, self._keys(index)) if self.how == Draw.RANK else index
+        return np.searchsorted(self._ranking, self._keys(index)) if self.how == Sampling.rank else index
 
     def _clips(self, slot: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self._ranking[slot].imag.astype(np.int64) if self.how == Draw.RANK else slot
+        return self._ranking[slot].imag.astype(np.int64) if self.how == Sampling.rank else slot
 
 
 def successive(weight: NDArray[np.float64], n: int, rng: torch.Generator) -> NDArray[np.int64]:
-    """`n` different positions, one after the other, each in proportion to its weight among those that are left.
+    """`n` different positions, one after another, each in proportion to its weight among those that are left.
 
-    Draws with replacement whose repeats are skipped are just that; what is found is taken out where more is needed,
-    so that each pass finds at least one.
+    Sampling with replacement and skipping repeats gives this distribution. Positions found are removed before the next
+    pass, so that each pass finds at least one.
 
     Args:
         weight: at least 0.
@@ -129,7 +172,7 @@ def successive(weight: NDArray[np.float64], n: int, rng: torch.Generator) -> NDA
         if found:
             weight = weight.copy()
             weight[list(found)] = 0
-        # Summed anew each time: a sum that is kept up to date would depend on its history.
+        # Summed anew each time. A running sum would depend on its history.
         bound = np.cumsum(weight)
         # In most cases twice as many are enough at once.
         at = torch.rand(2 * (n - len(found)), generator=rng, dtype=torch.float64).numpy() * bound[-1]
@@ -137,38 +180,40 @@ def successive(weight: NDArray[np.float64], n: int, rng: torch.Generator) -> NDA
     return np.array(list(found)[:n], np.int64)
 
 
-def importance(probability: NDArray[np.float64], n_clips: int, beta: float) -> NDArray[np.float64]:
-    """Weights of the losses of one batch that make up for how it was drawn; they only scale down (Schaul et al., 2016).
+def importance(probability: NDArray[np.float64], n_clips: int, exponent: float) -> NDArray[np.float64]:
+    """Importance weights of the losses of one batch, which correct for its sampling (Schaul et al., 2016).
+
+    They only scale down.
 
     Args:
         probability: of each clip of the batch, above 0.
-        n_clips: how many it was drawn from.
-        beta: 0 makes up for nothing, 1 for all of it.
+        n_clips: clips that the batch was sampled from.
+        exponent: 0 corrects nothing, 1 corrects the sampling fully.
 
     Shape: probability [N]; returns [N], the largest is 1.
     """
-    weight: NDArray[np.float64] = (n_clips * probability) ** -beta
+    weight: NDArray[np.float64] = (n_clips * probability) ** -exponent
     weight /= weight.max(initial=0)
     return weight
 
 
-def beta_at(step: int, first: int, last: int, beta: float) -> float:
-    """The exponent of `importance` at `step`: `beta` up to step `first`, from there in a line to 1 at step `last`."""
+def importance_exponent_at(step: int, first: int, last: int, exponent: float) -> float:
+    """The exponent of `importance` at a step: constant up to step `first`, then rising linearly to 1 at `last`."""
     if step >= last:
         return 1.0
-    return beta if step <= first else beta + (1 - beta) * (step - first) / (last - first)
+    return exponent if step <= first else exponent + (1 - exponent) * (step - first) / (last - first)
 
 
 def split(n: int, mix: Mapping[str, float], available: Mapping[str, int], rng: torch.Generator) -> dict[str, int]:
-    """How many clips of each kind a batch gets: its share rounded down or up, right on average over batches.
+    """How many clips of each kind a batch gets: the share rounded down or up, exact in the mean over batches.
 
-    Systematic sampling (Madow, 1949): one uniform number rounds all the cumulative shares. What a kind cannot give,
-    the others give in proportion.
+    Systematic sampling (Madow, 1949): one uniform number rounds all cumulative shares. Clips that a kind lacks are
+    taken from the others in proportion.
 
     Args:
         n: clips in all, at least 0; fewer where the kinds with a share have fewer.
         mix: the share of each kind, at least 0, of any sum above 0; a kind of share 0 gives nothing.
-        available: how many clips there are of each kind; none of one that is not named.
+        available: clips of each kind; 0 for a kind that is not named.
 
     Raises:
         KwsError: a share is negative or not finite, or all are 0.
@@ -203,6 +248,6 @@ def _checked(priority: NDArray[np.float64]) -> NDArray[np.float64]:
     return priority
 
 
-def _powers(values: Iterable[float], alpha: float) -> NDArray[np.float64]:
-    """Powers one by one: NumPy's may differ in the last bit with the place in the array."""
-    return np.array([value**alpha for value in values], np.float64)
+def _powers(values: Iterable[float], exponent: float) -> NDArray[np.float64]:
+    """Powers one by one, since those of NumPy may differ in the last bit with the place in the array."""
+    return np.array([value**exponent for value in values], np.float64)

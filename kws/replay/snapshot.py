@@ -1,8 +1,7 @@
-"""The buffer as training sees it: its clips on the device, and what training learns about their priorities."""
+"""The replay buffer during training: its clips on the device, and the priorities that training learns."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,183 +11,146 @@ from torch import Tensor
 
 from kws.data.clip_bank import ClipBank
 from kws.replay.buffer import Buffer
-from kws.replay.sampler import Draw, Sampler, importance, split
+from kws.replay.records import ClipTable
+from kws.replay.sampler import Sampler, SamplingConfig, importance, split
 
-ALL = ""  # the one pool where no mix of kinds is asked for
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How clips are drawn.
-
-    Args:
-        how, alpha: see `Sampler`.
-        mix: share of each kind in what a batch replays; empty: as the draw has it.
-    """
-
-    how: Draw = Draw.PROPORTIONAL
-    alpha: float = 0.6
-    mix: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a snapshot holds but for the sound: enough for another process to draw what it would. Shape: [R] each."""
-
-    hashes: list[str]
-    n_samples: list[int]
-    kinds: NDArray[np.str_]
-    priority: NDArray[np.float64]
-    drawn: NDArray[np.int64]
-    given: NDArray[np.int64]  # how often each was drawn before: what changed is written back
+ALL = ""  # the one pool without a mix of kinds
+Contents = tuple[ClipTable, NDArray[np.int64]]  # clips with their priorities, and `times_drawn` in the buffer
 
 
 class Snapshot:
-    """The active clips of a buffer at one moment, in the order they came in.
+    """Clips of the replay buffer at one moment, in the order they came in.
 
     Args:
-        buffer: where the clips lie; their sound is read when a batch first replays it.
-        clip_n: samples a training clip.
-        device: where the sound goes.
-        drawing: how clips are drawn.
-        state: what `state()` gave, to go on with the very clips and priorities of a checkpoint; None: as the buffer
-            has them now.
-        spoken: hashes of recordings that hold a keyword: a negative of another run may be one of them, its clips are
-            left out.
-        keywords: of the run; clips whose text says one are left out.
-
-    `gone` counts the clips of the checkpoint that are no longer active: a person or another run took them out since.
+        contents: the clips, and how often each was sampled according to the buffer; changes are written back.
+        audio: samples of a clip by its hash, int16 [T]; read when a batch first replays it.
+        clip_n: samples of a training clip.
+        device: where the audio goes.
+        config: how clips are sampled.
     """
 
     def __init__(
         self,
-        buffer: Buffer,
+        contents: Contents,
+        audio: Callable[[str], NDArray[np.int16]],
         clip_n: int,
         device: torch.device,
-        drawing: Drawing | None = None,
-        state: Mapping[str, Any] | None = None,
-        spoken: Collection[str] = (),
-        keywords: Collection[str] = (),
+        config: SamplingConfig,
     ) -> None:
-        self.drawing = drawing or Drawing()
-        here = {
-            line["hash"]: line for line in (buffer.drawable(spoken, keywords) if state is None else buffer.drawable())
+        self._clips, self._written = contents
+        self._shares = config.shares()
+        self.hashes = hashes = self._clips.hash
+        self.gone = 0  # clips of a checkpoint that are no longer active
+        self.bank = ClipBank.lazy(self._clips.n_samples.tolist(), lambda i: audio(hashes[i]), 2 * clip_n, device)
+        kinds = np.array(self._clips.kind, str)
+        members = {kind: np.flatnonzero(kinds == kind) for kind in self._shares} or {ALL: np.arange(len(hashes))}
+        priority, drawn = self._clips.priority, self._clips.times_drawn
+        self._pools = {
+            kind: (index, Sampler(priority[index], drawn[index], config.sampling, config.priority_exponent))
+            for kind, index in members.items()
         }
-        wanted: list[str] = list(here) if state is None else list(state["hashes"])
-        there = np.array([h in here for h in wanted], bool)
-        lines = [here[h] for h in wanted if h in here]
-        hashes = [line["hash"] for line in lines]
-        self.gone = len(wanted) - len(hashes)
-        if state is None:
-            priority = np.array([line["priority"] for line in lines], np.float64)
-            drawn = np.array([line["times_drawn"] for line in lines], np.int64)
-            given = drawn
-        else:
-            priority, drawn, given = (state[name].numpy()[there] for name in ("priority", "drawn", "given"))
-        kinds = np.array([line["kind"] for line in lines], str)
-        contents = Contents(hashes, [line["n_samples"] for line in lines], kinds, priority, drawn, given)
-        self._hold(contents, buffer.audio, clip_n, device)
 
     @classmethod
     def of(
         cls,
-        contents: Contents,
-        read: Callable[[str], NDArray[np.int16]],
+        buffer: Buffer,
         clip_n: int,
         device: torch.device,
-        drawing: Drawing | None = None,
+        config: SamplingConfig,
+        state: Mapping[str, Any] | None = None,
+        spoken: Collection[str] = (),
+        keywords: Collection[str] = (),
     ) -> "Snapshot":
-        """One with the contents of another.
+        """The active clips of a buffer.
 
         Args:
-            contents: of that one.
-            read: the sound of a clip by its hash.
-            clip_n, device, drawing: as above.
+            buffer: holds the clips.
+            clip_n, device, config: as above.
+            state: the `state()` of a checkpoint, to resume with its clips and priorities; None: those of the buffer.
+            spoken: hashes of recordings of a keyword of this run, whose clips are left out. They may be negatives of
+                another run.
+            keywords: of this run; clips whose text says one are left out.
+
+        `gone` counts the clips of the checkpoint that are no longer active, because of a person or another run.
         """
-        made = cls.__new__(cls)
-        made.drawing, made.gone = drawing or Drawing(), 0
-        made._hold(contents, read, clip_n, device)
+        if state is None:
+            clips = buffer.samplable(spoken, keywords)
+            return cls((clips, clips.times_drawn), buffer.audio, clip_n, device, config)
+        clips = buffer.samplable()
+        place = {clip: i for i, clip in enumerate(clips.hash)}
+        there = np.array([clip in place for clip in state["hashes"]], bool)
+        clips = clips.select(np.array([place[clip] for clip in state["hashes"] if clip in place], np.int64))
+        priority, drawn, written = (state[name].numpy()[there] for name in ("priority", "drawn", "given"))
+        clips = replace(clips, priority=priority, times_drawn=drawn)
+        made = cls((clips, written), buffer.audio, clip_n, device, config)
+        made.gone = len(there) - len(clips)
         return made
 
-    def _hold(
-        self, held: Contents, read: Callable[[str], NDArray[np.int16]], clip_n: int, device: torch.device
-    ) -> None:
-        self.hashes, self._given, self._held = held.hashes, held.given, held
-        self.bank = ClipBank.lazy(held.n_samples, lambda i: read(held.hashes[i]), 2 * clip_n, device)
-        # Clips of each kind that is asked for, and what draws them.
-        members = {kind: np.flatnonzero(held.kinds == kind) for kind in self.drawing.mix}
-        members = members or {ALL: np.arange(len(held.hashes))}
-        self._pools = {
-            kind: (index, Sampler(held.priority[index], held.drawn[index], self.drawing.how, self.drawing.alpha))
-            for kind, index in members.items()
-        }
-        self._aside = (held.priority, held.drawn)  # of clips that no pool has
-
     def contents(self) -> Contents:
-        """What `of` makes another one from that draws what this one would."""
-        return replace(self._held, priority=self.priority, drawn=self.drawn)
+        """The first argument of a snapshot that samples as this one does, in another process."""
+        return replace(self._clips, priority=self.priority, times_drawn=self.drawn), self._written
 
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def draw(self, n: int, beta: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Indexes of `n` different clips, and what each weighs in the loss.
+    def sample(self, n: int, importance_exponent: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Sample different clips for a batch.
 
         Args:
-            n: how many; all that may be drawn where there are fewer.
-            beta: exponent of the importance weights; see `importance`. A clip that was never drawn weighs 1.
-            rng: for the draws.
+            n: clips; all that may be sampled where there are fewer.
+            importance_exponent: see `importance`. A clip that was never sampled gets weight 1.
+            rng: random numbers.
 
-        Shape: returns int64 and float32 [n or fewer].
+        Shape: returns indexes int64 and importance weights float32 [n or fewer].
         """
         available = {kind: len(index) for kind, (index, _) in self._pools.items()}
-        counts = split(n, self.drawing.mix or {ALL: 1.0}, available, rng)
+        counts = split(n, self._shares or {ALL: 1.0}, available, rng)
         chosen, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
         for kind, (index, sampler) in self._pools.items():
-            picked = sampler.draw(counts[kind], rng)
+            picked = sampler.sample(counts[kind], rng)
             known = sampler.drawn[picked] > 0
             weight = np.ones(len(picked))
-            weight[known] = importance(sampler.probability(picked[known]), len(sampler), beta)
+            weight[known] = importance(sampler.probability(picked[known]), len(sampler), importance_exponent)
             chosen.append(index[picked])
             weights.append(weight)
         return torch.from_numpy(np.concatenate(chosen)), torch.from_numpy(np.concatenate(weights)).float()
 
-    def learn(self, index: Tensor, loss: Tensor) -> None:
-        """The clips were drawn and cost this loss: that is their priority now. Shape: index, loss [R]."""
-        place, cost = index.numpy(), loss.detach().double().cpu().numpy()
+    def set_priorities(self, index: Tensor, loss: Tensor) -> None:
+        """Set the priorities of sampled clips to their losses. Shape: index, loss [R]."""
+        place, priority = index.numpy(), loss.detach().double().cpu().numpy()
         for members, sampler in self._pools.values():
             at = np.searchsorted(members, place).clip(max=max(0, len(members) - 1))
             mine = members[at] == place if len(members) else np.zeros(len(place), bool)
-            sampler.learn(at[mine], cost[mine])
+            sampler.set_priorities(at[mine], priority[mine])
 
     @property
-    def priority(self) -> np.ndarray:
-        """The priority of each clip. Shape: float64 [R]."""
-        return self._gathered(0)
-
-    @property
-    def drawn(self) -> np.ndarray:
-        """How often each clip was drawn. Shape: int64 [R]."""
-        return self._gathered(1)
-
-    def _gathered(self, which: int) -> np.ndarray:
-        out = np.array(self._aside[which])
+    def priority(self) -> NDArray[np.float64]:
+        """The priority of each clip. Shape: [R]."""
+        out = self._clips.priority.copy()
         for index, sampler in self._pools.values():
-            out[index] = (sampler.priority, sampler.drawn)[which]
+            out[index] = sampler.priority
+        return out
+
+    @property
+    def drawn(self) -> NDArray[np.int64]:
+        """How often each clip was sampled. Shape: [R]."""
+        out = self._clips.times_drawn.copy()
+        for index, sampler in self._pools.values():
+            out[index] = sampler.drawn
         return out
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Clips and priorities, for a checkpoint."""
         return {
             "hashes": self.hashes,
             "priority": torch.from_numpy(self.priority),
             "drawn": torch.from_numpy(self.drawn),
-            "given": torch.from_numpy(self._given),
+            "given": torch.from_numpy(self._written),
         }
 
     def write_back(self, buffer: Buffer) -> None:
-        """Give the buffer what training learned of the clips that it drew: the latest loss is their priority."""
+        """Update the buffer with the priorities of the clips that training sampled: their latest losses."""
         priority, drawn = self.priority, self.drawn
-        told = np.flatnonzero(drawn != self._given)
-        hashes, cost = [self.hashes[i] for i in told], priority[told].tolist()
-        buffer.update(hashes, priority=cost, last_loss=cost, times_drawn=drawn[told].tolist())
+        sampled = np.flatnonzero(drawn != self._written)
+        hashes, losses = [self.hashes[i] for i in sampled], priority[sampled].tolist()
+        buffer.update(hashes, priority=losses, last_loss=losses, times_drawn=drawn[sampled].tolist())

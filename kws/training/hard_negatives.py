@@ -16,10 +16,11 @@ from kws.data.manifest import Source, Split
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.clip_scores import score_clips
 from kws.replay.buffer import Added, Buffer, Kind, NewClip
+from kws.replay.config import ReplayConfig
 from kws.replay.mining import Nearness, embedded, mine, nearness
 from kws.replay.mining_streams import MiningConfig, no_nearness, pool_streams, source_of
-from kws.replay.refresh import Ageing, age
-from kws.replay.snapshot import Drawing, Snapshot
+from kws.replay.refresh import refresh
+from kws.replay.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,7 @@ class Policy:
     mining: MiningConfig
     seed: int
     gap_s: float  # of noise after each recording of the pool
-    ageing: Ageing
-    drawing: Drawing
+    replay: ReplayConfig
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class HardNegativeMiner:
         entries, chosen = self.store.entries, self.chosen
         spoken = {entries[i].hash for lists in chosen.positives.values() for one in lists for i in one}
         spoken |= {entries[i].hash for i in chosen.spoken}
-        made = Snapshot(
-            self.buffer, self.spec.clip_n, self.device, self.policy.drawing, state, spoken, self.spec.labels
+        made = Snapshot.of(
+            self.buffer, self.spec.clip_n, self.device, self.policy.replay, state, spoken, self.spec.labels
         )
         if made.gone:
             self.console.warn(
@@ -116,10 +116,14 @@ class HardNegativeMiner:
             hard: negatives of the batches with the highest losses.
             quarantine_above: score of each keyword from which a clip is quarantined; a missing keyword has no limit.
         """
-        aged = age(self.buffer, model.detector, model.hash, self.policy.ageing, quarantine_above, self.run, round_)
-        if aged.heard:
+        policy = self.policy
+        aged = refresh(
+            self.buffer, model.detector, model.hash, policy.replay, policy.mining.min_score, policy.seed,
+            quarantine_above, self.run, round_,
+        )  # fmt: skip
+        if aged.scored:
             self.console.say(
-                f"round {round_}: {aged.heard} clips heard again, {aged.retired} solved and retired, "
+                f"round {round_}: {aged.scored} clips scored again, {aged.retired} solved and retired, "
                 f"{aged.returned} forgotten and back, {aged.quarantined} to quarantine, {aged.released} out of it"
             )
         found = self._mine_pool(model, round_) if from_pool else []

@@ -19,8 +19,8 @@ from kws.detector.streaming import ScoreTrack
 from kws.evaluation.operating_points import OperatingPoint
 from kws.evaluation.validation import ValidationCounts, ValidationScores, ValidationStreams
 from kws.models.registry import KeywordNet
-from kws.replay.sampler import beta_at
-from kws.replay.schedule import Guard, adapted, share_at, stochastic_round
+from kws.replay.sampler import importance_exponent_at
+from kws.replay.schedule import Schedule, ScheduleConfig, share_at, steered, stochastic_round
 from kws.replay.snapshot import Contents, Snapshot
 from kws.training.distributed import Distributed
 from kws.training.hard_negatives import HardExample, HardNegativeMiner
@@ -43,19 +43,14 @@ class WakeWordConfig:
     best_n: int  # validated weights that are averaged in the end; 0: the moving average is kept
     early_n: int  # rows
     late_n: int  # rows
-    share: float
-    schedule: str
-    ramp_steps: int
-    beta: float | None
+    schedule: ScheduleConfig
+    importance_exponent: float | None
     mining_steps: tuple[int, ...]
     replay_from: int  # step from which the buffer is replayed
     validate_every: int | None  # steps
-    steer_every: int  # steps
-    guard: Guard
     batch_mining_every: int  # steps between two rounds that keep hard negatives of the batches; 0: none
     batch_mining_clips: int  # a round
     quarantine_above: float | None  # share of the median score of the validation positives
-    steer_at_score: float
     at_fa_per_hour: float  # of the validation
 
 
@@ -186,7 +181,7 @@ class WakeWordTask:
         self.config, self.spec, self.front_end, self.sampler = config, spec, front_end, sampler
         self.dist, self.validator, self._miner, self._receive = dist, validator, miner, receive
         self.checkpoints, self.held_out = checkpoints, held_out
-        self.rounds, self.share, self.replay_from = 0, config.share, config.replay_from
+        self.rounds, self.share, self.replay_from = 0, config.schedule.share, config.replay_from
         self.best: list[ValidatedWeights] = []
         self.hard: list[HardExample] = []
 
@@ -277,12 +272,14 @@ class WakeWordTask:
     def sample(self, step: int) -> WakeWordPlan:
         """See `Task`."""
         c = self.config
-        share = share_at(step, self.replay_from, self.share, c.schedule, c.ramp_steps)
+        share = share_at(step, self.replay_from, self.share, c.schedule)
         n_positive = stochastic_round(c.positive_share * c.batch_size, generator(c.seed, "positives", step))
         n_positive = max(1, n_positive)
         n_replayed = stochastic_round(share * c.batch_size, generator(c.seed, "share", step))
-        beta = 0.0 if c.beta is None else beta_at(step, self.replay_from, c.steps - 1, c.beta)
-        replayed, importance = self.replay.draw(n_replayed, beta, generator(c.seed, "replay", step))
+        exponent = c.importance_exponent
+        if exponent is not None:
+            exponent = importance_exponent_at(step, self.replay_from, c.steps - 1, exponent)
+        replayed, importance = self.replay.sample(n_replayed, exponent or 0.0, generator(c.seed, "replay", step))
         n_fresh = max(0, c.batch_size - n_positive - len(replayed))
         rng = generator(c.seed, "batch", step)
         return WakeWordPlan(
@@ -317,7 +314,7 @@ class WakeWordTask:
     def after_step(self, plan: WakeWordPlan, batch: Rendered, losses: Tensor, lr: float) -> StepMetrics:
         """See `Task`. Updates the priorities of the replayed clips."""
         own, plain, fresh = losses[:, 0].contiguous(), losses[:, 1:].contiguous(), plan.negatives
-        self.replay.learn(plan.batch.replayed.index, plain.sum(1)[fresh.stop :])
+        self.replay.set_priorities(plan.batch.replayed.index, plain.sum(1)[fresh.stop :])
         if self.config.batch_mining_every and plan.step >= self.replay_from:
             self._keep_hardest(plan, batch, plain)
         return StepMetrics(
@@ -371,11 +368,13 @@ class WakeWordTask:
         # The first decision follows the first mining round, in a buffer of earlier runs too: a net that has just begun
         # misses everything.
         since = step + 1 - max(self.replay_from, c.replay_from)
-        if c.schedule != "adaptive" or not c.share or since <= 0 or since % c.steer_every:
+        if c.schedule.schedule is not Schedule.adaptive or not c.schedule.share or since <= 0:
             return
-        seen = self.dist.on_main(lambda: self.validator.counts(weights, step + 1, c.steer_at_score))
+        if since % c.schedule.steer_every:
+            return
+        seen = self.dist.on_main(lambda: self.validator.counts(weights, step + 1, c.schedule.steer_at_score))
         before = self.share
-        self.share, reason = adapted(before, seen, c.guard)
+        self.share, reason = steered(before, seen, c.schedule)
         log.share(
             ShareMetrics(step, before, self.share, seen.false_alarms, seen.hours, seen.misses, seen.events, reason)
         )

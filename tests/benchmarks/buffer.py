@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from kws.data.manifest import Source, Split
-from kws.replay.buffer import Buffer, Kind, Limits, NewClip
-from kws.replay.eviction import Eviction
+from kws.replay.buffer import Buffer, Kind, NewClip
+from kws.replay.dedup import DuplicatesConfig
+from kws.replay.eviction import RULES, EvictionConfig
+from kws.replay.sampler import SamplingConfig
 from kws.replay.snapshot import Snapshot
 
 CLIPS, NEW, BATCH, CLIP_S, RATE, DIMS, ROUNDS = 100_000, 1000, 256, 2, 16000, 64, 3
@@ -76,7 +78,7 @@ def main(clips_n: float = CLIPS) -> None:
 
         def opened(_: int) -> Snapshot:
             with Buffer(Path(folder)) as buffer:
-                return Snapshot(buffer, CLIP_S * RATE, torch.device("cpu"))
+                return Snapshot.of(buffer, CLIP_S * RATE, torch.device("cpu"), SamplingConfig())
 
         print(f"{seconds(opened):8.3f}   to open it with a snapshot of what a draw must know", flush=True)
         snapshot, rng = opened(0), torch.Generator().manual_seed(0)
@@ -85,13 +87,16 @@ def main(clips_n: float = CLIPS) -> None:
                 sampler.drawn[:] = drawn
                 sampler._fresh = np.flatnonzero(sampler.drawn == 0)
             print(
-                f"{seconds(lambda _: snapshot.draw(BATCH, 0.4, rng), DRAWS):8.5f}   to draw {BATCH}, {name}", flush=True
+                f"{seconds(lambda _: snapshot.sample(BATCH, 0.4, rng), DRAWS):8.5f}   to draw {BATCH}, {name}",
+                flush=True,
             )
         first = n
-        for eviction in Eviction:
+        for eviction in RULES:
             batches = [noise(first + i * NEW, NEW) for i in range(ROUNDS + 1)]
             first += (ROUNDS + 1) * NEW
-            with Buffer(Path(folder), Limits(n, eviction=eviction), RATE, 0.5, 0.99) as buffer:
+            with Buffer(
+                Path(folder), EvictionConfig(n, max_per_recording=None, eviction=eviction), RATE, DuplicatesConfig()
+            ) as buffer:
 
                 def add(number: int) -> None:
                     added = buffer.add(batches[number])  # noqa: B023

@@ -86,7 +86,7 @@ def prepare(_: Path, out: Path) -> None:
 
 def train_one(arm: Arm, seed: int, data: Path, out: Path) -> None:
     """Train a run, or go on with it, unless it is finished."""
-    from kws.replay.buffer import Buffer, Limits
+    from kws.replay.buffer import Buffer
     from kws.replay.importing import into_buffer
 
     folder = arm.folder(out, seed)
@@ -99,7 +99,7 @@ def train_one(arm: Arm, seed: int, data: Path, out: Path) -> None:
         if not own.is_dir():
             draft = out / "buffers" / f"{folder.name}.draft"
             shutil.rmtree(draft, ignore_errors=True)
-            with Buffer(draft, Limits(8000), 16000, 2.0, 2.0) as buffer:
+            with Buffer(draft) as buffer:
                 into_buffer(buffer, out / "said" / f"{arm.word}-{arm.texts}")
             os.replace(draft, own)
         words += [f"replay.buffer={own}", "replay.mix={confusable: 0.5, false_trigger: 0.5}"]

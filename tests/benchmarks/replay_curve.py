@@ -45,14 +45,14 @@ def arms() -> list[Arm]:
     rules = ("hardest", "oldest", "reservoir", "balanced")
     one = {
         "no-pool": ("replay.share=0", "mining.rounds=0", "mining.pool_share=0"),
-        "draw-uniform": ("replay.draw=uniform",),
-        "draw-rank": ("replay.draw=rank",),
+        "draw-uniform": ("replay.sampling=uniform",),
+        "draw-rank": ("replay.sampling=rank",),
         "adaptive": ("replay.schedule=adaptive",),
-        "quarantine-none": ("replay.quarantine=null",),
+        "quarantine-none": ("replay.quarantine_above=null",),
         **{f"evict-{rule}": ("replay.capacity=100", f"replay.eviction={rule}") for rule in rules},
         "neighbours": ("recipe=replay_neighbours",),
         "batch": ("recipe=replay_batch",),
-        "top-only": ("mining.bands=1", "mining.reserve=0"),
+        "top-only": ("mining.score_bands=1", "mining.random_share=0"),
     }
     found += [Arm("computer", name, overrides) for name, overrides in one.items()]
     return found

@@ -30,7 +30,7 @@ from kws.data.audio_cache import AudioCache
 from kws.data.batch import BatchSampler
 from kws.data.dataset import Selection, recordings, select
 from kws.data.manifest import Split
-from kws.replay.buffer import Buffer, Limits
+from kws.replay.buffer import Buffer
 from kws.replay.snapshot import Snapshot
 from kws.training.distributed import together
 from kws.training.loss import max_pooling_loss
@@ -182,10 +182,10 @@ def against(data: str, model: str, faster: bool) -> None:
     with (
         TemporaryDirectory() as place,
         together(torch.device("cpu"), "32-true") as ranks,
-        Buffer(Path(place) / "buffer", Limits(10), 16000, 2.0, 2.0) as empty,
+        Buffer(Path(place) / "buffer") as empty,
     ):
         net = recipe.net()
-        replay = Snapshot(empty, recipe.clip_n, torch.device("cpu"))
+        replay = Snapshot.of(empty, recipe.clip_n, torch.device("cpu"), s.replay)
         none: Any = None
         validator = Validator(recipe, none)
         task = WakeWordTask(

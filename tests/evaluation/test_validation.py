@@ -157,7 +157,8 @@ def test_streams_are_scored_once_at_a_step(cli, tiny, tmp_path, monkeypatch):
     calls, real = [], ValidationStreams.score
     monkeypatch.setattr(ValidationStreams, "score", lambda *args: calls.append(1) or real(*args))
     words = [word for word in tiny if not word.startswith("validate_every")]
-    words += ["replay.schedule=adaptive", "replay.check_every=3", "replay.at_score=0", "replay.target_fa_per_hour=0"]
+    words += ["replay.schedule=adaptive", "replay.steer_every=3", "replay.steer_at_score=0"]
+    words += ["replay.target_fa_per_hour=0"]
     counts = {}
     for every in (4, "null"):
         said = cli("train", *words, f"validate_every={every}", f"out={tmp_path}/{every}")

@@ -18,9 +18,11 @@ from kws.common.errors import KwsError, LeakError
 from kws.data.audio import content_hash, save_flac
 from kws.data.manifest import Source, Split
 from kws.replay import storage
-from kws.replay.buffer import Added, Buffer, BufferClip, Decision, Kind, Limits, NewClip, State
-from kws.replay.eviction import Eviction
+from kws.replay.buffer import Added, Buffer, BufferClip, Decision, Kind, NewClip, State
+from kws.replay.dedup import DuplicatesConfig
+from kws.replay.eviction import RULES, EvictionConfig
 from tests import ROOT
+from tests.replay.clips import evicting
 
 ROOM = Source("a1", "rooms/kitchen.wav", Split.TRAIN)
 FAN = Source("b2", "noise/fan.wav", Split.TRAIN)
@@ -45,7 +47,7 @@ def everything(buffer: Buffer) -> tuple[list[BufferClip], list[str]]:
 
 @pytest.fixture
 def buffer(tmp_path: Path) -> Iterator[Buffer]:
-    with Buffer(tmp_path / "buffer", Limits(clips=3)) as it:
+    with Buffer(tmp_path / "buffer", evicting(capacity=3)) as it:
         yield it
 
 
@@ -300,8 +302,6 @@ def test_malformed_clips_are_refused(buffer: Buffer, change: dict[str, Any], mes
 
 
 def test_a_folder_that_is_no_such_buffer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KwsError, match=r"capacity=0"):
-        Buffer(tmp_path / "b", Limits(clips=0))
     with pytest.raises(KwsError, match="content hash"):
         Source("", "x.wav", Split.TRAIN)
     Buffer(tmp_path / "b", sample_rate=16000).close()
@@ -343,7 +343,8 @@ from pathlib import Path
 import numpy as np
 from kws.data.manifest import Source, Split
 from kws.replay import database, storage
-from kws.replay.buffer import Buffer, Kind, Limits, NewClip, State
+from kws.replay.buffer import Buffer, Kind, NewClip, State
+from kws.replay.eviction import EvictionConfig
 
 def batch(first, n, round_):
     source = Source("a1", "kitchen.wav", Split.TRAIN)
@@ -382,7 +383,7 @@ def dying(moment):
             Buffer._hold = die
         if moment == "rows":
             database.Index._remember = die
-        with Buffer(folder, Limits(clips=8)) as buffer:
+        with Buffer(folder, EvictionConfig(max_per_recording=None, capacity=8)) as buffer:
             if moment == "commit":
                 buffer._index._db.set_trace_callback(lambda sql: die() if sql == "COMMIT" else None)
             buffer.add(batch(10, 4, 1))
@@ -399,7 +400,7 @@ def hear(buffer, round_):
 def writer(first):
     def work():
         for i in range(12):
-            with Buffer(folder, Limits(clips=1000)) as buffer:
+            with Buffer(folder, EvictionConfig(max_per_recording=None, capacity=1000)) as buffer:
                 buffer.add(batch(first + 3 * i, 5, i))
                 hear(buffer, i)
                 buffer.purge()
@@ -407,7 +408,7 @@ def writer(first):
 
 def endless():
     random.seed(os.getpid())
-    with Buffer(folder, Limits(clips=8)) as buffer:
+    with Buffer(folder, EvictionConfig(max_per_recording=None, capacity=8)) as buffer:
         for i in range(10**6):
             buffer.add(batch(1 + random.randrange(90), 4, i))
             hear(buffer, i)
@@ -425,7 +426,7 @@ elif sys.argv[2] == "endless":
         time.sleep(random.uniform(0, 0.4))
         os.kill(pid, signal.SIGKILL)
         assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-        with Buffer(folder, Limits(clips=8)) as buffer:
+        with Buffer(folder, EvictionConfig(max_per_recording=None, capacity=8)) as buffer:
             assert buffer.check() == [], buffer.check()
             assert len(buffer) <= 8
             assert len(buffer.add(batch(100 + kill, 1, 0)).new) == 1
@@ -443,7 +444,7 @@ def run_children(folder: Path, what: str) -> None:
 
 @pytest.mark.parametrize("moment", ["between", "draft", "file", "rows", "eviction", "commit"])
 def test_a_kill_while_adding_loses_only_that_batch(tmp_path: Path, moment: str) -> None:
-    with Buffer(tmp_path / "b", Limits(clips=8)) as buffer:
+    with Buffer(tmp_path / "b", evicting(capacity=8)) as buffer:
         buffer.add([found(i) for i in range(1, 8)])
         before = buffer.rows(None)
         run_children(tmp_path / "b", moment)
@@ -457,7 +458,7 @@ def test_a_kill_while_adding_loses_only_that_batch(tmp_path: Path, moment: str) 
 
 def test_a_kill_at_any_time_leaves_a_good_buffer(tmp_path: Path) -> None:
     run_children(tmp_path / "b", "endless")
-    with Buffer(tmp_path / "b", Limits(clips=8)) as buffer:
+    with Buffer(tmp_path / "b", evicting(capacity=8)) as buffer:
         assert buffer.score_history()  # the children did get to their work
         buffer.purge(min_age_s=0)
         drawn, out = ({f"{r.hash}.flac" for r in buffer.rows(state)} for state in (State.ACTIVE, State.EVICTED))
@@ -488,7 +489,7 @@ STEPS = st.lists(
 def test_any_history_keeps_capacity_and_agreement(
     steps: list[tuple[str, list[int]]], capacity: int, back: int, moved: State
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder, Buffer(Path(folder), Limits(clips=capacity)) as buffer:
+    with tempfile.TemporaryDirectory() as folder, Buffer(Path(folder), evicting(capacity=capacity)) as buffer:
         for round_, (what, clips) in enumerate(steps):
             here = [name(i) for i in set(clips) if buffer.path(name(i)).exists()]
             if what == "add":
@@ -517,6 +518,7 @@ def test_any_history_keeps_capacity_and_agreement(
 SCORE = st.integers(0, 10).map(lambda tenths: tenths / 10)
 ADD = st.tuples(st.just("add"), st.dictionaries(st.integers(0, 9), SCORE, min_size=1, max_size=5))
 MOVES = st.sampled_from([None, State.ACTIVE, State.QUARANTINED, State.RETIRED])
+NEAR = DuplicatesConfig(0.5, 0.999)
 HEAR = st.tuples(st.just("hear"), st.dictionaries(st.integers(0, 9), st.tuples(SCORE, MOVES), max_size=5))
 
 
@@ -524,12 +526,15 @@ HEAR = st.tuples(st.just("hear"), st.dictionaries(st.integers(0, 9), st.tuples(S
 @given(
     rounds=st.lists(st.lists(ADD | HEAR, max_size=3), min_size=1, max_size=6),
     limits=st.builds(
-        Limits, clips=st.integers(1, 4), per_source=st.none() | st.just(1), eviction=st.sampled_from(Eviction)
+        evicting,
+        capacity=st.integers(1, 4),
+        max_per_recording=st.none() | st.just(1),
+        eviction=st.sampled_from([*RULES]),
     ),
     data=st.data(),
 )
 def test_rollback_is_exact_for_any_rounds(
-    rounds: list[list[tuple[str, dict[int, Any]]]], limits: Limits, data: st.DataObject
+    rounds: list[list[tuple[str, dict[int, Any]]]], limits: EvictionConfig, data: st.DataObject
 ) -> None:
     def placed(i: int, score: float, round_: int) -> NewClip:
         """Clips 2k and 2k + 1 overlap."""
@@ -538,7 +543,7 @@ def test_rollback_is_exact_for_any_rounds(
         vector = np.array([i % 4, 1], np.float32)
         return replace(found(i, "run", round_, source, score), offset_s=start_s, embedding=vector)
 
-    with tempfile.TemporaryDirectory() as folder, Buffer(Path(folder), limits, 16000, 0.5, 0.999) as buffer:
+    with tempfile.TemporaryDirectory() as folder, Buffer(Path(folder), limits, 16000, NEAR) as buffer:
         states = [buffer.rows(None)]
         for round_, steps in enumerate(rounds, 1):
             for what, clips in steps:

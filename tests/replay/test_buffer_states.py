@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from kws.common.errors import KwsError
 from kws.data.audio import content_hash
 from kws.data.manifest import Source, Split
-from kws.replay.buffer import Added, Buffer, Decision, Kind, Limits, NewClip, State
-from kws.replay.eviction import Eviction
+from kws.replay.buffer import Added, Buffer, Decision, Kind, NewClip, State
+from kws.replay.dedup import DuplicatesConfig
+from kws.replay.eviction import RULES, EvictionConfig
+from tests.replay.clips import evicting
 
 RATE = 1000
 ROOM, HALL = Source("a1", "rooms/kitchen.wav", Split.TRAIN), Source("b2", "rooms/hall.wav", Split.TRAIN)
@@ -58,8 +60,8 @@ def move(buffer: Buffer, number: int, state: State, run: str = "run", round_: in
 def make(tmp_path: Path) -> Iterator[Callable[..., Buffer]]:
     opened: list[Buffer] = []
 
-    def open_(limits: Limits | None = None, overlap: float = 2.0, cosine: float = 2.0) -> Buffer:
-        opened.append(Buffer(tmp_path / "buffer", limits, RATE, overlap, cosine))
+    def open_(limits: EvictionConfig | None = None, overlap: float = 2.0, cosine: float = 2.0) -> Buffer:
+        opened.append(Buffer(tmp_path / "buffer", limits, RATE, DuplicatesConfig(overlap, cosine)))
         return opened[-1]
 
     yield open_
@@ -131,7 +133,7 @@ def test_embeddings_are_those_of_the_last_checkpoint_that_heard_the_clip(make: C
 def test_which_clips_keep_their_repetitions_out(
     make: Callable[..., Buffer], by: str, state: State | str, comes_in: bool
 ) -> None:
-    buffer = make(Limits(clips=1), overlap=0.5, cosine=0.99)
+    buffer = make(evicting(capacity=1), overlap=0.5, cosine=0.99)
     buffer.add([replace(like(1, 1, 0), offset_s=10.0)])
     if state == State.EVICTED:
         buffer.add([found(7, 0.9)])
@@ -153,14 +155,14 @@ def test_which_clips_keep_their_repetitions_out(
 @pytest.mark.parametrize(
     ("limits", "stay"),
     [
-        (Limits(clips=2), {2, 5}),
-        (Limits(clips=9, hours=0.08 / 3600), {2, 5}),
-        (Limits(clips=9, per_source=1), {2, 5}),
-        (Limits(clips=4, per_kind={"false_trigger": 0.25}), {2, 4, 5}),
+        (evicting(capacity=2), {2, 5}),
+        (evicting(capacity=9, hours=0.08 / 3600), {2, 5}),
+        (evicting(capacity=9, max_per_recording=1), {2, 5}),
+        (evicting(capacity=4, quota={"false_trigger": 0.25}), {2, 4, 5}),
     ],
 )
 def test_each_limit_holds_for_the_active_and_for_the_quarantined(
-    make: Callable[..., Buffer], state: State, limits: Limits, stay: set[int]
+    make: Callable[..., Buffer], state: State, limits: EvictionConfig, stay: set[int]
 ) -> None:
     buffer = make(limits)
     suspect = {"computer": 0.0} if state is State.QUARANTINED else {}
@@ -177,14 +179,14 @@ def test_each_limit_holds_for_the_active_and_for_the_quarantined(
 
 
 def test_the_quarantined_take_no_places_of_the_active(make: Callable[..., Buffer]) -> None:
-    buffer = make(Limits(clips=2))
+    buffer = make(evicting(capacity=2))
     buffer.add([found(i, i / 10) for i in range(1, 10)], {"computer": 0.55})
     assert [row.hash for row in buffer.rows()] == [name(4), name(5)]
     assert [row.hash for row in buffer.rows(State.QUARANTINED)] == [name(8), name(9)]
 
 
 def test_what_comes_back_when_heard_again_keeps_to_the_limits(make: Callable[..., Buffer]) -> None:
-    buffer = make(Limits(clips=2))
+    buffer = make(evicting(capacity=2))
     buffer.add([found(1), found(2)])
     move(buffer, 1, State.RETIRED)
     buffer.add([found(3, 0.7)])
@@ -194,14 +196,14 @@ def test_what_comes_back_when_heard_again_keeps_to_the_limits(make: Callable[...
 
 
 def test_hardest_keeps_what_scores_highest_now(make: Callable[..., Buffer]) -> None:
-    buffer = make(Limits(clips=2, eviction=Eviction.HARDEST))
+    buffer = make(evicting(capacity=2, eviction="hardest"))
     buffer.add([found(1, 0.9), found(2, 0.3)])
     buffer.rescored("run", 2, "later", {name(1): 0.1}, {}, {})
     assert buffer.add([found(3, 0.2)]).evicted == [name(1)]
 
 
 def test_oldest_keeps_the_newest(make: Callable[..., Buffer]) -> None:
-    buffer = make(Limits(clips=2, eviction=Eviction.OLDEST))
+    buffer = make(evicting(capacity=2, eviction="oldest"))
     assert buffer.add([found(1, 0.9), found(2, 0.8)]).evicted == []
     assert buffer.add([found(3, 0.1)]).evicted == [name(1)]
 
@@ -209,7 +211,7 @@ def test_oldest_keeps_the_newest(make: Callable[..., Buffer]) -> None:
 def test_reservoir_keeps_the_same_clips_in_whatever_batches_they_come(tmp_path: Path) -> None:
     kept = []
     for size in (1, 5, 30):
-        with Buffer(tmp_path / str(size), Limits(clips=6, eviction=Eviction.RESERVOIR)) as buffer:
+        with Buffer(tmp_path / str(size), evicting(capacity=6, eviction="reservoir")) as buffer:
             for first in range(0, 30, size):
                 buffer.add([found(i, i / 30) for i in range(first, first + size)])
             kept.append({row.hash for row in buffer.rows()})
@@ -218,7 +220,7 @@ def test_reservoir_keeps_the_same_clips_in_whatever_batches_they_come(tmp_path: 
 
 
 def test_balanced_keeps_as_many_of_a_rare_sound_as_of_a_common_one(make: Callable[..., Buffer]) -> None:
-    buffer = make(Limits(clips=10, eviction=Eviction.BALANCED))
+    buffer = make(evicting(capacity=10, eviction="balanced"))
     common = [like(i, 0, i / 100, score=0.9) for i in range(30)]
     rare = [like(i, 100, i / 100, score=0.1) for i in range(30, 35)]
     buffer.add(common[:20] + rare)
@@ -227,7 +229,7 @@ def test_balanced_keeps_as_many_of_a_rare_sound_as_of_a_common_one(make: Callabl
 
 
 def test_balanced_goes_by_the_model_that_heard_what_is_there_now(make: Callable[..., Buffer]) -> None:
-    buffer = make(Limits(clips=10, eviction=Eviction.BALANCED))
+    buffer = make(evicting(capacity=10, eviction="balanced"))
     old = [like(i, i, 1, checkpoint="old", score=0.0) for i in range(100, 160)]
     assert len(buffer.add(old).evicted) == 50
     common = [like(i, 0, i / 100, checkpoint="new", score=0.9) for i in range(30)]
@@ -243,18 +245,18 @@ def test_balanced_goes_by_the_model_that_heard_what_is_there_now(make: Callable[
 @settings(max_examples=20, deadline=None)
 @given(
     limits=st.builds(
-        Limits,
-        clips=st.integers(1, 6),
+        evicting,
+        capacity=st.integers(1, 6),
         hours=st.none() | st.floats(0.05, 0.3).map(lambda s: s / 3600),
-        per_kind=st.dictionaries(st.sampled_from(Kind), st.floats(0, 1)),
-        per_source=st.none() | st.integers(1, 3),
-        eviction=st.sampled_from(Eviction),
+        quota=st.dictionaries(st.sampled_from(Kind), st.floats(0, 1)),
+        max_per_recording=st.none() | st.integers(1, 3),
+        eviction=st.sampled_from([*RULES]),
     ),
     batches=st.lists(
         st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10), st.sampled_from(Kind)), max_size=6), max_size=4
     ),
 )
-def test_all_limits_hold_after_every_batch(limits: Limits, batches: list[list[tuple[int, int, Kind]]]) -> None:
+def test_all_limits_hold_after_every_batch(limits: EvictionConfig, batches: list[list[tuple[int, int, Kind]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, Buffer(Path(folder), limits, RATE) as buffer:
         for round_, batch in enumerate(batches):
             buffer.add(
@@ -266,11 +268,13 @@ def test_all_limits_hold_after_every_batch(limits: Limits, batches: list[list[tu
             )
             for state in (State.ACTIVE, State.QUARANTINED):
                 rows = buffer.rows(state)
-                assert len(rows) <= limits.clips
+                assert len(rows) <= limits.capacity
                 assert sum(row.n_samples for row in rows) / RATE / 3600 <= (limits.hours or math.inf)
-                assert all(n <= (limits.per_source or math.inf) for n in Counter(row.source for row in rows).values())
+                assert all(
+                    n <= (limits.max_per_recording or math.inf) for n in Counter(row.source for row in rows).values()
+                )
                 kinds = Counter(row.kind for row in rows)
-                assert all(kinds[Kind(k)] <= share * limits.clips + 1e-6 for k, share in limits.per_kind.items())
+                assert all(kinds[Kind(k)] <= share * limits.capacity + 1e-6 for k, share in limits.quotas().items())
             assert buffer.check() == []
 
 
@@ -295,7 +299,7 @@ def test_a_released_clip_is_active_and_a_rejected_one_retired(make: Callable[...
 
 
 def test_what_cannot_be_decided_changes_nothing(make: Callable[..., Buffer]) -> None:
-    buffer = make(Limits(clips=1))
+    buffer = make(evicting(capacity=1))
     buffer.add([found(1, 0.4)])
     buffer.add([found(2)])
     buffer.purge()
@@ -324,7 +328,7 @@ def test_a_rejected_clip_never_comes_back(make: Callable[..., Buffer]) -> None:
 
 
 def test_what_others_did_while_a_checkpoint_listened_stands(make: Callable[..., Buffer]) -> None:
-    buffer = make(Limits(clips=4))
+    buffer = make(evicting(capacity=4))
     buffer.add([found(i, 0.1 * i) for i in (1, 2, 3, 4)])
     buffer.add([found(9, 0.01, "other", 1)])
     listened = {row.hash: 0.5 for row in buffer.rows(None)} | {name(8): 0.5}
@@ -400,12 +404,12 @@ def test_who_found_a_clip_too_keeps_it_where_it_stood(make: Callable[..., Buffer
 def test_who_found_a_clip_that_had_come_back_would_have_brought_it_back(
     make: Callable[..., Buffer], out: State
 ) -> None:
-    buffer = make(Limits(clips=1))
+    buffer = make(evicting(capacity=1))
     buffer.add([found(1, 0.1, "old")])
     if out is State.RETIRED:
         move(buffer, 1, out, "old")
     buffer.add([found(2, 0.3, "old")])  # evicts 1 where it is still there
-    buffer = make(Limits(clips=2))
+    buffer = make(evicting(capacity=2))
     assert states(buffer) == {name(1): out, name(2): State.ACTIVE}
     buffer.add([found(1, 0.5, "killed", 1)])
     buffer.add([found(1, 0.5, "other", 1)])
@@ -446,12 +450,15 @@ OPS = st.lists(
 )
 
 
+NEAR = DuplicatesConfig(0.5, 2.0)
+
+
 @settings(max_examples=30, deadline=None)
 @given(ops=OPS, clips=st.integers(1, 4), to=st.integers(-1, 12))
 def test_a_rollback_keeps_what_others_did(
     ops: list[tuple[str, str, set[int], State, int]], clips: int, to: int
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder, Buffer(Path(folder), Limits(clips=clips), RATE, 0.5) as buffer:
+    with tempfile.TemporaryDirectory() as folder, Buffer(Path(folder), evicting(clips), RATE, NEAR) as buffer:
         others_found = set()
         for round_, (what, run, numbers, state, tenths) in enumerate(ops):
             score = tenths / 10

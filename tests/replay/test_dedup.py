@@ -8,30 +8,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kws.replay import dedup
-from kws.replay.dedup import Sounds, near_duplicates
+from kws.replay.dedup import DuplicatesConfig
+from kws.replay.records import ClipTable
+from tests.replay.clips import table
 
 OFF = 1.1
-NONE = Sounds([], np.zeros(0), np.zeros(0))
+RATE = 4
+NONE = table(0)
 
 
-def spans(*clips: tuple[str, float, float], embedding: list[list[float]] | None = None) -> Sounds:
+def spans(*clips: tuple[str, float, float], embedding: list[list[float]] | None = None) -> ClipTable:
     source, start, length = zip(*clips, strict=True)
     vectors = None if embedding is None else np.array(embedding, np.float32)
-    return Sounds(list(source), np.array(start, np.float64), np.array(length, np.float64), vectors)
+    n_samples = np.array(length, np.float64) * RATE
+    return table(
+        len(source), recording=list(source), start_s=np.array(start, np.float64), n_samples=n_samples, embedding=vectors
+    )
 
 
-def vectors(*rows: list[float]) -> Sounds:
+def vectors(*rows: list[float]) -> ClipTable:
     return spans(*[(f"recording {i}", 0.0, 1.0) for i in range(len(rows))], embedding=list(rows))
 
 
-def by_pairs(new: Sounds, old: Sounds, overlap: float, cosine: float) -> list[int]:
+def near_duplicates(new: ClipTable, old: ClipTable, overlap: float, cosine: float) -> list[int]:
+    return dedup.near_duplicates(new, old, DuplicatesConfig(overlap, cosine), RATE)
+
+
+def by_pairs(new: ClipTable, old: ClipTable, overlap: float, cosine: float) -> list[int]:
     """The same, a pair at a time, as the definition has it."""
 
-    def repeat(a: Sounds, i: int, b: Sounds, j: int) -> bool:
-        if overlap <= 1 and a.source[i] == b.source[j]:
-            ends = a.start_s[i] + a.length_s[i], b.start_s[j] + b.length_s[j]
+    def repeat(a: ClipTable, i: int, b: ClipTable, j: int) -> bool:
+        if overlap <= 1 and a.recording[i] == b.recording[j]:
+            ends = a.start_s[i] + a.n_samples[i] / RATE, b.start_s[j] + b.n_samples[j] / RATE
             common = min(ends) - max(a.start_s[i], b.start_s[j])
-            if common > 0 and common >= overlap * min(a.length_s[i], b.length_s[j]):
+            if common > 0 and common >= overlap * min(a.n_samples[i] / RATE, b.n_samples[j] / RATE):
                 return True
         if cosine > 1 or a.embedding is None or b.embedding is None:
             return False
@@ -40,25 +50,26 @@ def by_pairs(new: Sounds, old: Sounds, overlap: float, cosine: float) -> list[in
         return size > 0 and bool(x @ y / size >= cosine - 1e-6)  # false for NaN
 
     kept: list[int] = []
-    for i in range(len(new.source)):
-        if not any(repeat(new, i, old, j) for j in range(len(old.source))) and not any(
+    for i in range(len(new.recording)):
+        if not any(repeat(new, i, old, j) for j in range(len(old.recording))) and not any(
             repeat(new, i, new, j) for j in kept
         ):
             kept.append(i)
-    return [i for i in range(len(new.source)) if i not in kept]
+    return [i for i in range(len(new.recording)) if i not in kept]
 
 
 @st.composite
-def sounds(draw: st.DrawFn) -> Sounds:
+def sounds(draw: st.DrawFn) -> ClipTable:
     n = draw(st.integers(0, 25))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     embedding = rng.integers(-2, 3, (n, 3)).astype(np.float32)  # now and then all zero
     embedding[rng.random(n) < 0.1] = math.nan
-    return Sounds(
-        [f"r{i}" for i in rng.integers(0, 4, n)],
-        rng.integers(-4, 40, n) / 4,  # no rounding
-        rng.integers(1, 13, n) / 4,
-        embedding if draw(st.booleans()) else None,
+    return table(
+        n,
+        recording=[f"r{i}" for i in rng.integers(0, 4, n)],
+        start_s=rng.integers(-4, 40, n) / RATE,  # no rounding
+        n_samples=rng.integers(1, 13, n),
+        embedding=embedding if draw(st.booleans()) else None,
     )
 
 
@@ -67,22 +78,17 @@ COSINES = st.sampled_from([-0.55, 0.0, 0.33, 0.77, 0.93, 1.0, OFF])
 
 
 @given(sounds(), sounds(), SHARES, COSINES)
-def test_the_same_as_by_pairs(new: Sounds, old: Sounds, overlap: float, cosine: float) -> None:
+def test_the_same_as_by_pairs(new: ClipTable, old: ClipTable, overlap: float, cosine: float) -> None:
     repeats = near_duplicates(new, old, overlap, cosine)
     assert repeats == by_pairs(new, old, overlap, cosine)
     assert repeats == near_duplicates(new, old, overlap, cosine)
 
 
 @given(sounds(), sounds(), SHARES, COSINES)
-def test_what_is_left_has_no_near_duplicates(new: Sounds, old: Sounds, overlap: float, cosine: float) -> None:
+def test_what_is_left_has_no_near_duplicates(new: ClipTable, old: ClipTable, overlap: float, cosine: float) -> None:
     gone = set(near_duplicates(new, old, overlap, cosine))
-    rows = [i for i in range(len(new.source)) if i not in gone]
-    left = Sounds(
-        [new.source[i] for i in rows],
-        new.start_s[rows],
-        new.length_s[rows],
-        None if new.embedding is None else new.embedding[rows],
-    )
+    rows = [i for i in range(len(new.recording)) if i not in gone]
+    left = new.select(np.array(rows, np.int64))
     assert near_duplicates(left, old, overlap, cosine) == []
 
 

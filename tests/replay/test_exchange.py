@@ -14,7 +14,8 @@ from kws.common.errors import KwsError, LeakError
 from kws.data.audio import content_hash
 from kws.data.manifest import Source, Split
 from kws.replay import exchange
-from kws.replay.buffer import Buffer, Decision, Kind, Limits, NewClip, State
+from kws.replay.buffer import Buffer, Decision, Kind, NewClip, State
+from tests.replay.clips import evicting
 
 RATE = 16000
 KITCHEN, TEST = Source("k" * 64, "rooms/kitchen.wav", Split.TRAIN), Source("t" * 64, "rooms/test.wav", Split.TEST)
@@ -43,7 +44,7 @@ def found(number: int, **given: Any) -> NewClip:
 @pytest.fixture
 def buffer(tmp_path: Path) -> Iterator[Buffer]:
     """Clips of every state, one of them without its sound."""
-    with Buffer(tmp_path / "buffer", Limits(100), RATE) as it:
+    with Buffer(tmp_path / "buffer", evicting(capacity=100), RATE) as it:
         added = it.add([found(n) for n in range(1, 7)]).new
         it.hold_out([TEST])
         it.update(added, priority=[float(i) for i in range(6)], times_drawn=range(6))
@@ -64,7 +65,7 @@ def folder(buffer: Buffer, tmp_path: Path) -> Path:
 
 
 def restored(folder: Path, into: Path) -> tuple[int, int]:
-    return exchange.restore(lambda rate: Buffer(into, Limits(100), rate), folder)
+    return exchange.restore(lambda rate: Buffer(into, evicting(capacity=100), rate), folder)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -80,7 +81,7 @@ def rewrite(folder: Path, change: Callable[[list[dict[str, Any]]], object], file
 
 def test_a_buffer_comes_back_the_same(buffer: Buffer, folder: Path, tmp_path: Path) -> None:
     assert restored(folder, tmp_path / "there") == (6, 0)
-    with Buffer(tmp_path / "there", Limits(100), RATE) as there:
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         assert there.rows(None) == buffer.rows(None)
         assert there.held_out() == buffer.held_out()
         assert there.score_history() == buffer.score_history()
@@ -96,11 +97,11 @@ def test_a_buffer_comes_back_the_same(buffer: Buffer, folder: Path, tmp_path: Pa
 
 
 def test_what_is_known_there_stays_as_it_is(folder: Path, tmp_path: Path) -> None:
-    with Buffer(tmp_path / "there", Limits(100), RATE) as there:
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         there.add([found(1, score=0.9, run="mine", source=Source("b" * 64, "bath.wav", Split.TRAIN))])
         before = there.rows()
     assert restored(folder, tmp_path / "there") == (5, 1)
-    with Buffer(tmp_path / "there", Limits(100), RATE) as there:
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         assert there.rows(None)[:1] == before
         with pytest.raises(LeakError, match=r"kitchen\.wav"):
             there.hold_out([Source(KITCHEN.hash, "kitchen.wav", Split.TEST)])
@@ -132,11 +133,11 @@ def test_a_killed_export_is_none(folder: Path) -> None:
 
 
 def test_a_held_out_recording_cannot_be_smuggled_in(folder: Path, tmp_path: Path) -> None:
-    with Buffer(tmp_path / "there", Limits(100), RATE) as there:
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         there.hold_out([Source(KITCHEN.hash, "kitchen.wav", Split.VALIDATION)])
     with pytest.raises(LeakError, match=r"kitchen\.wav"):
         restored(folder, tmp_path / "there")
-    with Buffer(tmp_path / "there", Limits(100), RATE) as there:
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         assert there.rows(None) == []
         assert there.check() == []
         assert there.leftovers() == []
@@ -249,19 +250,19 @@ def test_links_lead_nowhere(folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_rollback_left_comes_back_too(tmp_path: Path) -> None:
-    with Buffer(tmp_path / "buffer", Limits(100), RATE) as buffer:
+    with Buffer(tmp_path / "buffer", evicting(capacity=100), RATE) as buffer:
         (clip,) = buffer.add([found(1, run="a", round=3)]).new
         buffer.decide([clip], Decision.RELEASED)
         buffer.rollback("a", 2)
         assert buffer.check() == []
         exchange.export(buffer, tmp_path / "out")
         assert restored(tmp_path / "out", tmp_path / "there") == (1, 0)
-        with Buffer(tmp_path / "there", Limits(100), RATE) as there:
+        with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
             assert there.rows(None) == buffer.rows(None)
 
 
 def test_a_full_disk_leaves_the_buffer_as_it_was(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Buffer(tmp_path / "there", Limits(100), RATE) as there:
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         there.add([found(9)])
         before = there.rows(None)
     from kws.replay import storage
@@ -278,7 +279,7 @@ def test_a_full_disk_leaves_the_buffer_as_it_was(folder: Path, tmp_path: Path, m
     monkeypatch.setattr(storage, "save_flac", full)
     with pytest.raises(OSError, match="No space left"):
         restored(folder, tmp_path / "there")
-    with Buffer(tmp_path / "there", Limits(100), RATE) as there:
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         assert there.rows(None) == before
         assert there.check() == []
         assert there.leftovers() == []

@@ -12,6 +12,7 @@ from kws.confusables.synthesis.render import render
 from kws.data.audio import content_hash, load, save_flac, to_int16
 from kws.data.manifest import CONFUSABLE, Source, Split
 from kws.replay.buffer import Buffer, Kind, NewClip, State
+from kws.replay.dedup import DuplicatesConfig
 from kws.replay.importing import into_buffer
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
@@ -42,7 +43,7 @@ def hash_of(folder, one):
 def test_train_confusables_come_in_with_text_keyword_and_voice(said, planned, tmp_path):
     wanted = [one for one in planned if one.split is Split.TRAIN and one.label == CONFUSABLE]
     steps = []
-    with Buffer(tmp_path / "buffer", overlap=0.5, cosine=0.99) as buffer:
+    with Buffer(tmp_path / "buffer", duplicates=DuplicatesConfig()) as buffer:
         added = into_buffer(buffer, said, lambda *step: steps.append(step))
         rows = buffer.rows()
         assert added.new == [row.hash for row in rows] == [hash_of(said, one) for one in wanted]
@@ -62,7 +63,7 @@ def test_they_are_never_quarantined_for_what_they_score_or_say(said, tmp_path):
     with Buffer(tmp_path) as buffer:
         assert into_buffer(buffer, said).quarantined == []
         assert any(row.text == "computer games" for row in buffer.rows())
-        assert len(buffer.drawable(saying=["computer", "alexa"])) == len(buffer) == 12
+        assert len(buffer.samplable(saying=["computer", "alexa"])) == len(buffer) == 12
 
 
 def test_nothing_of_validation_and_test_comes_in_then_or_later(said, planned, tmp_path):

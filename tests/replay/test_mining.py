@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,7 @@ from kws.replay.mining_streams import MiningConfig, no_nearness, pool_streams
 from tests.nets import random_detector
 
 RATE, ROW_N, CLIP_N, POST_N = 16000, 320, 9600, 3200
-CONFIG = MiningConfig(
-    20000.0, 0.05, 1, 0.0, 0.0, 3, POST_N / RATE, rounds=1, first_at=0.0, last_at=1.0, pool_share=0.5, passes=2,
-    snr_db=[0.0, 20.0], noise_db=[-45.0, -20.0],
-)  # fmt: skip
+CONFIG = MiningConfig(clips_per_hour=20000.0, score_bands=1, random_share=0.0, post_s=POST_N / RATE)
 NOWHERE: Any = None
 ROW = (CLIP_N - POST_N) // ROW_N - 1  # of a clip, where its trigger is
 
@@ -157,15 +154,23 @@ def test_a_clip_ends_with_silence_where_its_stream_ends() -> None:
     assert cut(pcm, 85, 20).tolist() == [*range(86, 101), 0, 0, 0, 0, 0]
 
 
+@dataclass
+class FirstRows:
+    n: int = 1
+
+
 def test_a_source_of_ones_own_mines_too(store: AudioCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mining, "SOURCES", dict(mining.SOURCES))
 
-    @register_mining_source("first_row", Kind.USER)
-    def first_row(candidates: Candidates) -> np.ndarray:
-        return candidates.first(np.flatnonzero(candidates.stream.recordings >= 0), 1)
+    @register_mining_source("first_rows", Kind.USER, FirstRows)
+    def first_rows(candidates: Candidates) -> np.ndarray:
+        assert isinstance(candidates.settings, FirstRows)
+        return candidates.first(np.flatnonzero(candidates.stream.recordings >= 0), candidates.settings.n)
 
-    found = [clip for clip in mined(store) if clip.kind is Kind.USER]
-    assert [clip.keyword for clip in found] == ["alexa", "computer"] * 2
+    config = MiningConfig(**{**vars(CONFIG), "sources": mining._source_settings()})
+    config.sources.first_rows.n = 2
+    found = [clip for clip in mined(store, config) if clip.kind is Kind.USER]
+    assert [clip.keyword for clip in found] == ["alexa", "alexa", "computer", "computer"] * 2
     for clip in found:
         assert rescored(clip.pcm, ["alexa", "computer"].index(clip.keyword)) == pytest.approx(clip.score, abs=1e-5)
 

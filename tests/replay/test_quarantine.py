@@ -9,8 +9,9 @@ import pytest
 
 from kws.data.audio import content_hash
 from kws.data.manifest import Source, Split
-from kws.replay.buffer import Added, Buffer, Decision, Kind, Limits, NewClip, State
+from kws.replay.buffer import Added, Buffer, Decision, Kind, NewClip, State
 from kws.replay.quarantine import suspicion
+from tests.replay.clips import evicting
 
 ROOM = Source("a1", "rooms/kitchen.wav", Split.TRAIN)
 FROM = {"computer": 0.8, "alexa": 0.9}
@@ -81,7 +82,7 @@ def test_suspects_are_kept_but_not_drawn(buffer: Buffer) -> None:
     assert buffer.add(batch, FROM) == Added([name(i) for i in range(1, 7)], 0, [], quarantined=suspect)
     assert [row.hash for row in buffer.rows(State.QUARANTINED)] == suspect
     assert buffer.rows(State.QUARANTINED)[0].reason == "scores 0.850, suspect from 0.800"
-    assert [line["hash"] for line in buffer.drawable()] == [name(2), name(4), name(5)]
+    assert buffer.samplable().hash == [name(2), name(4), name(5)]
     np.testing.assert_array_equal(buffer.audio(name(1)), found(1, 0).pcm)  # a person can listen
     assert buffer.stats()["by_state"] == {"active": 3, "quarantined": 3}
     assert buffer.check() == []
@@ -94,7 +95,7 @@ def test_a_quarantined_clip_that_is_found_again_stays_there(buffer: Buffer) -> N
 
 
 def test_a_released_clip_is_never_quarantined_again(tmp_path: Path) -> None:
-    with Buffer(tmp_path / "b", Limits(clips=1)) as buffer:
+    with Buffer(tmp_path / "b", evicting(capacity=1)) as buffer:
         buffer.add([found(1, 0.85, text="computer")], FROM)
         buffer.decide([name(1)], Decision.RELEASED)
         buffer.rescored("run", 2, "weights", {name(1): 0.99}, {}, {name(1): (State.QUARANTINED, "suspect")})

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from kws.data.audio import content_hash, to_int16
 from kws.data.manifest import Source, Split
 from kws.detector.clip_scores import score_clips
-from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, Limits, NewClip, State
-from kws.replay.refresh import Aged, Ageing, age, verdicts
+from kws.detector.detector import Detector
+from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, NewClip, State
+from kws.replay.refresh import RefreshConfig, Refreshed, refresh, verdicts
 from tests.nets import random_detector, sound
+from tests.replay.clips import evicting
 
 ROOM = Source("a1", "rooms/kitchen.wav", Split.TRAIN)
 DETECTOR = random_detector(1)
@@ -20,7 +23,19 @@ CLIPS = [to_int16(sound(n, seed).numpy()) for seed, n in enumerate([4000, 4010, 
 NAMES = [content_hash(pcm) for pcm in CLIPS]
 SCORES, VECTORS = score_clips(DETECTOR, CLIPS)
 COLUMN = DETECTOR.labels.index("computer")
-NEVER = Ageing(solved=0.0, forgotten=2.0, probe_n=0, seed=0)
+
+
+def age(
+    buffer: Buffer, detector: Detector, checkpoint: str, when: tuple[float, float, int, int], *others: Any
+) -> Refreshed:
+    """Refresh with `retire_below`, `return_above`, `recheck_retired` and the seed."""
+    retire_below, return_above, recheck_retired, seed = when
+    return refresh(
+        buffer, detector, checkpoint, RefreshConfig(retire_below, recheck_retired), return_above, seed, *others
+    )
+
+
+NEVER = (0.0, 2.0, 0, 0)
 
 
 def clips(keyword: str = "computer", score: float = 0.5, **others: object) -> list[NewClip]:
@@ -54,7 +69,7 @@ def test_every_clip_gets_the_score_and_the_embedding_of_now(buffer: Buffer) -> N
     buffer.add(clips("alexa")[4:5], {"alexa": 0.0})  # in quarantine, and heard there
     buffer.add(clips("gone")[5:])  # whatever it triggers now
     aged = age(buffer, DETECTOR, "new", NEVER, {"alexa": 0.0, "computer": 2.0, "gone": 2.0}, "run", 2)
-    assert aged == Aged(heard=6, retired=0, returned=0, quarantined=0, released=0)
+    assert aged == Refreshed(scored=6, retired=0, returned=0, quarantined=0, released=0)
     now = [row.score_now for row in buffer.rows(None)]
     expected = [*SCORES[:4, COLUMN], SCORES[4, 1 - COLUMN], SCORES[5].max()]
     np.testing.assert_allclose(now, expected, atol=1e-6)
@@ -73,10 +88,10 @@ def test_what_is_solved_retires(buffer: Buffer) -> None:
     buffer.add(clips())
     scores = SCORES[:, COLUMN]
     bound = float(np.sort(scores)[2])  # which is not below itself
-    assert age(buffer, DETECTOR, "new", Ageing(bound, 2.0, 0, 0), {}, "run", 1).retired == 0, "none was drawn yet"
+    assert age(buffer, DETECTOR, "new", (bound, 2.0, 0, 0), {}, "run", 1).retired == 0, "none was drawn yet"
     buffer.update(NAMES, drawn=[1] * 6)
-    aged = age(buffer, DETECTOR, "new", Ageing(bound, 2.0, 0, 0), {}, "run", 2)
-    assert (aged.heard, aged.retired) == (6, 2)
+    aged = age(buffer, DETECTOR, "new", (bound, 2.0, 0, 0), {}, "run", 2)
+    assert (aged.scored, aged.retired) == (6, 2)
     assert {n for n, state in states(buffer).items() if state is State.RETIRED} == {
         NAMES[i] for i in scores.argsort()[:2]
     }
@@ -88,8 +103,8 @@ def test_what_was_forgotten_comes_back(buffer: Buffer) -> None:
     buffer.add(clips())
     retire(buffer, NAMES)
     bound = float(np.sort(SCORES[:, COLUMN])[2])
-    aged = age(buffer, DETECTOR, "new", Ageing(0.0, bound, 100, 0), {}, "run", 2)
-    assert aged == Aged(heard=6, retired=0, returned=4, quarantined=0, released=0)
+    aged = age(buffer, DETECTOR, "new", (0.0, bound, 100, 0), {}, "run", 2)
+    assert aged == Refreshed(scored=6, retired=0, returned=4, quarantined=0, released=0)
     back = {NAMES[i] for i in SCORES[:, COLUMN].argsort()[2:]}
     assert {n for n, state in states(buffer).items() if state is State.ACTIVE} == back
     assert all(row.reason.startswith("forgotten: scores 0.") for row in buffer.rows())
@@ -100,7 +115,7 @@ def test_the_probe_is_drawn_by_seed_and_round_and_no_larger_than_asked(tmp_path:
         with Buffer(tmp_path / folder) as buffer:
             buffer.add(clips())
             retire(buffer, NAMES)
-            assert age(buffer, DETECTOR, "new", Ageing(0.0, 2.0, 3, seed), {}, "run", round_).heard == 3
+            assert age(buffer, DETECTOR, "new", (0.0, 2.0, 3, seed), {}, "run", round_).scored == 3
             return {clip for clip, *_ in buffer.score_history()}
 
     assert heard(0, 2, "a") == heard(0, 2, "b")
@@ -116,8 +131,8 @@ def test_a_probe_passes_over_what_cannot_or_must_not_come_back(buffer: Buffer) -
     buffer.decide([NAMES[1]], Decision.RELEASED)
     retire(buffer, [NAMES[1]])  # released, and solved since
     buffer.path(NAMES[2]).unlink()  # its file was purged
-    aged = age(buffer, DETECTOR, "new", Ageing(0.0, 0.0, 100, 0), {}, "run", 2)
-    assert (aged.heard, aged.returned) == (5, 4), "the rejected one is heard, and stays"
+    aged = age(buffer, DETECTOR, "new", (0.0, 0.0, 100, 0), {}, "run", 2)
+    assert (aged.scored, aged.returned) == (5, 4), "the rejected one is heard, and stays"
     assert {n for n, state in states(buffer).items() if state is State.RETIRED} == {NAMES[0], NAMES[2]}
 
 
@@ -125,7 +140,7 @@ def test_suspects_go_to_quarantine_and_out_again(buffer: Buffer) -> None:
     buffer.add(clips())
     retire(buffer, NAMES[:1])
     bound = float(np.sort(SCORES[:, COLUMN])[3])
-    everything = Ageing(0.0, 0.0, 100, 0)
+    everything = (0.0, 0.0, 100, 0)
     aged = age(buffer, DETECTOR, "new", everything, {"computer": bound}, "run", 2)
     suspects = {NAMES[i] for i in SCORES[:, COLUMN].argsort()[3:]}
     assert {n for n, state in states(buffer).items() if state is State.QUARANTINED} == suspects
@@ -141,15 +156,15 @@ def test_what_a_person_decided_stands(buffer: Buffer) -> None:
     buffer.add(clips(text="computer"))
     buffer.decide(NAMES[:2], Decision.RELEASED)
     buffer.decide(NAMES[2:4], Decision.REJECTED)
-    age(buffer, DETECTOR, "new", Ageing(0.0, 0.0, 100, 0), {"computer": 0.0}, "run", 2)
+    age(buffer, DETECTOR, "new", (0.0, 0.0, 100, 0), {"computer": 0.0}, "run", 2)
     assert [state.value for state in states(buffer).values()] == ["active"] * 2 + ["retired"] * 2 + ["quarantined"] * 2
 
 
 def test_a_rollback_takes_a_round_of_ageing_back(buffer: Buffer) -> None:
     buffer.add(clips())
-    age(buffer, DETECTOR, "new", Ageing(0.0, 2.0, 0, 0), {}, "run", 2)
+    age(buffer, DETECTOR, "new", (0.0, 2.0, 0, 0), {}, "run", 2)
     before = buffer.rows(None)
-    age(buffer, random_detector(2), "newer", Ageing(0.5, 2.0, 0, 0), {"computer": 0.6}, "run", 3)
+    age(buffer, random_detector(2), "newer", (0.5, 2.0, 0, 0), {"computer": 0.6}, "run", 3)
     assert buffer.rows(None) != before
     buffer.rollback("run", 2)
     assert buffer.rows(None) == before
@@ -157,15 +172,15 @@ def test_a_rollback_takes_a_round_of_ageing_back(buffer: Buffer) -> None:
 
 
 def test_an_empty_buffer_does_not_age(buffer: Buffer) -> None:
-    assert age(buffer, DETECTOR, "new", Ageing(0.1, 0.5, 10, 0), {}, "run", 2) == Aged(0, 0, 0, 0, 0)
+    assert age(buffer, DETECTOR, "new", (0.1, 0.5, 10, 0), {}, "run", 2) == Refreshed(0, 0, 0, 0, 0)
 
 
 def test_more_come_back_than_there_is_room_for(tmp_path: Path) -> None:
-    with Buffer(tmp_path / "b", Limits(clips=2)) as buffer:
+    with Buffer(tmp_path / "b", evicting(capacity=2)) as buffer:
         for one in clips():
             buffer.add([one])
             retire(buffer, [content_hash(one.pcm)])
-        aged = age(buffer, DETECTOR, "new", Ageing(0.0, 0.0, 100, 0), {}, "run", 2)
+        aged = age(buffer, DETECTOR, "new", (0.0, 0.0, 100, 0), {}, "run", 2)
         assert aged.returned == 6
         assert {row.hash for row in buffer.rows()} == {NAMES[i] for i in SCORES[:, COLUMN].argsort()[-2:]}
 
@@ -201,9 +216,9 @@ NONE, RELEASED, REJECTED = Decision.NONE, Decision.RELEASED, Decision.REJECTED
     ],
 )
 def test_where_a_clip_goes(row: BufferClip, state: State, decision: Decision, score: float, to: State | None) -> None:
-    moves = verdicts([replace(row, state=state, decision=decision)], [score], Ageing(0.1, 0.3, 0, 0), {"computer": 0.8})
+    moves = verdicts([replace(row, state=state, decision=decision)], [score], 0.1, 0.3, {"computer": 0.8})
     assert [state for state, _ in moves.values()] == ([] if to is None else [to])
 
 
 def test_a_clip_that_was_never_drawn_does_not_retire(row: BufferClip) -> None:
-    assert verdicts([replace(row, times_drawn=0)], [0.0], Ageing(0.1, 0.3, 0, 0), {}) == {}
+    assert verdicts([replace(row, times_drawn=0)], [0.0], 0.1, 0.3, {}) == {}

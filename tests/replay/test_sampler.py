@@ -10,17 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
-from kws.replay.sampler import Draw, Sampler, beta_at, importance, split, successive
+from kws.replay.sampler import Sampler, Sampling, importance, importance_exponent_at, split, successive
 
 LOSSES = st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1e6))  # often equal: ranks have ties
-HOW = st.sampled_from(list(Draw))
+HOW = st.sampled_from(list(Sampling))
 
 
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def sampler(priority: list[float], how: Draw = Draw.PROPORTIONAL, alpha: float = 0.6, drawn: int = 1) -> Sampler:
+def sampler(
+    priority: list[float], how: Sampling = Sampling.proportional, alpha: float = 0.6, drawn: int = 1
+) -> Sampler:
     return Sampler(np.array(priority), np.full(len(priority), drawn), how, alpha)
 
 
@@ -40,20 +42,20 @@ def agree(counts: np.ndarray, chance: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("how", "alpha", "weight"),
     [
-        (Draw.UNIFORM, 0.6, [1, 1, 1, 1]),
-        (Draw.PROPORTIONAL, 1.0, [0.501, 4.001, 0.001, 1.001]),
-        (Draw.PROPORTIONAL, 0.5, [0.501**0.5, 4.001**0.5, 0.001**0.5, 1.001**0.5]),
-        (Draw.PROPORTIONAL, 0.0, [1, 1, 1, 1]),
-        (Draw.RANK, 1.0, [1 / 3, 1, 1 / 4, 1 / 2]),
-        (Draw.RANK, 2.0, [1 / 9, 1, 1 / 16, 1 / 4]),
-        (Draw.RANK, 0.0, [1, 1, 1, 1]),
+        (Sampling.uniform, 0.6, [1, 1, 1, 1]),
+        (Sampling.proportional, 1.0, [0.501, 4.001, 0.001, 1.001]),
+        (Sampling.proportional, 0.5, [0.501**0.5, 4.001**0.5, 0.001**0.5, 1.001**0.5]),
+        (Sampling.proportional, 0.0, [1, 1, 1, 1]),
+        (Sampling.rank, 1.0, [1 / 3, 1, 1 / 4, 1 / 2]),
+        (Sampling.rank, 2.0, [1 / 9, 1, 1 / 16, 1 / 4]),
+        (Sampling.rank, 0.0, [1, 1, 1, 1]),
     ],
 )
-def test_single_draws_come_as_often_as_the_rule_says(how: Draw, alpha: float, weight: list[float]) -> None:
+def test_single_draws_come_as_often_as_the_rule_says(how: Sampling, alpha: float, weight: list[float]) -> None:
     buffer, source = sampler([0.5, 4.0, 0.0, 1.0], how, alpha), rng(1)
     want = np.array(weight) / sum(weight)
     np.testing.assert_allclose(chances(buffer), want, rtol=1e-12)
-    drawn = [int(buffer.draw(1, source)[0]) for _ in range(20_000)]
+    drawn = [int(buffer.sample(1, source)[0]) for _ in range(20_000)]
     agree(np.bincount(drawn, minlength=4), want)
 
 
@@ -77,51 +79,51 @@ def test_a_clip_whose_weight_drowns_all_others_does_not_keep_them_out() -> None:
 
 def test_ranks_know_nothing_of_the_scale() -> None:
     losses = np.random.default_rng(0).exponential(size=50)
-    one, other = sampler(losses.tolist(), Draw.RANK), sampler((losses**3 * 1000).tolist(), Draw.RANK)
+    one, other = sampler(losses.tolist(), Sampling.rank), sampler((losses**3 * 1000).tolist(), Sampling.rank)
     np.testing.assert_array_equal(chances(one), chances(other))
-    np.testing.assert_array_equal(one.draw(20, rng()), other.draw(20, rng()))
+    np.testing.assert_array_equal(one.sample(20, rng()), other.sample(20, rng()))
 
 
 def test_of_equal_priorities_the_first_clip_ranks_higher() -> None:
-    chance = chances(sampler([1.0, 2.0, 1.0, 2.0, 0.0, 0.0], Draw.RANK, 1.0))
+    chance = chances(sampler([1.0, 2.0, 1.0, 2.0, 0.0, 0.0], Sampling.rank, 1.0))
     np.testing.assert_allclose(chance / chance[1], [1 / 3, 1, 1 / 4, 1 / 2, 1 / 5, 1 / 6])
 
 
-@pytest.mark.parametrize("how", Draw)
-def test_solved_clips_are_drawn_too(how: Draw) -> None:
-    assert sorted(sampler([0.0] * 7, how).draw(7, rng()).tolist()) == list(range(7))
+@pytest.mark.parametrize("how", Sampling)
+def test_solved_clips_are_drawn_too(how: Sampling) -> None:
+    assert sorted(sampler([0.0] * 7, how).sample(7, rng()).tolist()) == list(range(7))
     np.testing.assert_allclose(chances(sampler([0.0] * 4, how, alpha=0)), 0.25)
 
 
 # What comes first, and how many.
 
 
-@pytest.mark.parametrize("how", Draw)
-def test_clips_never_drawn_come_first(how: Draw) -> None:
+@pytest.mark.parametrize("how", Sampling)
+def test_clips_never_drawn_come_first(how: Sampling) -> None:
     priority, drawn = np.array([9.0, 0.0, 9.0, 0.0, 9.0, 0.0]), np.array([3, 0, 1, 0, 2, 0])
     buffer, source = Sampler(priority, drawn, how, 1.0), rng(3)
     for _ in range(50):
-        batch = buffer.draw(5, source).tolist()
+        batch = buffer.sample(5, source).tolist()
         assert sorted(batch[:3]) == [1, 3, 5]
         assert set(batch[3:]) < {0, 2, 4}
-    buffer.learn(np.array([1, 5]), np.array([0.0, 0.0]))
-    assert buffer.draw(1, source).tolist() == [3]
+    buffer.set_priorities(np.array([1, 5]), np.array([0.0, 0.0]))
+    assert buffer.sample(1, source).tolist() == [3]
 
 
 def test_clips_never_drawn_come_evenly() -> None:
     buffer, source = sampler([0.0, 1.0, 50.0], drawn=0), rng(4)
     orders = list(permutations(range(3), 2))
-    counts = Counter(tuple(buffer.draw(2, source).tolist()) for _ in range(20_000))
+    counts = Counter(tuple(buffer.sample(2, source).tolist()) for _ in range(20_000))
     assert counts.keys() <= set(orders)
     agree(np.array([counts[order] for order in orders]), np.full(6, 1 / 6))
 
 
-@pytest.mark.parametrize("how", Draw)
-def test_nothing_of_nothing(how: Draw) -> None:
+@pytest.mark.parametrize("how", Sampling)
+def test_nothing_of_nothing(how: Sampling) -> None:
     empty = sampler([], how)
-    assert empty.draw(5, rng()).shape == (0,)
+    assert empty.sample(5, rng()).shape == (0,)
     assert chances(empty).shape == (0,)
-    none = sampler([1.0, 2.0], how).draw(0, rng())
+    none = sampler([1.0, 2.0], how).sample(0, rng())
     assert (none.shape, none.dtype) == ((0,), np.int64)
 
 
@@ -133,10 +135,10 @@ def test_nothing_of_nothing(how: Draw) -> None:
     seed=st.integers(0, 99),
 )
 @settings(deadline=None)
-def test_no_clip_comes_twice(clips: list[tuple[float, int]], n: int, how: Draw, alpha: float, seed: int) -> None:
+def test_no_clip_comes_twice(clips: list[tuple[float, int]], n: int, how: Sampling, alpha: float, seed: int) -> None:
     priority, drawn = [p for p, _ in clips], [d for _, d in clips]
     buffer = Sampler(np.array(priority), np.array(drawn, np.int64), how, alpha)
-    batch = buffer.draw(n, rng(seed))
+    batch = buffer.sample(n, rng(seed))
     assert batch.dtype == np.int64
     assert len(set(batch.tolist())) == len(batch) == min(n, len(clips))
     assert set(batch.tolist()) <= set(range(len(clips)))
@@ -151,8 +153,8 @@ def test_no_clip_comes_twice(clips: list[tuple[float, int]], n: int, how: Draw, 
 
 def test_what_is_learned_steers_the_draws_and_leaves_the_callers_arrays_alone() -> None:
     priority, drawn = np.ones(3), np.ones(3, np.int64)
-    buffer = Sampler(priority, drawn, Draw.PROPORTIONAL, 1.0)
-    buffer.learn(np.array([2, 0]), np.array([0.0, 3.0]))
+    buffer = Sampler(priority, drawn, Sampling.proportional, 1.0)
+    buffer.set_priorities(np.array([2, 0]), np.array([0.0, 3.0]))
     np.testing.assert_array_equal(buffer.priority, [3, 1, 0])
     np.testing.assert_array_equal(buffer.drawn, [2, 1, 2])
     np.testing.assert_allclose(chances(buffer), np.array([3.001, 1.001, 0.001]) / 4.003)
@@ -167,43 +169,43 @@ def test_what_is_learned_steers_the_draws_and_leaves_the_callers_arrays_alone() 
 )
 @settings(deadline=None)
 def test_a_resumed_run_draws_what_the_first_one_would_have(
-    clips: list[tuple[float, int]], steps: list[tuple[int, list[float]]], how: Draw, alpha: float
+    clips: list[tuple[float, int]], steps: list[tuple[int, list[float]]], how: Sampling, alpha: float
 ) -> None:
     living = Sampler(np.array([p for p, _ in clips]), np.array([d for _, d in clips]), how, alpha)
     for step, (n, losses) in enumerate(steps):
-        batch = living.draw(n, rng(step))
-        living.learn(batch, np.array(losses[: len(batch)]))
+        batch = living.sample(n, rng(step))
+        living.set_priorities(batch, np.array(losses[: len(batch)]))
         resumed = Sampler(living.priority, living.drawn, how, alpha)
-        np.testing.assert_array_equal(resumed.draw(n + 3, rng(-step)), living.draw(n + 3, rng(-step)))
+        np.testing.assert_array_equal(resumed.sample(n + 3, rng(-step)), living.sample(n + 3, rng(-step)))
         assert chances(resumed).tobytes() == chances(living).tobytes()
-        if how == Draw.RANK:
+        if how == Sampling.rank:
             order = np.lexsort((np.arange(len(clips)), -living.priority))
             weight = np.empty(len(clips))
             weight[order] = (1 / np.arange(1, len(clips) + 1)) ** alpha
             np.testing.assert_allclose(chances(living), weight / weight.sum())
 
 
-@pytest.mark.parametrize("how", Draw)
-def test_a_large_buffer_resumes_as_exactly(how: Draw) -> None:
+@pytest.mark.parametrize("how", Sampling)
+def test_a_large_buffer_resumes_as_exactly(how: Sampling) -> None:
     losses = np.random.default_rng(0)
     living = Sampler(losses.exponential(size=5003), losses.integers(0, 9, 5003), how, 0.6)
     for step in range(30):
-        batch = living.draw(101, rng(step))
-        living.learn(batch, losses.exponential(size=101).round(1))
+        batch = living.sample(101, rng(step))
+        living.set_priorities(batch, losses.exponential(size=101).round(1))
     resumed = Sampler(living.priority, living.drawn, how, 0.6)
     for step in range(30):
-        batch = living.draw(101, rng(step))
-        np.testing.assert_array_equal(resumed.draw(101, rng(step)), batch)
+        batch = living.sample(101, rng(step))
+        np.testing.assert_array_equal(resumed.sample(101, rng(step)), batch)
         assert resumed.probability(batch).tobytes() == living.probability(batch).tobytes()
 
 
 def test_only_the_given_generator_is_asked() -> None:
     buffer = sampler([1.0, 2.0, 3.0, 4.0])
     before = (torch.get_rng_state(), np.random.get_state()[1].copy())  # noqa: NPY002
-    first = buffer.draw(3, rng(7))
+    first = buffer.sample(3, rng(7))
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
-    np.testing.assert_array_equal(buffer.draw(3, rng(7)), first)
+    np.testing.assert_array_equal(buffer.sample(3, rng(7)), first)
 
 
 @pytest.mark.parametrize("bad", [-0.1, np.inf, np.nan])
@@ -212,7 +214,7 @@ def test_a_priority_that_is_none_is_refused_and_changes_nothing(bad: float) -> N
         sampler([1.0, bad])
     buffer = sampler([1.0, 2.0])
     with pytest.raises(KwsError, match="priority"):
-        buffer.learn(np.array([0, 1]), np.array([5.0, bad]))
+        buffer.set_priorities(np.array([0, 1]), np.array([5.0, bad]))
     assert (buffer.priority.tolist(), buffer.drawn.tolist()) == ([1, 2], [1, 1])
 
 
@@ -230,14 +232,20 @@ def test_importance_weights_scale_down_what_was_drawn_too_often() -> None:
 def test_weighted_losses_have_the_mean_of_the_buffer() -> None:
     """With beta 1 the drawn losses, weighted, average to those of evenly drawn clips."""
     losses = np.array([0.1, 0.5, 2.0, 7.0])
-    chance = chances(sampler(losses.tolist(), Draw.RANK, 1.0))
+    chance = chances(sampler(losses.tolist(), Sampling.rank, 1.0))
     weight = importance(chance, 4, 1.0)
     assert (chance * weight * losses).sum() / (chance * weight).sum() == pytest.approx(losses.mean())
 
 
 def test_beta_rises_in_a_line_to_one() -> None:
-    assert [beta_at(step, 10, 20, 0.4) for step in (0, 10, 15, 20, 99)] == [0.4, 0.4, pytest.approx(0.7), 1, 1]
-    assert [beta_at(step, 10, 10, 0.4) for step in (9, 10)] == [0.4, 1]
+    assert [importance_exponent_at(step, 10, 20, 0.4) for step in (0, 10, 15, 20, 99)] == [
+        0.4,
+        0.4,
+        pytest.approx(0.7),
+        1,
+        1,
+    ]
+    assert [importance_exponent_at(step, 10, 10, 0.4) for step in (9, 10)] == [0.4, 1]
 
 
 # Quotas.

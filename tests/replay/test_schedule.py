@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.evaluation.validation import ValidationCounts
-from kws.replay.schedule import LEAST, Guard, adapted, share_at, stochastic_round
+from kws.replay.schedule import MIN_SHARE, Schedule, ScheduleConfig, share_at, steered, stochastic_round
 from kws.training.metrics import Curves, ShareMetrics
 
-GUARD = Guard(target_fa_per_hour=2.0, miss_rate=0.1, rise=0.02, most=0.25)
+CONFIG = ScheduleConfig(target_fa_per_hour=2.0, max_miss_rate=0.1, share_step=0.02, max_share=0.25)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -36,7 +36,8 @@ def test_rounding_is_right_on_average() -> None:
 
 def test_the_share_comes_up_as_scheduled() -> None:
     def shares(schedule: str, ramp_steps: int = 100) -> list[float]:
-        return [share_at(step, 50, 0.2, schedule, ramp_steps) for step in (0, 49, 50, 75, 100, 150, 900)]
+        config = ScheduleConfig(schedule=Schedule(schedule), ramp_steps=ramp_steps)
+        return [share_at(step, 50, 0.2, config) for step in (0, 49, 50, 75, 100, 150, 900)]
 
     assert shares("constant") == [0, 0, 0.2, 0.2, 0.2, 0.2, 0.2]
     assert shares("linear") == pytest.approx([0, 0, 0, 0.05, 0.1, 0.2, 0.2])
@@ -56,45 +57,45 @@ def test_the_share_comes_up_as_scheduled() -> None:
             0.25,
             ValidationCounts(21, 10.0, 1, 10),
             0.25,
-            "21 false alarms in 10.00 h, above 2/h, but the share is at its highest",
+            "21 false alarms in 10.00 h, above 2/h, but the share is at its maximum",
         ),
         # Many misses: it falls, whatever the false alarms, in the end to nothing.
         (
             0.2,
             ValidationCounts(999, 10.0, 2, 10),
             0.1,
-            "2 of 10 held-out positives missed, above the guard of 10.0%: falls",
+            "2 of 10 validation keywords missed, above max_miss_rate of 10.0%: falls",
         ),
         (
             0.2,
             ValidationCounts(0, 10.0, 2, 10),
             0.1,
-            "2 of 10 held-out positives missed, above the guard of 10.0%: falls",
+            "2 of 10 validation keywords missed, above max_miss_rate of 10.0%: falls",
         ),
         (
             0.004,
             ValidationCounts(0, 10.0, 9, 10),
             0.002,
-            "9 of 10 held-out positives missed, above the guard of 10.0%: falls",
+            "9 of 10 validation keywords missed, above max_miss_rate of 10.0%: falls",
         ),
         (
             0.0039,
             ValidationCounts(0, 10.0, 9, 10),
             0.0,
-            "9 of 10 held-out positives missed, above the guard of 10.0%: falls",
+            "9 of 10 validation keywords missed, above max_miss_rate of 10.0%: falls",
         ),
         (
             0.0,
             ValidationCounts(0, 10.0, 9, 10),
             0.0,
-            "9 of 10 held-out positives missed, above the guard of 10.0%: stays at 0",
+            "9 of 10 validation keywords missed, above max_miss_rate of 10.0%: stays at 0",
         ),
         # What stands just at a bound is within it.
-        (0.1, ValidationCounts(20, 10.0, 1, 10), 0.1, "20 false alarms in 10.00 h, 1 of 10 held-out positives missed"),
+        (0.1, ValidationCounts(20, 10.0, 1, 10), 0.1, "20 false alarms in 10.00 h, 1 of 10 validation keywords missed"),
     ],
 )
 def test_the_share_rises_and_falls(share: float, seen: ValidationCounts, after: float, reason: str) -> None:
-    got, why = adapted(share, seen, GUARD)
+    got, why = steered(share, seen, CONFIG)
     assert got == pytest.approx(after)
     assert why.startswith(reason)
 
@@ -109,19 +110,19 @@ def test_the_share_rises_and_falls(share: float, seen: ValidationCounts, after: 
 def test_whatever_is_seen_the_share_stays_within_its_bounds(seen: list[ValidationCounts], share: float) -> None:
     for one in seen:
         before = share
-        share, reason = adapted(before, one, GUARD)
-        assert share == 0 or LEAST <= share <= GUARD.most or share == before
+        share, reason = steered(before, one, CONFIG)
+        assert share == 0 or MIN_SHARE <= share <= CONFIG.max_share or share == before
         missed, alarmed = one.misses > 1, one.false_alarms > 20
         assert (share < before) <= missed
         assert (share > before) <= (alarmed and not missed)
-        assert f"{one.misses} of 10 held-out" in reason or f"{one.false_alarms} false alarms" in reason
+        assert f"{one.misses} of 10 validation keywords" in reason or f"{one.false_alarms} false alarms" in reason
 
 
 def test_a_guard_that_is_met_after_a_fall_lets_it_rise_again() -> None:
     alarmed, missing = ValidationCounts(100, 1.0, 0, 10), ValidationCounts(100, 1.0, 5, 10)
     shares, share = [], 0.03
     for seen in (alarmed, missing, missing, missing, missing, alarmed, alarmed):
-        share, _ = adapted(share, seen, GUARD)
+        share, _ = steered(share, seen, CONFIG)
         shares.append(share)
     assert shares == pytest.approx([0.05, 0.025, 0.0125, 0.00625, 0.003125, 0.023125, 0.043125])
 
@@ -145,15 +146,15 @@ def test_looks_are_kept_as_rows(tmp_path: Path) -> None:
     ("words", "after"),
     [
         # Everything fires: no keyword is missed, all else is a false alarm.
-        (["replay.at_score=0", "replay.target_fa_per_hour=0"], [0.22, 0.24, 0.25, 0.25]),
-        (["replay.at_score=0", "replay.target_fa_per_hour=100000"], [0.2, 0.2, 0.2, 0.2]),
+        (["replay.steer_at_score=0", "replay.target_fa_per_hour=0"], [0.22, 0.24, 0.25, 0.25]),
+        (["replay.steer_at_score=0", "replay.target_fa_per_hour=100000"], [0.2, 0.2, 0.2, 0.2]),
         # Nothing fires.
-        (["replay.at_score=1", "replay.target_fa_per_hour=0"], [0.1, 0.05, 0.025, 0.0125]),
-        (["replay.at_score=1", "replay.guard=1"], [0.2, 0.2, 0.2, 0.2]),
+        (["replay.steer_at_score=1", "replay.target_fa_per_hour=0"], [0.1, 0.05, 0.025, 0.0125]),
+        (["replay.steer_at_score=1", "replay.max_miss_rate=1"], [0.2, 0.2, 0.2, 0.2]),
     ],
 )
 def test_an_adaptive_run_is_steered(cli, tiny, tmp_path, words, after):
-    adaptive = ["replay.schedule=adaptive", "replay.check_every=3", *words]
+    adaptive = ["replay.schedule=adaptive", "replay.steer_every=3", *words]
     said = cli("train", *tiny, *adaptive, f"out={tmp_path}/a")
     assert said.code == 0, said.err
     looks = look_up(tmp_path / "a", "share.csv")
@@ -162,7 +163,7 @@ def test_an_adaptive_run_is_steered(cli, tiny, tmp_path, words, after):
     assert [float(row["before"]) for row in looks] == pytest.approx([0.2, *after[:-1]])
     for row in looks:
         assert row["events"] == "6"
-        counts = re.findall(r"(\d+) of 6 held-out positives missed|(\d+) false alarms", row["reason"])
+        counts = re.findall(r"(\d+) of 6 validation keywords missed|(\d+) false alarms", row["reason"])
         assert counts
         assert all(a in ("", row["misses"]) and b in ("", row["false_alarms"]) for a, b in counts)
         assert f"share {float(row['before']):.3f} -> {float(row['after']):.3f}" in said.err + said.out

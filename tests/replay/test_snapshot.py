@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,15 +13,22 @@ import torch
 from kws.common.errors import KwsError
 from kws.data.audio import content_hash
 from kws.data.manifest import Source, Split
-from kws.replay.buffer import Buffer, Decision, Kind, Limits, NewClip
-from kws.replay.sampler import Draw
-from kws.replay.snapshot import Drawing, Snapshot
+from kws.replay.buffer import Buffer, Decision, Kind, NewClip
+from kws.replay.sampler import MixConfig, Sampling, SamplingConfig
+from kws.replay.snapshot import Snapshot
+from tests.replay.clips import evicting
 
 CPU = torch.device("cpu")
 
 
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def snapshot_of(
+    buffer: Buffer, clip_n: int, device: torch.device, config: SamplingConfig | None = None, *given: Any, **others: Any
+) -> Snapshot:
+    return Snapshot.of(buffer, clip_n, device, config or SamplingConfig(), *given, **others)
 
 
 def clip(number: int, kind: Kind = Kind.FALSE_TRIGGER) -> NewClip:
@@ -31,33 +39,33 @@ def clip(number: int, kind: Kind = Kind.FALSE_TRIGGER) -> NewClip:
 
 @pytest.fixture
 def buffer(tmp_path: Path) -> Iterator[Buffer]:
-    with Buffer(tmp_path / "buffer", Limits(10)) as it:
+    with Buffer(tmp_path / "buffer", evicting(capacity=10)) as it:
         it.add([clip(1), clip(2), clip(3)])
         yield it
 
 
 def test_a_snapshot_holds_the_sound_in_order(buffer: Buffer) -> None:
-    snapshot = Snapshot(buffer, 400, CPU)
+    snapshot = snapshot_of(buffer, 400, CPU)
     assert snapshot.hashes == [content_hash(clip(n).pcm) for n in (1, 2, 3)]
     heard = snapshot.bank.window(torch.arange(3), torch.zeros(3, dtype=torch.long), 403) * 32768
     for n in (1, 2, 3):
         np.testing.assert_array_equal(heard[n - 1, : 400 + n], clip(n).pcm)
         assert not heard[n - 1, 400 + n :].any()
-    assert len(Snapshot(Buffer(buffer.folder.with_name("empty")), 400, CPU)) == 0
+    assert len(snapshot_of(Buffer(buffer.folder.with_name("empty")), 400, CPU)) == 0
 
 
 def test_another_process_draws_the_same_from_its_contents(buffer: Buffer) -> None:
-    drawing, reads = Drawing(mix={Kind.FALSE_TRIGGER: 1.0}), []
-    first = Snapshot(buffer, 400, CPU, drawing)
-    first.learn(torch.tensor([2, 0]), torch.tensor([0.5, 3.0]))
+    drawing, reads = SamplingConfig(mix=MixConfig(false_trigger=1.0)), []
+    first = snapshot_of(buffer, 400, CPU, drawing)
+    first.set_priorities(torch.tensor([2, 0]), torch.tensor([0.5, 3.0]))
 
     def read(hash_: str) -> np.ndarray:
         reads.append(hash_)
         return buffer.audio(hash_)
 
-    other = Snapshot.of(first.contents(), read, 400, CPU, drawing)
+    other = Snapshot(first.contents(), read, 400, CPU, drawing)
     for seed in range(20):
-        for mine, theirs in zip(first.draw(2, 0.7, rng(seed)), other.draw(2, 0.7, rng(seed)), strict=True):
+        for mine, theirs in zip(first.sample(2, 0.7, rng(seed)), other.sample(2, 0.7, rng(seed)), strict=True):
             assert torch.equal(mine, theirs)
     state, theirs = first.state(), other.state()
     assert state["hashes"] == theirs["hashes"]
@@ -69,41 +77,41 @@ def test_another_process_draws_the_same_from_its_contents(buffer: Buffer) -> Non
 
 
 def test_what_was_learned_is_written_back_and_steers_the_draws(buffer: Buffer) -> None:
-    snapshot = Snapshot(buffer, 400, CPU)
-    snapshot.learn(torch.tensor([2, 0]), torch.tensor([0.0, 3.0], requires_grad=True))
-    snapshot.learn(torch.tensor([2]), torch.tensor([0.25]))
+    snapshot = snapshot_of(buffer, 400, CPU)
+    snapshot.set_priorities(torch.tensor([2, 0]), torch.tensor([0.0, 3.0], requires_grad=True))
+    snapshot.set_priorities(torch.tensor([2]), torch.tensor([0.25]))
     snapshot.write_back(buffer)
     rows = buffer.rows()
     assert [row.priority for row in rows] == [3.0, rows[1].priority, 0.25]
     assert [row.times_drawn for row in rows] == [1, 0, 2]
     assert [row.last_loss for row in rows][::2] == [3.0, 0.25]
-    again = Snapshot(buffer, 400, CPU)
+    again = snapshot_of(buffer, 400, CPU)
     np.testing.assert_array_equal(again.priority, snapshot.priority)
-    for mine, theirs in zip(again.draw(3, 1.0, rng(5)), snapshot.draw(3, 1.0, rng(5)), strict=True):
+    for mine, theirs in zip(again.sample(3, 1.0, rng(5)), snapshot.sample(3, 1.0, rng(5)), strict=True):
         assert torch.equal(mine, theirs)
 
 
 def test_clips_of_what_is_a_keyword_here_are_left_out(buffer: Buffer) -> None:
     rows = buffer.rows()
     spoken = {rows[1].source.hash}
-    left = Snapshot(buffer, 400, CPU, spoken=spoken).hashes
+    left = snapshot_of(buffer, 400, CPU, spoken=spoken).hashes
     assert left == [r.hash for r in rows if r.source.hash not in spoken]
     assert len(left) < len(rows)
 
 
 def test_a_clip_that_was_not_drawn_has_no_last_loss(buffer: Buffer) -> None:
-    Snapshot(buffer, 400, CPU).write_back(buffer)
+    snapshot_of(buffer, 400, CPU).write_back(buffer)
     assert [row.last_loss for row in buffer.rows()] == [None, None, None]
 
 
 def test_a_checkpoint_brings_its_own_clips_and_priorities(buffer: Buffer) -> None:
-    before = Snapshot(buffer, 400, CPU)
-    before.learn(torch.tensor([1]), torch.tensor([7.0]))
+    before = snapshot_of(buffer, 400, CPU)
+    before.set_priorities(torch.tensor([1]), torch.tensor([7.0]))
     state = before.state()
-    before.learn(torch.tensor([1]), torch.tensor([9.0]))  # the state is a copy
+    before.set_priorities(torch.tensor([1]), torch.tensor([9.0]))  # the state is a copy
     buffer.add([clip(4)])
-    assert len(Snapshot(buffer, 400, CPU)) == 4
-    resumed = Snapshot(buffer, 400, CPU, None, state)
+    assert len(snapshot_of(buffer, 400, CPU)) == 4
+    resumed = snapshot_of(buffer, 400, CPU, None, state)
     assert resumed.hashes == before.hashes
     assert float(resumed.priority[1]) == 7.0
     assert resumed.drawn.tolist() == [0, 1, 0]
@@ -111,24 +119,24 @@ def test_a_checkpoint_brings_its_own_clips_and_priorities(buffer: Buffer) -> Non
 
 
 def test_clips_that_were_taken_out_since_are_counted_and_left_out(buffer: Buffer) -> None:
-    before = Snapshot(buffer, 400, CPU)
-    before.learn(torch.tensor([1, 2]), torch.tensor([7.0, 5.0]))
+    before = snapshot_of(buffer, 400, CPU)
+    before.set_priorities(torch.tensor([1, 2]), torch.tensor([7.0, 5.0]))
     buffer.decide([before.hashes[1]], Decision.REJECTED)
-    resumed = Snapshot(buffer, 400, CPU, None, before.state())
+    resumed = snapshot_of(buffer, 400, CPU, None, before.state())
     assert resumed.gone == 1
     assert resumed.hashes == [before.hashes[0], before.hashes[2]]
     assert resumed.priority.tolist() == [before.priority[0], 5.0]
     assert resumed.drawn.tolist() == [0, 1]
-    index, _ = resumed.draw(3, 1.0, rng())
+    index, _ = resumed.sample(3, 1.0, rng())
     assert sorted(index.tolist()) == [0, 1]
 
 
 def test_two_runs_write_back_what_each_has_drawn(buffer: Buffer) -> None:
-    first, second = Snapshot(buffer, 400, CPU), Snapshot(buffer, 400, CPU)
-    first.learn(torch.tensor([0]), torch.tensor([3.0]))
-    second.learn(torch.tensor([1]), torch.tensor([2.0]))
+    first, second = snapshot_of(buffer, 400, CPU), snapshot_of(buffer, 400, CPU)
+    first.set_priorities(torch.tensor([0]), torch.tensor([3.0]))
+    second.set_priorities(torch.tensor([1]), torch.tensor([2.0]))
     first.write_back(buffer)
-    Snapshot(buffer, 400, CPU, None, second.state()).write_back(buffer)
+    snapshot_of(buffer, 400, CPU, None, second.state()).write_back(buffer)
     assert [(row.priority, row.times_drawn, row.last_loss) for row in buffer.rows()[:2]] == [
         (3.0, 1, 3.0),
         (2.0, 1, 2.0),
@@ -136,20 +144,20 @@ def test_two_runs_write_back_what_each_has_drawn(buffer: Buffer) -> None:
 
 
 def test_what_says_a_keyword_of_this_run_is_left_out(tmp_path: Path) -> None:
-    with Buffer(tmp_path / "buffer", Limits(10)) as buffer:
+    with Buffer(tmp_path / "buffer", evicting(capacity=10)) as buffer:
         texts = ["turn the computer off", "a computer", "nothing", "the computers hum"]
         kinds = [Kind.FALSE_TRIGGER, Kind.CONFUSABLE, Kind.USER, Kind.USER]
         hashes = []
         for n, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
             hashes += buffer.add([replace(clip(n, kind), text=text, keyword="alexa")]).new
-        assert Snapshot(buffer, 400, CPU).hashes == hashes
-        assert Snapshot(buffer, 400, CPU, keywords=["alexa", "computer"]).hashes == [hashes[1], hashes[2]]
+        assert snapshot_of(buffer, 400, CPU).hashes == hashes
+        assert snapshot_of(buffer, 400, CPU, keywords=["alexa", "computer"]).hashes == [hashes[1], hashes[2]]
         buffer.decide([hashes[0]], Decision.RELEASED)
-        assert hashes[0] in Snapshot(buffer, 400, CPU, keywords=["computer"]).hashes, "a person knows better"
+        assert hashes[0] in snapshot_of(buffer, 400, CPU, keywords=["computer"]).hashes, "a person knows better"
 
 
 def test_sound_is_read_when_a_batch_asks_for_it(buffer: Buffer) -> None:
-    snapshot = Snapshot(buffer, 400, CPU)
+    snapshot = snapshot_of(buffer, 400, CPU)
     buffer.path(snapshot.hashes[1]).unlink()
     snapshot.bank.window(torch.tensor([0, 2]), torch.zeros(2, dtype=torch.long), 400)
     with pytest.raises(KwsError, match="no such file"):
@@ -158,33 +166,33 @@ def test_sound_is_read_when_a_batch_asks_for_it(buffer: Buffer) -> None:
 
 def test_a_mix_is_kept_in_every_batch(tmp_path: Path) -> None:
     kinds = [Kind.FALSE_TRIGGER, Kind.CONFUSABLE, Kind.USER]
-    with Buffer(tmp_path / "buffer", Limits(100)) as buffer:
+    with Buffer(tmp_path / "buffer", evicting(capacity=100)) as buffer:
         for kind in kinds:
             some = [clip(100 * kinds.index(kind) + n, kind) for n in range(1, 21)]
             buffer.add(some)
-        mix = {"confusable": 0.5, "false_trigger": 0.5}
-        snapshot = Snapshot(buffer, 400, CPU, Drawing(mix=mix))
+        mix = MixConfig(confusable=0.5, false_trigger=0.5)
+        snapshot = snapshot_of(buffer, 400, CPU, SamplingConfig(mix=mix))
         kind_of = {row.hash: row.kind for row in buffer.rows()}
         for seed in range(20):
-            drawn, weight = snapshot.draw(8, 1.0, rng(seed))
+            drawn, weight = snapshot.sample(8, 1.0, rng(seed))
             count = Counter(kind_of[snapshot.hashes[i]] for i in drawn.tolist())
             assert count == {Kind.CONFUSABLE: 4, Kind.FALSE_TRIGGER: 4}
             assert len(set(drawn.tolist())) == 8
             assert weight.shape == (8,)
-            snapshot.learn(drawn, torch.rand(8, generator=rng(100 + seed)))
+            snapshot.set_priorities(drawn, torch.rand(8, generator=rng(100 + seed)))
         assert snapshot.drawn.sum() == 160, "what a pool learned is seen from outside"
         state = snapshot.state()
-        resumed = Snapshot(buffer, 400, CPU, Drawing(mix=mix), state)
-        for mine, theirs in zip(resumed.draw(7, 0.5, rng(7)), snapshot.draw(7, 0.5, rng(7)), strict=True):
+        resumed = snapshot_of(buffer, 400, CPU, SamplingConfig(mix=mix), state)
+        for mine, theirs in zip(resumed.sample(7, 0.5, rng(7)), snapshot.sample(7, 0.5, rng(7)), strict=True):
             assert torch.equal(mine, theirs)
 
 
 def test_new_clips_weigh_one_and_known_ones_by_how_likely_they_were(buffer: Buffer) -> None:
-    snapshot = Snapshot(buffer, 400, CPU, Drawing(Draw.PROPORTIONAL, 1.0))
-    _, weight = snapshot.draw(3, 1.0, rng())
+    snapshot = snapshot_of(buffer, 400, CPU, SamplingConfig(Sampling.proportional, 1.0))
+    _, weight = snapshot.sample(3, 1.0, rng())
     assert weight.tolist() == [1, 1, 1]
-    snapshot.learn(torch.arange(3), torch.tensor([1.0, 2.0, 4.0]))
-    index, weight = snapshot.draw(3, 1.0, rng())
+    snapshot.set_priorities(torch.arange(3), torch.tensor([1.0, 2.0, 4.0]))
+    index, weight = snapshot.sample(3, 1.0, rng())
     by_clip = dict(zip(index.tolist(), weight.tolist(), strict=True))
     assert by_clip == pytest.approx({0: 1.0, 1: 1.001 / 2.001, 2: 1.001 / 4.001})
-    assert snapshot.draw(3, 0.0, rng())[1].tolist() == [1, 1, 1], "beta 0 makes up for nothing"
+    assert snapshot.sample(3, 0.0, rng())[1].tolist() == [1, 1, 1], "beta 0 makes up for nothing"

@@ -35,8 +35,9 @@ def parts(tones: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_the_hardest_of_the_batches_come_in_as_they_were_heard(cli, tiny, tones, tmp_path):
-    words = ("replay.online=true", "replay.online_every=4", "replay.online_n=6", "mining.rounds=0")
-    words = (*words, "mining.pool_share=0", "mining.min_score=0", "replay.solved=0", "replay.capacity=100")
+    words = ("replay.batch_mining=true", "replay.batch_mining_every=4", "replay.batch_mining_clips=6")
+    words = (*words, "mining.rounds=0")
+    words = (*words, "mining.pool_share=0", "mining.min_score=0", "replay.retire_below=0", "replay.capacity=100")
     found, known = brought(cli, tiny, tmp_path / "run", *words), parts(tones)
     assert {row.kind for row in found} == {"batch_hard"}
     assert len(found) > 6
@@ -62,8 +63,8 @@ def test_the_hardest_of_the_batches_come_in_as_they_were_heard(cli, tiny, tones,
 
 
 def test_a_clip_of_a_batch_lies_in_its_recording_where_it_says(cli, tiny, tones, tmp_path):
-    words = ("replay.online=true", "replay.online_every=4", "mining.rounds=0", "mining.pool_share=0")
-    words = (*words, "mining.min_score=0", "replay.solved=0", "augment=none")
+    words = ("replay.batch_mining=true", "replay.batch_mining_every=4", "mining.rounds=0", "mining.pool_share=0")
+    words = (*words, "mining.min_score=0", "replay.retire_below=0", "augment=none")
     seen = 0
     for row in brought(cli, tiny, tmp_path / "run", *words, "batch.noise_share=0", "replay.capacity=100"):
         assert row.mix == {"speed": 1.0}
@@ -81,7 +82,7 @@ def test_a_clip_of_a_batch_lies_in_its_recording_where_it_says(cli, tiny, tones,
 
 
 def test_neighbours_come_from_the_pool_and_are_replayed_by_their_share(cli, tiny, tones, tmp_path):
-    words = ("mining.neighbours=3000", "replay.mix={neighbour: 1.0}", "replay.capacity=100")
+    words = ("mining.neighbours_per_hour=3000", "replay.mix={neighbour: 1.0}", "replay.capacity=100")
     found = brought(cli, tiny, tmp_path / "run", *words)
     kinds = {row.kind for row in found}
     assert kinds == {"neighbour", "false_trigger"}
@@ -91,7 +92,7 @@ def test_neighbours_come_from_the_pool_and_are_replayed_by_their_share(cli, tiny
 
 
 def test_what_scores_like_held_out_keywords_is_not_drawn(cli, tiny, tmp_path):
-    found = brought(cli, tiny, tmp_path / "run", "replay.quarantine=0.0001", "replay.capacity=100")
+    found = brought(cli, tiny, tmp_path / "run", "replay.quarantine_above=0.0001", "replay.capacity=100")
     assert {row.state for row in found} == {State.QUARANTINED}
     assert {row.times_drawn for row in found} == {0}
     with (tmp_path / "run/metrics.csv").open() as file:
@@ -106,12 +107,13 @@ def test_positives_are_scored_once_where_validation_and_a_round_meet(cli, tiny, 
         return real(self, detector, stream)
 
     monkeypatch.setattr(ValidationStreams, "_tracks", counted)
-    brought(cli, tiny, tmp_path / "run", "replay.quarantine=1.2", "validate_every=10", "mining.rounds=1")
+    brought(cli, tiny, tmp_path / "run", "replay.quarantine_above=1.2", "validate_every=10", "mining.rounds=1")
     assert sum(scored) == scored.count(False) == 3, "after 10, 20 and 24 steps; the round comes after 10 too"
 
 
 def test_each_look_at_an_adaptive_share_is_kept_with_its_reason(cli, tiny, tmp_path):
-    words = ("replay.schedule=adaptive", "replay.check_every=3", "replay.at_score=0", "replay.target_fa_per_hour=0")
+    words = ("replay.schedule=adaptive", "replay.steer_every=3", "replay.steer_at_score=0")
+    words = (*words, "replay.target_fa_per_hour=0")
     brought(cli, tiny, tmp_path / "run", *words)
     with (tmp_path / "run/share.csv").open() as file:
         looks = list(csv.DictReader(file))

@@ -127,7 +127,7 @@ def test_everything_that_is_installed_along_is_pinned():
     ("target", "command"),
     [
         ("quickstart", ".venv/bin/kws train recipe=quickstart seed=3"),
-        ("test", ".venv/bin/python -m pytest seed=3"),
+        ("test", "OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal seed=3"),
         ("bench", ".venv/bin/python -m tests.benchmarks seed=3"),
     ],
 )

@@ -1,7 +1,9 @@
 """Every recipe fits the schema, holds only what differs, and the quickstart runs."""
 
+import functools
 import importlib.util
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -28,10 +30,17 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in tree.items() for k, v in flat(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
-def composed(cli, *words: str) -> dict[str, Any]:
-    said = cli("train", *words, "--cfg", "job")
-    assert said.code == 0, said.err
-    return dict(OmegaConf.to_container(OmegaConf.create(said.out)))
+@pytest.fixture(scope="module")
+def composed(cli) -> Callable[..., dict[str, Any]]:
+    """The settings of `kws train` with these words; each is composed once."""
+
+    @functools.cache
+    def job(*words: str) -> str:
+        said = cli("train", *words, "--cfg", "job")
+        assert said.code == 0, said.err
+        return str(said.out)
+
+    return lambda *words: dict(OmegaConf.to_container(OmegaConf.create(job(*words))))
 
 
 def test_there_are_recipes():
@@ -39,9 +48,9 @@ def test_there_are_recipes():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_composes_and_passes_the_checks(cli, name):
+def test_it_composes_and_passes_the_checks(composed, name):
     said = schema.TrainConfig
-    given = composed(cli, f"recipe={name}")
+    given = composed(f"recipe={name}")
     if given["keyword"] == "???":
         given["keyword"] = "computer"
     given["data"]["root"] = "DIR"
@@ -49,10 +58,10 @@ def test_it_composes_and_passes_the_checks(cli, name):
     assert compose.keywords(settings.keyword)
 
 
-def test_speech_commands_is_the_published_recipe(cli):
+def test_speech_commands_is_the_published_recipe(composed):
     """Kim et al., 2021: the schedule, the front end, 9,232 weights with 12 classes."""
     said = schema.TrainConfig
-    s = compose.settings(typed(said, composed(cli, "recipe=speech_commands/v2_12", "data.root=DIR")), said)
+    s = compose.settings(typed(said, composed("recipe=speech_commands/v2_12", "data.root=DIR")), said)
     net = builders.recipe(
         s, compose.keywords(s.keyword), classification_dataset.others(s.classes.unknown, s.classes.silence)
     ).net()
@@ -67,9 +76,9 @@ def test_speech_commands_is_the_published_recipe(cli):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_holds_only_what_differs(cli, name):
+def test_it_holds_only_what_differs(composed, name):
     recipe = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))
-    defaults, given = flat(composed(cli)), flat(composed(cli, f"recipe={name}"))
+    defaults, given = flat(composed()), flat(composed(f"recipe={name}"))
     chosen = [key for key in flat(recipe) if not key.startswith("defaults")]
     assert chosen
     assert [key for key in chosen if defaults.get(key) == given[key]] == []

@@ -53,7 +53,7 @@ def main() -> None:
     told: list[dict[str, Any]] = []
     one: dict[str, Any] = {}
     make, opened, write, step, take = (
-        BatchSampler.make,
+        BatchSampler.render,
         buffer.Buffer.__init__,
         checkpoint.write,
         Trainer.train_step,
@@ -83,7 +83,7 @@ def main() -> None:
         if "norms" not in told[0]:
             told[0]["norms"] = norms(self)
 
-    BatchSampler.make, buffer.Buffer.__init__, checkpoint.write = made, open_, written  # type: ignore[method-assign]
+    BatchSampler.render, buffer.Buffer.__init__, checkpoint.write = made, open_, written  # type: ignore[method-assign]
     Trainer.train_step, Distributed.__init__ = stepped, taken  # type: ignore[method-assign]
     distributed.destroy_process_group = lambda: None  # the next call needs it; a process of its own would take seconds
     for call in json.loads(CALLS.read_text()):

@@ -1,1 +1,1 @@
-"""What every package may use: errors, seeding, the terminal, atomic files."""
+"""Shared by all packages: errors, seeding, settings, the terminal, atomic files."""

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress with time left, warnings, tables."""
+"""Terminal output: progress bars with the time left, warnings, tables."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,15 +24,15 @@ from kws.common.errors import printable
 
 
 def escape(text: str) -> str:
-    """Text to be printed as it is: a recording's name must drive neither the terminal nor rich."""
+    """Escape text for rich: the name of a recording must drive neither the terminal nor rich markup."""
     return escape_markup(printable(text))
 
 
 class Console:
-    """Speaks on standard output; warnings go to standard error. Names of recordings are shown as they are.
+    """Writes to standard output, warnings to standard error. Escapes all text.
 
     Args:
-        quiet: say nothing at all.
+        quiet: write nothing.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -40,28 +40,28 @@ class Console:
         self.err = RichConsole(stderr=True, highlight=False, quiet=quiet)
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         self.out.print(escape(text), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """One line that asks for attention."""
+        """Print one line in yellow on standard error."""
         self.err.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; the first column is text, the rest stand right."""
+        """Print a table, the first column left-aligned, the others right-aligned."""
         made = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         for i, name in enumerate(header):
             made.add_column(escape(name), justify="left" if i == 0 else "right")
         for row in rows:
             made.add_row(*map(escape, row))
-        # What goes to a file or a pipe has no width to keep to.
+        # A file or a pipe has no width.
         out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=1000)
         out.print(made)
 
     def lines(self, header: Sequence[str], rows: Sequence[Sequence[str]], cut: int, from_left: int) -> None:
-        """A table of one line a row: in a terminal the last `cut` columns are cut to what room the others leave.
+        """Print a table with one line per row. In a terminal the last `cut` columns are shortened to fit.
 
-        Column `from_left` loses its beginning, the others their end.
+        Column `from_left` is shortened at its beginning, the others at their end.
         """
         made = Table(box=box.SIMPLE_HEAD, padding=0)
         widths = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]
@@ -84,7 +84,7 @@ class Console:
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:
-        """A bar with the time left; yields `tick(done, note, total)`."""
+        """Show a progress bar with the time left. Yields `tick(done, note, total)`."""
         columns = (
             TextColumn("{task.description:<22}"),
             BarColumn(),
@@ -104,7 +104,7 @@ class Console:
 
 @contextmanager
 def listening(console: Console, what: str, total_s: float) -> Iterator[Callable[[float], None]]:
-    """Progress in seconds of sound, with the time left and how many times faster than real time it goes."""
+    """Show progress in seconds of audio, with the time left and the speed relative to real time."""
     begun = time.monotonic()
     with console.progress(f"{what}, s", round(total_s)) as tick:
 
@@ -117,7 +117,7 @@ def listening(console: Console, what: str, total_s: float) -> Iterator[Callable[
 
 
 class _Bar(Progress):
-    """A bar with its note in a line below, where it takes no room from the bar."""
+    """Progress bar with a note on a line of its own below the bar."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)

@@ -1,4 +1,4 @@
-"""The errors a person can mend: each is shown as one line, with exit code 2 and no traceback."""
+"""Errors that the user can correct: printed as one line, with exit code 2 and no traceback."""
 
 import os
 import sys
@@ -6,12 +6,12 @@ from typing import NoReturn
 
 
 def printable(text: str) -> str:
-    """Text that drives no terminal: a recording's name may hold anything."""
+    """Replace control characters: the name of a recording must not drive the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 class KwsError(Exception):
-    """Bad input: the message names the key or file, the value and what was allowed."""
+    """Bad input: the message names the key or file, its value and the allowed values."""
 
 
 class LeakError(KwsError):
@@ -19,7 +19,7 @@ class LeakError(KwsError):
 
 
 def one_line(error: KwsError | OSError) -> str:
-    """What is shown of an error that a person can mend; with the file, where the system refused to touch one."""
+    """Message of an error, in one line. An OSError names its file."""
     text = str(error)
     if isinstance(error, OSError) and (where := error.filename2 or error.filename):
         text = f"{where}: {error.strerror}"

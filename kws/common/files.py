@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writes."""
 
 import os
 import uuid
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` at the end, or leaves it as it was on any error."""
+    """Open a temporary file that replaces `path` on success. On an error `path` stays unchanged."""
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with draft.open("xb") as file:

@@ -1,11 +1,11 @@
-"""The one place that imports torchaudio, so that a torch of another CUDA version does not stop the program.
+"""Imports torchaudio, also where its native part was built for another CUDA version than torch.
 
-torchaudio's Linux wheels are built for one CUDA version. Beside a CPU-only torch, or one of another CUDA
-version, its native part does not load and takes the whole import down. That part holds forced alignment and a
-faster filter loop; transforms, features and data sets are Python. So it is left out where that is all that is
-wrong, and the log says so in one line.
+Linux wheels of torchaudio are built for one CUDA version. With a CPU-only torch, or a torch of another CUDA
+version, the native part does not load and the import fails. The native part holds forced alignment and a faster
+filter loop; transforms, features and data sets are Python. Only on this error the native part is left out, and one
+line is logged.
 
-Elsewhere write `from kws.common.torchaudio_compat import torchaudio`.
+Other modules write `from kws.common.torchaudio_compat import torchaudio`.
 """
 
 import importlib
@@ -25,13 +25,13 @@ _CUDA_VERSIONS = re.compile(r"compiled with different CUDA versions")
 
 
 def load() -> ModuleType:
-    """Import torchaudio, without its native part where that was built for a CUDA version that torch is not.
+    """Import torchaudio, without its native part where that was built for another CUDA version than torch.
 
-    Logs one warning where the native part is left out; later calls return the same module silently.
+    Logs one warning where the native part is left out. Later calls return the same module.
 
     Raises:
-        Exception: whatever the import raises, but for the two signs of a CUDA mismatch: OSError for a CUDA
-            library that is not there, RuntimeError for two CUDA versions.
+        Exception: any error of the import, except the two signs of a CUDA mismatch: OSError for a missing CUDA
+            library, RuntimeError for two CUDA versions.
     """
     try:
         return _import()
@@ -39,7 +39,7 @@ def load() -> ModuleType:
         mismatch = _cuda_mismatch(error)
         if mismatch is None:
             raise
-    _forget()  # a half-imported submodule would keep its hold on the real extension
+    _forget()  # a half-imported submodule would keep a reference to the real extension
     sys.modules[_NATIVE] = _without_native_part()
     try:
         module = _import()
@@ -52,12 +52,12 @@ def load() -> ModuleType:
 
 def _import() -> ModuleType:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torchaudio deprecates of its own is no news to who trains a model
+        warnings.simplefilter("ignore")  # torchaudio's own deprecations
         return importlib.import_module("torchaudio")
 
 
 def _cuda_mismatch(error: OSError | RuntimeError) -> str | None:
-    """The line that names the mismatch, or None; torch 2.13 wraps it in an error that names no library."""
+    """Message of the mismatch, or None. Torch 2.13 wraps it in an error that names no library."""
     link: BaseException | None = error
     while link is not None:
         sign = _CUDA_LIBRARY if isinstance(link, OSError) else _CUDA_VERSIONS
@@ -73,7 +73,7 @@ def _forget() -> None:
 
 
 def _without_native_part() -> ModuleType:
-    """What torchaudio's modules ask of `torchaudio._extension`, as a build without native code answers."""
+    """Stub of `torchaudio._extension`, as in a build without native code."""
 
     def fail_if_no_align(function: Callable[..., object]) -> Callable[..., object]:
         return function

@@ -18,7 +18,7 @@ from kws.confusables.pronunciation import dialects, espeak_phones, parse_pronunc
 from kws.confusables.scoring import Scored
 from kws.confusables.selection import quotas, spread
 from kws.confusables.synthesis.espeak import is_phonemes
-from kws.data.manifest import says
+from kws.data.manifest import contains_phrase
 
 POOL = 10  # candidates that the selection considers for each that it takes, at most
 DRAWN = 8  # word sequences drawn for each candidate: most are too far or come twice
@@ -134,7 +134,7 @@ def _plain(text: str) -> str:
 
 
 def _says(draft: Draft, keyword: Keyword) -> bool:
-    return not is_phonemes(draft.text) and says(draft.text, keyword.text)
+    return not is_phonemes(draft.text) and contains_phrase(draft.text, keyword.text)
 
 
 def _texts(scored: Iterable[Scored]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The only door for sound: decode anything, mono, 16-bit, one rate; FLAC written whole or not at all."""
+"""Audio files: decoding to mono 16-bit PCM at one sample rate, atomic FLAC writes, levels and keyword bounds."""
 
 import hashlib
 import io
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from kws.common.errors import KwsError
 from kws.common.files import replacing
 
-_BLOCK_N = 1 << 20  # frames read at once: a header that lies about its length then costs no memory
-_LOWEST_RATE = 1000  # Hz; below it a header is damaged, and resampling would fill the memory
+_BLOCK_N = 1 << 20  # frames read at once, so that a header with a wrong length costs no memory
+_LOWEST_RATE = 1000  # Hz; a lower rate means a damaged header, and resampling would fill the memory
 
-# What soundfile decodes, by file name; RAW says nothing about its own format.
+# File extensions that soundfile decodes. RAW files have no header.
 EXTENSIONS = frozenset(
     {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"}
     | {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}
@@ -28,11 +28,11 @@ EXTENSIONS = frozenset(
 
 
 class BadAudio(KwsError):
-    """A file that gives no usable sound.
+    """An audio file that cannot be decoded.
 
     Args:
-        name: the file, as people know it.
-        reason: what is wrong with it, in a few words.
+        name: the file, as shown to the user.
+        reason: the fault, in a few words.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -45,21 +45,21 @@ class BadAudio(KwsError):
 
 
 def sound_files(place: Path, key: str) -> list[Path]:
-    """The recording `place`, or all of that folder, sorted; raises KwsError, naming `key`, where there is none."""
+    """The recording `place`, or all recordings of that folder, sorted. Raises KwsError, naming `key`, if none is."""
     if place.is_file():
         return [place]
     found = sorted(path for path in place.rglob("*") if path.suffix.lower() in EXTENSIONS)
     if not found:
-        raise KwsError(f"{key}={place}: no recording there; allowed is a sound file or a folder of them")
+        raise KwsError(f"{key}={place}: no recording there; must be an audio file or a folder of them")
     return found
 
 
 def load(path: Path, sample_rate: int = 16000) -> NDArray[np.float32]:
-    """Sound of a file, mono (mean of the channels), at `sample_rate`.
+    """Decode a file to mono (mean of the channels) at `sample_rate`.
 
     Args:
-        path: any format, rate and number of channels that libsndfile reads.
-        sample_rate: Hz of the result; other rates are resampled by soxr at high quality.
+        path: any format, sample rate and number of channels that libsndfile reads.
+        sample_rate: Hz of the result. Other rates are resampled by soxr at high quality.
 
     Shape: float32 [T] in [-1, 1], T at least 1.
 
@@ -70,15 +70,15 @@ def load(path: Path, sample_rate: int = 16000) -> NDArray[np.float32]:
 
 
 def pcm_blocks(path: Path, sample_rate: int, block_n: int) -> Iterator[NDArray[np.int16]]:
-    """Sound of a file piece by piece, whatever its length: `to_int16(load(...))`, of which no more than that is held.
+    """Decode a file block by block, in flat memory. The blocks together equal `to_int16(load(...))`.
 
     Args:
         path: as for `load`.
         sample_rate: Hz of the result.
-        block_n: samples a piece, at least 1; the last one may be shorter.
+        block_n: samples of a block, at least 1. The last block may be shorter.
 
     Raises:
-        BadAudio: as for `load`, when the reading comes to it.
+        BadAudio: as for `load`, when the damaged block is reached.
     """
     rest = np.zeros(0, np.int16)
     for block in _pcm(path, sample_rate):
@@ -92,14 +92,15 @@ def pcm_blocks(path: Path, sample_rate: int, block_n: int) -> Iterator[NDArray[n
 
 
 def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[np.int16]:
-    """The sound between two seconds of a file, as far as there is some; nothing before it is decoded where it can seek.
+    """Decode part of a file, from `start_s` to `end_s`, clamped to the file. Earlier audio is skipped where the format
+    can seek.
 
     Shape: returns int16 [T] at `sample_rate`.
 
     Raises:
         BadAudio: as for `load`.
     """
-    with _open(path) as file, _telling(path):
+    with _open(path) as file, _named_errors(path):
         rate = file.samplerate
         start, end = (min(max(0, round(at * rate)), file.frames) for at in (start_s, end_s))
         file.seek(start)
@@ -110,7 +111,7 @@ def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[n
 
 
 def length_s(path: Path) -> float:
-    """How long a file says it is, in seconds, by its header alone; 0 where that cannot be read."""
+    """Duration in seconds from the header of a file; 0 if the header cannot be read."""
     try:
         return float(soundfile.info(path).duration)
     except (soundfile.SoundFileError, OSError, TypeError, ValueError):
@@ -120,7 +121,7 @@ def length_s(path: Path) -> float:
 def _pcm(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
     with _open(path) as file:
         plain = file.subtype == "PCM_16" and file.channels == 1 and file.samplerate == sample_rate
-        if plain:  # as most recordings are; float and back would give the same, in three times the time
+        if plain:  # the common case: decoding to float and back gives the same in three times the time
             yield from _read(path, file, "int16")
     if not plain:
         for block in _sound(path, sample_rate):
@@ -128,8 +129,8 @@ def _pcm(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
 
 
 def _sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
-    """The blocks of `load`; at least one, none empty."""
-    made = heard = 0
+    """Blocks of `load`: at least one, none empty."""
+    n_out = n_in = 0
     with _open(path) as file:
         rate = int(file.samplerate)
         if rate < _LOWEST_RATE:
@@ -139,16 +140,16 @@ def _sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
             x = block[:, 0] if file.channels == 1 else block.mean(axis=1)
             if not np.isfinite(x).all():
                 raise BadAudio(path.as_posix(), "holds NaN or infinite samples")
-            heard += len(x)
+            n_in += len(x)
             if resampler is not None:
                 x = resampler.resample_chunk(x)
             if len(x):
-                made += len(x)
-                yield np.clip(x, -1, 1)  # float files and the resampler may overshoot
+                n_out += len(x)
+                yield np.clip(x, -1, 1)  # float files and the resampler may exceed the range
     if resampler is not None:
-        # As long as the file, to the sample: the filter's own end is cut, or filled up with silence.
+        # Exactly as long as the file: the tail of the filter is cut, or padded with silence.
         last = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        wanted = math.ceil(heard * sample_rate / rate) - made
+        wanted = math.ceil(n_in * sample_rate / rate) - n_out
         x = np.append(last, np.zeros(max(0, wanted - len(last)), np.float32))[: max(0, wanted)]
         if len(x):
             yield np.clip(x, -1, 1)
@@ -157,15 +158,15 @@ def _sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
 def _open(path: Path) -> soundfile.SoundFile:
     if not path.is_file():
         raise BadAudio(path.as_posix(), "no such file")
-    with _telling(path):
+    with _named_errors(path):
         return soundfile.SoundFile(path)
 
 
 def _read(path: Path, file: soundfile.SoundFile, kind: str) -> Iterator[NDArray[Any]]:
-    """Blocks as they are decoded, int16 [n] or float32 [n, channels]."""
+    """Decoded blocks, int16 [n] or float32 [n, channels]."""
     empty = True
     while True:
-        with _telling(path):
+        with _named_errors(path):
             block = file.read(_BLOCK_N, dtype=kind, always_2d=kind == "float32")
         if not len(block):
             break
@@ -176,16 +177,16 @@ def _read(path: Path, file: soundfile.SoundFile, kind: str) -> Iterator[NDArray[
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
-        # libsndfile's own words, without the path that it puts before some of them.
+        # libsndfile puts the path before some of its messages.
         raise BadAudio(path.as_posix(), str(error).rsplit(": ", 1)[-1].rstrip(".")) from error
 
 
 def to_int16(x: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Samples in [-1, 1] as 16-bit integers, rounded and clipped.
+    """Convert samples in [-1, 1] to 16-bit integers, rounded and clipped.
 
     Shape: any; the same is returned.
     """
@@ -194,7 +195,7 @@ def to_int16(x: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def to_float(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-    """16-bit integers as samples in [-1, 1); `to_int16` gives them back exactly.
+    """Convert 16-bit integers to samples in [-1, 1). `to_int16` is the exact inverse.
 
     Shape: any; the same is returned.
     """
@@ -202,41 +203,41 @@ def to_float(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
 
 
 def save_flac(path: Path, pcm: NDArray[np.int16], sample_rate: int) -> None:
-    """Write 16-bit FLAC, lossless and atomic: the file is there whole, or as it was before.
+    """Write 16-bit FLAC atomically.
 
     Args:
-        path: where to; its folder exists.
-        pcm: the samples.
+        path: the file; its folder exists.
+        pcm: samples.
         sample_rate: Hz.
 
     Shape: pcm int16 [T].
     """
-    encoded = flac(pcm, sample_rate)  # libsndfile swallows the errors of a Python file; here a full disk raises
+    encoded = flac(pcm, sample_rate)  # libsndfile ignores the errors of a Python file object, such as a full disk
     with replacing(path) as file:
         file.write(encoded)
 
 
 def flac(pcm: NDArray[np.int16], sample_rate: int) -> bytes:
-    """16-bit FLAC of samples (int16 [T]) at so many Hz."""
+    """Encode samples (int16 [T]) as 16-bit FLAC."""
     encoded = io.BytesIO()
     soundfile.write(encoded, pcm, sample_rate, format="FLAC", subtype="PCM_16")
     return encoded.getvalue()
 
 
 def content_hash(pcm: NDArray[np.int16]) -> str:
-    """SHA-256, in hex, of the samples: the same sound in another container has the same hash.
+    """SHA-256 of the samples, in hex. The same audio in another container has the same hash.
 
-    Shape: pcm int16 [T], at the project's rate.
+    Shape: pcm int16 [T], at the sample rate of the project.
     """
     return hashlib.sha256(np.ascontiguousarray(pcm, dtype="<i2").tobytes()).hexdigest()
 
 
 def loudest_rms(x: NDArray[np.float32], window: int = 512) -> float:
-    """RMS of the loudest of the windows that follow one another without overlap; 0 for less than one window.
+    """RMS of the loudest of consecutive windows without overlap; 0 for less than one window.
 
     Args:
         x: samples.
-        window: length in samples; 512 are 32 ms at 16 kHz.
+        window: samples; 512 are 32 ms at 16 kHz.
 
     Shape: x float32 [T].
     """
@@ -245,14 +246,14 @@ def loudest_rms(x: NDArray[np.float32], window: int = 512) -> float:
 
 
 def keyword_bounds(x: NDArray[np.float32], sample_rate: int, longest_s: float) -> tuple[int, int]:
-    """Where the keyword lies in a recording of it: trimmed harder and harder until no more than `longest_s` is left.
+    """Find a keyword in a recording: silence is trimmed at rising thresholds until at most `longest_s` is left.
 
-    A noisy room stays above a soft limit; a keyword does not last as long as its recording.
+    In a noisy recording a low threshold trims nothing.
 
     Args:
         x: samples.
         sample_rate: Hz.
-        longest_s: seconds that a keyword may last.
+        longest_s: longest duration of a keyword, seconds.
 
     Shape: x float32 [T]; returns (start, end) with 0 <= start < end <= T.
     """
@@ -261,7 +262,7 @@ def keyword_bounds(x: NDArray[np.float32], sample_rate: int, longest_s: float) -
         start, end = librosa.effects.trim(x, top_db=top_db, frame_length=4 * hop_n, hop_length=hop_n)[1]
         if 0 < end - start <= longest_s * sample_rate:
             return int(start), int(end)
-    # Noise throughout: the stretch with the most energy.
+    # Noise at every threshold: the window with the most energy.
     longest_n = min(len(x), round(longest_s * sample_rate))
     energy = np.concatenate([[0.0], np.cumsum(np.square(x, dtype=np.float64))])
     start = int(np.argmax(energy[longest_n:] - energy[: len(energy) - longest_n]))

@@ -1,4 +1,4 @@
-"""Sound is decoded once: all recordings as 16-bit integers in one memory-mapped file, kept for later runs."""
+"""Cache of decoded audio: all recordings as 16-bit integers in one memory-mapped file, shared by later runs."""
 
 import hashlib
 import json
@@ -18,13 +18,13 @@ from kws.common.files import replacing
 from kws.data import audio
 from kws.data.manifest import Recording, Split
 
-_VERSION = 1  # of what is written; a higher one makes old caches count for nothing
-_SHOWN = 3  # bad files named in an error
+_VERSION = 1  # of the file format; caches of another version are ignored
+_SHOWN = 3  # undecodable files named in an error
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a recording's samples lie in the store; `hash` is that of its sound."""
+    """Position of a recording in the cache, and the content hash of its audio."""
 
     recording: Recording
     hash: str
@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A recording that gave no sound, and why."""
+    """A recording that could not be decoded, and the reason."""
 
     name: str
     reason: str
@@ -42,9 +42,9 @@ class Undecodable:
 
 @dataclass(slots=True)
 class AudioCache:
-    """The sound of all usable recordings, in the manifest's order.
+    """Audio of all decodable recordings, in the order of the manifest.
 
-    `duplicates` names the recordings left out because a part further from training holds the same sound.
+    `duplicates` names the recordings that are left out because a split further from training holds the same audio.
 
     Shape: pcm int16 [total], `audio(i)` int16 [n_samples of entry i].
     """
@@ -56,14 +56,14 @@ class AudioCache:
     pcm: NDArray[np.int16]
 
     def audio(self, i: int) -> NDArray[np.int16]:
-        """The samples of entry `i`, a view."""
+        """Samples of entry `i`, a view."""
         entry = self.entries[i]
         return self.pcm[entry.start : entry.start + entry.n_samples]
 
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """What became of one file: the hash and length of its sound, or the reason why there is none."""
+    """Result of decoding one file: content hash and length, or the reason why it could not be decoded."""
 
     hash: str = ""
     n_samples: int = 0
@@ -77,19 +77,19 @@ def pack(
     max_undecodable: float = 0.10,
     progress: Callable[[int, int], None] | None = None,
 ) -> AudioCache:
-    """Decode the recordings into `folder`, or map what an earlier call left there for the same files.
+    """Decode the recordings into `folder`, or map the cache of an earlier call for the same files.
 
-    The cache holds sound alone: labels, parts and texts come from `recordings` each time.
+    The cache holds audio only. Labels, splits and transcripts come from `recordings` at each call.
 
     Args:
-        recordings: what to pack, in order.
-        folder: of the cache; made where missing.
+        recordings: recordings to decode, in order.
+        folder: cache folder, created if it does not exist.
         sample_rate: Hz.
-        max_undecodable: the share of files without usable sound that is put up with, in [0, 1].
-        progress: called with (files done, files in all) after each; not called where nothing is decoded.
+        max_undecodable: largest accepted share of undecodable files, in [0, 1].
+        progress: called with (files done, number of files) after each file; not called if nothing is decoded.
 
     Raises:
-        KwsError: a larger share is bad.
+        KwsError: a larger share of the files is undecodable.
     """
     folder.mkdir(parents=True, exist_ok=True)
     key = _key(recordings, sample_rate)
@@ -103,15 +103,15 @@ def pack(
                 decoded.append(item)
                 if progress is not None:
                     progress(len(decoded), len(recordings))
-        with replacing(index_path) as file:  # last: an index stands for whole sound
+        with replacing(index_path) as file:  # written last: an index implies complete audio
             file.write(json.dumps([asdict(item) for item in decoded]).encode())
-    return _joined(recordings, decoded, _mapped(pcm_path), sample_rate, max_undecodable)
+    return _indexed(recordings, decoded, _mapped(pcm_path), sample_rate, max_undecodable)
 
 
 def _key(recordings: Sequence[Recording], sample_rate: int) -> str:
     digest = hashlib.sha256(f"{_VERSION} {sample_rate}\n".encode())
     for recording in recordings:
-        # A file that cannot be read is remembered as bad only until it can.
+        # A file that becomes readable is decoded again.
         readable = os.access(recording.path, os.R_OK)
         stat = recording.path.stat() if readable else None
         digest.update(os.fsencode(recording.path))
@@ -120,7 +120,7 @@ def _key(recordings: Sequence[Recording], sample_rate: int) -> str:
 
 
 def _cached(pcm_path: Path, index_path: Path, n_recordings: int) -> list[_Decoded] | None:
-    """What an earlier call decoded, or None where it is not there, or not whole."""
+    """Index of an earlier call; None if it is missing or incomplete."""
     try:
         decoded = [_Decoded(**item) for item in json.loads(index_path.read_bytes())]
         n_bytes = pcm_path.stat().st_size
@@ -131,16 +131,16 @@ def _cached(pcm_path: Path, index_path: Path, n_recordings: int) -> list[_Decode
 
 
 def _decode_all(recordings: Sequence[Recording], sample_rate: int) -> Iterator[tuple[_Decoded, NDArray[np.int16]]]:
-    """Decode in threads, in order, a few files ahead of the reader, so that memory stays small."""
+    """Decode in threads, in order, a few files ahead of the consumer, so that memory stays flat."""
     n_threads = os.cpu_count() or 2
-    waiting: deque[Future[tuple[_Decoded, NDArray[np.int16]]]] = deque()
+    pending: deque[Future[tuple[_Decoded, NDArray[np.int16]]]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         for recording in recordings:
-            waiting.append(pool.submit(_decode, recording.path, sample_rate))
-            if len(waiting) > 4 * n_threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(_decode, recording.path, sample_rate))
+            if len(pending) > 4 * n_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _decode(path: Path, sample_rate: int) -> tuple[_Decoded, NDArray[np.int16]]:
@@ -152,27 +152,27 @@ def _decode(path: Path, sample_rate: int) -> tuple[_Decoded, NDArray[np.int16]]:
 
 
 def _mapped(path: Path) -> NDArray[np.int16]:
-    if path.stat().st_size == 0:  # which cannot be mapped
+    if path.stat().st_size == 0:  # an empty file cannot be mapped
         return np.zeros(0, np.int16)
-    # Copy on write: the file is safe, and torch takes a view of it without a warning about read-only memory.
+    # Copy on write protects the file, and torch does not warn about read-only memory.
     return np.memmap(path, dtype=np.int16, mode="c")
 
 
-def _joined(
+def _indexed(
     recordings: Sequence[Recording],
     decoded: Sequence[_Decoded],
     pcm: NDArray[np.int16],
     sample_rate: int,
     max_undecodable: float,
 ) -> AudioCache:
-    """Recordings and sound by position; the bad ones and the duplicates are named, not among the entries."""
+    """Combine recordings and audio by position. Undecodable files and duplicates are named, but are no entries."""
     bad = [Undecodable(r.name, d.bad) for r, d in zip(recordings, decoded, strict=True) if d.bad]
     share = len(bad) / max(1, len(recordings))
     if share > max_undecodable:
         named = [f"{b.name} ({b.reason})" for b in bad[:_SHOWN]] + ["..."] * (len(bad) > _SHOWN)
         raise KwsError(
-            f"{len(bad)} of {len(recordings)} recordings ({share:.1%}) have no usable sound, "
-            f"at most data.max_undecodable={max_undecodable:g} allowed: {', '.join(named)}"
+            f"{len(bad)} of {len(recordings)} recordings ({share:.1%}) cannot be decoded, "
+            f"more than data.max_undecodable={max_undecodable:g}: {', '.join(named)}"
         )
     starts = accumulate((d.n_samples for d in decoded), initial=0)
     entries = [
@@ -180,7 +180,7 @@ def _joined(
         for r, d, start in zip(recordings, decoded, starts, strict=False)
         if not d.bad
     ]
-    # Nothing that measures may train: of equal sounds, the part furthest from training keeps its own.
+    # No test or validation audio may be trained on: of equal recordings, the one furthest from training is kept.
     order = list(Split)
     furthest: dict[str, int] = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Batched augmentation on the device of its input: each function takes a batch and one drawn value per clip."""
+"""Batched augmentation on the device of its input: each function takes a batch and one random value per clip."""
 
 import math
 from collections.abc import Callable
@@ -92,7 +92,7 @@ def vary_clips(x: Tensor, seeds: Tensor, settings: AugmentConfig) -> Tensor:
 
 
 def loudest(x: Tensor) -> Tensor:
-    """RMS of the loudest 32 ms of each clip; at least 1e-5, so that it can divide.
+    """RMS of the loudest 32 ms of each clip, at least 1e-5 to be safe as a divisor.
 
     Shape: x [B, T]; returns [B].
     """
@@ -103,7 +103,7 @@ def loudest(x: Tensor) -> Tensor:
 
 
 def mix(x: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
-    """Add noise at `snr_db` below the clip, loudest 32 ms of both; a silent clip takes the noise as it is.
+    """Add noise `snr_db` below the clip, measured on the loudest 32 ms of both. A silent clip takes the noise unscaled.
 
     Shape: x, noise [B, T]; snr_db [B] in dB, inf for none; returns [B, T].
     """
@@ -114,7 +114,7 @@ def mix(x: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
 
 
 def set_level(x: Tensor, level_db: Tensor) -> Tensor:
-    """Scale each clip so that its loudest 32 ms stand at `level_db` dBFS, then clip to [-1, 1].
+    """Scale each clip so that its loudest 32 ms are at `level_db` dBFS, then clip to [-1, 1].
 
     Shape: x [B, T]; level_db [B]; returns [B, T].
     """
@@ -122,7 +122,7 @@ def set_level(x: Tensor, level_db: Tensor) -> Tensor:
 
 
 def change_speed(x: Tensor, factor: Tensor, out_n: int) -> Tensor:
-    """Play each clip `factor` times as fast, pitch included, by linear interpolation.
+    """Resample each clip to `factor` times its speed, pitch included, by linear interpolation.
 
     Shape: x [B, T], T > factor * out_n; factor [B] > 0; returns [B, out_n].
     """
@@ -143,7 +143,7 @@ def crossfade(inside: Tensor, outside: Tensor, start: Tensor, end: Tensor, ramp_
 
 
 def spans(n: int, size: int, longest: int, count: int, rng: torch.Generator) -> Tensor:
-    """For each of `n` clips `count` spans of up to `longest` of `size`, true inside. Shape: returns bool [n, size]."""
+    """Sample `count` spans of up to `longest` positions per clip. Shape: returns bool [n, size], true inside a span."""
     place = torch.arange(size)
     hidden = torch.zeros(n, size, dtype=torch.bool)
     for _ in range(count):
@@ -154,7 +154,7 @@ def spans(n: int, size: int, longest: int, count: int, rng: torch.Generator) -> 
 
 
 def mask(x: Tensor, axis: int, hidden: Tensor) -> Tensor:
-    """SpecAugment masks (Park et al., 2019): what is hidden along `axis` takes the clip's mean.
+    """SpecAugment masks (Park et al., 2019): hidden positions along `axis` take the mean of the clip.
 
     Shape: x [B, M, N]; axis 1 (frequency) or 2 (time); hidden [B, M or N]; returns [B, M, N].
     """
@@ -163,7 +163,7 @@ def mask(x: Tensor, axis: int, hidden: Tensor) -> Tensor:
 
 
 def colours(n: int, bands_n: int, spread_db: float, rng: torch.Generator) -> Tensor:
-    """For each of `n` clips a smooth random gain over the mel bands, in dB: three cosines of `spread_db` each.
+    """Sample a smooth gain over the mel bands for each of `n` clips, in dB: three cosines of `spread_db` each.
 
     Shape: returns [n, bands_n].
     """
@@ -173,5 +173,5 @@ def colours(n: int, bands_n: int, spread_db: float, rng: torch.Generator) -> Ten
 
 
 def recolour(x: Tensor, gain_db: Tensor) -> Tensor:
-    """Another microphone and room: a gain on each mel band. Shape: x [B, M, N] as `LogMel` gives it, gain_db [B, M]."""
+    """Apply a gain to each mel band, as another microphone or room does. Shape: x [B, M, N], gain_db [B, M]."""
     return x + (gain_db * UNITS_PER_DB).to(x.device)[:, :, None]

@@ -1,8 +1,8 @@
-"""What a batch is made of: keywords in context, fresh negatives, replayed ones; then fresh augmentation for all.
+"""Batches of training: keywords in context, fresh negatives and replayed negatives, all augmented.
 
-Everything is drawn here, in the training loop, from generators named by the step: a batch depends on the seed, the step
-and what the buffer held, never on workers or on the past. What is drawn are numbers (drawn.py), from which any process
-makes the rows it wants.
+A batch is sampled in two stages. `sample` chooses positions and augmentation parameters as a `BatchPlan`; `render` cuts
+and augments the audio. All randomness comes from generators of the step, so a batch depends on the seed, the step and
+the content of the buffer, never on worker processes or on earlier steps.
 """
 
 import math
@@ -17,10 +17,10 @@ from torch import Tensor
 from kws.common.settings import Pair
 from kws.data import augment
 from kws.data.augment import AugmentConfig
-from kws.data.batch_plan import BatchPlan, Placed, Windows
+from kws.data.batch_plan import BatchPlan, PlacedKeywords, Windows
 from kws.data.clip_bank import ClipBank
 
-AT_ONCE = 16  # rows of a batch that are made together on a CPU
+AT_ONCE = 16  # rows rendered together on a CPU
 
 
 @dataclass
@@ -47,21 +47,21 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class Keywords:
-    """Where each keyword lies in its recording: clip index, label column, first and last sample; whether it is real."""
+    """Position of each keyword in its recording: clip, score column, first and last sample; real or synthetic."""
 
     index: Tensor
     column: Tensor
     start: Tensor
     end: Tensor
-    real: Tensor  # false where it was synthesised
+    real: Tensor  # false for synthetic speech
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The sound of a batch, or of some rows of one.
+    """Audio and targets of a batch, or of some of its rows.
 
-    `index`, `offset` and `speed` say of the fresh negatives where each was cut from the bank and how fast it is played,
-    `noise` of every clip what lies beneath it, -1 for nothing: a clip that is kept must name all that it holds.
+    `index`, `offset` and `speed` are the origin of each fresh negative in the bank. `noise` is the noise recording
+    mixed into each row, -1 for none. A clip that enters the replay buffer must name every recording in it.
 
     Shape: pcm [B, T], target [B, K], start and end [B] in samples; index, offset and speed [fresh], noise [B].
     """
@@ -76,30 +76,31 @@ class Batch:
     noise: Tensor
 
 
-def joined(parts: Sequence[Batch]) -> Batch:
-    """Batches one after another, as one."""
+def concatenated(parts: Sequence[Batch]) -> Batch:
+    """Concatenate batches along their rows."""
     return Batch(**{one.name: torch.cat([getattr(part, one.name) for part in parts]) for one in fields(Batch)})
 
 
 class BatchSampler:
-    """Draws batches from the clips of training.
+    """Samples and renders training batches.
 
     Args:
-        bank: every clip of training.
+        bank: all training clips.
         keywords: the positives in it.
-        speech: indexes of clips drawn as fresh negatives; drawn in proportion to their length.
-        noise: indexes of background noise, mixed beneath everything and also negatives of their own.
+        speech: indexes of the negative clips, sampled in proportion to their length.
+        noise: indexes of background noise, mixed into all rows and used as negatives too.
         n_columns: number of keywords, K.
-        clip_n: samples a clip, T.
-        end_n: earliest and latest place of a keyword's end, samples before the end of the clip.
-        noise_share: share of fresh negatives that are noise alone.
-        augmentation: how clips are varied.
+        clip_n: samples of a clip, T.
+        end_n: range of the end of a keyword, samples before the end of the clip.
+        noise_share: share of the fresh negatives that are noise only.
+        augmentation: augmentation settings.
         hop_s: seconds between feature frames.
-        real_share: share of a keyword's clips that are real ones, where it has both; None: as its recordings are.
+        real_share: share of real recordings among the positives of a keyword that has synthetic ones too; None: in
+            proportion to their numbers.
     """
 
     RAMP_N = 800  # 50 ms at 16 kHz, between a keyword and its context
-    SHIFT_N = 1600  # 0.1 s at 16 kHz: a replayed clip is never cut twice at one place
+    SHIFT_N = 1600  # 0.1 s at 16 kHz: random shift of a replayed clip
 
     def __init__(
         self,
@@ -124,13 +125,13 @@ class BatchSampler:
         )
         self.real_share, self.time_mask_n = real_share, round(augmentation.time_mask_s / hop_s)
         self.speech, self.noise = torch.tensor(list(speech)), torch.tensor(list(noise))
-        # A clip shorter than a window still yields one window.
+        # A clip shorter than a window counts as one window.
         self.weight = bank.lengths[self.speech].clamp_min(clip_n).double().cumsum(0) if len(speech) else torch.zeros(0)
 
-    def draw(
+    def sample(
         self, n_positive: int, n_fresh: int, replay: ClipBank | None, replayed: Tensor, rng: torch.Generator
     ) -> BatchPlan:
-        """One batch: `n_positive` keywords, `n_fresh` fresh negatives and the clips `replayed` of the bank `replay`.
+        """Sample a batch: `n_positive` keywords, `n_fresh` fresh negatives and the clips `replayed` of bank `replay`.
 
         Shape: replayed int64 [R]; the batch has n_positive + n_fresh + R rows, in this order.
         """
@@ -141,58 +142,59 @@ class BatchSampler:
             again = replayed
         offset = again if replay is None else self._replay_offset(replay.lengths[again], rng)
         n = n_positive + n_fresh + len(again)
-        beneath, snr_db = None, torch.full((n,), math.inf)
+        noise, snr_db = None, torch.full((n,), math.inf)
         if len(self.noise):
             snr_db = uniform(n, self.augmentation.snr_db, rng)
             snr_db[torch.rand(n, generator=rng) >= self.augmentation.noise_p] = math.inf
-            beneath = self._noise_windows(n, rng)
+            noise = self._noise_windows(n, rng)
         level_db = uniform(n, self.augmentation.level_db, rng)
-        # Registered augmentations sample last, so that a run without them is what it was.
+        # Registered augmentations sample last, so that they do not change the other random numbers.
         seeds = torch.randint(2**62, (n,), generator=rng) if augment.EXTRAS else None
         again_at = Windows(again, offset, torch.ones(len(again)))
-        return BatchPlan(keywords, fresh, again_at, beneath, snr_db, level_db, seeds)
+        return BatchPlan(keywords, fresh, again_at, noise, snr_db, level_db, seeds)
 
-    def make(self, drawn: BatchPlan, replay: ClipBank | None) -> Batch:
-        """The sound of a batch, or of some rows of one."""
-        if self.bank.device.type != "cpu" or len(drawn) <= AT_ONCE:
-            return self._made(drawn, replay)
-        # A few rows at a time stay in a CPU's cache.
-        return joined([self._made(drawn.part(rows), replay) for rows in torch.arange(len(drawn)).split(AT_ONCE)])
+    def render(self, plan: BatchPlan, replay: ClipBank | None) -> Batch:
+        """Cut and augment the audio of a plan."""
+        if self.bank.device.type != "cpu" or len(plan) <= AT_ONCE:
+            return self._rendered(plan, replay)
+        # A few rows at a time stay in the cache of a CPU.
+        groups = torch.arange(len(plan)).split(AT_ONCE)
+        return concatenated([self._rendered(plan.rows(rows), replay) for rows in groups])
 
-    def _made(self, drawn: BatchPlan, replay: ClipBank | None) -> Batch:
-        k = drawn.keywords
-        parts = [self._placed(k), self._window(drawn.fresh)]
-        if replay is not None and len(drawn.replayed):
-            parts.append(replay.window(drawn.replayed.index, drawn.replayed.offset, self.clip_n))
+    def _rendered(self, plan: BatchPlan, replay: ClipBank | None) -> Batch:
+        k = plan.keywords
+        parts = [self._keywords_in_context(k), self._window(plan.fresh)]
+        if replay is not None and len(plan.replayed):
+            parts.append(replay.window(plan.replayed.index, plan.replayed.offset, self.clip_n))
         x = torch.cat(parts)
-        beneath = torch.full((len(drawn),), -1)
-        if drawn.beneath is not None:
-            x = augment.mix(x, self._window(drawn.beneath), drawn.snr_db.to(x.device))
-            beneath = torch.where(torch.isfinite(drawn.snr_db), drawn.beneath.index, -1)
-        x = augment.set_level(x, drawn.level_db.to(x.device))
-        if drawn.seeds is not None:
-            x = augment.vary_clips(x, drawn.seeds, self.augmentation)
+        noise = torch.full((len(plan),), -1)
+        if plan.noise is not None:
+            x = augment.mix(x, self._window(plan.noise), plan.snr_db.to(x.device))
+            noise = torch.where(torch.isfinite(plan.snr_db), plan.noise.index, -1)
+        x = augment.set_level(x, plan.level_db.to(x.device))
+        if plan.seeds is not None:
+            x = augment.vary_clips(x, plan.seeds, self.augmentation)
         target = torch.nn.functional.one_hot(k.column, self.n_columns).float()
-        n_negative = len(drawn) - len(k)
+        n_negative = len(plan) - len(k)
         return Batch(
             x,
             torch.cat([target, torch.zeros(n_negative, self.n_columns)]).to(x.device),
             torch.cat([k.start, torch.zeros(n_negative)]).to(x.device),
             torch.cat([k.end, torch.zeros(n_negative)]).to(x.device),
-            drawn.fresh.index,
-            drawn.fresh.offset,
-            drawn.fresh.speed,
-            beneath,
+            plan.fresh.index,
+            plan.fresh.offset,
+            plan.fresh.speed,
+            noise,
         )
 
     def _replay_offset(self, length: Tensor, rng: torch.Generator) -> Tensor:
-        """Where to cut replayed clips: anywhere in longer ones, anywhere around shorter ones, and 0.1 s beyond."""
+        """Sample offsets: anywhere in a longer clip, anywhere around a shorter one, and up to 0.1 s beyond."""
         room = length - self.clip_n
         low, high = room.clamp_max(0) - self.SHIFT_N, room.clamp_min(0) + self.SHIFT_N
         return low + (torch.rand(len(length), generator=rng, dtype=torch.double) * (high - low + 1)).long()
 
     def plain_keywords(self) -> Tensor:
-        """Every keyword as it was recorded, in a clip that ends soon after it. Shape: returns [P, T]."""
+        """Every keyword without augmentation, in a clip that ends soon after it. Shape: returns [P, T]."""
         return self.bank.window(self.keywords.index, self.keywords.end - self.clip_n + self.end_n[0], self.clip_n)
 
     def _speeds(self, n: int, rng: torch.Generator) -> Tensor:
@@ -201,7 +203,7 @@ class BatchSampler:
         return torch.where(changed, 1 + a.speed * (2 * torch.rand(n, generator=rng) - 1), torch.ones(n))
 
     def _window(self, windows: Windows) -> Tensor:
-        """Windows played at their speeds; those at speed 1 stay untouched."""
+        """Cut windows and change their speed. Windows at speed 1 are not resampled."""
         out = self.bank.window(windows.index, windows.offset, self.clip_n)
         changed = (windows.speed != 1).nonzero().flatten()
         if len(changed):
@@ -217,8 +219,8 @@ class BatchSampler:
         place = torch.searchsorted(self.weight, torch.rand(n, generator=rng, dtype=torch.double) * total, right=True)
         index = self.speech[place.clamp_max(len(self.speech) - 1)]
         speed = self._speeds(n, rng)
-        # Windows hang over a clip's ends, so that its first and last words end anywhere; half of the shorter of the two
-        # is always inside.
+        # Windows extend beyond the ends of a clip, so that its first and last words may end anywhere. Half of the
+        # window or of the clip, whichever is shorter, always overlaps.
         length, span = self.bank.lengths[index], self.clip_n * speed
         inside = torch.minimum(length, span) / 2
         low, high = inside - span, length - inside
@@ -237,9 +239,9 @@ class BatchSampler:
         n_noise = int(n * self.noise_share + torch.rand(1, generator=rng).item())
         return self._speech_windows(n - n_noise, rng) + self._noise_windows(n_noise, rng)
 
-    def _keywords(self, n: int, rng: torch.Generator) -> Placed:
+    def _keywords(self, n: int, rng: torch.Generator) -> PlacedKeywords:
         a, k = self.augmentation, self.keywords
-        # Each keyword as often as the next, whatever its number of recordings.
+        # Keywords are equally frequent, whatever their numbers of recordings.
         column = torch.randint(self.n_columns, (n,), generator=rng)
         pick = torch.zeros(n, dtype=torch.long)
         for c in range(self.n_columns):
@@ -252,27 +254,27 @@ class BatchSampler:
         start = end - (k.end[pick] - k.start[pick]) / speed
 
         kind = torch.rand(n, generator=rng)
-        own = (kind >= a.context_p) & (kind < a.context_p + a.own_context_p)
-        spoken = ((kind < a.context_p) & (len(self.speech) > 0)).nonzero().flatten()
-        context, context_db = Windows(spoken, spoken, torch.zeros(0)), torch.zeros(0)  # of none, if there is none
-        if len(spoken):
-            context = self._speech_windows(len(spoken), rng)
-            context_db = uniform(len(spoken), a.context_db, rng)
-        return Placed(windows, column, start, end, own, spoken, context, context_db)
+        keeps_own = (kind >= a.context_p) & (kind < a.context_p + a.own_context_p)
+        in_speech = ((kind < a.context_p) & (len(self.speech) > 0)).nonzero().flatten()
+        context, context_db = Windows(in_speech, in_speech, torch.zeros(0)), torch.zeros(0)  # empty without speech
+        if len(in_speech):
+            context = self._speech_windows(len(in_speech), rng)
+            context_db = uniform(len(in_speech), a.context_db, rng)
+        return PlacedKeywords(windows, column, start, end, keeps_own, in_speech, context, context_db)
 
-    def _placed(self, k: Placed) -> Tensor:
-        """Keywords with what stands around them."""
+    def _keywords_in_context(self, k: PlacedKeywords) -> Tensor:
+        """Cut keywords and mix in the audio around them."""
         clip = self._window(k.windows)
-        around = clip * k.own.to(clip.device)[:, None]
-        if len(k.spoken):
-            where = k.spoken.to(clip.device)
+        around = clip * k.keeps_own.to(clip.device)[:, None]
+        if len(k.in_speech):
+            where = k.in_speech.to(clip.device)
             other = self._window(k.context)
             gain = 10 ** (k.context_db.to(clip.device) / 20)
             around[where] = other * (augment.loudest(clip[where]) / augment.loudest(other) * gain)[:, None]
         return augment.crossfade(clip, around, k.start.to(clip.device), k.end.to(clip.device), self.RAMP_N)
 
     def _recordings(self, column: int, n: int, rng: torch.Generator) -> Tensor:
-        """Recordings of one keyword, each as often as the next among the real ones and among the synthesised."""
+        """Sample recordings of one keyword, uniformly among the real and among the synthetic ones."""
         mine = (self.keywords.column == column).nonzero().flatten()
         real = self.keywords.real[mine]
         if self.real_share is None or real.all() or not real.any():
@@ -285,8 +287,8 @@ class BatchSampler:
             others[torch.randint(len(others), (n,), generator=rng)],
         )
 
-    def vary_features(self, x: Tensor, rows: Tensor, n: int, rng: torch.Generator) -> Tensor:
-        """Colour and mask log-mel frames: `rows` of a batch of `n`. Shape: x [len(rows), M, N]; returns the same."""
+    def augment_features(self, x: Tensor, rows: Tensor, n: int, rng: torch.Generator) -> Tensor:
+        """Colour and mask log-mel frames, `rows` of a batch of `n`. Shape: x and result [len(rows), M, N]."""
         a = self.augmentation
         if a.colour_db:
             x = augment.recolour(x, augment.colours(n, x.shape[1], a.colour_db, rng)[rows])
@@ -296,6 +298,6 @@ class BatchSampler:
 
 
 def uniform(n: int, bounds: Sequence[float], rng: torch.Generator) -> Tensor:
-    """`n` draws between two bounds. Shape: returns [n]."""
+    """`n` uniform random numbers between two bounds. Shape: returns [n]."""
     low, high = bounds
     return low + (high - low) * torch.rand(n, generator=rng)

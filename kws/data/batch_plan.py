@@ -1,7 +1,7 @@
-"""A batch as numbers: what is cut from where and how it is varied, before any sound is touched.
+"""Plan of a batch: positions to cut and augmentation parameters, sampled before any audio is read.
 
-The numbers depend on the seed, the step and what the buffer held alone: whoever makes some of the rows makes what any
-other process would.
+A plan depends on the seed, the step and the content of the buffer only, so every process samples the same plan and
+renders its own rows of it.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of a bank: clips they are cut from, where (samples), and how fast they are played. Shape: [N] each."""
+    """Windows to cut from a bank: clip, offset in samples, and playback speed. Shape: [N] each."""
 
     index: Tensor
     offset: Tensor
@@ -30,43 +30,44 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Keywords in context.
+class PlacedKeywords:
+    """Keywords and the audio around them.
 
     Args:
-        windows: of each with the sound around it.
-        column: the label.
-        start, end: where it lies in the clip, samples.
-        own: true where it keeps the sound around it.
-        spoken: rows that are set into other speech; `context` and `context_db` are that speech and its level.
+        windows: window of each keyword with its recorded surroundings.
+        column: score column of the keyword.
+        start, end: position of the keyword in the clip, samples.
+        keeps_own: true where the recorded surroundings stay.
+        in_speech: rows with other speech around the keyword.
+        context, context_db: that speech, and its level relative to the keyword.
 
-    Shape: [P] each; spoken, context and context_db [fewer].
+    Shape: [P] each; in_speech, context and context_db [at most P].
     """
 
     windows: Windows
     column: Tensor
     start: Tensor
     end: Tensor
-    own: Tensor
-    spoken: Tensor
+    keeps_own: Tensor
+    in_speech: Tensor
     context: Windows
     context_db: Tensor
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def part(self, rows: Tensor) -> "Placed":
-        """Some of them, each at most once, in the order of `rows`."""
+    def rows(self, rows: Tensor) -> "PlacedKeywords":
+        """Select rows, each at most once, in the order of `rows`."""
         place = torch.full((len(self),), -1)
         place[rows] = torch.arange(len(rows))
-        kept = place[self.spoken] >= 0
-        return Placed(
+        kept = place[self.in_speech] >= 0
+        return PlacedKeywords(
             self.windows[rows],
             self.column[rows],
             self.start[rows],
             self.end[rows],
-            self.own[rows],
-            place[self.spoken[kept]],
+            self.keeps_own[rows],
+            place[self.in_speech[kept]],
             self.context[kept],
             self.context_db[kept],
         )
@@ -74,24 +75,24 @@ class Placed:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """A whole batch: keywords, then fresh negatives, then replayed ones.
+    """Plan of a batch: rows of keywords, then of fresh negatives, then of replayed negatives.
 
     Args:
-        keywords: in context.
-        fresh: windows of the bank of training.
-        replayed: windows of the bank of the buffer.
-        beneath: the noise beneath each row; None where there is no noise.
-        snr_db: how far below the row it lies, inf for none.
-        level_db: how loud each row is in the end, dBFS.
-        seeds: of the registered augmentations of each row; None where there are none.
+        keywords: keywords and the audio around them.
+        fresh: windows of the training bank.
+        replayed: windows of the bank of the replay buffer.
+        noise: background noise of each row; None without noise recordings.
+        snr_db: level of the row above its noise, inf for a row without noise.
+        level_db: final level of each row, dBFS.
+        seeds: seed of the registered augmentations of each row; None without registered augmentations.
 
-    Shape: beneath, snr_db, level_db and seeds [B], B rows of the first three together.
+    Shape: noise, snr_db, level_db and seeds [B], B rows of the first three together.
     """
 
-    keywords: Placed
+    keywords: PlacedKeywords
     fresh: Windows
     replayed: Windows
-    beneath: Windows | None
+    noise: Windows | None
     snr_db: Tensor
     level_db: Tensor
     seeds: Tensor | None = None
@@ -99,15 +100,15 @@ class BatchPlan:
     def __len__(self) -> int:
         return len(self.keywords) + len(self.fresh) + len(self.replayed)
 
-    def part(self, rows: Tensor) -> "BatchPlan":
-        """Some of its rows, in ascending order: a batch of its own. Shape: rows int64 [at most B]."""
+    def rows(self, rows: Tensor) -> "BatchPlan":
+        """Select rows, in ascending order. Shape: rows int64 [at most B]."""
         n, end = len(self.keywords), len(self.keywords) + len(self.fresh)
         return replace(
             self,
-            keywords=self.keywords.part(rows[rows < n]),
+            keywords=self.keywords.rows(rows[rows < n]),
             fresh=self.fresh[rows[(rows >= n) & (rows < end)] - n],
             replayed=self.replayed[rows[rows >= end] - end],
-            beneath=None if self.beneath is None else self.beneath[rows],
+            noise=None if self.noise is None else self.noise[rows],
             snr_db=self.snr_db[rows],
             level_db=self.level_db[rows],
             seeds=None if self.seeds is None else self.seeds[rows],

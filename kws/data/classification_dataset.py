@@ -1,4 +1,4 @@
-"""What each part is made of: clips of the words, clips of other words as one class, and silence."""
+"""Splits of a classification task: clips of the words, clips of other words as one class, and silence."""
 
 import math
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from kws.data.dataset import same_word
 from kws.data.manifest import Split
 
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
-# Noise that is in no part of its own is divided in time, so that no silence of a test is among that of training.
+# Noise recordings without a split are divided in time, so that train, validation and test silence do not overlap.
 SPANS = {Split.TRAIN: (0.0, 0.8), Split.VALIDATION: (0.8, 0.9), Split.TEST: (0.9, 1.0)}
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Samples `start` to `end` of an entry of the store."""
+class Segment:
+    """Samples `start` to `end` of an entry of the audio cache."""
 
     entry: int
     start: int
@@ -28,14 +28,14 @@ class Stretch:
 
 @dataclass
 class Roles:
-    """Which class is what, by part; a class is its place in `classes`."""
+    """Clips of each class, by split. A class is its index in `classes`."""
 
     words: list[str]
     others: list[str]
-    clips: dict[Split, list[tuple[int, int]]] = field(default_factory=dict)  # entry of the store, class
-    silences: dict[Split, int] = field(default_factory=dict)  # how many
-    noise: dict[Split, list[Stretch]] = field(default_factory=dict)  # what silence is cut from
-    left_out: dict[Split, int] = field(default_factory=dict)  # clips of other words that were not drawn
+    clips: dict[Split, list[tuple[int, int]]] = field(default_factory=dict)  # cache entry, class
+    silences: dict[Split, int] = field(default_factory=dict)  # number of clips
+    noise: dict[Split, list[Segment]] = field(default_factory=dict)  # segments that silence is cut from
+    left_out: dict[Split, int] = field(default_factory=dict)  # clips of other words that were not sampled
 
     @property
     def classes(self) -> list[str]:
@@ -45,21 +45,21 @@ class Roles:
 def compose(
     entries: Sequence[Entry], words: Sequence[str], noise_label: str, unknown: float, silence: float, clip_n: int
 ) -> Roles:
-    """Make up each part as TensorFlow's speech_commands example does (Warden, 2018).
+    """Compose each split as TensorFlow's speech_commands example does (Warden, 2018).
 
-    All clips of the words; of other words, and of silence, as many as a share of them. Which clips of the other words
-    is drawn by lot, the same for every seed of a run: figures of two runs are of the same clips. The published parts
-    cut all their silence from the same recordings; here those are divided in time.
+    A split holds all clips of the words, and shares of that number of clips of other words and of silence. The clips of
+    the other words are a random sample, equal for every seed of a run, so that results of runs compare. The published
+    splits cut all their silence from the same recordings; here these recordings are divided in time.
 
     Args:
-        entries: of the store.
-        words: labels that are classes of their own.
+        entries: entries of the audio cache.
+        words: labels with a class of their own.
         noise_label: label of background noise.
-        unknown, silence: number of clips against that of the words, at least 0; 0 leaves the class out.
-        clip_n: samples a clip.
+        unknown, silence: number of clips relative to that of the words, at least 0; 0 leaves the class out.
+        clip_n: samples of a clip.
 
     Raises:
-        KwsError: a part has no clip of a word, of another word where one is wanted, or no noise to cut silence from.
+        KwsError: a split lacks clips of a word, clips of other words (`unknown` > 0) or noise (`silence` > 0).
     """
     roles = Roles(list(words), others(unknown, silence))
     column = {e.recording.label: _column(e.recording.label, words) for e in entries if e.recording.label != noise_label}
@@ -67,14 +67,14 @@ def compose(
         mine = [i for i, e in enumerate(entries) if e.recording.split is split and e.recording.label in column]
         wanted = [(i, k) for i in mine if (k := column[entries[i].recording.label]) >= 0]
         if lacking := sorted(set(range(len(words))) - {k for _, k in wanted}):
-            if split is Split.TEST and not wanted:  # a person may measure elsewhere
+            if split is Split.TEST and not wanted:  # test recordings are optional
                 roles.clips[split], roles.silences[split], roles.left_out[split] = [], 0, 0
                 continue
             there = ", ".join(sorted(column))
-            raise KwsError(f"keyword={words[lacking[0]]}: no recording of it in the {split} part; labels are {there}")
+            raise KwsError(f"keyword={words[lacking[0]]}: no recording of it in the {split} split; labels are {there}")
         rest = [i for i in mine if column[entries[i].recording.label] < 0]
         if unknown and not rest:
-            raise KwsError(f"classes.unknown={unknown:g}: allowed is 0: no other word is in the {split} part")
+            raise KwsError(f"classes.unknown={unknown:g}: must be 0, because no other word is in the {split} split")
         drawn = torch.randperm(len(rest), generator=generator(0, "unknown", split))[: share_of(len(wanted), unknown)]
         roles.clips[split] = wanted + [(rest[i], len(words)) for i in sorted(drawn.tolist())]
         roles.left_out[split] = len(rest) - len(drawn)
@@ -83,19 +83,19 @@ def compose(
     for split in Split:
         if roles.silences[split] and not roles.noise[split]:
             raise KwsError(
-                f"classes.silence={silence:g}: allowed is 0: no noise (label {noise_label}) as long as a clip is there "
-                f"for the {split} part"
+                f"classes.silence={silence:g}: must be 0, because no noise (label {noise_label}) in the {split} "
+                "split is as long as a clip"
             )
     return roles
 
 
 def others(unknown: float, silence: float) -> list[str]:
-    """The classes that are no word."""
+    """Classes besides the words."""
     return [name for name, share in ((UNKNOWN, unknown), (SILENCE, silence)) if share]
 
 
 def share_of(n: int, share: float) -> int:
-    """So much of `n`, rounded up; what only rounding of the product put above a whole number is not."""
+    """`ceil(share * n)`, ignoring floating-point error."""
     return math.ceil(n * share - 1e-9)
 
 
@@ -103,14 +103,14 @@ def _column(label: str, words: Sequence[str]) -> int:
     return next((k for k, word in enumerate(words) if same_word(label, word)), -1)
 
 
-def _noise(entries: Sequence[Entry], noise_label: str, clip_n: int) -> dict[Split, list[Stretch]]:
-    """What silence is cut from: recordings of the part, or the part's span of those for training."""
+def _noise(entries: Sequence[Entry], noise_label: str, clip_n: int) -> dict[Split, list[Segment]]:
+    """Segments that silence is cut from: noise of the split, or the span of the split in the noise of train."""
     noise = [(i, e) for i, e in enumerate(entries) if e.recording.label == noise_label]
     divided = all(e.recording.split is Split.TRAIN for _, e in noise)
-    found: dict[Split, list[Stretch]] = {}
+    found: dict[Split, list[Segment]] = {}
     for split in Split:
         low, high = SPANS[split] if divided else (0.0, 1.0)
         mine = [(i, e.n_samples) for i, e in noise if divided or e.recording.split is split]
-        cut = [Stretch(i, round(low * n), round(high * n)) for i, n in mine]
+        cut = [Segment(i, round(low * n), round(high * n)) for i, n in mine]
         found[split] = [one for one in cut if one.end - one.start >= clip_n]
     return found

@@ -1,4 +1,4 @@
-"""Clips resident on the device: a batch of windows is one gather."""
+"""Clips in device memory, from which a batch of windows is cut in one gather."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 class ClipBank:
-    """Packed int16 sound, cut into any windows.
+    """Packed int16 audio of many clips, cut into windows.
 
     Args:
         pcm: all clips one after another, int16 [total].
-        starts, lengths: where each clip lies, samples.
-        longest_n: the longest window that will be asked for, samples.
-        device: where the sound lives.
+        starts, lengths: position of each clip, samples.
+        longest_n: longest window that will be cut, samples.
+        device: device that holds the audio.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class ClipBank:
         longest_n: int,
         device: torch.device | str = "cpu",
     ) -> None:
-        padded = np.zeros(len(pcm) + 2 * longest_n, np.int16)  # a window may hang over either end
+        padded = np.zeros(len(pcm) + 2 * longest_n, np.int16)  # a window may extend beyond either end
         padded[longest_n : longest_n + len(pcm)] = pcm
         self._keep(torch.from_numpy(padded).to(device), starts, lengths, longest_n, None)
 
@@ -40,14 +40,14 @@ class ClipBank:
         self.pcm, self.device, self._read = pcm, pcm.device, read
         self.starts = torch.tensor(list(starts), dtype=torch.long) + longest_n
         self.lengths = torch.tensor(list(lengths), dtype=torch.long)
-        self._here = torch.full((len(self.starts),), read is None)
+        self._loaded = torch.full((len(self.starts),), read is None)
 
     def __len__(self) -> int:
         return len(self.starts)
 
     @classmethod
     def of(cls, clips: Sequence[np.ndarray], longest_n: int, device: torch.device | str = "cpu") -> "ClipBank":
-        """A bank of separate int16 clips."""
+        """Create a bank of separate int16 clips."""
         lengths = [len(c) for c in clips]
         starts = np.concatenate([[0], np.cumsum(lengths)])[:-1].astype(int).tolist() if clips else []
         pcm = np.concatenate(clips) if clips else np.zeros(0, np.int16)
@@ -61,11 +61,11 @@ class ClipBank:
         longest_n: int,
         device: torch.device | str = "cpu",
     ) -> "ClipBank":
-        """A bank that reads a clip when a window first asks for it; on a CPU what was never read takes no memory.
+        """Create a bank that reads each clip at its first use. On a CPU, unread clips take no memory.
 
         Args:
-            lengths: of the clips, samples.
-            read: the sound of a clip, int16 of its length.
+            lengths: lengths of the clips, samples.
+            read: returns the audio of a clip, int16 [its length].
             longest_n, device: as above.
         """
         bank = cls.__new__(cls)
@@ -77,13 +77,13 @@ class ClipBank:
     def _fill(self, index: Tensor) -> None:
         if self._read is None:
             return
-        for i in index[~self._here[index]].tolist():
+        for i in index[~self._loaded[index]].tolist():
             start = int(self.starts[i])
             self.pcm[start : start + int(self.lengths[i])] = torch.from_numpy(self._read(i)).to(self.device)
-            self._here[i] = True
+            self._loaded[i] = True
 
     def window(self, index: Tensor, offset: Tensor, n: int) -> Tensor:
-        """`n` samples of each clip from `offset` (may be negative or run past the end: silence there), in [-1, 1].
+        """Cut `n` samples of each clip from `offset`, scaled to [-1, 1]. Beyond the ends of a clip there is silence.
 
         Shape: index, offset int64 [B], on the CPU; returns float32 [B, n] on the device.
         """
@@ -91,7 +91,7 @@ class ClipBank:
         begin = (-offset).clamp(0, n)
         end = (self.lengths[index] - offset).clamp(0, n)
         place = (self.starts[index] + offset).clamp(0, len(self.pcm) - n)
-        if self.device.type == "cpu":  # copying spans is many times as fast here as gathering samples
+        if self.device.type == "cpu":  # copying spans is many times faster here than gathering samples
             out = torch.empty(len(index), n)
             for row, at, first, last in zip(out, place.tolist(), begin.tolist(), end.tolist(), strict=True):
                 row[:first] = 0

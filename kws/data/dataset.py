@@ -1,4 +1,4 @@
-"""Which recordings play which role: keywords, negatives, noise, and the pool that is only mined."""
+"""Roles of recordings: keywords, negatives, noise, and the pool that is only mined."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from kws.common.seeding import seed_of
 from kws.common.settings import SettingError
 from kws.data import manifest, speech_commands
 from kws.data.audio_cache import Entry
-from kws.data.manifest import Layout, Recording, Split, SplitBy, says
+from kws.data.manifest import Layout, Recording, Split, SplitBy, contains_phrase
 from kws.data.speech_commands import Release
 
 
@@ -55,29 +55,31 @@ def recordings(data: DataConfig) -> list[Recording]:
         return speech_commands.recordings(Path(data.root), data.release.value, data.download)
     file = Path(data.manifest) if data.manifest else None
     if file is not None and file.is_file():
-        file = file.resolve()  # else it is looked for in the root
+        file = file.resolve()  # else it is relative to the root
     return manifest.read(Path(data.root), file, data.layout, data.split_by, data.part_column)
 
 
 @dataclass
 class Selection:
-    """Indexes into the store's entries, by part."""
+    """Indexes of entries of the audio cache, by split."""
 
     keywords: list[str]
-    positives: dict[Split, list[list[int]]] = field(default_factory=dict)  # one list a keyword
+    positives: dict[Split, list[list[int]]] = field(default_factory=dict)  # one list per keyword
     speech: dict[Split, list[int]] = field(default_factory=dict)  # negatives; without the pool
     noise: dict[Split, list[int]] = field(default_factory=dict)
-    pool: list[int] = field(default_factory=list)  # train negatives that are mined, never drawn fresh
-    spoken: list[int] = field(default_factory=list)  # negatives left out: transcript or label holds a keyword
+    pool: list[int] = field(default_factory=list)  # train negatives that are mined, never sampled as fresh negatives
+    spoken: list[int] = field(
+        default_factory=list
+    )  # negatives left out because their transcript or label contains a keyword
 
 
 def same_word(label: str, keyword: str) -> bool:
-    """Is the label this keyword? Case and the underscore for a space do not matter."""
+    """Whether a label is this keyword. Case does not matter, and an underscore equals a space."""
     return label.replace("_", " ").casefold() == keyword.replace("_", " ").casefold()
 
 
 def in_pool(recording: Recording, share: float) -> bool:
-    """Is this train recording only mined? Decided by the speaker where known, else the recording's name."""
+    """Whether a train recording is only mined, by a hash of its speaker, or of its name if the speaker is unknown."""
     return seed_of(0, "pool", recording.speaker or recording.name) % 10000 < share * 10000
 
 
@@ -88,17 +90,17 @@ def select(
     pool_share: float,
     needed: Sequence[Split] = (Split.TRAIN, Split.VALIDATION),
 ) -> Selection:
-    """Give each recording its role.
+    """Assign each recording its role.
 
     Args:
-        entries: of the store.
-        keywords: labels that are positives, in the order of the score columns.
+        entries: entries of the audio cache.
+        keywords: labels of the positives, in the order of the score columns.
         noise_label: label of background noise.
-        pool_share: share of the train negatives that is only mined, 0 to 0.9.
-        needed: parts that must hold each keyword and negatives.
+        pool_share: share of the train negatives that are only mined, 0 to 0.9.
+        needed: splits that must hold each keyword and negatives.
 
     Raises:
-        KwsError: a keyword has no recording, or there are no negatives, in one of those parts.
+        KwsError: a keyword has no recording, or there are no negatives, in one of those splits.
     """
     chosen = Selection(list(keywords))
     for split in Split:
@@ -112,7 +114,7 @@ def select(
             chosen.positives[split][column].append(index)
         elif recording.label == noise_label:
             chosen.noise[split].append(index)
-        elif any(says(f"{recording.label} {recording.text}", k) for k in keywords):
+        elif any(contains_phrase(f"{recording.label} {recording.text}", k) for k in keywords):
             chosen.spoken.append(index)
         elif split is Split.TRAIN and in_pool(recording, pool_share):
             chosen.pool.append(index)
@@ -123,9 +125,9 @@ def select(
         for split in needed:
             if not chosen.positives[split][column]:
                 raise KwsError(
-                    f"keyword={keyword}: no recording of it in the {split} part; labels there are {', '.join(labels)}"
+                    f"keyword={keyword}: no recording of it in the {split} split; labels there are {', '.join(labels)}"
                 )
     for split in needed:
         if not chosen.speech[split]:
-            raise KwsError(f"data.root: no negative recording in the {split} part; labels are {', '.join(labels)}")
+            raise KwsError(f"data.root: no negative recording in the {split} split; labels are {', '.join(labels)}")
     return chosen

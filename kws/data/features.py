@@ -1,4 +1,4 @@
-"""The log-mel front end: the same numbers for a clip, an hour and an 80 ms chunk."""
+"""Log-mel front end, with equal frames for a clip, an hour of audio and an 80 ms chunk."""
 
 import math
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from kws.common.settings import SettingError
 from kws.common.torchaudio_compat import torchaudio
 
-SHIFT, SCALE = 4.0, 5.0  # bring log energies to about unit range
-UNITS_PER_DB = math.log(10) / 10 / SCALE  # how far one dB of gain moves a feature
-FLOOR = 1e-6  # power added before the logarithm: about 16-bit rounding noise, so digital silence stays finite
+SHIFT, SCALE = 4.0, 5.0  # scale log energies to about unit range
+UNITS_PER_DB = math.log(10) / 10 / SCALE  # change of a feature per dB of gain
+FLOOR = 1e-6  # power added before the logarithm: about 16-bit rounding noise, so that digital silence stays finite
 
 
 @dataclass
@@ -41,8 +41,8 @@ class FeaturesConfig:
 class LogMel(nn.Module):
     """Log-mel energies of unpadded frames (Davis & Mermelstein, 1980), scaled to about unit range.
 
-    Frame `i` covers samples `[i * hop, i * hop + window)`; nothing is centred, padded or normalised over the
-    utterance, so a frame's value depends on its own samples alone.
+    Frame `i` covers samples `[i * hop, i * hop + window)`. Nothing is centred, padded or normalised over the
+    utterance, so a frame depends on its own samples only.
 
     Args:
         sample_rate: Hz.
@@ -65,7 +65,7 @@ class LogMel(nn.Module):
         self.n_mels = n_mels
         self.window_n = round(window_s * sample_rate)
         self.hop_n = round(hop_s * sample_rate)
-        self.context_n = self.window_n - self.hop_n  # samples of the past that the first new frame needs
+        self.context_n = self.window_n - self.hop_n  # earlier samples that the first new frame needs
         self.fft_n = 1 << (self.window_n - 1).bit_length()
         banks = torchaudio.functional.melscale_fbanks(
             self.fft_n // 2 + 1,
@@ -83,7 +83,7 @@ class LogMel(nn.Module):
         self.register_buffer("banks", banks, persistent=False)
 
     def forward(self, pcm: Tensor) -> Tensor:
-        """Log-mel frames of `pcm` in [-1, 1].
+        """Compute log-mel frames of `pcm` in [-1, 1].
 
         Shape: pcm [B, T], T at least one window; returns [B, M, N], N = (T - window) // hop + 1.
         """
@@ -94,12 +94,12 @@ class LogMel(nn.Module):
         return (mels.transpose(1, 2) + self.shift) / self.scale
 
     def clips(self, pcm: Tensor, multiple: int) -> Tensor:
-        """Features of clips as the detector hears them from silence.
+        """Compute features of clips as in a detector that starts from silence.
 
-        Shape: pcm [B, T], of which whole multiples of `multiple` samples are used; returns [B, M, T / hop].
+        Shape: pcm [B, T], cut to a multiple of `multiple` samples; returns [B, M, T / hop].
         """
         usable = pcm.shape[1] // multiple * multiple
         padded = torch.nn.functional.pad(pcm[:, :usable], (self.context_n, 0))
-        # A few clips at a time stay in a CPU's cache: three times as fast as the whole batch at once.
+        # A few clips at a time stay in the cache of a CPU, three times as fast as the whole batch at once.
         at_once = 4 if pcm.device.type == "cpu" else pcm.shape[0]
         return torch.cat([self.forward(some) for some in torch.split(padded, at_once)])

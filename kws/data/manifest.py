@@ -1,4 +1,4 @@
-"""Which recordings there are, what each one is, and the part it belongs to; no sound is opened here."""
+"""Manifests: the recordings with their labels and splits. No audio is opened here."""
 
 import csv
 import hashlib
@@ -13,15 +13,13 @@ from pathlib import Path, PurePosixPath
 from kws.common.errors import KwsError
 from kws.data.audio import EXTENSIONS
 
-CONFUSABLE = "confusable"  # the label of clips that sound like a keyword and are not it
-
-
+CONFUSABLE = "confusable"  # label of phrases that sound like a keyword
 NOISE = "noise"
 _NOISE_FOLDER = "_background_noise_"
 
 
 class Split(StrEnum):
-    """What a recording may be used for, in the order of distance from training."""
+    """Split of a recording, in the order of distance from training."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -30,7 +28,7 @@ class Split(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A recording: hash of its content, its name as people know it (never used as a path), its part."""
+    """Identity of a recording: content hash, name for display (never used as a path), split."""
 
     hash: str
     name: str
@@ -42,7 +40,7 @@ class Source:
 
 
 class Layout(StrEnum):
-    """How a folder of recordings says what they are."""
+    """Layout of a folder of recordings."""
 
     auto = "auto"
     csv = "csv"
@@ -52,7 +50,7 @@ class Layout(StrEnum):
 
 
 class SplitBy(StrEnum):
-    """Where the parts come from: the manifest's own column or lists, or a hash of the speaker."""
+    """Source of the splits: a column or lists of the manifest, or a hash of the speaker."""
 
     auto = "auto"
     column = "column"
@@ -65,12 +63,12 @@ _FILES = {
     Layout.speech_commands: "testing_list.txt",
 }
 _LISTS = {Split.VALIDATION: "validation_list.txt", Split.TEST: "testing_list.txt"}
-_Row = tuple[str, dict[str, str]]  # file and line; what they say about one recording, unchecked
+_Row = tuple[str, dict[str, str]]  # file and line; fields of one recording, unchecked
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One file of sound and what is known about it; `name` is its path below the root, as shown to people."""
+    """One audio file of the manifest. `name` is its path below the root, for display."""
 
     path: Path
     name: str
@@ -82,10 +80,10 @@ class Recording:
 
 
 def hash_split(name: str) -> Split:
-    """The part of a speaker: 60 % train, 15 % validation, 25 % test, whatever else there is.
+    """Split of a speaker by hash: 60 % train, 15 % validation, 25 % test, independent of other speakers.
 
     Args:
-        name: the speaker, or the file's stem where the speaker is unknown.
+        name: the speaker, or the stem of the file if the speaker is unknown.
     """
     percent = int(hashlib.sha256(b"part:" + name.encode("utf-8", "surrogateescape")).hexdigest(), 16) % 100
     return Split.TRAIN if percent < 60 else Split.VALIDATION if percent < 75 else Split.TEST
@@ -98,17 +96,17 @@ def read(
     split: SplitBy = SplitBy.auto,
     part_column: str = "part",
 ) -> list[Recording]:
-    """The recordings below `root`: in the manifest's order, folders sorted by name.
+    """Read the recordings below `root`, in the order of the manifest, or sorted by name.
 
     Args:
-        root: folder of the recordings; no path leaves it, symbolic links followed.
-        file: the manifest, relative to `root` or absolute; None for manifest.csv or manifest.jsonl in `root`.
-        layout: auto takes the manifest, then Speech Commands' lists, then a folder for each label.
-        split: auto takes the column (or Speech Commands' lists) where there is one, else the hash.
+        root: folder of the recordings. No path may lead out of it, also through symbolic links.
+        file: manifest, relative to `root` or absolute; None for manifest.csv or manifest.jsonl in `root`.
+        layout: auto takes the manifest if there is one, else the lists of Speech Commands, else one folder per label.
+        split: auto takes the column (or the lists of Speech Commands) if there is one, else the hash.
         part_column: column with `train`, `validation` or `test`.
 
     Raises:
-        KwsError: nothing there, a malformed or missing value, a path outside of `root`, or one given twice.
+        KwsError: no recordings, a malformed or missing value, a path outside of `root`, or a path given twice.
     """
     if not root.is_dir():
         raise KwsError(f"data.root={root}: no such folder")
@@ -135,10 +133,10 @@ def read(
     return recordings
 
 
-def says(text: str, phrase: str) -> bool:
-    """Whether a transcript holds a keyword, or its plural in -s, as whole words.
+def contains_phrase(text: str, phrase: str) -> bool:
+    """Whether a transcript contains a keyword, or its plural in -s, as whole words.
 
-    Case, punctuation and `_` count for nothing. A phrase without a letter or digit is never said.
+    Case, punctuation and `_` are ignored. A phrase without a letter or digit is never contained.
     """
     words = _words(phrase)
     return bool(words) and any(f" {words}{ending} " in f" {_words(text)} " for ending in ("", "s"))
@@ -154,14 +152,14 @@ def _layout(root: Path, file: Path | None, layout: Layout) -> Layout:
     if file is not None:
         by_suffix = {".csv": Layout.csv, ".jsonl": Layout.jsonl}
         if file.suffix.lower() not in by_suffix:
-            raise KwsError(f"data.manifest={file}: a name in .csv or .jsonl expected, or set data.layout")
+            raise KwsError(f"data.manifest={file}: must end in .csv or .jsonl, or data.layout must be set")
         return by_suffix[file.suffix.lower()]
     return next((kind for kind, name in _FILES.items() if (root / name).is_file()), Layout.folders)
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8-sig")  # with or without the mark that spreadsheets write
+        return path.read_text("utf-8-sig")  # with or without the byte order mark of spreadsheets
     except (OSError, UnicodeDecodeError) as error:
         raise KwsError(f"{path}: cannot be read as UTF-8 text ({error})") from error
 
@@ -194,14 +192,14 @@ def _jsonl_rows(path: Path) -> list[_Row]:
         except (ValueError, RecursionError) as error:
             raise KwsError(f"{where}: malformed JSON ({error})") from error
         if not isinstance(fields, dict):
-            raise KwsError(f"{where}: a JSON object expected, not {line.strip()[:40]!r}")
-        # Numbers pass as text: speaker ids often are. Lists and objects are not asked for.
+            raise KwsError(f"{where}: must be a JSON object, not {line.strip()[:40]!r}")
+        # Numbers pass as text: speaker ids are often numbers. Lists and objects are ignored.
         rows.append((where, {k: str(v) for k, v in fields.items() if isinstance(v, str | int | float)}))
     return rows
 
 
 def _folder_rows(root: Path) -> list[_Row]:
-    """Each sound below the root, labelled by the first folder of its path; hidden ones left out."""
+    """All audio files below the root, labelled by the first folder of their path, without hidden ones."""
     rows = []
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
@@ -212,16 +210,16 @@ def _folder_rows(root: Path) -> list[_Row]:
         if path.is_dir() or path.suffix.lower() not in EXTENSIONS:
             continue
         if len(name.parts) == 1:
-            raise KwsError(f"{name}: lies in no label's folder, <label>/{name} expected")
+            raise KwsError(f"{name}: must lie in the folder of its label, <label>/{name}")
         label = NOISE if name.parts[0] == _NOISE_FOLDER else name.parts[0]
-        speaker, separator, _ = name.stem.partition("_nohash_")  # as Speech Commands names its files
+        speaker, separator, _ = name.stem.partition("_nohash_")  # file names of Speech Commands
         fields = {"path": name.as_posix(), "label": label, "speaker": speaker if separator else ""}
         rows.append((name.as_posix(), fields))
     return rows
 
 
 def _listed(root: Path, rows: list[_Row], column: str, required: bool) -> list[_Row]:
-    """The rows with the parts of Speech Commands' two lists; what is in neither is for training."""
+    """Add the splits of the two lists of Speech Commands. Files in neither list are train."""
     present = [name for name in _LISTS.values() if (root / name).is_file()]
     if not present and not required:
         return rows
@@ -248,19 +246,19 @@ def _recording(root: Path, where: str, fields: dict[str, str], part_column: str 
     elif fields[part_column] in set(Split):
         split = Split(fields[part_column])
     else:
-        raise KwsError(f"{where}: {part_column}={fields[part_column]!r}, one of {', '.join(Split)} expected")
+        raise KwsError(f"{where}: {part_column}={fields[part_column]!r}: must be one of {', '.join(Split)}")
     text, source = fields.get("text", ""), fields.get("source", "")
     return Recording(path, name.as_posix(), fields["label"], split, speaker, text, source)
 
 
 def _inside(root: Path, given: str, where: str) -> Path:
-    """Where `given` leads, which must be below the root: a manifest may come from anywhere."""
+    """Resolve a path of the manifest. It must be below the root, because a manifest may come from anywhere."""
     if PurePosixPath(given).is_absolute():
-        raise KwsError(f"{where}: path={given!r} is absolute, one relative to data.root expected")
+        raise KwsError(f"{where}: path={given!r}: must be relative to data.root")
     try:
         path = (root / given).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
-        raise KwsError(f"{where}: path={given!r} is no path ({error})") from error
+        raise KwsError(f"{where}: path={given!r}: must be a path ({error})") from error
     if not path.is_relative_to(root):
-        raise KwsError(f"{where}: path={given!r} leads out of data.root")
+        raise KwsError(f"{where}: path={given!r}: must be below data.root")
     return path

@@ -1,4 +1,4 @@
-"""Google Speech Commands (Warden, 2018) as torchaudio keeps it: where a copy lies, its parts, how it is fetched."""
+"""Google Speech Commands (Warden, 2018) through torchaudio: location of a copy, official splits, download."""
 
 import os
 import shutil
@@ -25,44 +25,44 @@ _SUBSETS = {Split.TRAIN: "training", Split.VALIDATION: "validation", Split.TEST:
 
 
 def recordings(root: Path, release: str, download: bool = False) -> list[Recording]:
-    """The recordings of a release, each in the part that torchaudio's data set puts it in.
+    """Recordings of a release, each in its official split.
 
-    The background noise is in no part of the release: here it is the train part's.
+    The background noise is in no official split. It is put into train here.
 
     Args:
-        root: a copy of the release, or the folder that has one below it where torchaudio keeps it.
+        root: a copy of the release, or the folder below which torchaudio keeps one.
         release: speech_commands_v0.01 or speech_commands_v0.02.
-        download: fetch it where it is not there.
+        download: download the release if it is missing.
 
     Raises:
-        KwsError: it is not there, cannot be fetched, or is not whole.
+        KwsError: the release is missing, incomplete, or cannot be downloaded.
     """
     folder = place(root.resolve(), release, download)
     found = read(folder, layout=Layout.speech_commands, split=SplitBy.column)
     splits = official(folder)
-    said = {one.name for one in found if one.label != NOISE}
-    if missing := sorted(splits.keys() - said):
-        raise KwsError(f"{folder}: {len(missing)} files of its lists are not there, such as {missing[0]}")
-    if strange := sorted(said - splits.keys()):
-        raise KwsError(f"{folder}: {len(strange)} files are no recordings of Speech Commands, such as {strange[0]}")
+    spoken = {one.name for one in found if one.label != NOISE}
+    if missing := sorted(splits.keys() - spoken):
+        raise KwsError(f"{folder}: {len(missing)} files of its lists are missing, such as {missing[0]}")
+    if strange := sorted(spoken - splits.keys()):
+        raise KwsError(f"{folder}: {len(strange)} files are in none of its lists, such as {strange[0]}")
     return [replace(one, split=splits.get(one.name, Split.TRAIN)) for one in found]
 
 
 def place(root: Path, release: str, download: bool) -> Path:
-    """The folder of a release, fetched if it is not there and `download`; raises KwsError as `recordings`."""
+    """Folder of a release, downloaded if it is missing and `download` is set. Raises KwsError as `recordings`."""
     if (root / _LIST).is_file():
         return root
     kept = root / _BELOW / release
     if not kept.is_dir() and download:
-        fetch(root, release)
+        download_release(root, release)
     if not (kept / _LIST).is_file():
-        hint = "" if download else "; data.download=true fetches it, where there is a network"
+        hint = "" if download else "; data.download=true downloads it"
         raise KwsError(f"data.root={root}: no {release} there, nor in {_BELOW}/{release} below it{hint}")
     return kept
 
 
 def official(folder: Path) -> dict[str, Split]:
-    """The part of each file below `folder`, as torchaudio's data set has it."""
+    """Official split of each file below `folder`, from the data set class of torchaudio."""
     splits: dict[str, Split] = {}
     for split, subset in _SUBSETS.items():
         try:
@@ -76,18 +76,18 @@ def official(folder: Path) -> dict[str, Split]:
     return splits
 
 
-def fetch(root: Path, release: str) -> None:
-    """Have torchaudio download a release into `root`, whole or not at all."""
+def download_release(root: Path, release: str) -> None:
+    """Download a release into `root`, atomically."""
     draft, kept = root / f".{release}.part", root / _BELOW / release
-    shutil.rmtree(draft / _BELOW, ignore_errors=True)  # what a kill left half unpacked
+    shutil.rmtree(draft / _BELOW, ignore_errors=True)  # left half unpacked by a killed download
     draft.mkdir(parents=True, exist_ok=True)
     try:
         torchaudio.datasets.SPEECHCOMMANDS(draft, url=release, download=True)
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise KwsError(
-            f"data.download=true: {release} cannot be fetched ({reason}); where there is no network, data.root names "
-            "the folder of a copy"
+            f"data.download=true: {release} cannot be downloaded ({reason}); without a network, "
+            "data.root must name the folder of a copy"
         ) from error
     kept.parent.mkdir(exist_ok=True)
     os.replace(draft / _BELOW / release, kept)

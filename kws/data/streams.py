@@ -1,8 +1,8 @@
-"""Streams made of recordings, with the times at which each lies in them: to test, to calibrate, to mine.
+"""Streams composed of recordings, with the position of each recording, for evaluation, calibration and mining.
 
-One rule sets the levels of every stream, with keyword or without, so that loudness tells nothing: the noise
-bed has its own level, and each recording is scaled to a given SNR above the noise beneath it. Nothing is
-normalised over a stream.
+Levels follow one rule for streams with and without the keyword, so that loudness does not reveal the keyword: the noise
+bed has its own level, and each recording is scaled to a given SNR above the noise under it. Nothing is normalised over
+a stream.
 """
 
 import json
@@ -24,10 +24,10 @@ from kws.data.audio import loudest_rms, save_flac, to_float, to_int16
 Span = tuple[float, float]
 
 
-AFTER_S = 0.5  # how long after a keyword's end a detector may still answer it
-_WINDOW_S = 0.032  # levels are those of the loudest 32 ms
-_SILENT = 1e-4  # a noise recording below this (-80 dBFS) is no noise
-_FLOOR = 1e-3  # where the bed is quieter than this (-60 dBFS), speech is scaled to this
+AFTER_S = 0.5  # a detection counts as a hit until this long after the end of the keyword
+_WINDOW_S = 0.032  # levels are measured on the loudest 32 ms
+_SILENT = 1e-4  # -80 dBFS: a quieter noise recording is silent
+_FLOOR = 1e-3  # -60 dBFS: under speech, the bed counts as at least this loud
 
 
 @dataclass
@@ -53,7 +53,7 @@ class StreamConfig:
 
 @dataclass(frozen=True)
 class Piece:
-    """Where a recording lies: samples start to start + n_samples hold speech[index], snr_db above the noise.
+    """Position of a recording: samples start to start + n_samples hold speech[index], `snr_db` above the noise.
 
     `snr_db` is infinite in a stream without noise.
     """
@@ -69,9 +69,9 @@ class Stream:
     """A composed stream.
 
     Args:
-        pcm: the sound.
-        pieces: its recordings in order of time.
-        noises: index of each noise recording of the bed, in order; one drawn twice stands twice.
+        pcm: samples.
+        pieces: its recordings, in order of time.
+        noises: index of each noise recording of the bed, in order; one sampled twice is listed twice.
         sample_rate: Hz.
 
     Shape: pcm int16 [T].
@@ -84,7 +84,7 @@ class Stream:
 
 
 class _Bed:
-    """The endless noise bed: recordings drawn one after another, each at its own level; or silence."""
+    """Endless noise bed: randomly chosen recordings one after another, each at its own level; or silence."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class _Bed:
             raise KwsError(f"all {len(noise)} noise recordings are silent or shorter than 32 ms")
 
     def take(self, n_samples: int) -> NDArray[np.float32]:
-        """The next samples of the bed, float32 [n_samples]."""
+        """Next samples of the bed, float32 [n_samples]."""
         if not len(self.noise):
             return np.zeros(n_samples, np.float32)
         taken, missing = [self.rest[:n_samples]], n_samples - len(self.rest)
@@ -126,16 +126,16 @@ def compose(
     lead_s: float = 0.0,
     sample_rate: int = 16000,
 ) -> Stream:
-    """Lay recordings one after another, in the order given, over a bed of noise.
+    """Concatenate recordings, in the given order, over a bed of noise.
 
-    Levels are RMS of the loudest 32 ms. Each noise recording gets one drawn from `noise_db`; each speech
-    recording lies an SNR drawn from `snr_db` above the noise beneath it. Without noise recordings the bed is
-    silence and the speech keeps its own level. Nothing but the result is held for the whole stream.
+    Levels are RMS of the loudest 32 ms. Each noise recording gets a random level from `noise_db`. Each speech recording
+    gets a random SNR from `snr_db` above the noise under it. Without noise recordings the bed is silence and the
+    speech keeps its own level. Only the result is held for the whole stream.
 
     Args:
-        speech: recordings at `sample_rate`; one that is silent or below 32 ms adds nothing but has its piece.
-        noise: recordings at `sample_rate`, drawn with replacement; silent ones are not used.
-        rng: draws noise recordings and both levels.
+        speech: recordings at `sample_rate`; one that is silent or below 32 ms adds no audio but has its piece.
+        noise: recordings at `sample_rate`, sampled with replacement; silent ones are not used.
+        rng: samples noise recordings and both levels.
         gap_s: seconds of bed after each recording, 0 or more.
         snr_db: lowest and highest SNR in dB.
         noise_db: lowest and highest level of a noise recording in dBFS.
@@ -165,14 +165,14 @@ def compose(
     pcm[:at] = to_int16(bed.take(at))
     pieces = []
     for index, x in enumerate(speech):
-        under, said, snr = bed.take(len(x)), to_float(x), math.inf
+        under, piece, snr = bed.take(len(x)), to_float(x), math.inf
         if len(noise):
             snr = float(rng.uniform(snr_db[0], snr_db[1]))
             wanted = max(loudest_rms(under, window), _FLOOR) * 10 ** (snr / 20)
-            top = loudest_rms(said, window)
-            said *= np.float32(wanted / top if top else 0.0)
+            top = loudest_rms(piece, window)
+            piece *= np.float32(wanted / top if top else 0.0)
         end = at + len(x)
-        pcm[at:end] = to_int16(under + said)
+        pcm[at:end] = to_int16(under + piece)
         pcm[end : end + gap_n] = to_int16(bed.take(gap_n))
         pieces.append(Piece(at, len(x), index, snr))
         at = end + gap_n
@@ -180,22 +180,22 @@ def compose(
 
 
 def spans(stream: Stream) -> list[Span]:
-    """When a detector may answer each piece: from its start to 0.5 s past its end, in seconds."""
+    """Time span in which a detection is a hit, for each piece: from its start to 0.5 s after its end, in seconds."""
     return answer_spans(stream.pieces, stream.sample_rate)
 
 
 def answer_spans(pieces: Sequence[Piece], sample_rate: int) -> list[Span]:
-    """The same of pieces alone."""
+    """Time span in which a detection is a hit, for each piece, in seconds."""
     return [(p.start / sample_rate, (p.start + p.n_samples) / sample_rate + AFTER_S) for p in pieces]
 
 
 def save_stream(stream: Stream, flac_path: Path, events_path: Path | None = None) -> None:
-    """Write the sound as FLAC and, where `events_path` is given, the spans of its pieces.
+    """Write a stream as FLAC and, if `events_path` is given, the time spans of its pieces.
 
     Args:
-        stream: what to write.
-        flac_path: where the sound goes; its folder exists.
-        events_path: where the JSON `[[start, end], ...]` goes; None for a stream without the keyword.
+        stream: the stream.
+        flac_path: file of the audio; its folder exists.
+        events_path: file of the JSON `[[start, end], ...]`; None for a stream without the keyword.
     """
     save_flac(flac_path, stream.pcm, stream.sample_rate)
     if events_path is not None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kws.common.errors import KwsError, LeakError
 from kws.data.audio import content_hash
-from kws.data.manifest import Source, Split, says
+from kws.data.manifest import Source, Split, contains_phrase
 from kws.replay import storage
 from kws.replay.database import Index, Record, as_blob, matrix
 from kws.replay.dedup import DuplicatesConfig, near_duplicates
@@ -122,7 +122,7 @@ class Buffer:
             return set()
         sql = "SELECT hash, kind, text FROM clips WHERE state = ? AND text != '' AND decision != ?"
         lines = self._index.read(sql, State.ACTIVE, Decision.RELEASED)
-        spoken = {text: any(says(text, word) for word in keywords) for _, _, text in lines}
+        spoken = {text: any(contains_phrase(text, word) for word in keywords) for _, _, text in lines}
         return {clip for clip, kind, text in lines if kind != Kind.CONFUSABLE and spoken[text]}
 
     def held_out(self) -> list[Source]:

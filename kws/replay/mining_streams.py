@@ -20,7 +20,7 @@ from kws.common.seeding import numpy_generator
 from kws.common.settings import Pair, SettingError
 from kws.data.audio import BadAudio, pcm_blocks, to_float
 from kws.data.audio_cache import AudioCache, Entry
-from kws.data.manifest import Source, Split, says
+from kws.data.manifest import Source, Split, contains_phrase
 from kws.data.streams import Stream, compose
 from kws.detector import streaming
 from kws.detector.detector import Detector
@@ -257,7 +257,7 @@ class FileStreams:
             raise LeakError(
                 f"streams: {found.source.name!r}: a {found.source.split} recording must not enter the replay buffer"
             )
-        if any(says(f"{found.label} {found.text}", keyword) for keyword in self.detector.labels):
+        if any(contains_phrase(f"{found.label} {found.text}", keyword) for keyword in self.detector.labels):
             self.with_keyword.append(found.source.name)  # a trigger there is no false one
             return
         self.admitted[str(number)] = found

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kws.data.manifest import says
+from kws.data.manifest import contains_phrase
 from kws.replay.records import Kind
 
 TRUSTED = (Kind.CONFUSABLE, Kind.USER)  # a person chose them, so any score is fine
@@ -49,7 +49,7 @@ def suspicion(
     """
     if kind != Kind.CONFUSABLE and text:
         for word in dict.fromkeys((keyword, *keywords)):
-            if says(text, word):
+            if contains_phrase(text, word):
                 return f"its text says {word}"
     limit = limits.get(keyword, max(limits.values(), default=math.inf))
     if kind not in TRUSTED and score is not None and score >= limit:

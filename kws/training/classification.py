@@ -142,7 +142,7 @@ class EpochSampler:
             pcm = (pcm + clips.noises(n, rng) * amplitude[:, None].to(pcm.device)).clamp(-1, 1)
         return pcm, clips.target[index].to(pcm.device)
 
-    def vary_features(self, x: Tensor, step: int) -> Tensor:
+    def augment_features(self, x: Tensor, step: int) -> Tensor:
         """SpecAugment (Park et al., 2019) without time warping. Shape: x [B, M, N]; returns the same."""
         v, rng = self.variation, generator(self.seed, "masks", step)
         for axis, longest, count in ((2, v.time_mask_n, v.time_masks), (1, v.mel_mask_n, v.mel_masks)):
@@ -215,7 +215,7 @@ class ClassificationTask:
         """Features and classes. Shape: returns [B, M, N] and [B]."""
         pcm, target = self.sampler.render(plan.index[rows], plan.step)
         x = self.front_end.clips(pcm, self.front_end.hop_n * self.net.stride)
-        return self.sampler.vary_features(x, plan.step), target
+        return self.sampler.augment_features(x, plan.step), target
 
     def loss(self, model: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """See `Task`. Shape: losses [B, 2]: the mean loss, and 1 where the class is right."""

@@ -283,7 +283,7 @@ class WakeWordTask:
         n_fresh = max(0, c.batch_size - n_positive - len(replayed))
         rng = generator(c.seed, "batch", step)
         return WakeWordPlan(
-            step, self.sampler.draw(n_positive, n_fresh, self.replay.bank, replayed, rng), importance, share
+            step, self.sampler.sample(n_positive, n_fresh, self.replay.bank, replayed, rng), importance, share
         )
 
     def render(self, plan: WakeWordPlan, rows: Tensor) -> Rendered:
@@ -292,9 +292,9 @@ class WakeWordTask:
         weight = torch.full((n,), self.config.negative_weight)
         weight[: fresh.start] = 1.0
         weight[fresh.stop :] *= plan.importance
-        audio = self.sampler.make(plan.batch.part(rows), self.replay.bank)
+        audio = self.sampler.render(plan.batch.rows(rows), self.replay.bank)
         x = self.front_end.clips(audio.pcm, self.front_end.hop_n * self.net.stride)
-        x = self.sampler.vary_features(x, rows, n, generator(self.config.seed, "masks", plan.step))
+        x = self.sampler.augment_features(x, rows, n, generator(self.config.seed, "masks", plan.step))
         return Rendered(rows, weight, audio, x)
 
     def loss(self, model: nn.Module, batch: Rendered) -> tuple[Tensor, Tensor]:

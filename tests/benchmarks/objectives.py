@@ -107,9 +107,9 @@ class TestPart:
         net.train()
         for i in range(20):
             rng = torch.Generator().manual_seed(1000 * seed + i)
-            pcm = self.drawer.draw(n, batch.size - n, None, torch.zeros(0).long(), rng).pcm
+            pcm = self.drawer.sample(n, batch.size - n, None, torch.zeros(0).long(), rng).pcm
             with torch.no_grad():
-                x = self.drawer.vary_features(front_end.clips(pcm, front_end.hop_n * net.stride), rng)
+                x = self.drawer.augment_features(front_end.clips(pcm, front_end.hop_n * net.stride), rng)
                 net(x, net.initial_cache(len(x)))
         return net.state_dict()
 

@@ -16,7 +16,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from kws.data.audio import BadAudio, keyword_bounds, load, to_int16
-from kws.data.manifest import Recording, Split, read, says
+from kws.data.manifest import Recording, Split, contains_phrase, read
 
 WORDS, OTHERS, RATE = ("bed", "cat", "happy"), ("alexa", "computer", "jarvis"), 16000
 LISTS = {Split.VALIDATION: "validation_list.txt", Split.TEST: "testing_list.txt"}
@@ -33,7 +33,9 @@ def make(recordings: Path, out: Path, most: int = 0) -> None:
             noise[one.text, one.split].append(one)
             continue
         label = one.label if one.label in (*WORDS, *OTHERS) else "sentence"
-        spoken = label == "sentence" and (not one.text or any(says(one.text, word) for word in (*WORDS, *OTHERS)))
+        spoken = label == "sentence" and (
+            not one.text or any(contains_phrase(one.text, word) for word in (*WORDS, *OTHERS))
+        )
         if spoken or (most and count[label] == most):
             continue
         try:

@@ -106,7 +106,7 @@ class Clips(Dataset[tuple[Tensor, Tensor, float, float]]):
         clip = augment.set_level(clip, torch.tensor([random.uniform(*a.level_db)]))
         x = self.front_end.clips(clip, self.front_end.hop_n * self.s.model.stride)
         only, rng = torch.zeros(1).long(), torch.Generator().manual_seed(random.getrandbits(40))
-        x = self.drawer.vary_features(x, only, 1, rng)[0]
+        x = self.drawer.augment_features(x, only, 1, rng)[0]
         return x, torch.tensor([float(positive)]), start, end
 
 

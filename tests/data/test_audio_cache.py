@@ -135,7 +135,7 @@ def test_too_many_bad_ones_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for i in (3, 5, 7, 11):
         recordings[i] = recording(tmp_path, f"{i}.wav", None)
     message = (
-        r"4 of 20 recordings \(20\.0%\) have no usable sound, at most data\.max_undecodable=0\.1 allowed: "
+        r"4 of 20 recordings \(20\.0%\) cannot be decoded, more than data\.max_undecodable=0\.1: "
         r"3\.wav \(.*not recognised\), 5\.wav \(.*\), 7\.wav \(.*\), \.\.\.$"
     )
     with pytest.raises(KwsError, match=message):

@@ -65,7 +65,7 @@ def replayed() -> ClipBank:
 def sound(
     made: BatchSampler, n_positive: int, n_fresh: int, bank: ClipBank | None, index: Tensor, rng: torch.Generator
 ) -> Batch:
-    return made.make(made.draw(n_positive, n_fresh, bank, index, rng), bank)
+    return made.render(made.sample(n_positive, n_fresh, bank, index, rng), bank)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -243,10 +243,10 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
 
 def test_features_are_varied_as_set() -> None:
     x, every = torch.randn(50, 40, 30, generator=rng()), torch.arange(50)
-    assert torch.equal(drawer().vary_features(x, every, 50, rng()), x)
-    masked = drawer(replace(PLAIN, time_masks=1, time_mask_s=0.3)).vary_features(x, every, 50, rng())
+    assert torch.equal(drawer().augment_features(x, every, 50, rng()), x)
+    masked = drawer(replace(PLAIN, time_masks=1, time_mask_s=0.3)).augment_features(x, every, 50, rng())
     assert 0.3 < (masked != x).float().mean() < 0.7
-    assert not torch.equal(drawer(replace(PLAIN, colour_db=1.0)).vary_features(x, every, 50, rng()), x)
+    assert not torch.equal(drawer(replace(PLAIN, colour_db=1.0)).augment_features(x, every, 50, rng()), x)
 
 
 @given(n_positive=st.integers(1, 9), n_fresh=st.integers(0, 9), n_replayed=st.integers(0, 3), ranks=st.integers(1, 4))
@@ -257,22 +257,22 @@ def test_parts_of_a_batch_are_its_rows(n_positive: int, n_fresh: int, n_replayed
         colour_db=2.0, time_masks=2, time_mask_s=0.09, mel_masks=2, mel_mask_n=5,
     )  # fmt: skip
     made, bank, index = drawer(every, 0.3), replayed(), torch.arange(n_replayed)
-    drawn = made.draw(n_positive, n_fresh, bank, index, rng())
+    drawn = made.sample(n_positive, n_fresh, bank, index, rng())
     n = n_positive + n_fresh + n_replayed
     assert len(drawn) == n
-    whole, x = made.make(drawn, bank), torch.randn(n, 40, 30, generator=rng())
-    varied, seen = made.vary_features(x, torch.arange(n), n, rng(1)), Counter[int]()
+    whole, x = made.render(drawn, bank), torch.randn(n, 40, 30, generator=rng())
+    varied, seen = made.augment_features(x, torch.arange(n), n, rng(1)), Counter[int]()
     ranks = min(n, ranks)
     for rank in range(ranks):
         rows = torch.arange(rank, n, ranks)
-        split = made.make(drawn.part(rows), bank)
+        split = made.render(drawn.rows(rows), bank)
         for field in ("pcm", "target", "start", "end", "noise"):
             torch.testing.assert_close(getattr(split, field), getattr(whole, field)[rows], rtol=0, atol=1e-6)
         fresh = rows[(rows >= n_positive) & (rows < n_positive + n_fresh)] - n_positive
         for field in ("index", "offset", "speed"):
             assert torch.equal(getattr(split, field), getattr(whole, field)[fresh])
-        assert torch.equal(made.vary_features(x[rows], rows, n, rng(1)), varied[rows])
-        seen.update(drawn.part(rows).replayed.index.tolist())
+        assert torch.equal(made.augment_features(x[rows], rows, n, rng(1)), varied[rows])
+        seen.update(drawn.rows(rows).replayed.index.tolist())
     assert seen == Counter(range(n_replayed)), "each clip is replayed by one"
 
 

@@ -86,13 +86,13 @@ def test_what_is_missing_is_named() -> None:
     negatives = [entry("no", TRAIN), entry("no", VALIDATION)]
     select([*words, *negatives], ["alexa"], "noise", 0.0)
     with pytest.raises(
-        KwsError, match=r"keyword=alexo: no recording of it in the train part; labels there are alexa, no"
+        KwsError, match=r"keyword=alexo: no recording of it in the train split; labels there are alexa, no"
     ):
         select([*words, *negatives], ["alexo"], "noise", 0.0)
-    with pytest.raises(KwsError, match="keyword=alexa: no recording of it in the validation part"):
+    with pytest.raises(KwsError, match="keyword=alexa: no recording of it in the validation split"):
         select([words[0], *negatives], ["alexa"], "noise", 0.0)
     for split, there in (("train", negatives[1]), ("validation", negatives[0])):
-        with pytest.raises(KwsError, match=f"no negative recording in the {split} part"):
+        with pytest.raises(KwsError, match=f"no negative recording in the {split} split"):
             select([*words, there], ["alexa"], "noise", 0.0)
 
 

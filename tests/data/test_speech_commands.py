@@ -64,14 +64,14 @@ def test_a_copy_that_is_not_whole_is_refused(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "less")
     first = (folder / "testing_list.txt").read_text().splitlines()[0]
     (tmp_path / "less" / first).unlink()
-    with pytest.raises(KwsError, match=f"1 files of its lists are not there, such as {first}"):
+    with pytest.raises(KwsError, match=f"1 files of its lists are missing, such as {first}"):
         speech_commands.recordings(tmp_path / "less", RELEASE)
 
 
 def test_what_is_no_recording_of_the_release_is_refused(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "more")
     shutil.copy(folder / "up" / "00000000_nohash_0.wav", tmp_path / "more" / "up" / "mine.wav")
-    with pytest.raises(KwsError, match=r"1 files are no recordings of Speech Commands, such as up/mine\.wav"):
+    with pytest.raises(KwsError, match=r"1 files are in none of its lists, such as up/mine\.wav"):
         speech_commands.recordings(tmp_path / "more", RELEASE)
 
 
@@ -141,11 +141,11 @@ def test_without_a_network_it_is_one_line(cli, tmp_path, monkeypatch):
     words = ("train", "recipe=speech_commands/v2_12", f"data.root={tmp_path}", f"out={tmp_path}/run", "device=cpu")
     said = cli(*words, "data.download=true")
     assert (said.code, said.err.count("\n")) == (2, 1)
-    assert f"{RELEASE} cannot be fetched (Temporary failure in name resolution)" in said.err
+    assert f"{RELEASE} cannot be downloaded (Temporary failure in name resolution)" in said.err
     assert not (tmp_path / "run").exists()
     said = cli(*words)
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert f"no {RELEASE} there" in said.err
     said = cli(*words, "data.release=null", "data.download=true")
     assert said.code == 2
-    assert "data.download=true: allowed only with data.release" in said.err
+    assert "data.download=true: must be false without a release" in said.err

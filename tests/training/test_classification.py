@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kws.common.errors import KwsError, LeakError
 from kws.data.audio_cache import AudioCache, Entry
-from kws.data.classification_dataset import SILENCE, UNKNOWN, Stretch, compose, others, share_of
+from kws.data.classification_dataset import SILENCE, UNKNOWN, Segment, compose, others, share_of
 from kws.data.clip_bank import ClipBank
 from kws.data.manifest import Recording, Split
 from kws.detector.checkpoint import ModelSpec
@@ -87,9 +87,9 @@ def test_noise_without_parts_is_divided_in_time():
     for i in (first, first + 1):
         spans = [one for split in Split for one in roles.noise[split] if one.entry == i]
         assert spans == [
-            Stretch(i, 0, 80 * CLIP_N),
-            Stretch(i, 80 * CLIP_N, 90 * CLIP_N),
-            Stretch(i, 90 * CLIP_N, 100 * CLIP_N),
+            Segment(i, 0, 80 * CLIP_N),
+            Segment(i, 80 * CLIP_N, 90 * CLIP_N),
+            Segment(i, 90 * CLIP_N, 100 * CLIP_N),
         ]
     assert [one.entry for one in roles.noise[Split.TRAIN]] == [first, first + 1, first + 2]
     assert first + 2 not in [one.entry for one in roles.noise[Split.TEST]], "a tenth of it is shorter than a clip"
@@ -107,12 +107,16 @@ def test_noise_with_parts_keeps_them():
 @pytest.mark.parametrize(
     ("rows", "words", "said"),
     [
-        ([*EVERY, NOISE], ["yes", "maybe"], "keyword=maybe: no recording of it in the train part; labels are cat, dog"),
-        (EVERY, ["yes"], r"classes.silence=0.1: allowed is 0: no noise \(label noise\) .* for the train part"),
+        (
+            [*EVERY, NOISE],
+            ["yes", "maybe"],
+            "keyword=maybe: no recording of it in the train split; labels are cat, dog",
+        ),
+        (EVERY, ["yes"], r"classes.silence=0.1: must be 0, because no noise \(label noise\) in the train split"),
         (
             [*EVERY, NOISE],
             ["yes", "no", "cat", "dog"],
-            "classes.unknown=0.1: allowed is 0: no other word .* train",
+            "classes.unknown=0.1: must be 0, because no other word .* train",
         ),
     ],
 )

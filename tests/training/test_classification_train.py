@@ -209,7 +209,7 @@ def test_a_finished_run_stays_and_other_settings_are_refused(cli, small, whole):
         (["optim.warmup_epochs=12"], "optim.warmup_epochs=12.0: must be less than optim.epochs=12"),
         (["classes.noise_amplitude=[0.2,0.1]"], "classes.noise_amplitude"),
         (["data.root=null"], "data.root=DIR must be given"),
-        (["keyword=[up,sideways]"], "keyword=sideways: no recording of it in the train part"),
+        (["keyword=[up,sideways]"], "keyword=sideways: no recording of it in the train split"),
     ],
 )
 def test_what_it_cannot_use_is_refused_in_one_line(cli, small, tmp_path, words, said):

@@ -68,6 +68,7 @@ def test_clips_score_from_silence_as_they_were_found_in_a_stream(trained):
             assert score == pytest.approx(row.score, abs=1e-5)
 
 
+@pytest.mark.parametrize("trained", ["pcen"], indirect=True)  # the one with weights of its own
 def test_a_killed_run_goes_on_to_the_same_weights(cli, trained, tmp_path):
     words, out = trained
     with death(WakeWordTask, "validate", 13, False):  # after a state was kept, after a round

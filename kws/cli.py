@@ -1,4 +1,4 @@
-"""The `kws` command: one verb, one Hydra app each; what a person got wrong is one line and exit code 2."""
+"""The `kws` program: each command is a Hydra app; bad input is one line and exit code 2."""
 
 import importlib
 import os
@@ -9,30 +9,30 @@ from kws import __version__
 from kws.common.errors import KwsError, fail
 
 VERBS = {
-    "train": "train a detector from recordings, mining and replaying what confuses it",
-    "mine": "stream recordings through a checkpoint and keep its false triggers in a buffer",
-    "buffer": "look into a replay buffer, decide about its clips, carry it elsewhere",
-    "confuse": "find what sounds like a keyword and is not it",
-    "evaluate": "misses at fixed false alarms per hour, for a checkpoint or an exported file",
+    "train": "train a detector from recordings, mining and replaying hard negatives",
+    "mine": "stream recordings through a checkpoint and put its false alarms into a replay buffer",
+    "buffer": "list the clips of a replay buffer, decide about them, export and import them",
+    "confuse": "find confusables of a keyword and synthesise them",
+    "evaluate": "misses at fixed false alarms an hour, for a checkpoint or an exported file",
     "export": "write a checkpoint as a TorchScript file that needs torch alone",
-    "models": "list the models there are, with their weights, their work and what they hear",
-    "runs": "the runs of a sweep in one table, and the recipe of one of them",
+    "models": "list the models with their weights, operations and context",
+    "runs": "runs in one table, and the recipe of one of them",
 }
 MODULES = {"confuse": "confusables"}  # commands whose module has another name
 
 
 def usage() -> str:
-    """What `kws` alone prints."""
+    """The text of `kws` without a command."""
     verbs = "\n".join(f"  {name:<10}{what}" for name, what in VERBS.items())
     return (
-        f"kws {__version__}: keyword spotting with hard-negative replay\n\nkws VERB [key=value ...]\n\n{verbs}\n\n"
-        "kws VERB --help shows its settings; kws train recipe=quickstart needs no data.\n"
+        f"kws {__version__}: keyword spotting with hard-negative replay\n\nkws COMMAND [key=value ...]\n\n{verbs}\n\n"
+        "kws COMMAND --help shows its settings; kws train recipe=quickstart needs no data.\n"
         'Tab completion in bash: eval "$(kws --completion)"'
     )
 
 
 def main() -> None:
-    """Run the verb that the command line names."""
+    """Run the command that the command line names."""
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
@@ -48,7 +48,7 @@ def main() -> None:
     if words[0] not in VERBS:
         near = get_close_matches(words[0], VERBS, 1)
         guess = f" (did you mean {near[0]}?)" if near else ""
-        fail(f"{words[0]}: no such verb{guess}; allowed are {', '.join(VERBS)}")
+        fail(f"{words[0]}: no such command{guess}; must be one of {', '.join(VERBS)}")
     asked = next((i for i, word in enumerate(words) if word in ("-h", "--help")), None)
     try:
         if asked is not None:

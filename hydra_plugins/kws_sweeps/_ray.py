@@ -12,31 +12,31 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from kws.common.errors import KwsError, one_line
-from kws.config.sweep import Ended
+from kws.config.sweep import RunEnd
 from kws.detector.checkpoint import first_line
 from kws.evaluation.ray import RETRIES, connect, installed
 
 
 def launch(jobs: Sequence[tuple[Any, ...]], num_cpus: float, num_gpus: float) -> list[JobReturn]:
-    """The runs of a sweep, as many at once as the cluster has room for; each is told of as it ends.
+    """Run a sweep, as many runs at a time as the cluster has resources for; print a line as each ends.
 
-    A run whose worker is lost goes on elsewhere, up to `RETRIES` times; the others are no worse for one that fails.
+    A run whose worker is lost restarts elsewhere, up to `RETRIES` times. A failed run does not end the others.
     All machines must reach the files under the same paths.
 
     Args:
-        jobs: number, overrides, and what Hydra hands to a launcher: context, configuration, task.
-        num_cpus, num_gpus: that one run holds.
+        jobs: number, overrides, and the arguments of a Hydra launcher: context, configuration, task.
+        num_cpus, num_gpus: of one run.
 
     Raises:
-        KwsError: Ray is not installed, there is no cluster, or it has no room for one run.
+        KwsError: Ray is not installed, there is no cluster, or it is too small for one run.
     """
     ray = installed("hydra/launcher=ray")
     connect("hydra/launcher=ray")
     has = ray.cluster_resources()
     for key, wanted, there in (("num_cpus", num_cpus, has.get("CPU", 0)), ("num_gpus", num_gpus, has.get("GPU", 0))):
         if not 0 <= wanted <= there:
-            raise KwsError(f"hydra.launcher.{key}={wanted:g}: allowed is 0 to {there:g}, what the cluster has")
-    # At no cores at all Ray would begin all runs at once.
+            raise KwsError(f"hydra.launcher.{key}={wanted:g}: must be between 0 and {there:g}, the size of the cluster")
+    # With 0 cores Ray would start all runs at once.
     work = ray.remote(num_cpus=max(num_cpus, 0.01), num_gpus=num_gpus, max_retries=RETRIES)(_job)
     state = Singleton.get_state()
     sent = {work.remote(*job, state, os.getcwd(), num_cpus): job for job in jobs}
@@ -48,10 +48,10 @@ def launch(jobs: Sequence[tuple[Any, ...]], num_cpus: float, num_gpus: float) ->
             found[number] = ray.get(done)
         except ray.exceptions.RayError as error:
             text = f"run {number}: its worker was lost {RETRIES + 1} times ({first_line(error)})"
-            ended = Ended(f"run {number}", one_line(KwsError(text)), failed=True)
+            ended = RunEnd(f"run {number}", one_line(KwsError(text)), failed=True)
             found[number] = JobReturn(overrides, status=JobStatus.COMPLETED, _return_value=ended)
-        if isinstance(ended := found[number]._return_value, Ended):
-            ended.say()
+        if isinstance(ended := found[number]._return_value, RunEnd):
+            ended.print()
     return [found[job[0]] for job in jobs]
 
 
@@ -65,7 +65,7 @@ def _job(
     folder: str,
     num_cpus: float,
 ) -> JobReturn:
-    """A run on a worker, as Hydra's own launchers run it, in the folder where the sweep was begun."""
+    """A run on a worker, as in Hydra's own launchers, in the folder where the sweep was started."""
     os.chdir(folder)
     torch.set_num_threads(max(1, int(num_cpus)))
     setup_globals()

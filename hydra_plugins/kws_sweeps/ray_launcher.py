@@ -18,25 +18,25 @@ log = logging.getLogger(__name__)
 @dataclass
 class RayLauncherConf:
     _target_: str = "hydra_plugins.kws_sweeps.ray_launcher.RayLauncher"
-    num_cpus: float = 1  # cores that a run holds, and its threads where threads=0
-    num_gpus: float = 0  # GPUs that a run holds; 0.5: two runs share one
+    num_cpus: float = 1  # cores of a run, and its threads where threads=0
+    num_gpus: float = 0  # GPUs of a run; 0.5: two runs share one
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayLauncherConf, provider="kws")
 
 
 class RayLauncher(Launcher):
-    """As many runs at once as the cluster has room for."""
+    """Runs as many runs at a time as the cluster has resources for."""
 
     def __init__(self, num_cpus: float, num_gpus: float) -> None:
         self.num_cpus, self.num_gpus = num_cpus, num_gpus
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """What Hydra hands over before a sweep."""
+        """Keep the arguments of Hydra for `launch`."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Run them all; what becomes of each, in order."""
+        """Run all; return their results in order."""
         from hydra_plugins.kws_sweeps._ray import launch
 
         setup_globals()

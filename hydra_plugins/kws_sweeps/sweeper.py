@@ -1,4 +1,4 @@
-"""The sweeper of kws: Hydra's own, that lets a sweep come to its end where runs of it fail, and then says so."""
+"""The sweeper of kws: Hydra's basic sweeper, but failed runs do not end the sweep. It exits with an error then."""
 
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -18,10 +18,10 @@ ConfigStore.instance().store(group="hydra/sweeper", name="kws", node=KwsSweeperC
 
 
 class KwsSweeper(BasicSweeper):
-    """Every combination of what is swept over, as Hydra's basic sweeper."""
+    """All combinations of the lists, as Hydra's basic sweeper."""
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
-        """The runs to launch; joblib divides the cores by its jobs, so there are no more of these than runs."""
+        """The runs to launch. joblib divides the cores by its jobs, so there are no more jobs than runs."""
         batch = super().get_job_batch()
         if (parallel := getattr(self.launcher, "joblib", None)) is not None:
             from joblib import effective_n_jobs
@@ -29,23 +29,23 @@ class KwsSweeper(BasicSweeper):
             from kws.common.errors import KwsError
 
             if not (n_jobs := parallel["n_jobs"]):
-                raise KwsError("hydra.launcher.n_jobs=0: allowed is 1 or more, or -1 for as many as there are cores")
+                raise KwsError("hydra.launcher.n_jobs=0: must be 1 or more, or -1 for the number of cores")
             parallel["n_jobs"] = max(1, min(effective_n_jobs(n_jobs), len(batch)))
         return batch
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run them all; raises KwsError in the end where some failed."""
+        """Run all; raises KwsError at the end if some failed."""
         from kws.common.errors import KwsError
-        from kws.config.sweep import Ended
+        from kws.config.sweep import RunEnd
 
         try:
             returns = super().sweep(arguments)
         except BrokenProcessPool:
             raise KwsError(
-                "a process of the sweep was killed, as where memory ran out, and the others with it; the same command "
-                "goes on with what is not finished, and a smaller hydra.launcher.n_jobs needs less"
+                "a process of the sweep was killed, possibly out of memory, and the others with it; the same command "
+                "resumes the unfinished runs, and a smaller hydra.launcher.n_jobs needs less memory"
             ) from None
-        ends = [job.return_value for batch in returns for job in batch if isinstance(job.return_value, Ended)]
+        ends = [job.return_value for batch in returns for job in batch if isinstance(job.return_value, RunEnd)]
         if failed := [end.name for end in ends if end.failed]:
-            raise KwsError(f"{len(failed)} of {len(ends)} runs failed, said above: {', '.join(failed)}")
+            raise KwsError(f"{len(failed)} of {len(ends)} runs failed, see above: {', '.join(failed)}")
         return returns

@@ -12,7 +12,7 @@ from kws.commands import builders
 from kws.common.console import Console, listening
 from kws.common.errors import KwsError
 from kws.config.app import verb
-from kws.config.compose import hint, keywords, paths, settings
+from kws.config.compose import keywords, must_be_given, paths, settings
 from kws.config.schema import Engine, EvaluateConfig
 from kws.data.audio import sound_files
 from kws.data.dataset import recordings, select
@@ -94,7 +94,7 @@ def detector_files(s: EvaluateConfig) -> list[Path]:
     if s.detector is not None and s.compare is not None:
         raise KwsError(f"compare={s.compare}: must not be given together with detector=...")
     if s.detector is None and s.compare is None:
-        raise KwsError(f"detector=... or compare=[a,b] must be given; {hint('detector')}")
+        raise KwsError(f"compare=[a,b] or {must_be_given('detector', EvaluateConfig)}")
     files = [Path(s.detector)] if s.detector is not None else paths(s.compare, "compare")
     if s.compare is not None and len(files) != 2:
         raise KwsError(f"compare={s.compare}: must be two detectors, compare=[a.pt,b.pt]")

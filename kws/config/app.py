@@ -1,4 +1,4 @@
-"""A command as a Hydra app whose errors are one line."""
+"""Commands as Hydra apps whose errors are one line."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from kws.config import compose, plugins
 from kws.config.declared import settings_of
 from kws.config.renamed import refusal
 from kws.config.schema import SCHEMAS
-from kws.config.sweep import Ended, in_sweep, run_in_sweep
+from kws.config.sweep import RunEnd, in_sweep, run_in_sweep
 
 # What takes the next word on the command line of a Hydra app.
 TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
@@ -29,12 +29,12 @@ def verb(name: str, run: Callable[[DictConfig], object]) -> Callable[[], None]:
     """A Hydra app around `run` whose errors are one line."""
 
     def entry() -> None:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we say them in one line
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach this function; it prints one line
         try:
             plugins.load(sys.argv[1:])
             compose.register(name, sys.argv[1:] if name == "train" else ())
             app = hydra.main(version_base="1.3", config_path=str(compose.folder("conf")), config_name=name)
-            app(told(run))()
+            app(task(run))()
         except KwsError as error:
             fail(str(error))
         except (HydraException, OmegaConfBaseException) as error:
@@ -42,11 +42,11 @@ def verb(name: str, run: Callable[[DictConfig], object]) -> Callable[[], None]:
         except ValueError as error:
             if "Config group override" not in str(error):  # Hydra's word for recipe=3
                 raise
-            fail(f"{error}; allowed is the name of one of its options")
+            fail(f"{error}; must be the name of an option")
         except AssertionError as error:
             if "Unexpected type for root" not in str(error):  # Hydra's word for model.channels=8 where model is null
                 raise
-            fail(f"{key_within(sys.argv[1:])}: allowed only where what holds it is given too, see --help")
+            fail(f"{key_within(sys.argv[1:])}: its group must be given too, see --help")
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(130)
@@ -76,22 +76,22 @@ def composed(name: str, words: Iterable[str]) -> DictConfig:
 
 
 def take_action(verb: str, actions: Collection[str]) -> None:
-    """Put the action of a verb, a word alone anywhere on the command line, as the setting that it is."""
+    """Turn the action of a command, a word without =, into the setting action=WORD."""
     for i, word in enumerate(sys.argv[1:], start=1):
         if "=" not in word and word[:1] not in "-~+" and sys.argv[i - 1] not in TAKES_ONE:
             if word not in actions:
-                fail(f"kws {verb} {word}: no such action; allowed are {', '.join(actions)}")
+                fail(f"kws {verb} {word}: must be one of {', '.join(actions)}")
             sys.argv[i] = f"action={word}"
 
 
-def told(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], Ended | None]:
-    """`run`, which leaves at once on bad input: Hydra would print lines of its own around the error.
+def task(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], RunEnd | None]:
+    """A Hydra task that exits at once on bad input: Hydra would print lines of its own around the error.
 
-    In a sweep the other runs are no worse for it: they go on, and the sweeper leaves in the end.
+    In a sweep the other runs continue, and the sweeper exits with an error at the end.
     """
     process = os.getpid()
 
-    def task(cfg: DictConfig) -> Ended | None:
+    def call(cfg: DictConfig) -> RunEnd | None:
         if in_sweep():
             return run_in_sweep(run, cfg, process)
         try:
@@ -100,11 +100,11 @@ def told(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], Ended | 
             fail(one_line(error))
         return None
 
-    return task
+    return call
 
 
 def explain(error: Exception, schema: type) -> str:
-    """One line for what Hydra or OmegaConf refused: the key, the value and what was allowed."""
+    """One line for an error of Hydra or OmegaConf: the key, the value and the rule."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
@@ -122,40 +122,41 @@ def explain(error: Exception, schema: type) -> str:
         kind = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
         return f"{key_of(text, texts[0])}={found.group(1)}: must be {kind.get(found.group(2), found.group(2))}"
     if found := re.search(r"AltException: ([^=\s]+)=([^\n]*)", text):
-        return f"""{found.group(1)}={found.group(2)}: a text with such signs needs quotes: {found.group(1)}='"..."'"""
+        key, value = found.groups()
+        return f"""{key}={value}: must be in quotes, it contains special characters: {key}='"..."'"""
     if found := re.search(r"Error merging override ([^=\s]+)=(.*)", texts[0]):
-        return f"{found.group(1)}={found.group(2)}: a value of another kind is wanted, see --cfg job for its default"
+        return f"{found.group(1)}={found.group(2)}: must be of another type, see --cfg job for its default"
     if found := re.search(r"Could not find '([^']*)'", text):
         options = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)+)", text)
-        listed = f"; allowed are {', '.join(options.group(1).split())}" if options else ""
+        listed = f"; must be one of {', '.join(options.group(1).split())}" if options else ""
         group, _, option = found.group(1).rpartition("/")
         return f"{group}={option}: no such option{listed}" if group else f"{option}: no such configuration"
     return texts[0] or type(error).__name__
 
 
 def key_within(words: list[str]) -> str:
-    """The first key of a command line that lies inside another."""
+    """The first dotted key of a command line."""
     return next(key for word in words if "." in (key := word.partition("=")[0]))
 
 
 def key_of(text: str, first: str) -> str:
-    """The key an error is about."""
+    """The key that an error names."""
     found = re.search(r"full_key: (\S+)", text) or re.search(r"Error merging override ([^=\s]+)", first)
     return found.group(1) if found else "?"
 
 
 def unknown(key: str, schema: type) -> str:
-    """No such key: its nearest neighbours, and all that stand beside it."""
+    """The message for an unknown setting: the most similar name, and all settings of its group."""
     if old := refusal(key):
         return old
     declared = list(settings_of(schema))
     allowed = sorted({one.key for one in declared})
     parent, _, _ = key.rpartition(".")
     if owners := [one.option for one in declared if one.key == key]:
-        return f"{key}: no such setting with the chosen {parent}; allowed with {', '.join(owners)}"
+        return f"{key}: no such setting with the selected {parent}; it belongs to {', '.join(owners)}"
     beside = sorted({k[len(parent) + 1 :].split(".")[0] for k in allowed if parent and k.startswith(parent + ".")})
     near = get_close_matches(key, allowed, 1, 0.7)
     guess = f" (did you mean {near[0]}?)" if near else ""
     top = sorted({k.split(".")[0] for k in allowed})
     where = f"under {parent}: {', '.join(beside)}" if beside else f"{', '.join(top)}"
-    return f"{key}: no such setting{guess}; allowed are {where}"
+    return f"{key}: no such setting{guess}; settings {where}"

@@ -1,7 +1,6 @@
-"""Settings: composed by Hydra from conf/ and recipes/, checked, and handed on as plain dataclasses.
+"""Settings: composed by Hydra from dataclasses, conf/ and recipes/, checked, and given to the commands as dataclasses.
 
-A verb turns its configuration into the dataclasses of schema.py once (`settings`): nothing below the verbs and build.py
-knows of Hydra.
+A command calls `settings` once. Library modules know nothing of Hydra.
 """
 
 import dataclasses
@@ -16,17 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from kws.common.errors import KwsError
 from kws.config import plugins
-from kws.config.schema import (
-    SCHEMAS,
-    BufferConfig,
-    ConfuseConfig,
-    EvaluateConfig,
-    ExportConfig,
-    MineConfig,
-    ModelsConfig,
-    RunsConfig,
-    TrainConfig,
-)
+from kws.config.declared import settings_of
+from kws.config.schema import SCHEMAS
 from kws.config.validation import check
 from kws.data.augment import augment_config
 from kws.data.features import FeaturesConfig
@@ -35,28 +25,18 @@ from kws.models.registry import FAMILIES
 
 WITH_GROUPS = ("train", "models")  # commands whose defaults list is a file of conf/
 
-Settings = TypeVar(
-    "Settings",
-    TrainConfig,
-    MineConfig,
-    BufferConfig,
-    ConfuseConfig,
-    EvaluateConfig,
-    ExportConfig,
-    ModelsConfig,
-    RunsConfig,
-)
+Settings = TypeVar("Settings")
 
 
 def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
-    """The composed configuration as plain, checked dataclasses.
+    """The composed configuration as checked dataclasses.
 
     Raises:
-        KwsError: a value is missing, out of range or at odds with another; the message names the key.
+        KwsError: a value is missing, out of range or contradicts another; the message names the key.
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
-        raise KwsError(f"{missing[0]}=... must be given; {hint(missing[0])}")
+        raise KwsError(must_be_given(missing[0], schema))
     plain = OmegaConf.to_object(cfg)
     assert isinstance(plain, schema)
     refuse_extra(plain)
@@ -65,54 +45,46 @@ def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
     return plain
 
 
-def hint(key: str) -> str:
-    """What a person would write for a key that must be given."""
-    return {
-        "action": "a word after the verb, such as kws buffer stats or kws confuse list",
-        "keyword": "one word or a list, such as keyword=computer or keyword=[alexa,computer]",
-        "checkpoint": "the model.pt of a run, such as checkpoint=runs/mine/model.pt",
-        "detector": "a checkpoint (model.pt) or an exported detector (detector.pt)",
-        "buffer": "the folder of a replay buffer, such as buffer=runs/mine/buffer",
-        "streams": "a recording, a folder or a list of them, such as streams=[radio.flac,kitchen/]",
-        "out": "where to write, such as out=detector.pt",
-        "dir": "a folder of runs, such as kws runs runs",
-    }.get(key, "it has no default")
+def must_be_given(key: str, schema: type) -> str:
+    """The message for a setting without a value."""
+    meaning = next((one.description for one in settings_of(schema) if one.key == key), "")
+    return f"{key}=... must be given: {meaning}"
 
 
 def refuse_extra(config: Any, prefix: str = "") -> None:
-    """A key that was added with +key=value reaches nothing: say so; raises KwsError."""
+    """Raise KwsError for a key added with +key=value, which nothing would read."""
     known = {item.name for item in dataclasses.fields(config)}
     for name, value in vars(config).items():
         if name not in known:
-            raise KwsError(f"{prefix}{name}: no such setting; allowed are {', '.join(sorted(known))}")
+            raise KwsError(f"{prefix}{name}: no such setting; settings {', '.join(sorted(known))}")
         if dataclasses.is_dataclass(value):
             refuse_extra(value, f"{prefix}{name}.")
 
 
 def keywords(value: Any, key: str = "keyword") -> list[str]:
-    """The keywords of a setting that is one word or a list of them.
+    """The keywords of a setting: one word or a list.
 
     Raises:
-        KwsError: none, an empty one, one twice, or something that is no text.
+        KwsError: there is none, one is empty, repeated, or not a text.
     """
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not words or not all(isinstance(w, str) and w.strip() for w in words):
-        raise KwsError(f"{key}={value!r}: allowed is a word or a list of words, such as [alexa,computer]")
+        raise KwsError(f"{key}={value!r}: must be a word or a list of words, such as [alexa,computer]")
     if len(set(words)) != len(words):
-        raise KwsError(f"{key}={value!r}: a keyword stands there twice")
+        raise KwsError(f"{key}={value!r}: must not name a keyword twice")
     return list(words)
 
 
 def paths(value: Any, key: str) -> list[Path]:
-    """The paths of a setting that is one path or a list of them; raises KwsError for anything else or none."""
+    """The paths of a setting: one path or a list; raises KwsError for anything else or none."""
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list) or not items or not all(isinstance(p, str) and p for p in items):
-        raise KwsError(f"{key}={value!r}: allowed is a path or a list of paths")
+        raise KwsError(f"{key}={value!r}: must be a path or a list of paths")
     return [Path(p) for p in items]
 
 
 def folder(name: str) -> Path:
-    """Where `conf` or `recipes` lies: inside an installed wheel, or at the top of a checkout."""
+    """The folder `conf` or `recipes`: inside an installed wheel, or at the top of a checkout."""
     here = Path(__file__).parent.parent
     for place in (here / name, here.parent / name):
         if place.is_dir():
@@ -172,14 +144,14 @@ def option_names(group: str) -> list[str]:
 
 
 def register_file(store: ConfigStore, name: str) -> None:
-    """Make a recipe known by the path that a person wrote."""
+    """Register a recipe file under its path."""
     if not Path(name).is_file():
-        raise KwsError(f"recipe={name}: no such file; the recipes of kws are named without .yaml")
+        raise KwsError(f"recipe={name}: no such file; recipes of kws are named without .yaml")
     try:
         node = OmegaConf.load(name)
-    except Exception:  # what a damaged file makes a parser raise is not a closed list
+    except Exception:  # a damaged file can raise anything
         node = None
     if not isinstance(node, DictConfig):
-        raise KwsError(f"recipe={name}: no recipe that can be read; settings as in recipes/ are wanted")
-    *groups, file = filter(None, f"recipe/{name}".split("/"))  # Hydra looks it up without the empty ones
+        raise KwsError(f"recipe={name}: must be a YAML file of settings, as in recipes/")
+    *groups, file = filter(None, f"recipe/{name}".split("/"))  # Hydra looks it up without empty parts
     store.store(group="/".join(groups), name=file, node=node, package="_global_")

@@ -1,4 +1,4 @@
-"""A run of a sweep: it ends no other when it fails, and where others run beside it, it keeps its words to itself."""
+"""Runs of a sweep: a failed run does not end the sweep, and parallel runs write their output to files."""
 
 import os
 import signal
@@ -23,15 +23,15 @@ LOG = "log.txt"
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What became of a run of a sweep, in words."""
+class RunEnd:
+    """The end of a run of a sweep, as a line of text."""
 
     name: str
     text: str
     failed: bool
 
-    def say(self) -> None:
-        """One line: on standard output, or on standard error where it failed."""
+    def print(self) -> None:
+        """Print the line: to standard output, or to standard error after a failure."""
         print(f"{'kws: ' * self.failed}{self.text}", file=sys.stderr if self.failed else sys.stdout, flush=True)
 
 
@@ -41,55 +41,55 @@ def place(out: str) -> Path:
 
 
 def in_sweep() -> bool:
-    """Is this a run of a sweep?"""
+    """True for a run of a sweep."""
     return HydraConfig.get().mode is RunMode.MULTIRUN
 
 
 def launcher() -> str:
-    """What launches the runs of the sweep: basic, joblib, ray."""
+    """Name of the launcher of the sweep: basic, joblib, ray."""
     return str(HydraConfig.get().runtime.choices["hydra/launcher"])
 
 
-def beside_others() -> bool:
-    """May other runs of the sweep be at work at the same time?"""
+def in_parallel() -> bool:
+    """True for a run of a sweep whose launcher runs several at a time."""
     return in_sweep() and launcher() != "basic"
 
 
-def run_in_sweep(run: Callable[[DictConfig], object], cfg: DictConfig, parent: int) -> Ended:
-    """One run of a sweep.
+def run_in_sweep(run: Callable[[DictConfig], object], cfg: DictConfig, parent: int) -> RunEnd:
+    """Run a command once in a sweep.
 
     Args:
-        run: the verb.
+        run: the command.
         cfg: its configuration.
-        parent: the process that began the sweep.
+        parent: id of the process that started the sweep.
 
     Returns:
-        what became of it. Bad input is a run that failed; what no person can mend is raised.
+        The end of the run. Bad input is a failed run; other exceptions are raised.
     """
     begun, hydra = time.monotonic(), HydraConfig.get()
     name, out = f"run {hydra.job.num}", Path(hydra.runtime.output_dir)
-    if beside_others():
-        print(f"{name} begins, it tells what it does in {out / LOG}", flush=True)
+    if in_parallel():
+        print(f"{name} starts, output in {out / LOG}", flush=True)
     try:
-        with kept_to_itself(out / LOG, parent):
+        with output_to(out / LOG, parent):
             run(cfg)
     except (KwsError, OSError) as error:
-        ended = Ended(name, f"{name}: {one_line(error)}", failed=True)
+        ended = RunEnd(name, f"{name}: {one_line(error)}", failed=True)
     else:
-        ended = Ended(name, f"{name} ended well after {time.monotonic() - begun:.0f} s", failed=False)
-    if launcher() != "ray" and (ended.failed or beside_others()):  # from another machine nobody would hear it
-        ended.say()
+        ended = RunEnd(name, f"{name} finished after {time.monotonic() - begun:.0f} s", failed=False)
+    if launcher() != "ray" and (ended.failed or in_parallel()):  # Ray prints it on the machine of the sweep
+        ended.print()
     return ended
 
 
 @contextmanager
-def kept_to_itself(log: Path, parent: int) -> Iterator[None]:
-    """Where runs are side by side, each speaks to a file: bars of several would draw over one another."""
-    if not beside_others():
+def output_to(log: Path, parent: int) -> Iterator[None]:
+    """Write the output of a parallel run to a file: progress bars of several runs would overwrite each other."""
+    if not in_parallel():
         yield
         return
     if os.getppid() == parent:
-        follow(parent)
+        exit_with(parent)
     with log.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
         try:
             yield
@@ -99,8 +99,8 @@ def kept_to_itself(log: Path, parent: int) -> Iterator[None]:
 
 
 @cache
-def follow(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it: else the same command would meet its own runs at work."""
+def exit_with(parent: int) -> None:
+    """Ignore Ctrl-C and exit with the parent process; otherwise a restarted sweep would collide with orphaned runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -113,8 +113,8 @@ def follow(parent: int) -> None:
 
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Among runs side by side, one at a time works on a folder that they share, such as data.cache."""
-    if not beside_others():
+    """Let one of several parallel runs at a time use a folder that they share, such as data.cache."""
+    if not in_parallel():
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)

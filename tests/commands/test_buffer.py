@@ -286,7 +286,7 @@ def test_prune_deletes_sound_that_nobody_needs(cli, folder):
 
 
 BAD = [
-    (("nonsense",), "allowed are stats, list, check, export, import, review, release, retire, prune"),
+    (("nonsense",), "must be one of stats, list, check, export, import, review, release, retire, prune"),
     (("action=nonsense",), "action=nonsense: allowed is one of stats"),
     ((), "action=... must be given"),
     (("stats", "buffer=no/where"), "no/where/index.sqlite: no such file"),

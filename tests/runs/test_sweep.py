@@ -38,7 +38,7 @@ def test_a_run_that_fails_ends_no_other(cli, tiny, run, tmp_path):
     assert said.code == 2
     first, last = lines(said.err)
     assert first == "kws: run 0: replay.share=0.6: must be between 0 and 0.5"
-    assert last == "kws: 1 of 2 runs failed, said above: run 0"
+    assert last == "kws: 1 of 2 runs failed, see above: run 0"
     assert said.err.endswith(last + "\n")
     assert "Traceback" not in said.err
     assert "Error executing job" not in said.err
@@ -69,9 +69,9 @@ def test_side_by_side_the_weights_are_the_same_and_the_cores_are_divided(cli, ti
     told = capfd.readouterr()  # of the other processes
     assert done.code == 2, done.err
     assert lines(told.err) == ["kws: run 2: threads=2000: must be between 0 and 1024"]
-    assert lines(done.err) == ["kws: 1 of 3 runs failed, said above: run 2"]
+    assert lines(done.err) == ["kws: 1 of 3 runs failed, see above: run 2"]
     assert "Traceback" not in told.err + done.err
-    assert sum("ended well after" in line for line in told.out.splitlines()) == 2
+    assert sum("finished after" in line for line in told.out.splitlines()) == 2
     assert "Training" not in told.out + done.out, "bars of several runs would draw over one another"
     assert "Training" in (tmp_path / "1/log.txt").read_text()
     (shared,), (single,) = (folder.read(tmp_path / name) for name in ("0", "1"))
@@ -112,9 +112,7 @@ def test_no_jobs_at_all_are_refused(cli, tiny, tmp_path):
         "train", "-m", *tiny, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0", "seed=0,1", f"out={tmp_path}/a"
     )
     assert said.code == 2
-    assert lines(said.err) == [
-        "kws: hydra.launcher.n_jobs=0: allowed is 1 or more, or -1 for as many as there are cores"
-    ]
+    assert lines(said.err) == ["kws: hydra.launcher.n_jobs=0: must be 1 or more, or -1 for the number of cores"]
 
 
 def session(folder: Path, threads: int, error: BaseException | None = None) -> None:

@@ -29,9 +29,9 @@ def test_on_ray_the_weights_are_the_same_and_a_failure_ends_no_other(cli, tiny, 
     wrong = [line for line in said.err.splitlines() if line.startswith("kws: ")]
     assert wrong == [
         "kws: run 1: threads=2000: must be between 0 and 1024",
-        "kws: 1 of 2 runs failed, said above: run 1",
+        "kws: 1 of 2 runs failed, see above: run 1",
     ]
-    assert "run 0 ended well after" in said.out
+    assert "run 0 finished after" in said.out
     new = Path("new/0")  # where the sweep was begun, wherever the workers were
     assert checkpoint.read_model(new / "model.pt").hash == checkpoint.read_model(run / "model.pt").hash
     (session,) = folder.read(new)
@@ -76,4 +76,4 @@ def test_more_than_the_cluster_has_is_refused(cli, tiny, tmp_path):
     said = cli("train", "-m", *tiny, "hydra/launcher=ray", "hydra.launcher.num_gpus=9", f"out={tmp_path}/new")
     assert said.code == 2
     wrong = [line for line in said.err.splitlines() if line.startswith("kws: ")]
-    assert wrong == ["kws: hydra.launcher.num_gpus=9: allowed is 0 to 0, what the cluster has"]
+    assert wrong == ["kws: hydra.launcher.num_gpus=9: must be between 0 and 0, the size of the cluster"]

@@ -1,5 +1,6 @@
 """kws buffer: look into a replay buffer, decide about its clips, carry it elsewhere."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -74,17 +75,16 @@ def stats(s: BufferConfig, console: Console) -> None:
     with opened(s) as buffer:
         rows, rate, heard = buffer.rows(None), buffer.sample_rate, buffer.score_history()
         rows.sort(key=lambda row: list(State).index(row.state))
-        by_source = buffer.stats()["by_source"]
     kinds = list(dict.fromkeys(row.kind for row in rows))
     lines = [
         (state, *(str(line.get(kind, 0)) for kind in kinds), str(sum(line.values())), minutes(rows, state, rate))
         for state, line in summary.counts(rows, lambda row: row.state, lambda row: row.kind).items()
     ]
     console.table(f"{s.buffer}", ("state", *kinds, "all", "minutes"), lines)
-    if by_source:
-        console.table("active clips by recording", ("recording", "clips"), [(n, str(c)) for n, c in by_source])
     active = [row for row in rows if row.state is State.ACTIVE]
     if active:
+        most = Counter(row.source.name for row in active).most_common(10)
+        console.table("active clips by recording", ("recording", "clips"), [(name, str(n)) for name, n in most])
         drawn = [row.times_drawn for row in active]
         console.say(f"drawn   {sum(drawn) / len(drawn):.1f} times an active clip, {drawn.count(0)} of them never")
     for decision in (Decision.RELEASED, Decision.REJECTED):

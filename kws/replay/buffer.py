@@ -1,12 +1,11 @@
-"""The replay buffer on disk: hard clips, where each came from, and how much it asks to be drawn."""
+"""The replay buffer on disk: hard negatives with their origins, states and priorities."""
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self, TypedDict
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +16,23 @@ from kws.data.manifest import Source, Split, contains_phrase
 from kws.replay import storage
 from kws.replay.database import Index, Record, as_blob, matrix
 from kws.replay.dedup import DuplicatesConfig, near_duplicates
-from kws.replay.eviction import EvictionConfig, no_limits, surplus
+from kws.replay.eviction import EMBEDDING_RULES, EvictionConfig, no_limits, surplus
 from kws.replay.quarantine import suspicion
 from kws.replay.records import BufferClip, ClipTable, Decision, Kind, NewClip, State, check_found
 
-__all__ = ["Added", "Buffer", "BufferClip", "Decision", "Kind", "NewClip", "Source", "State", "Stats"]
+__all__ = ["Added", "Buffer", "BufferClip", "Decision", "Kind", "NewClip", "Source", "State"]
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of a batch.
+    """Outcome of `Buffer.add`.
 
     Args:
-        new: clips that are in now and were not, also where they came back or had to go again at once.
-        known: how many others were in the buffer already, twice in the batch, or rejected by a person before.
-        evicted: clips that are out now.
-        near: how many repeat another clip nearly, and are not kept.
-        quarantined: those of `new` that are suspected to hold the keyword.
+        new: clips that were added or came back, even if they were evicted at once.
+        known: number of other clips: in the buffer before, twice in the batch, or rejected by a person.
+        evicted: clips that were evicted.
+        near: number of near-duplicates, which were not added.
+        quarantined: clips of `new` that are suspected to contain the keyword.
     """
 
     new: list[str]
@@ -43,24 +42,14 @@ class Added:
     quarantined: list[str] = field(default_factory=list)
 
 
-class Stats(TypedDict):
-    """The active clips in figures; `by_source` holds the ten recordings with the most, `by_state` counts all."""
-
-    clips: int
-    hours: float
-    by_kind: dict[str, int]
-    by_source: list[tuple[str, int]]
-    by_state: dict[str, int]
-
-
 class Buffer:
-    """Clips to replay, on disk: `clips/<hash[:2]>/<hash>.flac` and `index.sqlite`.
+    """Clips on disk: `clips/<hash[:2]>/<hash>.flac` and `index.sqlite`.
 
-    A file is whole on disk before its row is seen, so a process killed at any moment leaves a good buffer.
-    Processes may share it: one writes at a time, others wait for up to a minute; readers never wait.
+    A file is complete on disk before its row is visible, so a process killed at any moment leaves a good buffer.
+    Processes may share a buffer. One writes at a time, others wait for up to a minute, and readers never wait.
 
     Args:
-        folder: where it lies; made where it is not there.
+        folder: of the buffer; created if it is missing.
         eviction: limits of the active clips, and of the quarantined ones on their own; None for no limits.
         sample_rate: Hz of the clips.
         duplicates: which clips are near-duplicates; None for none.
@@ -86,7 +75,7 @@ class Buffer:
         self._index = Index(folder / "index.sqlite", sample_rate)
 
     def close(self) -> None:
-        """Let go of the index; what was added is on disk already."""
+        """Close the index. All clips are on disk already."""
         self._index.close()
 
     def __enter__(self) -> Self:
@@ -101,7 +90,7 @@ class Buffer:
         return int(self._index.read("SELECT count(*) FROM clips WHERE state = ?", State.ACTIVE)[0][0])
 
     def rows(self, state: str | None = State.ACTIVE) -> list[BufferClip]:
-        """The clips in this state, in the order they came in; None: in any."""
+        """The clips in this state, or in any state for None, in the order they came in."""
         return self._index.rows(state)
 
     def samplable(self, but: Collection[str] = (), saying: Collection[str] = ()) -> ClipTable:
@@ -130,7 +119,7 @@ class Buffer:
         return self._index.held_out()
 
     def score_history(self) -> list[tuple[str, str, int, float]]:
-        """Each time a checkpoint heard a clip again, in that order: hash, run, round and score."""
+        """Scores of all rounds, in order: hash, run, round and score."""
         return [(*line,) for line in self._index.read("SELECT hash, run, round, score FROM scores ORDER BY id")]
 
     def records(self, wanted: Callable[[BufferClip], bool] = lambda _: True) -> Generator[tuple[BufferClip, Record]]:
@@ -177,11 +166,11 @@ class Buffer:
         return len(new), len(clips) - len(new)
 
     def path(self, clip: str) -> Path:
-        """Where the file of a clip lies."""
+        """The file of a clip."""
         return storage.path_of(self._clips, clip)
 
     def audio(self, clip: str) -> NDArray[np.int16]:
-        """The sound of a clip, checked against its hash.
+        """The samples of a clip, checked against its hash.
 
         Shape: int16 [T].
 
@@ -191,10 +180,10 @@ class Buffer:
         return storage.read(self._clips, clip, self.sample_rate)
 
     def hold_out(self, recordings: Iterable[Source]) -> None:
-        """Bar validation and test recordings for good, whatever name or part they come under later.
+        """Register validation and test recordings. No clip may come from them, whatever name they get later.
 
         Raises:
-            LeakError: a clip of the buffer, active or not, comes from one of them; none is registered then.
+            LeakError: a clip of the buffer, in any state, comes from one of them; none is registered then.
             KwsError: one of them is a train recording.
         """
         held = list(recordings)
@@ -207,7 +196,7 @@ class Buffer:
                 raise LeakError(leaks[0])
 
     def admit(self, sources: Iterable[Source]) -> None:
-        """Raise LeakError, as `add` would, where one of these recordings is not for training; adds nothing."""
+        """Raise LeakError, as `add` would, if one of these recordings is not for training."""
         self._index.refuse_held_out(sources)
 
     def add(
@@ -216,20 +205,19 @@ class Buffer:
         suspect_from: Mapping[str, float] = MappingProxyType({}),
         keywords: Collection[str] = (),
     ) -> Added:
-        """Take in the clips of one round, all or none; new ones get the top priority (Schaul et al., 2016).
+        """Add the clips of one round, all or none. New clips get the top priority (Schaul et al., 2016).
 
-        Of clips that repeat each other the harder stays, and what is in already stays before what comes. What is in
-        quarantine, or was rejected by a person, keeps its repetitions out too. A clip that was evicted or retired and
-        is found again comes back at the top priority.
+        Of near-duplicates the harder clip is added, and clips of the buffer stay. Quarantined and rejected clips keep
+        their near-duplicates out too. An evicted or retired clip that is found again comes back at the top priority.
 
         Args:
             found: clips of one run and round.
-            suspect_from: by keyword, the score from which a clip goes to quarantine; see `suspicion`.
-            keywords: of the run: whose text says one of them goes to quarantine.
+            suspect_from: score from which a clip of a keyword is quarantined; see `suspicion`.
+            keywords: of the run; clips whose text contains one are quarantined.
 
         Raises:
             LeakError: a clip comes from, or is mixed with, a recording that is not for training.
-            KwsError: malformed sound or values, or clips of several rounds.
+            KwsError: malformed samples or values, or clips of several rounds.
             OSError: the disk is full or fails.
         """
         for one in found:
@@ -266,7 +254,7 @@ class Buffer:
         return Added(list(fresh), known, evicted, len(repeated), quarantined)
 
     def _repeated(self, fresh: Mapping[str, NewClip]) -> set[str]:
-        """Those of the clips that nearly repeat another one of them, or one that is here."""
+        """The clips that are near-duplicates of one another or of clips of the buffer."""
         if min(self.duplicates.duplicate_overlap, self.duplicates.duplicate_cosine) > 1 or not fresh:
             return set()
         order = sorted(fresh, key=lambda clip: -math.inf if (score := fresh[clip].score) is None else -score)
@@ -292,11 +280,11 @@ class Buffer:
         return {order[i] for i in near_duplicates(table, here, self.duplicates, self.sample_rate)}
 
     def _hold(self, run: str, round_: int) -> list[str]:
-        """Evict what exceeds the limits, of the active clips and of those in quarantine; returns what went."""
+        """Evict active and quarantined clips beyond the limits; returns the evicted clips."""
         evicted = []
         for state in (State.ACTIVE, State.QUARANTINED):
-            embedded = self.eviction.eviction not in ("hardest", "oldest", "reservoir")  # which read no embeddings
-            clips = self._index.table([state], False, self._index.usual_checkpoint(state) if embedded else None)
+            checkpoint = self._index.usual_checkpoint(state) if self.eviction.eviction in EMBEDDING_RULES else None
+            clips = self._index.table([state], False, checkpoint)
             for i in surplus(clips, self.eviction, self.sample_rate):
                 self._index.move(clips.hash[i], State.EVICTED, "", run, round_)
                 evicted.append(clips.hash[i])
@@ -311,16 +299,16 @@ class Buffer:
         embeddings: Mapping[str, NDArray[np.float32]],
         moves: Mapping[str, tuple[State, str]],
     ) -> None:
-        """A checkpoint heard clips again: keep what it made of them, change states, hold the limits; all or nothing.
+        """Record new scores and embeddings of clips, change states, and hold the limits; all or nothing.
 
-        What others did to a clip meanwhile stands: one that is gone, or out for another reason, or that a person
-        decided on is not moved against that.
+        Changes by other processes and decisions of a person stand: a clip that was evicted, deleted or decided on
+        meanwhile is not moved against that.
 
         Args:
-            run, round: who heard, and when.
-            checkpoint: hash of the weights.
-            scores, embeddings: of each clip.
-            moves: the new state of a clip, and why.
+            run, round: of the scores.
+            checkpoint: hash of the weights that gave them.
+            scores, embeddings: by clip.
+            moves: new state of a clip, and the reason.
         """
         with self._index.writing():
             standing = self._index.standing([*scores, *moves])
@@ -335,7 +323,7 @@ class Buffer:
             self._hold(run, round)
 
     def decide(self, clips: Iterable[str], decision: Decision) -> int:
-        """Keep what a person said of clips: released ones are active from now on, rejected ones retired.
+        """Record the decision of a person: released clips become active, rejected clips retire.
 
         Returns:
             How many of the clips changed their state.
@@ -358,79 +346,56 @@ class Buffer:
                 changed += standing[clip][0] is not state
         return changed
 
-    def update(
-        self,
-        hashes: Sequence[str],
-        *,
-        priority: Iterable[float] | None = None,
-        last_loss: Iterable[float] | None = None,
-        times_drawn: Iterable[int] | None = None,
-        drawn: Iterable[int] | None = None,
-    ) -> int:
-        """Write back what was learned about clips, each value in the order of `hashes`; all or nothing.
+    def update(self, hashes: Sequence[str], priority: Sequence[float], times_drawn: Sequence[int]) -> int:
+        """Write back what training learned about clips, all or nothing.
 
         Args:
-            hashes: the clips; those that are no longer there are passed over.
-            priority: at least 0.
-            last_loss: finite.
-            times_drawn: in all.
-            drawn: since the last update, added to what stands there; instead of `times_drawn`.
+            hashes: the clips; those that are no longer there are skipped.
+            priority: the latest loss, at least 0.
+            times_drawn: how often training sampled each clip, in all.
 
         Returns:
             How many of the clips are there.
         """
-        given = {"priority": priority, "last_loss": last_loss}
-        counts = {"times_drawn": times_drawn, "drawn": drawn}
-        columns: dict[str, list[float]] = {k: [float(v) for v in x] for k, x in given.items() if x is not None}
-        columns |= {k: [int(v) for v in x] for k, x in counts.items() if x is not None}
-        for name, values in columns.items():
-            if len(values) != len(hashes):
-                raise KwsError(f"{name}: {len(values)} values for {len(hashes)} clips")
-            signed = name == "last_loss"
-            for clip, value in zip(hashes, values, strict=True):
-                if not math.isfinite(value) or (value < 0 and not signed):
-                    allowed = "finite" if signed else "finite and at least 0"
-                    raise KwsError(f"{name}={value} for clip {clip}: {allowed} expected")
-        if len(columns.keys() & counts.keys()) > 1:
-            raise KwsError("times_drawn, drawn: only one of the two expected")
-        if not columns:
-            return 0
+        for clip, value in zip(hashes, priority, strict=True):
+            if not 0 <= value < math.inf:
+                raise KwsError(f"priority={value} for clip {clip}: must be finite and at least 0")
         with self._index.writing():
-            return self._index.update(columns, hashes)
+            return self._index.update(hashes, priority, times_drawn)
 
     def rollback(self, run: str, round: int) -> int:
-        """Undo what a run added and evicted in the rounds after `round`, before it goes on from a checkpoint.
+        """Undo the additions and evictions of a run in the rounds after `round`, before it resumes from a checkpoint.
 
-        What another run found too stays, and what another run evicted stays evicted. An eviction is final
-        once `purge` took the file. `update` is not undone: the run writes its checkpoint's values again.
+        A clip that another run found too stays, and a clip that another run evicted stays evicted. An eviction is final
+        once `purge` deleted the file. `update` is not undone, since the run writes its checkpoint's values again.
 
         Returns:
             How many clips were removed, came back, or were evicted again.
         """
         with self._index.writing():
             changed = self._index.undo(run, round, lambda clip: self.path(clip).exists())
-            # Another run may have taken the places of what comes back.
+            # Another run may have filled the places of clips that come back.
             return changed + len(self._hold(run, round))
 
     def leftovers(self) -> list[Path]:
-        """Unfinished files and those of unknown clips: what killed writers leave, and one at work may just write."""
+        """Unfinished files and files of unknown clips, left by killed processes or being written right now."""
         return storage.needless(self._clips, self._index.standing().keys(), (), 0)
 
     def purge(
         self, min_age_s: float = 3600, retired: bool = False, tell: Callable[[Path], None] = lambda _: None
     ) -> int:
-        """Delete the files of evicted clips, and unfinished or unknown ones; their rows stay, as provenance.
+        """Delete the files of evicted clips, and unfinished or unknown files. Rows stay, for provenance.
 
         Args:
-            min_age_s: an unfinished or unknown file is left alone until it is so old, in seconds.
+            min_age_s: seconds since the last change of an unfinished or unknown file before it is deleted.
             retired: delete the files of retired clips too.
-            tell: called with each file before it goes.
+            tell: called with each file before its deletion.
 
         Returns:
             How many files were deleted.
         """
         out = {State.EVICTED, State.RETIRED} if retired else {State.EVICTED}
-        with self._index.writing():  # nobody brings such a clip back meanwhile
+        with self._index.writing():  # no process brings such a clip back meanwhile
             standing = self._index.standing()
             unwanted = {clip for clip, (state, _) in standing.items() if state in out}
             needless = storage.needless(self._clips, standing.keys(), unwanted, min_age_s)
@@ -440,9 +405,9 @@ class Buffer:
             return len(needless)
 
     def check(self, progress: Callable[[int], None] = lambda _: None) -> list[str]:
-        """What is wrong, a line each: a broken index, clips of held-out recordings, files missing or damaged.
+        """Problems, a line each: a broken index, clips of held-out recordings, missing or damaged files.
 
-        `progress` is called before each clip with how many were looked at.
+        `progress` is called before each clip with the number of clips checked.
         """
         problems = self._index.problems() + self._index.leaks()
         for number, row in enumerate(self.rows(None)):
@@ -455,15 +420,3 @@ class Buffer:
             except KwsError as error:
                 problems.append(str(error))
         return problems
-
-    def stats(self) -> Stats:
-        """The clips in figures."""
-        rows = self.rows()
-        states = self._index.read("SELECT state, count(*) FROM clips GROUP BY state ORDER BY state")
-        return Stats(
-            clips=len(rows),
-            hours=sum(row.n_samples for row in rows) / self.sample_rate / 3600,
-            by_kind=dict(Counter(row.kind.value for row in rows)),
-            by_source=Counter(row.source.name for row in rows).most_common(10),
-            by_state={str(line[0]): int(line[1]) for line in states},
-        )

@@ -176,11 +176,11 @@ class Index:
         self._db.executemany("INSERT INTO scores (hash, run, round, score) VALUES (?, ?, ?, ?)", lines)
         self._db.executemany("UPDATE clips SET score_now = ? WHERE hash = ?", [(s, c) for c, s in scores.items()])
 
-    def update(self, columns: Mapping[str, Sequence[float]], hashes: Sequence[str]) -> int:
-        """Set columns of clips, `drawn` adds to `times_drawn`; returns how many of the clips are there."""
-        terms = ["times_drawn = times_drawn + ?" if name == "drawn" else f"{name} = ?" for name in columns]
-        sql = f"UPDATE clips SET {', '.join(terms)} WHERE hash = ?"
-        return self._db.executemany(sql, list(zip(*columns.values(), hashes, strict=True))).rowcount
+    def update(self, hashes: Sequence[str], priority: Sequence[float], times_drawn: Sequence[int]) -> int:
+        """Set priority, last loss and times sampled of clips; returns how many of the clips are there."""
+        sql = "UPDATE clips SET priority = ?, last_loss = ?, times_drawn = ? WHERE hash = ?"
+        lines = [(float(p), float(p), int(n), clip) for p, n, clip in zip(priority, times_drawn, hashes, strict=True)]
+        return self._db.executemany(sql, lines).rowcount
 
     def record(self, clip: str) -> Record:
         """All that the index knows about a clip, as JSON can hold it."""

@@ -23,11 +23,12 @@ FITTED = 10_000  # clips that the clusters are fitted to, where there are more
 Order = NDArray[np.int64]
 EvictionRule = Callable[[ClipTable, Order, NDArray[np.int64]], Order]
 RULES: dict[str, EvictionRule] = {}
+EMBEDDING_RULES: set[str] = set()  # those that need embeddings, which take long to read
 _SETTINGS: dict[str, type] = {}
 
 
 def register_eviction(
-    name: str, settings: type | None = None
+    name: str, settings: type | None = None, embeddings: bool = False
 ) -> Callable[[Callable[..., Order]], Callable[..., Order]]:
     """Make a function the eviction rule `replay.eviction=name`.
 
@@ -38,12 +39,15 @@ def register_eviction(
         name: of the rule.
         settings: a dataclass of settings with defaults, `replay.eviction_rules.NAME.*`. The function then takes one as
             its last argument.
+        embeddings: whether it needs the embeddings of the clips.
     """
 
     def register(rule: Callable[..., Order]) -> Callable[..., Order]:
         RULES[name] = rule
         if settings is not None:
             _SETTINGS[name] = settings
+        if embeddings:
+            EMBEDDING_RULES.add(name)
         return rule
 
     return register
@@ -182,7 +186,7 @@ def reservoir(clips: ClipTable, places: Order, group: NDArray[np.int64]) -> Orde
     return places[np.argsort(~np.frombuffer(numbers, np.uint64), kind="stable")]
 
 
-@register_eviction("balanced")
+@register_eviction("balanced", embeddings=True)
 def balanced(clips: ClipTable, places: Order, group: NDArray[np.int64]) -> Order:
     """Evict the lowest score of the largest embedding cluster within each group, again and again.
 

@@ -153,4 +153,4 @@ class Snapshot:
         priority, drawn = self.priority, self.drawn
         sampled = np.flatnonzero(drawn != self._written)
         hashes, losses = [self.hashes[i] for i in sampled], priority[sampled].tolist()
-        buffer.update(hashes, priority=losses, last_loss=losses, times_drawn=drawn[sampled].tolist())
+        buffer.update(hashes, losses, drawn[sampled].tolist())

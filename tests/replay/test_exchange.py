@@ -47,7 +47,7 @@ def buffer(tmp_path: Path) -> Iterator[Buffer]:
     with Buffer(tmp_path / "buffer", evicting(capacity=100), RATE) as it:
         added = it.add([found(n) for n in range(1, 7)]).new
         it.hold_out([TEST])
-        it.update(added, priority=[float(i) for i in range(6)], times_drawn=range(6))
+        it.update(added, [float(i) for i in range(6)], range(6))
         it.rescored("run", 2, "later", {added[0]: 0.25}, {added[0]: np.array([3.0, 4.0], np.float32)}, {
             added[1]: (State.QUARANTINED, "scores 0.990"), added[2]: (State.RETIRED, "solved: scores 0.001"),
         })  # fmt: skip

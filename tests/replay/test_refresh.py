@@ -89,7 +89,7 @@ def test_what_is_solved_retires(buffer: Buffer) -> None:
     scores = SCORES[:, COLUMN]
     bound = float(np.sort(scores)[2])  # which is not below itself
     assert age(buffer, DETECTOR, "new", (bound, 2.0, 0, 0), {}, "run", 1).retired == 0, "none was drawn yet"
-    buffer.update(NAMES, drawn=[1] * 6)
+    buffer.update(NAMES, [1.0] * 6, [1] * 6)
     aged = age(buffer, DETECTOR, "new", (bound, 2.0, 0, 0), {}, "run", 2)
     assert (aged.scored, aged.retired) == (6, 2)
     assert {n for n, state in states(buffer).items() if state is State.RETIRED} == {
@@ -188,7 +188,7 @@ def test_more_come_back_than_there_is_room_for(tmp_path: Path) -> None:
 @pytest.fixture
 def row(buffer: Buffer) -> BufferClip:
     buffer.add(clips()[:1])
-    buffer.update(NAMES[:1], drawn=[1])
+    buffer.update(NAMES[:1], [1.0], [1])
     return buffer.rows()[0]
 
 

@@ -14,6 +14,8 @@ from kws.data.features import FeaturesConfig
 from kws.models.base import ModelConfig
 from kws.models.frontends import INPUTS
 from kws.models.registry import FAMILIES
+from kws.replay.eviction import EvictionRules, rule_settings
+from kws.replay.mining import SourceSettings, source_settings
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def options(kind: type) -> Mapping[str, type]:
     """The dataclasses that may stand for one, by the name of the option: families of models, front ends."""
     if kind is AugmentConfig and EXTRAS:
         return {"plugins": augment_config()}
+    if kind is EvictionRules or kind is SourceSettings:
+        return {"plugins": type(rule_settings() if kind is EvictionRules else source_settings())}
     if kind is ModelConfig:
         return {name: family.settings for name, family in FAMILIES.items()}
     return {name: one.settings for name, one in INPUTS.items()} if kind is FeaturesConfig else {}

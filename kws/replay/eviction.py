@@ -78,7 +78,8 @@ class EvictionRules:
     """Settings of registered eviction rules, a group each."""
 
 
-def _rule_settings() -> EvictionRules:
+def rule_settings() -> EvictionRules:
+    """Defaults of the settings of registered rules."""
     groups = [(name, kind, field(default_factory=kind)) for name, kind in _SETTINGS.items()]
     made: EvictionRules = make_dataclass("EvictionRules", groups, bases=(EvictionRules,))()
     return made
@@ -101,7 +102,7 @@ class EvictionConfig:
         AfterValidator(_known),
         Field(description="rule of a full buffer: hardest (keeps high scores), oldest, reservoir, balanced"),
     ] = "hardest"
-    eviction_rules: EvictionRules = field(default_factory=_rule_settings)
+    eviction_rules: EvictionRules = field(default_factory=rule_settings)
 
     def quotas(self) -> dict[str, float]:
         """The quotas that are set, by kind."""

@@ -26,7 +26,8 @@ class SourceSettings:
     """Settings of registered mining sources, a group each."""
 
 
-def _source_settings() -> SourceSettings:
+def source_settings() -> SourceSettings:
+    """Defaults of the settings of registered sources."""
     groups = [(name, s.settings, field(default_factory=s.settings)) for name, s in SOURCES.items() if s.settings]
     made: SourceSettings = make_dataclass("SourceSettings", groups, bases=(SourceSettings,))()
     return made
@@ -52,7 +53,7 @@ class SelectionConfig:
         Field(ge=1, le=10**6, description="clips of a recording, for each keyword and hour of it"),
     ] = 50
     post_s: Annotated[float, Field(ge=0, le=2, description="seconds of audio in a clip after its trigger")] = 0.2
-    sources: SourceSettings = field(default_factory=_source_settings)
+    sources: SourceSettings = field(default_factory=source_settings)
 
 
 @dataclass

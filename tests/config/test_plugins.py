@@ -1,4 +1,4 @@
-"""The code of docs/extending.md runs: models and augmentations of one's own, with settings, help and range errors."""
+"""The code of docs/extending.md runs: what a user registers, with settings, help and range errors."""
 
 import re
 import sys
@@ -10,6 +10,8 @@ import torch
 from kws.data import augment
 from kws.data.augment import AugmentConfig, augment_config, vary_clips
 from kws.models.base import FAMILIES
+from kws.replay import eviction, mining
+from kws.replay.buffer import Buffer
 from tests.test_readme import commands
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
@@ -25,9 +27,10 @@ def here(tmp_path, monkeypatch):
         (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    families, extras = dict(FAMILIES), dict(augment.EXTRAS)
+    registries = (FAMILIES, augment.EXTRAS, eviction.RULES, eviction._SETTINGS, mining.SOURCES)
+    registered = [dict(registry) for registry in registries]
     yield tmp_path
-    for registry, before in ((FAMILIES, families), (augment.EXTRAS, extras)):
+    for registry, before in zip(registries, registered, strict=True):
         registry.clear()
         registry.update(before)
     for name in MODULES:
@@ -40,8 +43,8 @@ def forget() -> None:
     sys.modules.pop("my_models", None)
 
 
-def test_the_page_shows_both():
-    assert set(MODULES) == {"my_models", "my_augmentations"}
+def test_the_page_shows_each_kind():
+    assert set(MODULES) == {"my_models", "my_augmentations", "my_evictions", "my_sources"}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -87,6 +90,19 @@ def test_an_augmentation_of_ones_own_varies_clips(cli, tiny, here):
     assert torch.equal(varied[2:], vary_clips(clips[2:], torch.arange(2, 4), settings)), (
         "rows depend on their seeds alone"
     )
+
+
+def test_an_eviction_rule_and_a_mining_source_of_ones_own_fill_the_buffer(cli, tiny, here):
+    plugins = "plugins=[my_evictions,my_sources]"
+    words = ("train", *tiny, plugins, "replay.eviction=least_sampled", "mining.sources.rises.clips_per_hour=3000")
+    trained = cli(*words, "mining.min_score=1", "replay.retire_below=0", "mining.random_share=0", "out=run")
+    assert trained.code == 0, trained.err
+    with Buffer(here / "run" / "buffer") as buffer:
+        assert len(buffer) > 0, "no score reaches min_score: the clips are of the source"
+    assert "must be between 0 and 1" in cli(*words, "replay.eviction_rules.least_sampled.min_score=2", "out=new").err
+    assert "must be one of hardest" in cli(*words[:-2], "replay.eviction=newest", "out=new").err
+    said = cli("train", plugins, "--help", "replay").out
+    assert re.search(r"replay\.eviction_rules\.least_sampled\.min_score=0\.0 +clips that score less", said)
 
 
 @pytest.mark.parametrize("name", ["none_such", "broken"])

@@ -167,7 +167,7 @@ def test_a_source_of_ones_own_mines_too(store: AudioCache, monkeypatch: pytest.M
         assert isinstance(candidates.settings, FirstRows)
         return candidates.first(np.flatnonzero(candidates.stream.recordings >= 0), candidates.settings.n)
 
-    config = MiningConfig(**{**vars(CONFIG), "sources": mining._source_settings()})
+    config = MiningConfig(**{**vars(CONFIG), "sources": mining.source_settings()})
     config.sources.first_rows.n = 2
     found = [clip for clip in mined(store, config) if clip.kind is Kind.USER]
     assert [clip.keyword for clip in found] == ["alexa", "alexa", "computer", "computer"] * 2

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from kws.commands import speech
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.app import take_action, verb
@@ -17,7 +16,7 @@ from kws.config.schema import ConfuseConfig, Synth
 from kws.confusables import table
 from kws.confusables.candidates import Kind
 from kws.confusables.pronunciation import is_english
-from kws.confusables.search import Candidate, Found
+from kws.confusables.search import Candidate, Found, find
 from kws.confusables.synthesis.base import Espeak, Synthesiser
 from kws.confusables.synthesis.command import Command
 from kws.confusables.synthesis.piper import Piper
@@ -42,7 +41,7 @@ def list_(s: ConfuseConfig, console: Console) -> None:
     """Print the candidates as a table, and write them to a file."""
     if s.out is not None and Path(s.out).exists():
         raise KwsError(f"out={s.out}: must be a new file; it exists already")
-    result = speech.candidates(s.confuse, s.keyword, s.seed)
+    result = find(s.keyword, s.confuse, s.seed)
     chosen, edges = result.chosen, s.confuse.bands
     most = len(chosen) if s.limit is None else s.limit
     shown = [chosen[i * len(chosen) // most] for i in range(most)] if most < len(chosen) else chosen
@@ -88,7 +87,7 @@ def say_(s: ConfuseConfig, console: Console) -> None:
     """Synthesise the candidates in many voices; the clips for training enter a replay buffer."""
     voices = synthesiser(s)
     out = Path(s.out) if s.out is not None else Path("runs") / f"confuse-{plain_name(s.keyword)}"
-    chosen = speech.candidates(s.confuse, s.keyword, s.seed).chosen
+    chosen = find(s.keyword, s.confuse, s.seed).chosen
     prompts = prompts_of(voices, s.keyword, chosen)
     if len(prompts) < len(chosen):
         console.warn(f"{len(chosen) - len(prompts)} candidates are phonemes, which synth={s.synth.value} cannot speak")

@@ -1,22 +1,19 @@
 """Synthetic clips for a training run; modules that need an extra are imported late."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from kws.common.console import Console
-from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.config import schema as c
-from kws.confusables.settings import CandidatesConfig
 from kws.data.manifest import CONFUSABLE, Recording, SplitBy, read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kws.confusables.search import Found
     from kws.confusables.synthesis.base import Synthesiser, Utterance
 
 
@@ -38,6 +35,7 @@ def synthesise(s: c.TrainConfig, words: list[str], console: Console) -> Syntheti
     k, negatives = s.data.synthetic, not s.data.root
     if not (k.positives or k.confusables or negatives):
         return SyntheticClips()
+    from kws.confusables.search import find
     from kws.confusables.synthesis import plan
     from kws.confusables.synthesis.base import Espeak
     from kws.confusables.synthesis.noise import Noise, plan_noise
@@ -47,7 +45,7 @@ def synthesise(s: c.TrainConfig, words: list[str], console: Console) -> Syntheti
     if k.positives:
         roles += [plan.keyword_role(espeak, word, k.positives) for word in words]
     if k.confusables:
-        prompts = [p for w in words for p in plan.prompts_of(espeak, w, candidates(s.confuse, w, s.seed).chosen)]
+        prompts = [p for w in words for p in plan.prompts_of(espeak, w, find(w, s.confuse, s.seed).chosen)]
         roles.append(plan.confusable_role(espeak, prompts, k.confusables * len(words)))
     if negatives:
         n = plan.total_clips(espeak, k.sentences, SENTENCE_SHARES)
@@ -70,28 +68,3 @@ def _render(
         render(folder, synthesiser, utterances, torch.get_num_threads(), progress=lambda done, _: tick(done))
         tick(len(utterances))
     return folder
-
-
-def candidates(settings: CandidatesConfig, keyword: str, seed: int) -> "Found":
-    """Confusables of a keyword by the settings `confuse`."""
-    from kws.confusables import table
-    from kws.confusables.candidates import Kind
-    from kws.confusables.search import find
-
-    given = settings.pronunciations
-    given = [given] if isinstance(given, str) else given or []
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        raise KwsError(f"confuse.pronunciations={given}: must be one pronunciation or a list of them")
-    return find(
-        keyword,
-        settings.n,
-        settings.bands,
-        settings.quotas,
-        {Kind(kind): share for kind, share in asdict(settings.kinds).items()},
-        settings.language,
-        given,
-        None if settings.words is None else Path(settings.words),
-        table.texts(settings.include, "confuse.include"),
-        table.texts(settings.exclude, "confuse.exclude"),
-        seed,
-    )

@@ -1,15 +1,15 @@
 """Search for confusables of a keyword: candidates of all kinds, their phonetic distances, and a diverse selection."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kws.common.errors import KwsError
 from kws.common.seeding import numpy_generator
-from kws.confusables import candidates, scoring
+from kws.confusables import candidates, scoring, table
 from kws.confusables.candidates import Draft, Keyword, Kind
 from kws.confusables.ipa import Phones
 from kws.confusables.lexicon import Lexicon, lexicon
@@ -17,6 +17,7 @@ from kws.confusables.phonemes import Inventory, phonemes, phones_of
 from kws.confusables.pronunciation import dialects, espeak_phones, parse_pronunciation, pronunciations
 from kws.confusables.scoring import Scored
 from kws.confusables.selection import quotas, spread
+from kws.confusables.settings import CandidatesConfig
 from kws.confusables.synthesis.espeak import is_phonemes
 from kws.data.manifest import contains_phrase
 
@@ -66,44 +67,28 @@ class Found:
     available: Counter[tuple[int, Kind]]
 
 
-def find(
-    text: str,
-    n: int,
-    bands: Sequence[float],
-    band_shares: Sequence[float],
-    kind_shares: Mapping[Kind, float],
-    language: str = "en-us",
-    given: Sequence[str] = (),
-    words: Path | None = None,
-    include: Mapping[str, Kind] | None = None,
-    exclude: Collection[str] = (),
-    seed: int = 0,
-) -> Found:
+def find(text: str, config: CandidatesConfig, seed: int = 0) -> Found:
     """Find confusables of a keyword. The same arguments give the same candidates.
 
     Args:
         text: the keyword.
-        n: candidates in all. Those of `include` count and are always taken, even if they are more.
-        bands: edges of the bands of distance, as shares of the keyword's distance from silence, ascending.
-        band_shares: share of each band in the selection.
-        kind_shares: share of each kind in each band; other kinds fill the place of missing ones.
-        language: one of espeak-ng's, which pronounces the words.
-        given: pronunciations of the keyword, in IPA (or ARPAbet for English), in place of the known ones.
-        words: file of words, one a line; None for English: the words of CMUdict that are in use.
-        include: texts or phoneme strings that are taken at any distance, with their kinds.
-        exclude: texts that are never taken.
+        config: number, distances, kinds, language, and the texts that are always or never taken.
         seed: of all random choices.
 
     Raises KwsError for a text that cannot be pronounced or read, and for an included one that contains the keyword.
     """
+    n, bands, language = config.n, config.bands, config.language
+    given = [config.pronunciations] if isinstance(config.pronunciations, str) else config.pronunciations or []
+    include, exclude = table.texts(config.include, "confuse.include"), table.texts(config.exclude, "confuse.exclude")
+    kind_shares = {Kind(kind): share for kind, share in asdict(config.kinds).items()}
     text, others = " ".join(text.split()), dialects(language)[1:]
     if not any(char.isalnum() for char in text):
         raise KwsError(f"keyword={text}: must contain a letter or digit")
-    known = lexicon(language, words)
+    known = lexicon(language, None if config.words is None else Path(config.words))
     inventory = Inventory([*known.phonemes, *phonemes([text], language)], language)
     keyword = _keyword(text, language, given, inventory)
     excluded = {_plain(one) for one in exclude}
-    wanted = [_included(one, kind, keyword, inventory) for one, kind in (include or {}).items()]
+    wanted = [_included(one, kind, keyword, inventory) for one, kind in include.items()]
     first = scoring.score([draft for draft in wanted if _plain(draft.text) not in excluded], keyword, language)
     drafts = _drafts(keyword, known, inventory, n, bands[-1], kind_shares, seed)
     once: dict[str, Draft] = {}
@@ -118,7 +103,7 @@ def find(
     taken = {one.draft.text for one in first} | {one.spoken for one in first}
     free = scoring.distinct([one for i, one in enumerate(scored) if i not in same | containing | near])
     free = [one for one in free if not {one.draft.text, one.spoken} & taken]
-    picked = _pick(free, first, keyword, max(n - len(first), 0), bands, band_shares, kind_shares, seed)
+    picked = _pick(free, first, keyword, max(n - len(first), 0), bands, config.quotas, kind_shares, seed)
     return Found(
         keyword,
         sorted((_candidate(one, bands) for one in [*first, *picked]), key=lambda one: (one.distance, one.text)),

@@ -4,22 +4,24 @@ import csv
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kws.common.errors import KwsError
 from kws.common.files import replacing
 from kws.confusables.candidates import Kind
-from kws.confusables.search import Candidate
+
+if TYPE_CHECKING:
+    from kws.confusables.search import Candidate
 
 HEADER = ("text", "phones", "kind", "distance", "band")
 
 
-def line(one: Candidate) -> tuple[str, str, str, str, str]:
+def line(one: "Candidate") -> tuple[str, str, str, str, str]:
     """The cells of a candidate."""
     return one.text, "".join(one.phones), one.kind.value, f"{one.distance:.3f}", str(one.band)
 
 
-def write(path: Path, candidates: Iterable[Candidate]) -> None:
+def write(path: Path, candidates: Iterable["Candidate"]) -> None:
     """Write a CSV file of candidates; raises KwsError for an existing file, which the user may have edited."""
     if path.exists():
         raise KwsError(f"out={path}: must be a new file; it exists already")

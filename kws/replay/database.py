@@ -3,7 +3,7 @@
 import base64
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.common.errors import LeakError
-from kws.data.manifest import Source, Split
+from kws.data.manifest import Source, Split, contains_phrase
 from kws.replay.database_schema import connect, one_line_errors, reading, writing
-from kws.replay.records import BufferClip, ClipTable, Decision, NewClip, State, as_columns, as_row, plain, train_only
+from kws.replay.records import (
+    BufferClip,
+    ClipTable,
+    Decision,
+    Kind,
+    NewClip,
+    State,
+    as_blob,
+    as_columns,
+    as_row,
+    matrix,
+    plain,
+    train_only,
+)
 
 Record = dict[str, Any]  # all that the index knows about a clip: its columns, and its lines of the other tables
 
@@ -71,6 +84,15 @@ class Index:
             if wanted
             else set()
         )
+
+    def clips_saying(self, keywords: Collection[str]) -> set[str]:
+        """The active clips whose text contains one of these keywords, without confusables and released clips."""
+        if not keywords:
+            return set()
+        sql = "SELECT hash, kind, text FROM clips WHERE state = ? AND text != '' AND decision != ?"
+        lines = self.read(sql, State.ACTIVE, Decision.RELEASED)
+        spoken = {text: any(contains_phrase(text, word) for word in keywords) for _, _, text in lines}
+        return {clip for clip, kind, text in lines if kind != Kind.CONFUSABLE and spoken[text]}
 
     def table(self, states: Sequence[State], rejected: bool = False, checkpoint: str | None = None) -> ClipTable:
         """The clips in these states, column by column, in the order they came in.
@@ -287,24 +309,6 @@ class Index:
         self._db.execute(sql, (clip, run, round_, found, state, plain(reason), before))
 
 
-def as_blob(vector: NDArray[np.float32]) -> bytes:
-    """An embedding as the index keeps it. Shape: vector [D]."""
-    return vector.astype("<f4").tobytes()
-
-
 def columns(lines: Sequence[sqlite3.Row], n: int) -> list[list[Any]]:
     """The `n` columns of these lines."""
     return [list(column) for column in zip(*lines, strict=True)] or [[] for _ in range(n)]
-
-
-def matrix(vectors: Sequence[bytes | None]) -> NDArray[np.float32] | None:
-    """Embeddings, as the index keeps them, one below the other; rows of NaN where there is none, None for none at all.
-
-    Shape: returns [N, D]. A vector of another length than the first is as good as none.
-    """
-    size = next((len(v) for v in vectors if v is not None), 0)
-    if size == 0:
-        return None
-    empty = as_blob(np.full(size // 4, np.nan, np.float32))
-    rows = b"".join([v if v is not None and len(v) == size else empty for v in vectors])
-    return np.frombuffer(rows, "<f4").reshape(len(vectors), -1)

@@ -1,6 +1,8 @@
 """Near-duplicates: clips that overlap another clip, or whose embeddings are nearly equal."""
 
+import math
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from kws.replay.records import ClipTable
+from kws.replay.records import ClipTable, NewClip, as_blob, matrix
 
 BLOCK = 2**22  # cosines at once
 SLACK_S = 1e-6  # less than a sample: seconds are rounded
@@ -59,6 +61,43 @@ def near_duplicates(new: ClipTable, old: ClipTable, config: DuplicatesConfig, sa
             behind = slice(place[i] + 1, None)
             repeats[rows[behind]] |= units[behind] @ units[place[i]] >= cosine - SLACK
     return np.flatnonzero(repeats).tolist()
+
+
+def repeats(
+    new: Mapping[str, NewClip],
+    existing: Callable[[str | None], ClipTable],
+    config: DuplicatesConfig,
+    sample_rate: int,
+) -> set[str]:
+    """The new clips that are near-duplicates of one another or of clips of the buffer. Of new ones the harder stays.
+
+    Args:
+        new: by hash.
+        existing: clips of the buffer with their embeddings by a checkpoint, or without for None.
+        config: thresholds.
+        sample_rate: Hz.
+    """
+    if min(config.duplicate_overlap, config.duplicate_cosine) > 1 or not new:
+        return set()
+    order = sorted(new, key=lambda clip: -math.inf if (score := new[clip].score) is None else -score)
+    clips = [new[clip] for clip in order]
+    # Only embeddings of one model can be compared.
+    checkpoint = next((clip.checkpoint for clip in clips if clip.embedding is not None), "")
+    vectors = [clip.embedding if clip.checkpoint == checkpoint else None for clip in clips]
+    nothing = np.zeros(len(clips))
+    table = ClipTable(
+        hash=order,
+        kind=[clip.kind for clip in clips],
+        recording=[clip.source.hash for clip in clips],
+        start_s=np.array([clip.offset_s for clip in clips]),
+        n_samples=np.array([len(clip.pcm) for clip in clips]),
+        score=nothing,
+        priority=nothing,
+        times_drawn=nothing.astype(np.int64),
+        embedding=matrix([None if vector is None else as_blob(vector) for vector in vectors]),
+    )
+    old = existing(checkpoint if config.duplicate_cosine <= 1 else None)
+    return {order[i] for i in near_duplicates(table, old, config, sample_rate)}
 
 
 def _of_recordings(clips: ClipTable, only: set[str] | None = None) -> dict[str, NDArray[np.int64]]:

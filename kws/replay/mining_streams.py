@@ -297,14 +297,9 @@ class FileStreams:
 
 @dataclass(frozen=True)
 class MinedFiles:
-    """Clips of recordings, ready for the buffer, and what was read for them.
+    """Clips for the buffer, the recordings and hours that were mined, and the recordings that were left out.
 
-    Args:
-        clips: of recordings that may be mined.
-        sources: the recordings that were mined.
-        hours: of audio that was mined.
-        bad: recordings that do not decode.
-        with_keyword: recordings left out because their label or transcript holds a keyword.
+    Recordings are left out that do not decode, and `with_keyword` in their label or transcript.
     """
 
     clips: list[NewClip]
@@ -344,9 +339,7 @@ def mine_files(streams: FileStreams, config: SelectionConfig, checkpoint: str, m
             f"first {bad[0].name}: {bad[0].reason}"
         )
     if not admitted:
-        raise KwsError(
-            f"streams: nothing to mine; {streams.with_keyword[0]}: its transcript or label holds the keyword"
-        )
+        raise KwsError(f"streams: {streams.with_keyword[0]}: its transcript or label contains the keyword")
     clips = [
         replace(clip, pcm=pcm[i], source=recording.source, text=recording.text)
         for i, clip in enumerate(found)

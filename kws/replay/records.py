@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
@@ -132,6 +132,25 @@ class BufferClip:
         return math.inf if latest is None else latest
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Outcome of `Buffer.add`.
+
+    Args:
+        new: clips that were added or came back, even if they were evicted at once.
+        known: number of other clips: in the buffer before, twice in the batch, or rejected by a person.
+        evicted: clips that were evicted.
+        near: number of near-duplicates, which were not added.
+        quarantined: clips of `new` that are suspected to contain the keyword.
+    """
+
+    new: list[str]
+    known: int
+    evicted: list[str]
+    near: int = 0
+    quarantined: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True, eq=False)
 class ClipTable:
     """Clips column by column, oldest first: for eviction, near-duplicates and sampling.
@@ -234,3 +253,21 @@ def check_found(found: NewClip) -> None:
         raise KwsError(f"{where}: embedding, finite numbers [D] expected")
     if found.round < 0:
         raise KwsError(f"{where}: round={found.round}, at least 0 expected")
+
+
+def as_blob(vector: NDArray[np.float32]) -> bytes:
+    """An embedding as the index keeps it. Shape: vector [D]."""
+    return vector.astype("<f4").tobytes()
+
+
+def matrix(vectors: Sequence[bytes | None]) -> NDArray[np.float32] | None:
+    """A matrix of embeddings from bytes of the index; NaN rows for missing ones, None where all are missing.
+
+    Shape: returns [N, D]. A vector of another length than the first is as good as none.
+    """
+    size = next((len(v) for v in vectors if v is not None), 0)
+    if size == 0:
+        return None
+    empty = as_blob(np.full(size // 4, np.nan, np.float32))
+    rows = b"".join([v if v is not None and len(v) == size else empty for v in vectors])
+    return np.frombuffer(rows, "<f4").reshape(len(vectors), -1)

@@ -94,9 +94,9 @@ def test_sequences_sound_like_the_keyword(words):
     assert len(found) > 1000
     assert len(found) == len(set(found))
     assert {len(text.split()) for text in found} == {2, 3}
-    # Words are put together by their own pronunciations; said in one breath they are not much farther.
-    said = [min(distance(way, one) for one in each) / weight(way) for each in pronunciations(found[:300], "en-us")]
-    assert np.mean(said) < 0.4
+    # Words are put together by their own pronunciations. Spoken in one breath they are not much farther.
+    own = [min(distance(way, one) for one in each) / weight(way) for each in pronunciations(found[:300], "en-us")]
+    assert np.mean(own) < 0.4
     assert {"hey", "marvel"} <= {word for text in found for word in text.split()}
 
 
@@ -115,18 +115,18 @@ def test_a_sequence_may_be_the_keyword_and_its_homophones(words):
 
 def test_phonemes_are_edited_one_to_three_times(inventory):
     marvin = keyword("hey marvin")
-    (said,) = marvin.phonemes
+    (own,) = marvin.phonemes
     drafts = candidates.edited_phones(marvin, inventory, 300, lot())
     assert len(drafts) > 500
     assert all(is_phonemes(draft.text) and draft.kind is Kind.PHONES for draft in drafts)
     changes = []
     for draft in drafts:
         read = inventory.read(draft.text)
-        assert inventory.fits(read, like=said)
-        names = [sound.name for sound in said], [sound.name for sound in read]
+        assert inventory.fits(read, like=own)
+        names = [sound.name for sound in own], [sound.name for sound in read]
         changes.append(levenshtein(*names))
         if set(changes) == {1} and len(names[0]) == len(names[1]):
-            ((was, becomes),) = [(a, b) for a, b in zip(said, read, strict=True) if a.name != b.name]
+            ((was, becomes),) = [(a, b) for a, b in zip(own, read, strict=True) if a.name != b.name]
             assert same_class(was.phones[0], becomes.phones[0])
             assert becomes.stress == was.stress
     assert set(changes) == {1, 2, 3}
@@ -134,10 +134,10 @@ def test_phonemes_are_edited_one_to_three_times(inventory):
 
 def test_what_is_written_as_phonemes_is_what_is_said(inventory):
     drafts = candidates.edited_phones(keyword("computer"), inventory, 100, lot())
-    said = espeak_phones([draft.text for draft in drafts], "en-us")
+    own = espeak_phones([draft.text for draft in drafts], "en-us")
     meant = [[phone for sound in inventory.read(draft.text) for phone in sound.phones] for draft in drafts]
     # espeak-ng flaps a t or puts an r between vowels on its own
-    assert np.mean([list(a) == b for a, b in zip(said, meant, strict=True)]) > 0.9
+    assert np.mean([list(a) == b for a, b in zip(own, meant, strict=True)]) > 0.9
 
 
 def test_letters_are_edited_so_that_it_looks_like_a_word(words):

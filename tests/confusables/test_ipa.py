@@ -22,7 +22,7 @@ def test_no_two_letters_are_the_same_and_none_is_silence():
     [
         ("pb", "pa"),  # voice, against consonant and vowel
         ("fθ", "fs"),  # the pair that listeners take for one another most, in Miller and Nicely (1955)
-        ("mn", "mb"),  # place is heard less well than nasality (the same)
+        ("mn", "mb"),  # listeners recognise place less well than nasality (the same)
         ("ɪi", "ɪɑ"),
         ("sz", "sn"),
         ("ji", "ja"),
@@ -76,7 +76,7 @@ def test_arpabet_is_ipa():
 
 @espeak
 @pytest.mark.parametrize("language", ["en-us", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "sv", "cmn", "hi", "tr"])
-def test_what_espeak_says_is_all_phones(language):
-    said = text_to_ipa([str(i) for i in itertools.chain(range(30), (100, 1999))], language)
-    assert [unknown_letters(ipa) for ipa in said] == [""] * len(said)
-    assert all(map(split_ipa, said))
+def test_the_ipa_of_espeak_is_all_phones(language):
+    found = text_to_ipa([str(i) for i in itertools.chain(range(30), (100, 1999))], language)
+    assert [unknown_letters(ipa) for ipa in found] == [""] * len(found)
+    assert all(map(split_ipa, found))

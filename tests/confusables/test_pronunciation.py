@@ -61,10 +61,10 @@ def test_length_counts_where_it_alone_tells_words_apart():
 
 def test_phoneme_strings_are_spoken_beside_texts():
     texts = ["cat", "[[k'at]]", "hey", "[[t|S'I]]", "[[tS'I]]"]
-    said = espeak_phones(texts, "en-us")
-    assert said[0] == said[1] == ("k", "æ", "t")
-    assert said[2] == ("h", "e", "ɪ")
-    assert said[4][0] == "tʃ"
+    found = espeak_phones(texts, "en-us")
+    assert found[0] == found[1] == ("k", "æ", "t")
+    assert found[2] == ("h", "e", "ɪ")
+    assert found[4][0] == "tʃ"
     assert [is_phonemes(text) for text in texts] == [False, True, False, True, True]
 
 
@@ -107,21 +107,21 @@ WORDS = ["string", "judge", "hey marvin", "at shore", "that ship", "white chip",
 
 
 @pytest.mark.parametrize("text", WORDS)
-def test_what_is_written_is_read_and_said_the_same(english, text):
-    (said,) = phonemes([text], "en-us")
-    written = english.write(said)
-    assert english.read(written) == said
+def test_what_is_written_is_read_and_pronounced_the_same(english, text):
+    (found,) = phonemes([text], "en-us")
+    written = english.write(found)
+    assert english.read(written) == found
     assert espeak_phones([written], "en-us") == espeak_phones([text], "en-us")
-    assert "".join(phones_of(said)) == "".join(espeak_phones([text], "en-us")[0])
+    assert "".join(phones_of(found)) == "".join(espeak_phones([text], "en-us")[0])
 
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=60)
 def test_any_phonemes_are_read_back(english, data):
     of = st.sampled_from(english.phonemes).flatmap(lambda s: st.sampled_from([s, Phoneme(s.name, s.phones, "'")]))
-    said = tuple(data.draw(st.lists(of, min_size=1, max_size=8)))
-    assert english.read(english.write(said)) == said
-    assert english.read(english.write((*said, GAP, *said))) == (*said, GAP, *said)
+    found = tuple(data.draw(st.lists(of, min_size=1, max_size=8)))
+    assert english.read(english.write(found)) == found
+    assert english.read(english.write((*found, GAP, *found))) == (*found, GAP, *found)
 
 
 def test_names_that_the_language_lacks_are_refused(english):

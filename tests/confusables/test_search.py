@@ -50,7 +50,7 @@ def test_thousands_are_found_each_once_and_none_is_the_keyword(keyword):
     assert not any(contains_phrase(text, keyword) for text in plain)
     assert len(set(espeak_phones(texts, "en-us"))) == 3000, "each is another sound"
     held = {" ".join(way) for way in found.keyword.pronunciations}
-    assert not any(f" {way} " in f" {' '.join(said)} " for said in phones for way in held)
+    assert not any(f" {way} " in f" {' '.join(spoken)} " for spoken in phones for way in held)
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
@@ -229,7 +229,7 @@ def test_another_process_finds_the_same(german):
         "found = find('Computer', CandidatesConfig(40, language='de', words=sys.argv[1]));"
         "print(*found.chosen, found.homophones, found.containing, sep='\\n')"
     )
-    said = [
+    printed = [
         subprocess.run(
             [sys.executable, "-c", code, str(german)],
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -239,8 +239,8 @@ def test_another_process_finds_the_same(german):
         ).stdout
         for seed in ("1", "2")
     ]
-    assert said[0] == said[1]
-    assert said[0].count("\n") == 42
+    assert printed[0] == printed[1]
+    assert printed[0].count("\n") == 42
 
 
 @pytest.mark.parametrize("text", ["...", "", "??"])

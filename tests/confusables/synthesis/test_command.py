@@ -188,7 +188,7 @@ def test_a_failure_is_gone_on_from(script, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        render(tmp_path / "said", command, planned, workers=1, progress=stop)
+        render(tmp_path / "clips", command, planned, workers=1, progress=stop)
     steps = []
-    render(tmp_path / "said", command, planned, workers=1, progress=lambda *step: steps.append(step))
+    render(tmp_path / "clips", command, planned, workers=1, progress=lambda *step: steps.append(step))
     assert steps == [(2, 3), (3, 3)]

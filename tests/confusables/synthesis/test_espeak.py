@@ -62,7 +62,7 @@ def test_an_utterance_does_not_depend_on_those_before(variant):
     assert np.array_equal(speak("hello computer", voice), first)
 
 
-def test_another_process_says_the_same_samples():
+def test_another_process_gives_the_same_samples():
     code = (
         "import hashlib; from kws.confusables.synthesis.espeak import Voice, speak;"
         "print(hashlib.sha256(speak('hello computer', Voice('en-us+f2')).tobytes()).hexdigest())"
@@ -104,7 +104,7 @@ def test_markup_commands_and_phoneme_input_are_not_obeyed():
     assert text_to_ipa(["[[k'at]]"]) != text_to_ipa(["cat"])
 
 
-def test_phonemes_tell_homophones_from_other_words():
+def test_ipa_separates_homophones_from_other_words():
     knight, night, day, late = text_to_ipa(["knight", "night", "day", "late"])
     assert knight == night == "nˈaɪt"
     assert len({night, day, late}) == 3
@@ -154,10 +154,10 @@ def test_every_language_reads_numbers_and_none_ends_the_process():
     assert set(done.stdout.split()) <= {"chr", "cv", "sjn"}, "these have no numbers"
 
 
-def test_phonemes_are_told_one_by_one():
-    (said, two) = text_to_phonemes(["computer", "hey you"])
-    assert [name for name, _ in said] == ["k", "@", "m", "p", "j", "'u:", "t#", "3"]
-    assert [sound for _, sound in said] == ["k", "ə", "m", "p", "j", "ˈuː", "ɾ", "ɚ"]
+def test_phonemes_come_one_by_one():
+    (computer, two) = text_to_phonemes(["computer", "hey you"])
+    assert [name for name, _ in computer] == ["k", "@", "m", "p", "j", "'u:", "t#", "3"]
+    assert [sound for _, sound in computer] == ["k", "ə", "m", "p", "j", "ˈuː", "ɾ", "ɚ"]
     assert (" ", " ") in two
     assert text_to_phonemes(["привет"], "ru")[0][1:3] == [("r;", "rʲ"), ("i", "i")], "palatal by a name of its own"
 
@@ -173,7 +173,7 @@ def test_phoneme_strings_are_pronounced_as_the_text_they_stand_for():
     strings = ["[[" + "".join(name for name, _ in pairs) + "]]" for pairs in text_to_phonemes(texts)]
     assert phonemes_to_ipa(strings) == text_to_ipa(texts)
     assert phonemes_to_ipa(["[[k'at]]", "[[]]", "[[t|S]]", "[[tS]]"])[:2] == ["kˈæt", ""]
-    assert phonemes_to_ipa(["[[k@mpj'u:t3]]"], "en") == text_to_ipa(["computer"], "en"), "said as in England"
+    assert phonemes_to_ipa(["[[k@mpj'u:t3]]"], "en") == text_to_ipa(["computer"], "en"), "pronounced as in England"
     with pytest.raises(KwsError, match="'klingon'"):
         phonemes_to_ipa(["[[k]]"], "klingon")
 

@@ -35,7 +35,7 @@ def one(text="", voice="en_US-lessac-low", rate=175, phonemes=""):
     return Utterance("train/x/x-0.flac", "x", text, phonemes, "", voice, rate, 50, Split.TRAIN)
 
 
-def heard(folder, *utterances, rate=RATE):
+def spoken(folder, *utterances, rate=RATE):
     return list(Piper(folder).synthesise(utterances, rate))
 
 
@@ -69,9 +69,9 @@ def tone_hz(pcm, phone):
     return float(np.argmax(np.abs(np.fft.rfft(span, 10 * RATE))) / 10)
 
 
-def test_a_word_is_said_phone_by_phone_by_the_speaker_that_was_asked_for(folder):
+def test_a_word_is_spoken_phone_by_phone_by_its_speaker(folder):
     word = [SIGNS.index(sign) for sign in "kˈæt"]
-    first, other = (heard(folder, one("", f"en_GB-vctk-medium#p{n}", phonemes="[[k'at]]"))[0] for n in (200, 219))
+    first, other = (spoken(folder, one("", f"en_GB-vctk-medium#p{n}", phonemes="[[k'at]]"))[0] for n in (200, 219))
     # Piper puts a blank after every phone, and marks the beginning and the end
     assert len(first) == len(other) == (2 * (4 + 2) - 1) * PHONE_N
     for place, number in zip((2, 4, 6, 8), word, strict=True):
@@ -80,37 +80,37 @@ def test_a_word_is_said_phone_by_phone_by_the_speaker_that_was_asked_for(folder)
 
 
 def test_the_phonemes_of_a_text_are_its_sound_with_its_stress(folder):
-    text, phones = (heard(folder, *some)[0] for some in ((one("computer"),), (one("", phonemes="[[k@mpj'u:t#3]]"),)))
+    text, phones = (spoken(folder, *some)[0] for some in ((one("computer"),), (one("", phonemes="[[k@mpj'u:t#3]]"),)))
     assert len(text) == len(phones) == 23 * PHONE_N
     assert np.corrcoef(text, phones)[0, 1] > 0.99
 
 
 def test_rate_is_relative_to_the_own_pace_of_a_voice(folder):
-    slow, own, fast = heard(folder, one("computer", rate=100), one("computer"), one("computer", rate=350))
+    slow, own, fast = spoken(folder, one("computer", rate=100), one("computer"), one("computer", rate=350))
     assert len(own) == 23 * PHONE_N
     assert len(slow) == pytest.approx(1.75 * len(own), rel=1e-3)
     assert len(fast) == pytest.approx(0.5 * len(own), rel=1e-3)
-    assert len(heard(folder, one("computer"), rate=16000)[0]) == np.ceil(len(own) * 16000 / RATE)
+    assert len(spoken(folder, one("computer"), rate=16000)[0]) == np.ceil(len(own) * 16000 / RATE)
 
 
 def test_markup_in_a_text_is_not_obeyed(folder):
-    plain, marked = (heard(folder, one(text))[0] for text in ("kud", "[[kud]]"))
-    obeyed = heard(folder, one("", phonemes="[[k'u:d]]"))[0]
+    plain, marked = (spoken(folder, one(text))[0] for text in ("kud", "[[kud]]"))
+    obeyed = spoken(folder, one("", phonemes="[[k'u:d]]"))[0]
     assert len(obeyed) == (2 * (5 + 2) - 1) * PHONE_N
     assert len(plain) == len(marked) == len(obeyed) - 2 * PHONE_N, "read as a word, with a short vowel"
 
 
-def test_the_noise_of_a_clip_depends_on_what_is_said_in_one_go_and_on_nothing_else(folder):
-    twice = heard(folder, one("computer"), one("computer"))
+def test_the_noise_of_a_clip_depends_on_the_utterances_of_its_call_alone(folder):
+    twice = spoken(folder, one("computer"), one("computer"))
     assert not np.array_equal(*twice), "each has noise of its own"
-    heard(folder, one("jarvis"))
-    for before, after in zip(twice, heard(folder, one("computer"), one("computer")), strict=True):
+    spoken(folder, one("jarvis"))
+    for before, after in zip(twice, spoken(folder, one("computer"), one("computer")), strict=True):
         assert np.array_equal(before, after)
 
 
-def test_espeak_in_the_same_process_says_what_it_said_before(folder):
+def test_espeak_in_the_same_process_gives_the_same_samples_as_before(folder):
     before = speak("computer", Voice("en-us+f2"))
-    heard(folder, one("jarvis"))
+    spoken(folder, one("jarvis"))
     assert np.array_equal(speak("computer", Voice("en-us+f2")), before)
 
 
@@ -146,25 +146,25 @@ def test_another_model_of_the_same_name_does_not_go_on(folder, tmp_path):
     write_voice(tmp_path / "voices", "en_US-lessac-low")
     voices = Piper(tmp_path / "voices")
     planned = plan(voices, [Role("computer", [Prompt("computer")], 2)], 0, Split.TRAIN)
-    render(tmp_path / "said", voices, planned)
+    render(tmp_path / "clips", voices, planned)
     write_voice(tmp_path / "voices", "en_US-lessac-low", inference={"noise_scale": 0.1})
     with pytest.raises(KwsError, match="holds other recordings"):
-        render(tmp_path / "said", Piper(tmp_path / "voices"), planned)
+        render(tmp_path / "clips", Piper(tmp_path / "voices"), planned)
 
 
 def test_sounds_that_a_voice_has_not_are_an_error_and_not_left_out(folder, tmp_path):
     with pytest.raises(KwsError, match=r"en_US-lessac-low.onnx: .*: this voice has no sound 'h'"):
-        heard(folder, one("", phonemes="[[h'at]]"))
+        spoken(folder, one("", phonemes="[[h'at]]"))
     write_voice(tmp_path, "few", phoneme_id_map={sign: [0] for sign in "_^$kəmpjˈuːɾ"})
     with pytest.raises(KwsError, match=r"few.onnx: 'computer': this voice has no sound 'ɚ'"):
-        heard(tmp_path, one("computer", "few"))
+        spoken(tmp_path, one("computer", "few"))
 
 
-def test_a_voice_that_reads_letters_says_no_phones(tmp_path):
+def test_a_voice_that_reads_letters_speaks_no_phonemes(tmp_path):
     write_voice(tmp_path, "letters", phoneme_type="text")
     with pytest.raises(KwsError, match=r"letters.onnx: .*this voice reads letters and speaks no phoneme strings"):
-        heard(tmp_path, one("", "letters", phonemes="[[k'at]]"))
-    assert len(heard(tmp_path, one("kæt", "letters"))[0]) == (2 * (3 + 2) - 1) * PHONE_N
+        spoken(tmp_path, one("", "letters", phonemes="[[k'at]]"))
+    assert len(spoken(tmp_path, one("kæt", "letters"))[0]) == (2 * (3 + 2) - 1) * PHONE_N
 
 
 @pytest.mark.parametrize(
@@ -188,14 +188,14 @@ def test_damaged_settings_name_their_file(tmp_path, settings):
 def test_settings_that_piper_cannot_use_name_their_model(tmp_path):
     write_voice(tmp_path, "bad", inference={"length_scale": "fast"})
     with pytest.raises(KwsError, match=r"bad.onnx: cannot speak 'computer'"):
-        heard(tmp_path, one("computer", "bad"))
+        spoken(tmp_path, one("computer", "bad"))
 
 
 def test_a_damaged_model_names_its_file(tmp_path):
     write_voice(tmp_path, "bad")
     (tmp_path / "bad.onnx").write_bytes(b"no model at all")
     with pytest.raises(KwsError, match=r"bad.onnx: not a Piper voice"):
-        heard(tmp_path, one("computer", "bad"))
+        spoken(tmp_path, one("computer", "bad"))
 
 
 def test_a_folder_without_voices_says_what_belongs_there(tmp_path):
@@ -206,7 +206,7 @@ def test_a_folder_without_voices_says_what_belongs_there(tmp_path):
         Piper(tmp_path).voices()
 
 
-def test_parts_without_a_voice_get_no_clips(tmp_path):
+def test_splits_without_a_voice_get_no_clips(tmp_path):
     write_voice(tmp_path, "en_US-lessac-low")
     planned = plan_splits(Piper(tmp_path), [Role("computer", [Prompt("computer")], 10)], 0)
     assert [one.split for one in planned] == [Split.TRAIN] * 10
@@ -219,4 +219,4 @@ def test_parts_without_a_voice_get_no_clips(tmp_path):
 def test_a_missing_extra_says_how_to_install_it(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "piper", None)
     with pytest.raises(KwsError, match=r"pip install 'kws\[piper\]'"):
-        heard(folder, one("computer"))
+        spoken(folder, one("computer"))

@@ -41,7 +41,7 @@ def planned():
     return plan_splits(Espeak(), roles(400, 1200), 0)
 
 
-def test_counts_are_those_asked_for_in_the_shares_of_the_parts(planned):
+def test_counts_are_those_asked_for_in_the_shares_of_the_splits(planned):
     counts = Counter((one.label, one.split) for one in planned)
     assert counts == {
         ("computer", Split.TRAIN): 240, ("computer", Split.VALIDATION): 60, ("computer", Split.TEST): 100,
@@ -50,14 +50,14 @@ def test_counts_are_those_asked_for_in_the_shares_of_the_parts(planned):
     assert len({one.file for one in planned}) == len(planned)
 
 
-def test_a_timbre_is_heard_in_one_part_only_and_in_several_accents(planned):
-    heard = {split: {one.voice.partition("+")[2] for one in planned if one.split is split} for split in Split}
-    assert [len(timbres) for timbres in heard.values()] == [62, 16, 26], "all of them"
-    assert len(set.union(*heard.values())) == 104
+def test_a_timbre_is_used_in_one_split_only_and_in_several_accents(planned):
+    used = {split: {one.voice.partition("+")[2] for one in planned if one.split is split} for split in Split}
+    assert [len(timbres) for timbres in used.values()] == [62, 16, 26], "all of them"
+    assert len(set.union(*used.values())) == 104
     assert len({one.voice.partition("+")[0] for one in planned}) == 8
 
 
-def test_another_seed_moves_no_voice_to_another_part(planned):
+def test_another_seed_moves_no_voice_to_another_split(planned):
     other = plan_splits(Espeak(), roles(400, 1200), 1)
     assert {one.voice for one in other} != {one.voice for one in planned}
     for split in Split:
@@ -134,7 +134,7 @@ def test_odd_texts_have_files_of_their_own():
     found = plan(Espeak(), [Role("Grüße/../x", [Prompt(text) for text in odd], len(odd))], 0, Split.TEST)
     stems = {one.file.rpartition("/")[2].rpartition("-")[0].casefold() for one in found}
     assert len(stems) == len(odd)
-    assert {one.text for one in found} >= {"../../etc/passwd", "con puter"}, "what is said stays as it is"
+    assert {one.text for one in found} >= {"../../etc/passwd", "con puter"}, "the text stays as it is"
 
 
 def test_a_prompt_is_a_text_or_a_phoneme_string():
@@ -148,7 +148,7 @@ def test_a_prompt_is_a_text_or_a_phoneme_string():
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"rates": (79, 200)}, r"rates=\[79, 200\]"),
         ({"rates": (200, 130)}, r"rates=\[200, 130\]"),
@@ -158,8 +158,8 @@ def test_a_prompt_is_a_text_or_a_phoneme_string():
         ({"roles": [Role(" ", NEAR, 3)]}, "' '"),
     ],
 )
-def test_bad_arguments_name_themselves(changed, said):
-    with pytest.raises(KwsError, match=said):
+def test_bad_arguments_name_themselves(changed, message):
+    with pytest.raises(KwsError, match=message):
         plan_splits(**{"synthesiser": Espeak(), "roles": roles(10, 10), "seed": 0} | changed)
 
 

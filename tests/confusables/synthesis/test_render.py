@@ -37,8 +37,8 @@ def planned():
 
 
 @pytest.fixture(scope="module")
-def said(planned, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("said") / "one"
+def rendered(planned, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rendered") / "one"
     assert render(folder, Espeak(), planned, workers=1) == folder / "manifest.csv"
     return folder
 
@@ -49,12 +49,12 @@ def digests(folder):
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_each_clip_is_said_by_its_voice_and_the_manifest_says_so(said, planned):
-    with (said / "manifest.csv").open(newline="", encoding="utf-8") as file:
+def test_each_clip_is_spoken_by_its_voice_and_the_manifest_names_it(rendered, planned):
+    with (rendered / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
     assert len(rows) == len(planned) == 150
-    on_disk = {path.relative_to(said).as_posix() for path in said.rglob("*.flac")}
+    on_disk = {path.relative_to(rendered).as_posix() for path in rendered.rglob("*.flac")}
     assert on_disk == {row["path"] for row in rows}
     for row, one in list(zip(rows, planned, strict=True))[::10]:
         assert (row["path"], row["label"], row["part"], row["text"]) == (one.file, one.label, one.split, one.text)
@@ -62,13 +62,13 @@ def test_each_clip_is_said_by_its_voice_and_the_manifest_says_so(said, planned):
         assert row["speaker"] == f"espeak-ng {one.voice.partition('+')[2]}"
         assert row["source"] == f"espeak-ng {one.voice}, {one.rate_wpm} wpm, pitch {one.pitch}"
         if not one.phonemes:
-            pcm, rate = soundfile.read(said / row["path"], dtype="int16")
+            pcm, rate = soundfile.read(rendered / row["path"], dtype="int16")
             assert rate == 16000
             assert np.array_equal(pcm, to_int16(speak(one.text, Voice(one.voice, one.rate_wpm, one.pitch))))
 
 
-def test_the_manifest_reads_as_recordings_with_parts(said, planned):
-    found = manifest.read(said)
+def test_the_manifest_reads_as_recordings_with_splits(rendered, planned):
+    found = manifest.read(rendered)
     assert [(one.name, one.label, one.split) for one in found] == [(one.file, one.label, one.split) for one in planned]
     speakers = {split: {one.speaker for one in found if one.split is split} for split in Split}
     assert len(set.union(*speakers.values())) == sum(map(len, speakers.values())), (
@@ -76,17 +76,17 @@ def test_the_manifest_reads_as_recordings_with_parts(said, planned):
     )
 
 
-def test_phones_are_said_and_not_their_spelling(said, planned):
+def test_phonemes_are_spoken_and_not_their_spelling(rendered, planned):
     (one, *_) = (one for one in planned if one.phonemes)
-    pcm, _ = soundfile.read(said / one.file, dtype="int16")
+    pcm, _ = soundfile.read(rendered / one.file, dtype="int16")
     assert not np.array_equal(pcm, to_int16(speak(one.text, Voice(one.voice, one.rate_wpm, one.pitch))))
     assert pcm.any()
 
 
-def test_two_processes_make_the_same_bytes_as_one(said, planned, tmp_path):
+def test_two_processes_make_the_same_bytes_as_one(rendered, planned, tmp_path):
     steps = []
     render(tmp_path / "two", Espeak(), planned, workers=2, progress=lambda *step: steps.append(step))
-    assert digests(tmp_path / "two") == digests(said)
+    assert digests(tmp_path / "two") == digests(rendered)
     assert steps == [(0, 150), *((n, 150) for n in (50, 100, 150))]
 
 
@@ -109,7 +109,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_killed_call_is_gone_on_with_to_the_same_bytes(said, planned, tmp_path):
+def test_a_killed_call_resumes_to_the_same_bytes(rendered, planned, tmp_path):
     folder, script = tmp_path / "killed", tmp_path / "script.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{KILLED}")
     process = subprocess.Popen([sys.executable, str(script), str(folder)], cwd=ROOT)
@@ -125,7 +125,7 @@ def test_a_killed_call_is_gone_on_with_to_the_same_bytes(said, planned, tmp_path
     draft.write_bytes(b"fLaC")
     steps = []
     render(folder, Espeak(), planned, workers=2, progress=lambda *step: steps.append(step))
-    assert digests(folder) == digests(said)
+    assert digests(folder) == digests(rendered)
     assert steps[-1] == (150, 150)
 
 
@@ -138,7 +138,7 @@ def still(folder):
     return now
 
 
-def test_what_was_said_already_is_not_said_again(said, planned, tmp_path):
+def test_existing_clips_are_not_rendered_again(rendered, planned, tmp_path):
     folder = tmp_path / "stopped"
 
     def stop(done, _):
@@ -154,7 +154,7 @@ def test_what_was_said_already_is_not_said_again(said, planned, tmp_path):
     render(folder, Espeak(), planned, workers=1, progress=lambda *step: steps.append(step))
     assert steps == [(100, 150), (150, 150)]
     assert all(path.stat().st_mtime_ns == then for path, then in written.items())
-    assert digests(folder) == digests(said)
+    assert digests(folder) == digests(rendered)
 
 
 @dataclass(frozen=True)
@@ -172,14 +172,14 @@ class Mute(Espeak):
         raise KwsError(f"text: nothing for {utterances[0].text!r}")
 
 
-def test_a_complete_folder_is_left_alone(said, planned):
-    before = digests(said)
-    assert render(said, Mute(), planned) == said / "manifest.csv"
-    assert digests(said) == before
+def test_a_complete_folder_is_left_alone(rendered, planned):
+    before = digests(rendered)
+    assert render(rendered, Mute(), planned) == rendered / "manifest.csv"
+    assert digests(rendered) == before
 
 
-def test_a_folder_of_other_clips_is_refused_and_left_as_it_is(said, planned, tmp_path):
-    before = digests(said)
+def test_a_folder_of_other_clips_is_refused_and_left_as_it_is(rendered, planned, tmp_path):
+    before = digests(rendered)
     for changed in (
         {"utterances": plan_splits(Espeak(), ROLES, 4)},
         {"utterances": planned[:-1]},
@@ -187,15 +187,15 @@ def test_a_folder_of_other_clips_is_refused_and_left_as_it_is(said, planned, tmp
         {"synthesiser": Renamed()},
     ):
         with pytest.raises(KwsError, match="holds other recordings; name a new folder"):
-            render(**{"folder": said, "synthesiser": Espeak(), "utterances": planned} | changed)
-    assert digests(said) == before
+            render(**{"folder": rendered, "synthesiser": Espeak(), "utterances": planned} | changed)
+    assert digests(rendered) == before
     (tmp_path / "manifest.csv").write_text("path,label\nmine.wav,computer\n")
     with pytest.raises(KwsError, match="holds other recordings"):
         render(tmp_path, Espeak(), planned)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
 
 
-def test_another_release_of_the_synthesiser_does_not_go_on(said, planned, tmp_path, monkeypatch):
+def test_another_release_of_the_synthesiser_does_not_resume(rendered, planned, tmp_path, monkeypatch):
     with pytest.raises(KwsError, match="nothing for"):
         render(tmp_path / "begun", Mute(), planned, workers=1)
     assert json.loads((tmp_path / "begun/arguments.json").read_text())["release"]
@@ -204,7 +204,7 @@ def test_another_release_of_the_synthesiser_does_not_go_on(said, planned, tmp_pa
         render(tmp_path / "begun", Espeak(), planned, workers=1)
 
 
-def test_what_a_process_cannot_say_is_one_error_and_no_manifest(planned, tmp_path):
+def test_an_utterance_that_fails_is_one_error_and_no_manifest(planned, tmp_path):
     with pytest.raises(KwsError, match="nothing for"):
         render(tmp_path / "a", Mute(), planned, workers=2)
     assert not (tmp_path / "a/manifest.csv").exists()
@@ -213,7 +213,7 @@ def test_what_a_process_cannot_say_is_one_error_and_no_manifest(planned, tmp_pat
     assert not (tmp_path / "b").exists()
 
 
-def test_what_is_said_in_one_go_depends_on_the_plan_alone(planned):
+def test_chunks_depend_on_the_plan_alone(planned):
     class Two(Espeak):
         batch_size = 4
 

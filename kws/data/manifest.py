@@ -224,7 +224,7 @@ def _listed(root: Path, rows: list[_Row], column: str, required: bool) -> list[_
     if not present and not required:
         return rows
     if missing := [name for name in _LISTS.values() if name not in present]:
-        raise KwsError(f"{root}: {' and '.join(missing)} missing, needed unless data.split=hash")
+        raise KwsError(f"{root}: {' and '.join(missing)} missing, needed unless data.split_by=hash")
     splits: dict[str, Split] = {}
     for split, list_name in _LISTS.items():
         for number, line in enumerate(_text(root / list_name).split("\n"), 1):

@@ -63,7 +63,9 @@ def test_speech_commands_is_the_published_recipe(composed):
     said = schema.TrainConfig
     s = compose.settings(typed(said, composed("recipe=speech_commands/v2_12", "data.root=DIR")), said)
     net = builders.recipe(
-        s, compose.keywords(s.keyword), classification_dataset.others(s.classes.unknown, s.classes.silence)
+        s,
+        compose.keywords(s.keyword),
+        classification_dataset.others(s.classification.unknown, s.classification.silence),
     ).net()
     assert sum(p.numel() for p in net.parameters()) == 9232
     optim = classification.optim_in_steps(s.optim, steps_per_epoch=370)  # of 36,923 clips

@@ -82,7 +82,7 @@ def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None)
     if others is not None:  # a clip is judged at its end, by as much of it as the model hears
         if abs(s.batch.clip_s / row_s - round(s.batch.clip_s / row_s)) > 1e-6:
             raise KwsError(
-                f"batch.clip_s={s.batch.clip_s:g}: allowed with task=classes is a whole number of score rows, of "
+                f"batch.clip_s={s.batch.clip_s:g}: must be a whole number of score rows with task=classification, of "
                 f"features.hop_s times model.stride={s.model.stride} or {row_s:g} s"
             )
         return built

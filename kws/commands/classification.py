@@ -1,4 +1,4 @@
-"""kws train task=classes: recordings in, a classifier of words and its accuracy out."""
+"""kws train task=classification: recordings in, a classifier of words and its accuracy out."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,7 +34,7 @@ def train_classification(r: Run) -> None:
     s, console = r.s, r.console
     with one_at_a_time(Path(s.data.cache)):
         store = builders.store(s.data, console, recordings(s.data))
-    classes = s.classes
+    classes = s.classification
     roles = compose(
         store.entries, r.spec.labels, s.data.noise_label, classes.unknown, classes.silence, r.spec.clip_n
     )  # fmt: skip
@@ -77,7 +77,7 @@ def optim_in_steps(o: OptimConfig, steps_per_epoch: int) -> OptimConfig:
 
 def variation(s: TrainConfig) -> Variation:
     """Augmentation of training clips."""
-    v = s.classes
+    v = s.classification
     return Variation(
         shift_n=round(v.shift_s * s.data.sample_rate),
         noise_p=v.noise_p,

@@ -23,7 +23,7 @@ from kws.training.distributed import processes, together
 
 # Settings of one task alone: the other would ignore them in silence.
 OF_TASK: Mapping[Task, tuple[str, ...]] = {
-    Task.classes: ("classes", "optim.epochs", "optim.warmup_epochs"),
+    Task.classification: ("classification", "optim.epochs", "optim.warmup_epochs"),
     Task.wake_word: (
         *("augment", "replay", "mining", "threshold", "stream", "confuse", "data.synthetic"),
         *("batch.positive_share", "batch.real_share", "batch.noise_share", "batch.max_keyword_s"),
@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> None:
         refuse_other_task(s.task)
         refuse_processes(s)
         builders.threads(s.threads)
-        classes = others(s.classes.unknown, s.classes.silence) if s.task is Task.classes else None
+        classes = others(s.classification.unknown, s.classification.silence) if s.task is Task.classification else None
         spec, out, config = (
             builders.recipe(s, keywords(s.keyword), classes),
             place(s.out),
@@ -80,8 +80,8 @@ def refuse_other_task(task: Task) -> None:
 def refuse_processes(s: TrainConfig) -> None:
     """Refuse what several processes cannot train together; raises KwsError."""
     n = processes()
-    if n > 1 and s.task is Task.classes:
-        raise KwsError("task=classes: must be wake_word under torchrun")
+    if n > 1 and s.task is Task.classification:
+        raise KwsError("task=classification: must be wake_word under torchrun")
     if n > s.batch.size:
         raise KwsError(f"batch.size={s.batch.size}: must be at least {n}, a row for each process")
     if n > 1 and in_sweep():

@@ -1,6 +1,5 @@
 """The settings of each command: its own, and the groups that its modules declare."""
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
@@ -24,6 +23,7 @@ from kws.replay.dedup import DuplicatesConfig
 from kws.replay.mining import SelectionConfig
 from kws.replay.mining_streams import MiningConfig
 from kws.replay.quarantine import QuarantineConfig
+from kws.training.classification import ClassificationConfig
 from kws.training.optim import OptimConfig
 
 Threads = Annotated[int, Field(ge=0, le=1024, description="CPU threads; 0: OMP_NUM_THREADS, else the number of cores")]
@@ -38,11 +38,11 @@ SmoothK = Annotated[
 ]
 
 
-class Task(enum.Enum):
+class Task(StrEnum):
     """What a net is trained for."""
 
-    wake_word = "wake_word"
-    classes = "classes"
+    wake_word = auto()
+    classification = auto()
 
 
 @dataclass
@@ -76,26 +76,12 @@ class Order(StrEnum):
 
 
 @dataclass
-class ClassesConfig:
-    """Clips that are each one of several classes; used with task=classes."""
-
-    unknown: float
-    silence: float
-    shift_s: float
-    noise_p: float
-    noise_amplitude: list[float]
-    time_masks: int
-    time_mask_s: float
-    mel_masks: int
-    mel_mask_n: int | None
-
-
-@dataclass
 class TrainConfig:
     """kws train: the defaults. A recipe (recipes/*.yaml) is what differs from them."""
 
     task: Annotated[
-        Task, Field(description="wake_word: keywords against everything else; classes: each clip is one of several")
+        Task,
+        Field(description="wake_word: keywords against everything else; classification: each clip is one of several"),
     ] = Task.wake_word
     keyword: Annotated[Any, Field(description="one word, or a list: [alexa,computer]")] = MISSING
     out: Annotated[str, Field(description="run folder; that of a killed run resumes it")] = (
@@ -122,8 +108,8 @@ class TrainConfig:
     model: ModelConfig = MISSING
     augment: AugmentConfig = MISSING
     batch: BatchConfig = field(default_factory=BatchConfig)
-    classes: ClassesConfig = MISSING
-    optim: OptimConfig = MISSING
+    classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     mining: MiningConfig = field(default_factory=MiningConfig)
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)

@@ -1,7 +1,6 @@
 """What settings may be: a range for every number, and the rules between them."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
@@ -10,7 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from kws.common.errors import KwsError
-from kws.common.settings import Each, Pair, SettingError, number
+from kws.common.settings import SettingError, number
 from kws.config.declared import bounds
 from kws.config.schema import (
     ModelsConfig,
@@ -19,22 +18,6 @@ from kws.config.schema import (
 )
 from kws.replay.schedule import Schedule
 from kws.training.optim import Average
-
-# What each number may be: (lowest, highest), inclusive. Keys that need more than a range are checked in `check`.
-RANGES: Mapping[str, tuple[float, float]] = {
-    "classes.unknown": (0, 10),
-    "classes.silence": (0, 10),
-    "classes.shift_s": (0, 1),
-    "classes.noise_p": (0, 1),
-    "classes.noise_amplitude": (0, 10),
-    "classes.time_masks": (0, 10),
-    "classes.time_mask_s": (0, 1),
-    "classes.mel_masks": (0, 10),
-    "classes.mel_mask_n": (0, 64),
-}
-
-
-PAIRS = ("classes.noise_amplitude",)  # [low, high]
 
 
 def check(config: Any, prefix: str = "") -> None:
@@ -47,11 +30,6 @@ def check(config: Any, prefix: str = "") -> None:
         value, key = getattr(config, item.name), prefix + item.name
         if is_dataclass(value):
             check(value, f"{key}.")
-        elif key in RANGES and value is not None:
-            try:
-                (Pair if key in PAIRS else Each)(*RANGES[key]).check(value if isinstance(value, list) else [value])
-            except ValueError as error:
-                raise SettingError(key, value, str(error)) from None
     kind: type = type(config)
     try:
         adapter(kind).validate_python({item.name: getattr(config, item.name) for item in fields(config)})
@@ -102,11 +80,11 @@ def check_train(c: TrainConfig) -> None:
     if c.precision not in ("32-true", "bf16-mixed"):
         raise KwsError(f"precision={c.precision}: allowed is 32-true or bf16-mixed")
     c.model.check_rows(c.features.n_rows())
-    if c.task is Task.classes:
-        check_classes(c)
+    if c.task is Task.classification:
+        check_classification(c)
         return
     if c.optim.epochs is not None:
-        raise KwsError(f"optim.epochs={c.optim.epochs:g}: allowed only with task=classes")
+        raise KwsError(f"optim.epochs={c.optim.epochs:g}: allowed only with task=classification")
     keyword_s = c.batch.max_keyword_s + c.batch.keyword_end_s[1]
     if keyword_s > c.batch.clip_s:
         rule = f"must be at least batch.max_keyword_s + batch.keyword_end_s[1] = {keyword_s:g}"
@@ -141,13 +119,11 @@ def check_optim(c: TrainConfig) -> None:
             )
 
 
-def check_classes(c: TrainConfig) -> None:
-    """Rules between the settings of a run that tells classes apart."""
-    if c.classes.mel_masks * (c.classes.mel_mask_n or 0) >= c.features.n_mels:
-        raise KwsError(
-            f"classes.mel_mask_n={c.classes.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
-            f"features.n_mels={c.features.n_mels} bands"
-        )
+def check_classification(c: TrainConfig) -> None:
+    """Rules between the settings of a classification."""
+    if c.classification.mel_masks * (c.classification.mel_mask_n or 0) >= c.features.n_mels:
+        rule = f"must hide, times mel_masks, fewer than features.n_mels={c.features.n_mels} bands"
+        raise SettingError("classification.mel_mask_n", c.classification.mel_mask_n, rule)
     if c.optim.epochs is not None and c.optim.warmup_epochs >= c.optim.epochs:
         rule = f"must be less than optim.epochs={c.optim.epochs}"
         raise SettingError("optim.warmup_epochs", c.optim.warmup_epochs, rule)

@@ -74,7 +74,9 @@ def compose(
             raise KwsError(f"keyword={words[lacking[0]]}: no recording of it in the {split} split; labels are {there}")
         rest = [i for i in mine if column[entries[i].recording.label] < 0]
         if unknown and not rest:
-            raise KwsError(f"classes.unknown={unknown:g}: must be 0, because no other word is in the {split} split")
+            raise KwsError(
+                f"classification.unknown={unknown:g}: must be 0, because no other word is in the {split} split"
+            )
         drawn = torch.randperm(len(rest), generator=generator(0, "unknown", split))[: share_of(len(wanted), unknown)]
         roles.clips[split] = wanted + [(rest[i], len(words)) for i in sorted(drawn.tolist())]
         roles.left_out[split] = len(rest) - len(drawn)
@@ -83,7 +85,7 @@ def compose(
     for split in Split:
         if roles.silences[split] and not roles.noise[split]:
             raise KwsError(
-                f"classes.silence={silence:g}: must be 0, because no noise (label {noise_label}) in the {split} "
+                f"classification.silence={silence:g}: must be 0, because no noise (label {noise_label}) in the {split} "
                 "split is as long as a clip"
             )
     return roles

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kws.common.errors import LeakError
 from kws.common.seeding import generator
+from kws.common.settings import Pair
 from kws.data import augment
 from kws.data.audio_cache import AudioCache
 from kws.data.batch import uniform
@@ -21,6 +23,30 @@ from kws.evaluation.classification import ValidationAccuracy
 from kws.models.registry import KeywordNet
 from kws.training.distributed import Distributed, compiled
 from kws.training.metrics import ClassificationMetrics, Log
+
+
+@dataclass
+class ClassificationConfig:
+    """Task classification: how classes are made up, and how training clips are augmented; as published."""
+
+    unknown: Annotated[
+        float, Field(ge=0, le=10, description="clips of other words, as a share of those of the words; 0: none")
+    ] = 0.1
+    silence: Annotated[
+        float, Field(ge=0, le=10, description="clips of background noise, as a share of those of the words; 0: none")
+    ] = 0.1
+    shift_s: Annotated[float, Field(ge=0, le=1, description="clips are shifted by up to this, either way")] = 0.1
+    noise_p: Annotated[float, Field(ge=0, le=1, description="share of clips with background noise")] = 0.8
+    noise_amplitude: Annotated[
+        list[float], Pair(0, 10), Field(description="factor of the noise samples, [low, high]")
+    ] = field(default_factory=lambda: [0.0, 0.1])
+    time_masks: Annotated[int, Field(ge=0, le=10, description="time masks of each clip")] = 2
+    time_mask_s: Annotated[float, Field(ge=0, le=1, description="longest time mask")] = 0.2
+    mel_masks: Annotated[int, Field(ge=0, le=10, description="frequency masks of each clip")] = 2
+    mel_mask_n: Annotated[
+        int | None,
+        Field(ge=0, le=64, description="widest frequency mask; null: as published for a BC-ResNet, 0 for other models"),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +122,7 @@ def load_clips(store: AudioCache, roles: Roles, split: Split, clip_n: int, devic
 
 @dataclass(frozen=True)
 class Variation:
-    """Augmentation of training clips; see conf/classes."""
+    """Augmentation of training clips, as `ClassificationConfig` but in samples, frames and bands."""
 
     shift_n: int
     noise_p: float

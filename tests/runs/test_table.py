@@ -45,7 +45,7 @@ def make(folder: Path, seconds: list[float] | None = None, figures: list[Any] | 
 
 
 def told(right: Any, clips: Any) -> str:
-    """results.json of a run with task=classes."""
+    """results.json of a run with task=classification."""
     return json.dumps({"outcomes": [], "test": {"accuracy": {"right": right, "clips": clips}}})
 
 

@@ -112,11 +112,11 @@ def test_noise_with_parts_keeps_them():
             ["yes", "maybe"],
             "keyword=maybe: no recording of it in the train split; labels are cat, dog",
         ),
-        (EVERY, ["yes"], r"classes.silence=0.1: must be 0, because no noise \(label noise\) in the train split"),
+        (EVERY, ["yes"], r"classification.silence=0.1: must be 0, because no noise \(label noise\) in the train split"),
         (
             [*EVERY, NOISE],
             ["yes", "no", "cat", "dog"],
-            "classes.unknown=0.1: must be 0, because no other word .* train",
+            "classification.unknown=0.1: must be 0, because no other word .* train",
         ),
     ],
 )

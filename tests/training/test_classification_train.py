@@ -1,4 +1,4 @@
-"""kws train task=classes: it learns, counts, goes on after a kill to the same weights, refuses what it cannot use."""
+"""kws train task=classification: accuracy, resume to the same weights, refused settings."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ from tests.kill import death
 from tests.speech_commands_folder import write_commands
 
 SMALL = [
-    "task=classes",
+    "task=classification",
     "keyword=[up,down,left]",
     "data.release=v2",
     "threads=1",
@@ -78,7 +78,7 @@ def same(out: Path, other: Path) -> None:
 def test_it_learns_and_counts_what_it_says(whole):
     found = results_of(whole)
     assert found["weights"] == "of the last step"
-    assert found["task"] == "classes"
+    assert found["task"] == "classification"
     for part in ("validation", "test"):
         confusion = torch.tensor(found[part]["confusion"])
         right, n = int(confusion.diagonal().sum()), int(confusion.sum())
@@ -205,9 +205,12 @@ def test_a_finished_run_stays_and_other_settings_are_refused(cli, small, whole):
         (["replay.share=0.2"], "replay.share=0.2: allowed only with task=wake_word"),
         (["augment=none"], "augment=none: allowed only with task=wake_word"),
         (["batch.positive_share=0.3"], "batch.positive_share=0.3: allowed only with task=wake_word"),
-        (["classes.mel_mask_n=20"], "classes.mel_mask_n=20: allowed is that mel_masks of them hide fewer"),
+        (
+            ["classification.mel_mask_n=20"],
+            "classification.mel_mask_n=20: must hide, times mel_masks, fewer",
+        ),
         (["optim.warmup_epochs=12"], "optim.warmup_epochs=12.0: must be less than optim.epochs=12"),
-        (["classes.noise_amplitude=[0.2,0.1]"], "classes.noise_amplitude"),
+        (["classification.noise_amplitude=[0.2,0.1]"], "classification.noise_amplitude"),
         (["data.root=null"], "data.root=DIR must be given"),
         (["keyword=[up,sideways]"], "keyword=sideways: no recording of it in the train split"),
     ],
@@ -219,11 +222,11 @@ def test_what_it_cannot_use_is_refused_in_one_line(cli, small, tmp_path, words, 
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("word", ["classes.unknown=0.2", "optim.epochs=3"])
+@pytest.mark.parametrize("word", ["classification.unknown=0.2", "optim.epochs=3"])
 def test_a_wake_word_has_no_use_for_settings_of_classes(cli, tiny, tmp_path, word):
     done = cli("train", *tiny, word, f"out={tmp_path}/a")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert f"{word}: allowed only with task=classes" in done.err
+    assert f"{word}: allowed only with task=classification" in done.err
 
 
 def test_a_wake_word_can_be_trained_by_sgd(cli, tiny, run, tmp_path):

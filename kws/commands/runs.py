@@ -1,4 +1,4 @@
-"""kws runs: the runs under a folder in one table, and the recipe of one of them."""
+"""kws runs: a table of the runs below a folder, and the recipe of one of them."""
 
 import csv
 import io
@@ -19,10 +19,11 @@ from kws.config.compose import settings
 from kws.config.schema import RunsConfig
 from kws.evaluation.intervals import poisson, wilson
 from kws.runs.folder import dotted
-from kws.runs.recipe import FILE, chosen, others, recipe_text, words
+from kws.runs.recipe import FILE, chosen_groups, find_run, recipe_text, words
 from kws.runs.results import Run, find
 from kws.runs.table import (
     Row,
+    accuracy,
     accuracy_cell,
     alarms_cell,
     columns,
@@ -34,24 +35,24 @@ from kws.runs.table import (
     value_of,
 )
 
-SUMMED = "Seeds are summed as if each had heard other recordings; they share them: the intervals are too narrow."
+SUMMED = "Seeds are summed as if their recordings differed. They are the same, so the intervals are too narrow."
 
 
 def run(cfg: DictConfig) -> None:
-    """Show the runs, or write the recipe of one."""
+    """Show the runs, or write the recipe of one run."""
     s, console = settings(cfg, RunsConfig), Console()
     out = None if s.out is None else Path(s.out)
     if s.recipe_of is not None and (out is None or not FILE.fullmatch(s.out or "")):
-        raise KwsError(f"out={s.out or '...'}: allowed is NAME.yaml of plain letters, digits and ._-/, for the recipe")
+        raise KwsError(f"out={s.out or '...'}: must be NAME.yaml of letters, digits and ._-/ for a recipe")
     if out is not None and out.exists():
-        raise KwsError(f"out={out}: there already, and not overwritten; name another file")
+        raise KwsError(f"out={out}: must be a new file, it exists already")
     runs = find(Path(s.dir))
     rates = s.at_fa_per_hour
-    if rates is None:  # what they were calibrated for
+    if rates is None:  # the rates of their calibration
         own = {rate for run in runs if isinstance(rate := run.settings.get("threshold.at_fa_per_hour"), int | float)}
         rates = sorted(float(rate) for rate in own if 0 <= rate <= 20)
     if s.recipe_of is not None and out is not None:
-        write_recipe(chosen(runs, s.recipe_of), rates, out, console)
+        write_recipe(find_run(runs, s.recipe_of), rates, out, console)
         return
     keys, more = columns(runs)
     if s.group:
@@ -73,9 +74,9 @@ def show(
     rates: Sequence[float],
     console: Console,
 ) -> None:
-    """The table in the terminal, and below it what has no room there."""
+    """Print the table, errors of runs, and settings without a column."""
     several = any(len(run.figures) > 1 for run in runs)
-    classes, keywords = any(run.told for run in runs), any(run.figures for run in runs)
+    classes, keywords = any(run.accuracy for run in runs), any(run.figures for run in runs)
     header = ["run", *keys, *(["keyword"] * several), *(["right [95 %]"] * classes)]
     if keywords or not classes:
         header += [f"misses at {rate:g}/h [95 %]" for rate in rates]
@@ -85,7 +86,7 @@ def show(
         (
             row.name,
             *(value_of(row.runs[0], key) for key in keys),
-            *([row.heard] * several),
+            *([row.keyword] * several),
             *([accuracy_cell(row)] * classes),
             *([*(misses_cell(row, rate) for rate in (*rates, None)), alarms_cell(row)] * (keywords or not classes)),
             time_cell(row),
@@ -98,39 +99,26 @@ def show(
         if one.error:
             console.say(f"{one.name} {one.state}: {one.error}")
     if more:
-        console.say(f"{len(more)} settings that no command names differ too: {', '.join(more)}")
+        console.say(f"{len(more)} other settings differ too: {', '.join(more)}")
     if any(len(row.figures) > 1 for row in lines):
         console.say(SUMMED)
 
 
 def csv_of(lines: Sequence[Row], keys: Sequence[str], rates: Sequence[float]) -> list[list[Any]]:
-    """The table for programs: plain numbers, a column each; what is not known is empty."""
+    """Rows of the CSV file: one number per column, empty where unknown."""
     places = [(f"at_{rate:g}/h", rate) for rate in rates] + [("as_set", None)]
     counted = ["misses", "events", "miss_rate", "miss_low", "miss_high"]
     counted += ["false_alarms", "hours", "fa_per_hour", "fa_low", "fa_high"]
-    header = [
-        "run",
-        "runs",
-        "state",
-        "step",
-        "seconds",
-        "at_least",
-        "sessions",
-        *keys,
-        "keyword",
-        "arm",
-        "right",
-        "clips",
-    ]
+    header = ["run", "runs", "state", "step", "seconds", "at_least", "sessions", *keys, "keyword", "right", "clips"]
     table: list[list[Any]] = [[*header, *(f"{name}_{place}" for place, _ in places for name in counted)]]
     for row in lines:
         first = row.runs[0]
         cells: list[Any] = [first.name, len(row.runs), state_cell(row), first.step, row.seconds]
         cells += [any(run.at_least for run in row.runs), sum(len(run.sessions) for run in row.runs)]
         cells += [value_of(first, key) for key in keys]
-        cells += [row.figures[0].keyword, row.figures[0].arm] if row.figures else ["", ""]
-        told = [run.told for run in row.runs if run.told is not None]
-        cells += [sum(one.right for one in told), sum(one.clips for one in told)] if told else ["", ""]
+        cells.append(row.figures[0].keyword if row.figures else "")
+        total = accuracy(row)
+        cells += [total.right, total.clips] if total else ["", ""]
         for _, rate in places:
             if (c := row.total(rate)) is None:
                 cells += [""] * len(counted)
@@ -143,7 +131,7 @@ def csv_of(lines: Sequence[Row], keys: Sequence[str], rates: Sequence[float]) ->
 
 
 def write(out: Path, table: Sequence[Sequence[Any]]) -> None:
-    """The CSV file, whole or not at all."""
+    """Write the CSV file, atomically."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(table)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -152,9 +140,9 @@ def write(out: Path, table: Sequence[Sequence[Any]]) -> None:
 
 
 def write_recipe(run: Run, rates: Sequence[float], out: Path, console: Console) -> None:
-    """The recipe of a run, and the command that trains it."""
+    """Write the recipe of a run, and print the command that reproduces it."""
     usual = hydra.compose("train", return_hydra_config=True).hydra.runtime.choices
-    groups = others(run, {group: name for group, name in usual.items() if name and "/" not in group})
+    groups = chosen_groups(run, {group: name for group, name in usual.items() if name and "/" not in group})
     composed = hydra.compose("train", [f"{group}={name}" for group, name in groups.items()])
     defaults = dotted(OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(composed, resolve=True))))
     comment, tree = recipe_text(run, groups, defaults, out, rates)
@@ -162,7 +150,7 @@ def write_recipe(run: Run, rates: Sequence[float], out: Path, console: Console) 
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         file.write(text.encode())
-    console.say(f"the recipe of run {run.name} is in {out}; what trains it again:")
+    console.say(f"the recipe of run {run.name} is in {out}. The command to reproduce the run:")
     console.say(f"kws train {words(out)}")
 
 
@@ -170,7 +158,7 @@ entry = verb("runs", run)
 
 
 def main() -> None:
-    """`kws runs DIR key=value ...`: the folder is a setting like any other, written as a word."""
+    """Entry point of `kws runs DIR key=value ...`, where DIR stands for the setting dir."""
     for i, word in enumerate(sys.argv[1:], start=1):
         if word[:1] in "-~+" or sys.argv[i - 1] in TAKES_ONE:
             continue
@@ -182,7 +170,7 @@ def main() -> None:
 
 
 def quoted(text: str) -> str:
-    """A text for Hydra, which reads 007 and 1_0 as numbers; what is quoted already stays."""
+    """Quote a text for Hydra, which reads 007 and 1_0 as numbers. A quoted text stays."""
     if re.fullmatch(r"'.*'|\".*\"|null", text):
         return text
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

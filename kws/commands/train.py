@@ -18,7 +18,7 @@ from kws.config.compose import keywords, settings
 from kws.config.schema import Task, TrainConfig
 from kws.config.sweep import in_sweep, place
 from kws.data.classification_dataset import others
-from kws.runs.folder import Keeper, finished
+from kws.runs.folder import SessionRecorder, finished
 from kws.training.distributed import processes, together
 
 # Settings of one task alone: the other would ignore them in silence.
@@ -44,7 +44,7 @@ def run(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     made = Path(hydra.runtime.output_dir) if in_sweep() else None  # a sweep makes the folder before any check
     choices = {group: name for group, name in hydra.runtime.choices.items() if name and "/" not in group}
-    with Keeper(list(hydra.overrides.task), choices, made) as session:
+    with SessionRecorder(list(hydra.overrides.task), choices, made) as session:
         s = settings(cfg, TrainConfig)
         refuse_other_task(s.task)
         refuse_processes(s)

@@ -21,7 +21,7 @@ from kws.detector.checkpoint import ModelSpec
 from kws.detector.detector import Detector
 from kws.detector.torchscript import export
 from kws.models.base import KeywordNet, to_train
-from kws.runs.folder import Keeper, claim, commit
+from kws.runs.folder import SessionRecorder, claim, commit
 from kws.training.distributed import Distributed
 from kws.training.hard_negatives import held_out_sources
 from kws.training.metrics import Log, MetricsLog
@@ -48,7 +48,7 @@ class Run:
     spec: ModelSpec
     console: Console
     dist: Distributed
-    session: Keeper
+    session: SessionRecorder
 
     def begin(self) -> str:
         """Claim the run folder; return the id of the run. On rank 0 alone."""

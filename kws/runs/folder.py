@@ -1,4 +1,4 @@
-"""A run's folder belongs to one configuration: the same command goes on with it, another is refused."""
+"""Run folders. A folder belongs to one configuration: the same command resumes its run, another one is refused."""
 
 import json
 import re
@@ -11,49 +11,43 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from kws.common.errors import KwsError, one_line
 from kws.common.files import replacing
 
-FREE = (
-    "out",
-    "device",
-    "threads",
-    "data.cache",
-)  # may differ when a run goes on; other threads or devices round otherwise
-
-
+# Settings that may differ when a run is resumed. Other threads or devices change the rounding.
+FREE = ("out", "device", "threads", "data.cache")
 _ID = re.compile(r"# run ([0-9a-f]{12})\n")  # the first line of config.yaml
 
 
 def claim(out: Path, config: str) -> str:
-    """Take `out` for the run of this configuration, new or to go on with; returns the run's id.
+    """Claim a folder for a configuration, new or to be resumed, and return the id of the run.
 
-    The id goes with the folder wherever that is moved, and is never given twice: by it a buffer knows whose events to
-    take back.
+    The id is unique and moves with the folder. A buffer names it, so that the events of a run can be rolled back.
 
     Args:
-        out: the run folder, made if it is not there.
+        out: the run folder, created if it does not exist.
         config: the resolved configuration, YAML.
 
     Raises:
-        KwsError: another configuration began there; the message names the first key that differs.
+        KwsError: the folder belongs to another configuration. The message names the first key that differs.
     """
     mine = flat(parsed(config))
     file = out / "config.yaml"
     if file.is_file():
-        theirs = began(file)
+        theirs = identity(file)
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
                 raise KwsError(
-                    f"out={out}: a run with {key}={theirs.get(key)} began there, this one has {key}={mine.get(key)}; "
-                    "give another out, or the same settings to go on with it"
+                    f"out={out}: must be another folder: a run with {key}={theirs.get(key)} began there, and this "
+                    f"one has {key}={mine.get(key)}; the same settings resume it"
                 )
         if not (known := run_id(out)):
-            raise KwsError(f"{file}: no run id in its first line; another version of kws began there, give another out")
+            raise KwsError(f"{file}: no run id in its first line, so another version of kws wrote it; give another out")
         return known
     id_ = uuid.uuid4().hex[:12]
     out.mkdir(parents=True, exist_ok=True)
@@ -63,7 +57,7 @@ def claim(out: Path, config: str) -> str:
 
 
 def run_id(folder: Path) -> str:
-    """The id of the run whose folder this is; empty where it is none."""
+    """Id of the run in a folder; empty if the folder is no run."""
     try:
         with (folder / "config.yaml").open(encoding="utf-8", errors="replace") as file:
             known = _ID.match(file.readline(100))
@@ -72,19 +66,19 @@ def run_id(folder: Path) -> str:
     return known.group(1) if known else ""
 
 
-def began(file: Path) -> dict[str, Any]:
-    """The configuration that began a run, dotted, without what may differ; raises KwsError where it cannot be read."""
+def identity(file: Path) -> dict[str, Any]:
+    """Settings that a resumed run must share, dotted. Raises KwsError if the file cannot be read."""
     return {key: value for key, value in settings_of(file).items() if key not in FREE}
 
 
 def settings_of(file: Path) -> dict[str, Any]:
-    """All settings of a run, dotted; nothing is resolved. Raises KwsError where they cannot be read."""
+    """All settings of a run, dotted and unresolved. Raises KwsError if the file cannot be read."""
     try:
         tree = parsed(file.read_text(encoding="utf-8"))
-    except Exception:  # what a damaged file makes a parser raise is not a closed list
+    except Exception:  # a parser may raise anything on a damaged file
         tree = None
     if not isinstance(tree, dict) or not tree:
-        raise KwsError(f"{file}: no configuration that can be read; give another out")
+        raise KwsError(f"{file}: unreadable configuration; give another out")
     return dotted(tree)
 
 
@@ -108,29 +102,28 @@ def parsed(config: str) -> Any:
 
 
 def finished(out: Path, config: str) -> bool:
-    """Did a run of this very configuration come to its end in `out`? A sweep that goes on passes it over."""
+    """Whether a run of this configuration has finished in `out`. A resumed sweep skips it."""
     if not ((out / "results.json").is_file() and (out / "config.yaml").is_file()):
         return False
-    return began(out / "config.yaml") == flat(parsed(config))
+    return identity(out / "config.yaml") == flat(parsed(config))
 
 
 def commit() -> str:
-    """The commit of the checkout this program runs from; empty where it is installed without one."""
+    """Git commit of the checkout that this program runs from; empty for an installed package."""
     top = Path(__file__).resolve().parents[2]
     if not (top / ".git").exists() or not shutil.which("git"):
         return ""
-    asked = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=40"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    command = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=40"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def flat(tree: Any) -> dict[str, Any]:
-    """Dotted keys and their values, lists whole, without those that may differ."""
+    """Dotted keys and their values, without the settings that may differ. Lists are values."""
     return {key: value for key, value in dotted(tree).items() if key not in FREE}
 
 
 def dotted(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and their values, lists whole."""
+    """Dotted keys and their values. Lists are values."""
     if not isinstance(tree, dict):
         return {prefix: tree}
     found: dict[str, Any] = {}
@@ -140,8 +133,11 @@ def dotted(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 FILE = "sessions.json"
-# What a run writes as it goes: the last sign of life of a session that was killed.
+# Files that a run writes while it trains. Their times date the end of a killed session.
 SIGNS = ("metrics.csv", "state.pt", "config.yaml", "model.pt", "detector.pt")
+
+
+_SECONDS = Field(ge=0, lt=1e11)
 
 
 @dataclass(frozen=True)
@@ -150,39 +146,44 @@ class Session:
 
     Args:
         began: seconds since 1970.
-        command: what was given on the command line.
-        choices: of each config group, such as model: ds_tcn.
-        threads, device: that it computed with; None where it failed before it computed.
-        seconds: that it lasted; None while it is at work, or where it was killed and nothing followed.
-        ended: finished, failed, stopped (by Ctrl-C) or killed; empty as `seconds` is None.
-        error: why it failed.
+        command: words of the command line.
+        choices: option of each config group, such as model: ds_tcn.
+        threads, device: CPU threads and device; None if the session failed before training.
+        seconds: duration; None while it runs, or if it was killed and the run was not resumed.
+        ended: finished, failed, stopped (by Ctrl-C) or killed; empty while `seconds` is None.
+        error: message of a failed session.
     """
 
-    began: float
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # the file may come from anybody
+
+    began: Annotated[float, _SECONDS]
     command: list[str] = field(default_factory=list)
     choices: dict[str, str] = field(default_factory=dict)
     threads: int | None = None
     device: str | None = None
-    seconds: float | None = None
+    seconds: Annotated[float, _SECONDS] | None = None
     ended: str = ""
     error: str = ""
 
     @property
     def date(self) -> str:
-        """When it began, for people."""
+        """Start of the session, for display."""
         return datetime.fromtimestamp(self.began, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-class Keeper:
-    """Keeps the session that happens inside it, in the folder of its run.
+_SESSIONS = TypeAdapter(list[Session])
 
-    The file is written when the session begins and when it ends: what is killed ends nothing, and is closed by the next
-    session, at its last sign of life.
+
+class SessionRecorder:
+    """Context manager that records the session inside it in the run folder.
+
+    The file is written at the start and at the end of a session. A killed session writes no end: the next session
+    closes it, at the time of the last file that it wrote.
 
     Args:
-        command: what was given on the command line.
-        choices: of each config group.
-        folder: where a session is kept that fails before it begins; None: nowhere.
+        command: words of the command line.
+        choices: option of each config group.
+        folder: folder for a session that fails before it claims one; None to discard such a session.
     """
 
     def __init__(self, command: Sequence[str], choices: Mapping[str, str], folder: Path | None = None) -> None:
@@ -193,7 +194,7 @@ class Keeper:
         self.begun = False
 
     def begin(self, folder: Path, threads: int, device: str) -> None:
-        """The run is the one of this folder, and goes on."""
+        """Start the session in a claimed run folder."""
         self.folder, self.begun = folder, True
         self.before = [closed(one, folder) for one in read(folder)]
         self.session = replace(self.session, threads=threads, device=device)
@@ -206,23 +207,23 @@ class Keeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not isinstance(error, Exception | KeyboardInterrupt):
-            return  # as if it were killed
+            return  # counts as killed
         if not self.begun:
-            # Whose folder it is, is known: nobody's. One with a configuration may be another run's.
+            # The run failed before it claimed a folder. A folder with a configuration may belong to another run.
             if self.folder is None or error is None or (self.folder / "config.yaml").exists():
                 return
             self.before = read(self.folder)
         assert self.folder is not None
         ended = "finished" if error is None else "failed" if isinstance(error, Exception) else "stopped"
-        why = ""
+        message = ""
         if isinstance(error, Exception):
-            why = one_line(error) if isinstance(error, KwsError | OSError) else f"{type(error).__name__}: {error}"
-        last = replace(self.session, seconds=round(time.monotonic() - self.since, 3), ended=ended, error=why)
+            message = one_line(error) if isinstance(error, KwsError | OSError) else f"{type(error).__name__}: {error}"
+        last = replace(self.session, seconds=round(time.monotonic() - self.since, 3), ended=ended, error=message)
         write(self.folder, [*self.before, last])
 
 
 def closed(session: Session, folder: Path) -> Session:
-    """A session that was killed, as long as it gave signs of life; any other as it is."""
+    """Close a killed session at the time of the last file that it wrote. Any other session stays unchanged."""
     if session.ended:
         return session
     signs = [file.stat().st_mtime for name in SIGNS if (file := folder / name).is_file()]
@@ -231,29 +232,14 @@ def closed(session: Session, folder: Path) -> Session:
 
 
 def read(folder: Path) -> list[Session]:
-    """The sessions of a run; none where none were kept, or the file is damaged: nothing of a run hangs on them."""
+    """Sessions of a run; empty if the file is missing or damaged, because no run depends on it."""
     try:
-        found = [Session(**one) for one in json.loads((folder / FILE).read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, RecursionError):
+        return _SESSIONS.validate_json((folder / FILE).read_bytes())
+    except (OSError, ValueError):
         return []
-    return found if all(map(_plain, found)) else []
-
-
-def _plain(s: Session) -> bool:
-    """Is every field of the kind that it should be? The file may come from anybody."""
-    numbers: list[Any] = [s.began, *([] if s.seconds is None else [s.seconds])]
-    texts: list[Any] = [s.ended, s.error, *([] if s.device is None else [s.device])]
-    return (
-        all(isinstance(n, int | float) and 0 <= n < 1e11 for n in numbers)
-        and all(isinstance(text, str) for text in texts)
-        and isinstance(s.command, list)
-        and isinstance(s.choices, dict)
-        and all(isinstance(word, str) for word in (*s.command, *s.choices, *s.choices.values()))
-        and (s.threads is None or isinstance(s.threads, int))
-    )
 
 
 def write(folder: Path, sessions: Sequence[Session]) -> None:
-    """Keep them, whole or not at all."""
+    """Write the sessions of a run, atomically."""
     with replacing(folder / FILE) as file:
         file.write((json.dumps([asdict(one) for one in sessions], indent=1, ensure_ascii=False) + "\n").encode())

@@ -1,60 +1,103 @@
-"""The runs under a folder, read off their files; none of what these hold is believed or executed."""
+"""Runs below a folder, read from their files. The content of the files is checked and never executed."""
 
 import csv
-import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from kws.common.errors import KwsError
 from kws.runs.folder import FILE, Session, closed, read, run_id, settings_of
 from kws.training.metrics import complete
 
 RESULTS, STEPS = "results.json", "metrics.csv"
+STRICT = ConfigDict(strict=True)  # the files may come from anybody
+
+
+_COUNT = Field(ge=0, lt=10**12)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What was counted at one threshold."""
+    """Counts at one threshold."""
 
-    misses: int
-    events: int
-    false_alarms: int
-    hours: float
+    __pydantic_config__ = STRICT
+
+    misses: Annotated[int, _COUNT]
+    events: Annotated[int, _COUNT]
+    false_alarms: Annotated[int, _COUNT]
+    hours: Annotated[float, Field(gt=0, lt=1e9)]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Counts at each threshold at which one of them changes, from the lowest."""
+
+    __pydantic_config__ = STRICT
+
+    false_alarms: list[Annotated[int, _COUNT]]
+    misses: list[Annotated[int, _COUNT]]
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What the test part showed of one keyword, by one arm of a run: at its own threshold, and at every other.
+    """Results of one keyword on the test split, at the calibrated threshold and at all others."""
 
-    Args:
-        curve: false alarms and misses at each threshold at which either changes, from the lowest.
-    """
+    __pydantic_config__ = STRICT
 
-    arm: str
     keyword: str
-    own: Counts
-    curve: list[tuple[int, int]]
+    as_calibrated: Counts
+    curve: Curve
 
     def at(self, fa_per_hour: float) -> Counts:
-        """At the lowest threshold with no more than so many false alarms an hour, 0 to 20."""
-        allowed = fa_per_hour * self.own.hours
-        alarms, misses = next(
-            ((a, m) for a, m in self.curve if a <= allowed), (0, self.own.events)
-        )  # above every score there is none
-        return Counts(misses, self.own.events, alarms, self.own.hours)
+        """Counts at the lowest threshold with at most this rate of false alarms, 0 to 20 per hour."""
+        own, points = self.as_calibrated, zip(self.curve.false_alarms, self.curve.misses, strict=True)
+        # A threshold above every score misses all events.
+        alarms, misses = next((point for point in points if point[0] <= fa_per_hour * own.hours), (0, own.events))
+        return Counts(misses, own.events, alarms, own.hours)
+
+
+def _consistent(one: Figures) -> Figures:
+    if one.as_calibrated.misses > one.as_calibrated.events or len(one.curve.misses) != len(one.curve.false_alarms):
+        raise ValueError("inconsistent counts")
+    return one
 
 
 @dataclass(frozen=True)
-class Told:
-    """Of the clips of the test part, those whose class a run told right."""
+class Accuracy:
+    """Correctly classified clips of the test split."""
 
-    right: int
-    clips: int
+    __pydantic_config__ = STRICT
+
+    right: Annotated[int, _COUNT]
+    clips: Annotated[int, Field(gt=0, lt=10**12)]
+
+
+def _at_most_all(one: Accuracy) -> Accuracy:
+    if one.right > one.clips:
+        raise ValueError("more correct clips than clips")
+    return one
+
+
+@dataclass(frozen=True)
+class _Test:
+    accuracy: Annotated[Accuracy, AfterValidator(_at_most_all)]
+
+
+@dataclass(frozen=True)
+class _Results:
+    """Content of results.json: keywords of a wake-word task, or the test split of a classification task."""
+
+    outcomes: list[Annotated[Figures, AfterValidator(_consistent)]]
+    test: _Test | None = None
+
+
+_RESULTS = TypeAdapter(_Results)
 
 
 @dataclass(frozen=True)
@@ -62,9 +105,10 @@ class Run:
     """One run folder.
 
     Args:
-        name: the path below the folder that was searched; "." is that folder itself.
-        settings: dotted, all of them; empty where it failed before it began.
-        damaged: why its figures cannot be read; empty where they can.
+        name: path below the searched folder; "." is that folder itself.
+        settings: all settings, dotted; empty if the run failed before training.
+        damaged: reason why its results cannot be read; empty if they can.
+        accuracy: of a classification task.
     """
 
     name: str
@@ -74,11 +118,11 @@ class Run:
     figures: list[Figures] = field(default_factory=list)
     finished: bool = False
     damaged: str = ""
-    told: Told | None = None  # of a run with task=classes
+    accuracy: Accuracy | None = None
 
     @property
     def state(self) -> str:
-        """finished, failed, damaged or unfinished: whether that is still at work, no file tells."""
+        """finished, failed, damaged or unfinished. An unfinished run may be running or killed."""
         if self.damaged:
             return "damaged"
         if self.finished:
@@ -87,12 +131,12 @@ class Run:
 
     @property
     def error(self) -> str:
-        """Why it failed or cannot be read; empty where neither is so."""
+        """Reason of a failed or damaged run, else empty."""
         return self.damaged or (self.sessions[-1].error if self.state == "failed" else "")
 
     @cached_property
     def step(self) -> int:
-        """Steps that are done."""
+        """Number of completed steps."""
         try:
             with (self.folder / STEPS).open(newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.DictReader(file) if complete(row, ["step", "loss"])]
@@ -102,18 +146,18 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """Time of all its sessions together, what a resume does again included; None where none is known."""
+        """Total duration of all sessions, including repeated steps; None if unknown."""
         known = [one.seconds for one in self.sessions if one.seconds is not None]
         return sum(known) if known else None
 
     @property
     def at_least(self) -> bool:
-        """Was a session killed? Its time is known to its last sign of life."""
+        """Whether `seconds` is a lower bound, because a session was killed."""
         return any(one.ended == "killed" for one in self.sessions)
 
     @property
     def command(self) -> dict[str, str] | None:
-        """The overrides that it was given, by key; None where they are not known."""
+        """Overrides on the command line, by key; None if unknown."""
         if not self.sessions:
             return None
         words = [re.sub(r"^[+~]+", "", word).partition("=") for word in self.sessions[-1].command]
@@ -121,22 +165,22 @@ class Run:
 
 
 def find(root: Path) -> list[Run]:
-    """Every run under a folder, in the order that people count: 2 comes before 10; raises KwsError where none is."""
+    """Find all runs below a folder, in natural order (2 before 10). Raises KwsError if there is none."""
     if not root.is_dir():
-        raise KwsError(f"dir={root}: no such folder; a folder of runs is wanted, such as runs")
+        raise KwsError(f"dir={root}: must be a folder of runs, such as runs")
     found = [_read(folder, folder.relative_to(root).as_posix()) for folder in _folders(root)]
     if not found:
-        raise KwsError(f"dir={root}: no run lies there; a run is a folder that kws train made")
-    return sorted(found, key=lambda run: counted(run.name))
+        raise KwsError(f"dir={root}: must contain runs, folders that kws train made")
+    return sorted(found, key=lambda run: natural_key(run.name))
 
 
-def counted(name: str) -> list[tuple[int, int, str]]:
-    """A key to sort names by, in which numbers count as numbers."""
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sort key of a name, in which digits compare as numbers."""
     return [(0, int(x[:15]), x) if x.isascii() and x.isdigit() else (1, 0, x) for x in re.findall(r"\d+|\D+", name)]
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """Folders of runs; what a run holds is none."""
+    """Run folders. A folder inside a run counts only if it is a run itself."""
     for place, below, files in os.walk(root):
         folder = Path(place)
         if FILE in files or run_id(folder):
@@ -147,56 +191,20 @@ def _folders(root: Path) -> Iterator[Path]:
 def _read(folder: Path, name: str) -> Run:
     sessions = [closed(one, folder) for one in read(folder)]
     settings, figures, finished, damaged = dict[str, Any](), list[Figures](), False, ""
-    told: Told | None = None
+    accuracy: Accuracy | None = None
     try:
         if (folder / "config.yaml").is_file():
             settings = settings_of(folder / "config.yaml")
         if settings and (folder / RESULTS).is_file():
-            finished, (figures, told) = True, _figures(folder / RESULTS)
+            finished, results = True, _results(folder / RESULTS)
+            figures, accuracy = results.outcomes, results.test and results.test.accuracy
     except KwsError as error:
         damaged = str(error)
-    return Run(name, folder, settings, sessions, figures, finished, damaged, told)
+    return Run(name, folder, settings, sessions, figures, finished, damaged, accuracy)
 
 
-def _figures(file: Path) -> tuple[list[Figures], Told | None]:
-    """What results.json holds; raises KwsError for anything that no run wrote."""
+def _results(file: Path) -> _Results:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        outcomes, part = content["outcomes"], content.get("test")
-        told = None if part is None else Told(*(_number(part["accuracy"][key]) for key in ("right", "clips")))
-        if told is not None and not told.right <= told.clips > 0:
-            raise ValueError
-        return [
-            Figures(
-                _text(one["arm"]),
-                _text(one["keyword"]),
-                _counts(one["as_calibrated"]),
-                [
-                    (_number(alarms), _number(misses))
-                    for alarms, misses in zip(one["curve"]["false_alarms"], one["curve"]["misses"], strict=True)
-                ],
-            )
-            for one in outcomes
-        ], told
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise KwsError(f"{file}: no figures of a run can be read; it is damaged, or another version wrote it") from None
-
-
-def _counts(point: dict[str, Any]) -> Counts:
-    misses, events, alarms = (_number(point[key]) for key in ("misses", "events", "false_alarms"))
-    hours = point["hours"]
-    if misses > events or not isinstance(hours, int | float) or not 0 < hours < 1e9:
-        raise ValueError
-    return Counts(misses, events, alarms, float(hours))
-
-
-def _number(value: Any) -> int:
-    if not isinstance(value, int) or not 0 <= value < 10**12:
-        raise ValueError
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+        return _RESULTS.validate_json(file.read_bytes())
+    except (OSError, ValueError):
+        raise KwsError(f"{file}: unreadable results; the file is damaged, or another version wrote it") from None

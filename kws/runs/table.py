@@ -1,4 +1,4 @@
-"""Runs in rows: what differs between their settings, what they missed, how long they took."""
+"""Table of runs: the settings that differ, misses, false alarms, duration and state."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from typing import Any
 from kws.common.errors import KwsError
 from kws.evaluation.intervals import false_alarms_text, proportion_text
 from kws.runs.folder import FREE
-from kws.runs.results import Counts, Figures, Run, counted
+from kws.runs.results import Accuracy, Counts, Figures, Run, natural_key
 
-MOST = 6  # columns of settings that no command names
+MAX_COLUMNS = 6  # of settings that no command line names
 SEED = "seed"
 NONE = "-"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table.
+    """Row of the table.
 
     Args:
-        runs: one, or those that differ in their seed alone.
-        figures: of one keyword and arm, by those of the runs that are finished.
+        runs: one run, or runs that differ in their seed only.
+        figures: results of one keyword, one for each finished run.
     """
 
     runs: list[Run]
@@ -28,22 +28,22 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The run; of several the first, and how many more."""
+        """Name of the run, or of the first of several with the number of the others."""
         return self.runs[0].name + (f" and {len(self.runs) - 1} more" if len(self.runs) > 1 else "")
 
     @property
-    def heard(self) -> str:
-        """Keyword and arm."""
-        return ", ".join(filter(None, (self.figures[0].keyword, self.figures[0].arm))) if self.figures else NONE
+    def keyword(self) -> str:
+        """Keyword of the row."""
+        return self.figures[0].keyword if self.figures else NONE
 
     @property
     def seconds(self) -> float | None:
-        """Time of a run; of several the mean."""
+        """Duration of the run, or mean duration of several."""
         known = [run.seconds for run in self.runs if run.seconds is not None]
         return sum(known) / len(known) if known else None
 
     def total(self, fa_per_hour: float | None) -> Counts | None:
-        """What all of them counted at a rate, or as set."""
+        """Sum of the counts at a rate of false alarms, or at the calibrated threshold (None)."""
         counts = self.counts(fa_per_hour)
         if not counts:
             return None
@@ -52,12 +52,12 @@ class Row:
         )
 
     def counts(self, fa_per_hour: float | None) -> list[Counts]:
-        """What each counted at a rate, or as set."""
-        return [one.own if fa_per_hour is None else one.at(fa_per_hour) for one in self.figures]
+        """Counts of each run at a rate of false alarms, or at the calibrated threshold (None)."""
+        return [one.as_calibrated if fa_per_hour is None else one.at(fa_per_hour) for one in self.figures]
 
 
 def shown(value: Any) -> str:
-    """A setting as a person writes it."""
+    """Value of a setting, as written on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(shown, value))}]"
     if value is None:
@@ -68,7 +68,7 @@ def shown(value: Any) -> str:
 
 
 def value_of(run: Run, key: str) -> str:
-    """A setting of a run; of a group that it did not choose from, "default"."""
+    """Value of a setting of a run; "default" for a config group without an override."""
     if key in run.settings:
         return shown(run.settings[key])
     if run.command is None:
@@ -77,11 +77,11 @@ def value_of(run: Run, key: str) -> str:
 
 
 def columns(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
-    """The settings that differ between runs.
+    """Settings that differ between runs.
 
     Returns:
-        those that are shown: what was given on the command line, and a few more. And those that differ too, where they
-        are too many: as between versions of kws, or where a recipe was changed.
+        the settings to show: those of the command lines, and other ones if they are few; and the other ones if they are
+        many, as between versions of kws or of a recipe.
     """
 
     def differ(key: str) -> bool:
@@ -98,19 +98,19 @@ def columns(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
         and not key.startswith(tuple(groups))
         and len({shown(run.settings[key]) if key in run.settings else NONE for run in runs if run.settings}) > 1
     ]
-    if "recipe" in taken:  # which says all of it
+    if "recipe" in taken:  # the recipe stands for all of them
         others = []
-    return (taken + others, []) if len(others) <= MOST else (taken, others)
+    return (taken + others, []) if len(others) <= MAX_COLUMNS else (taken, others)
 
 
 def rows(runs: Sequence[Run], group: bool) -> list[Row]:
-    """A row a run and keyword; grouped, one for all seeds of the same settings."""
+    """One row per run and keyword; grouped, one row for all seeds of equal settings."""
     sets = list(seeds_together(runs).values()) if group else [[run] for run in runs]
     return [row for some in sets for row in _rows_of(some)]
 
 
 def seeds_together(runs: Sequence[Run]) -> dict[Any, list[Run]]:
-    """Runs by all their settings but the seed; those without settings stand alone."""
+    """Group runs by all settings except the seed. Runs without settings stay alone."""
     found: dict[Any, list[Run]] = {}
     for run in runs:
         same = [(key, shown(value)) for key, value in run.settings.items() if key not in (SEED, *FREE)]
@@ -119,15 +119,15 @@ def seeds_together(runs: Sequence[Run]) -> dict[Any, list[Run]]:
 
 
 def _rows_of(runs: list[Run]) -> Iterator[Row]:
-    heard = dict.fromkeys((one.keyword, one.arm) for run in runs for one in run.figures)
-    if not heard:
+    keywords = dict.fromkeys(one.keyword for run in runs for one in run.figures)
+    if not keywords:
         yield Row(runs, [])
-    for keyword, arm in heard:
-        yield Row(runs, [one for run in runs for one in run.figures if (one.keyword, one.arm) == (keyword, arm)])
+    for keyword in keywords:
+        yield Row(runs, [one for run in runs for one in run.figures if one.keyword == keyword])
 
 
 def ordered(lines: Sequence[Row], by: str | None, rates: Sequence[float], settings: Sequence[str]) -> list[Row]:
-    """Rows by a column, the least first; those without a value come last.
+    """Sort rows by a column, ascending. Rows without a value come last.
 
     Raises:
         KwsError: there is no such column.
@@ -136,7 +136,7 @@ def ordered(lines: Sequence[Row], by: str | None, rates: Sequence[float], settin
         return list(lines)
     first = rates[0] if rates else None
     known: Mapping[str, Callable[[Row], Any]] = {
-        "run": lambda row: counted(row.runs[0].name),
+        "run": lambda row: natural_key(row.runs[0].name),
         "misses": lambda row: None if (c := row.total(first)) is None else c.misses / max(1, c.events),
         "alarms": lambda row: None if (c := row.total(None)) is None else c.false_alarms / c.hours,
         "accuracy": right_share,
@@ -146,7 +146,7 @@ def ordered(lines: Sequence[Row], by: str | None, rates: Sequence[float], settin
     every = dict.fromkeys(key for row in lines for run in row.runs for key in run.settings)
     if by not in (*known, *settings, *every):
         names = ", ".join((*known, *settings))
-        raise KwsError(f"sort={by}: allowed are {names}, or another setting of the runs by its full name")
+        raise KwsError(f"sort={by}: must be one of {names}, or the full name of another setting")
 
     def key(row: Row) -> Any:
         if by in known:
@@ -155,51 +155,58 @@ def ordered(lines: Sequence[Row], by: str | None, rates: Sequence[float], settin
         try:
             return None if text == NONE else [(0, float(text), "")]
         except ValueError:
-            return [(1, 0.0, ""), *counted(text)]
+            return [(1, 0.0, ""), *natural_key(text)]
 
     known_rows = sorted((row for row in lines if key(row) is not None), key=key)
     return [*known_rows, *(row for row in lines if key(row) is None)]
 
 
 def right_share(row: Row) -> float | None:
-    """The share of clips told right; None where none were asked."""
-    told = [run.told for run in row.runs if run.told is not None]
-    return sum(one.right for one in told) / sum(one.clips for one in told) if told else None
+    """Accuracy of a classification task; None for a wake-word task."""
+    total = accuracy(row)
+    return total.right / total.clips if total else None
+
+
+def accuracy(row: Row) -> Accuracy | None:
+    """Correctly classified clips of all runs of a row; None for a wake-word task."""
+    each = [run.accuracy for run in row.runs if run.accuracy is not None]
+    return Accuracy(sum(one.right for one in each), sum(one.clips for one in each)) if each else None
+
+
+def with_range(text: str, each: Sequence[int]) -> str:
+    """A cell, with the range over several runs."""
+    return f"{text}, {min(each)} to {max(each)} a run" if len(each) > 1 else text
 
 
 def misses_cell(row: Row, fa_per_hour: float | None) -> str:
-    """Misses with counts and interval; of several runs with their range."""
-    counts, total = row.counts(fa_per_hour), row.total(fa_per_hour)
+    """Miss rate with counts and interval, and the range over several runs."""
+    total = row.total(fa_per_hour)
     if total is None or not total.events:
         return NONE
-    text = proportion_text(total.misses, total.events)
-    each = [one.misses for one in counts]
-    return f"{text}, {min(each)} to {max(each)} a run" if len(each) > 1 else text
+    return with_range(proportion_text(total.misses, total.events), [one.misses for one in row.counts(fa_per_hour)])
 
 
 def accuracy_cell(row: Row) -> str:
-    """How many clips of the test part were told right, with interval; of several runs with their range."""
-    told = [run.told for run in row.runs if run.told is not None]
-    if not told:
+    """Accuracy on the test split with counts and interval, and the range over several runs."""
+    total = accuracy(row)
+    if total is None:
         return NONE
-    right, clips = sum(one.right for one in told), sum(one.clips for one in told)
-    text = proportion_text(right, clips)
-    each = [one.right for one in told]
-    return f"{text}, {min(each)} to {max(each)} a run" if len(each) > 1 else text
+    each = [run.accuracy.right for run in row.runs if run.accuracy is not None]
+    return with_range(proportion_text(total.right, total.clips), each)
 
 
 def alarms_cell(row: Row) -> str:
-    """False alarms as set, with hours and interval; of several runs with their range."""
-    counts, total = row.counts(None), row.total(None)
+    """False alarms at the calibrated threshold with hours and interval, and the range over several runs."""
+    total = row.total(None)
     if total is None:
         return NONE
-    text = false_alarms_text(total.false_alarms, total.hours)
-    each = [one.false_alarms for one in counts]
-    return f"{text}, {min(each)} to {max(each)} a run" if len(each) > 1 else text
+    return with_range(
+        false_alarms_text(total.false_alarms, total.hours), [one.false_alarms for one in row.counts(None)]
+    )
 
 
 def time_cell(row: Row) -> str:
-    """How long it took; with "at least" where a session was killed, and how many sessions there were."""
+    """Duration, with "at least" if a session was killed, and the number of sessions."""
     if row.seconds is None:
         return NONE
     text = f"{row.seconds:.0f} s"
@@ -211,7 +218,7 @@ def time_cell(row: Row) -> str:
 
 
 def state_cell(row: Row) -> str:
-    """Finished, failed, or how far it is."""
+    """State of the runs, with the current step of an unfinished run."""
     if len(row.runs) == 1:
         (run,) = row.runs
         of = f" of {steps}" if isinstance(steps := run.settings.get("optim.steps"), int) else ""

@@ -117,7 +117,7 @@ def test_no_jobs_at_all_are_refused(cli, tiny, tmp_path):
 
 def session(folder: Path, threads: int, error: BaseException | None = None) -> None:
     """A session in which this happens."""
-    with folder.Keeper(["seed=1"], {}, None) as kept:
+    with folder.SessionRecorder(["seed=1"], {}, None) as kept:
         kept.begin(folder, threads, "cpu")
         if error is not None:
             raise error
@@ -145,7 +145,7 @@ def test_sessions_of_a_run_are_kept_and_a_resume_closes_a_killed_one(tmp_path):
 def test_a_single_run_that_is_refused_keeps_no_session(tmp_path):
     (tmp_path / "config.yaml").write_text("# of another run")
     for place in (None, tmp_path):
-        with pytest.raises(ZeroDivisionError), folder.Keeper([], {}, place):
+        with pytest.raises(ZeroDivisionError), folder.SessionRecorder([], {}, place):
             raise ZeroDivisionError
     assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
 

@@ -18,7 +18,7 @@ from kws.evaluation.intervals import poisson, wilson
 from kws.evaluation.operating_points import RATES
 from kws.runs import folder as run_folder
 from kws.runs import table
-from kws.runs.results import Counts, Figures, counted, find
+from kws.runs.results import Counts, Curve, Figures, find, natural_key
 
 KEYS = {"keyword": "beep", "threshold": {"at_fa_per_hour": 0.5}, "optim": {"steps": 100}}
 
@@ -27,7 +27,7 @@ def outcome(misses: list[int], alarms: list[int], own: tuple[int, int], events: 
     """As results.json has it; `own` are misses and false alarms as set."""
     point = {"misses": own[0], "events": events, "false_alarms": own[1], "hours": hours}
     curve = {"false_alarms": alarms, "misses": misses, "thresholds": [0.5] * len(misses)}
-    return {"arm": "", "keyword": "beep", "as_calibrated": point, "curve": curve}
+    return {"keyword": "beep", "as_calibrated": point, "curve": curve}
 
 
 def make(folder: Path, seconds: list[float] | None = None, figures: list[Any] | None = None, **settings: Any) -> Path:
@@ -121,7 +121,7 @@ def test_the_csv_file_holds_plain_numbers(cli, sweep, tmp_path):
     before = out.read_text()
     refused = cli("runs", sweep, f"out={out}")
     assert refused.code == 2
-    assert f"out={out}: there already" in refused.err
+    assert f"out={out}: must be a new file" in refused.err
     assert out.read_text() == before
 
 
@@ -186,14 +186,14 @@ def test_the_figures_are_those_of_the_run_at_every_rate(run):
 
 
 def test_above_every_score_all_is_missed():
-    figures = Figures("", "beep", Counts(0, 5, 3, 1.0), [(3, 0), (2, 1)])
+    figures = Figures("beep", Counts(0, 5, 3, 1.0), Curve([3, 2], [0, 1]))
     assert figures.at(2.5) == Counts(1, 5, 2, 1.0)
     assert figures.at(1.0) == Counts(5, 5, 0, 1.0)
 
 
 def test_names_are_counted_as_people_count():
     names = ["10", "2", "a/10", "a/9", ".", "²"]
-    assert sorted(names, key=counted) == ["2", "10", ".", "a/9", "a/10", "²"]
+    assert sorted(names, key=natural_key) == ["2", "10", ".", "a/9", "a/10", "²"]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_names_are_counted_as_people_count():
         json.dumps({"outcomes": [outcome([1], [1], (1, 0), events=0)]}),
         json.dumps({"outcomes": [outcome([1, 2], [1], (1, 0))]}),
         json.dumps({"outcomes": [outcome(["1"], [1], (1, 0))]}),  # type: ignore[list-item]
-        '{"outcomes": [{"arm": "", "keyword": 1, "as_calibrated": {}, "curve": {}}]}',
+        '{"outcomes": [{"keyword": 1, "as_calibrated": {}, "curve": {}}]}',
     ],
 )
 def test_a_damaged_run_is_named_and_the_others_are_shown(cli, tmp_path, results):
@@ -218,7 +218,7 @@ def test_a_damaged_run_is_named_and_the_others_are_shown(cli, tmp_path, results)
     said = cli("runs", tmp_path)
     assert said.code == 0, said.err
     assert [row[0] for row in cells(said.out)] == ["bad", "good"]
-    assert f"bad damaged: {tmp_path}/bad/results.json: no figures" in said.out
+    assert f"bad damaged: {tmp_path}/bad/results.json: unreadable results" in said.out
 
 
 def test_names_and_errors_drive_no_terminal(cli, tmp_path):
@@ -239,14 +239,14 @@ def test_names_and_errors_drive_no_terminal(cli, tmp_path):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["none_such"], ["dir=none_such", "no such folder"]),
-        (["empty"], ["dir=empty", "no run lies there"]),
+        (["none_such"], ["dir=none_such", "must be a folder of runs"]),
+        (["empty"], ["dir=empty", "must contain runs"]),
         ([], ["dir=... must be given", "kws runs runs"]),
         (["{sweep}", "sort=lrr"], ["sort=lrr", "misses", "lr"]),
         (["{sweep}", "at_fa_per_hour=[21]"], ["at_fa_per_hour=[21.0]", "between 0 and 20"]),
         (["{sweep}", "recipe_of=0"], ["out=...", "NAME.yaml"]),
         (["{sweep}", "recipe_of=0", "out=a.txt"], ["out=a.txt", "NAME.yaml"]),
-        (["{sweep}", "recipe_of=0", "out=a b.yaml"], ["out=a b.yaml", "plain"]),
+        (["{sweep}", "recipe_of=0", "out=a b.yaml"], ["out=a b.yaml", "of letters"]),
         (["{sweep}", "recipe_of=007", "out=a.yaml"], ["recipe_of=007", "0, 1, 2, 3, 10"]),
         (["{sweep}", "recipe_of=10", "out=a.yaml"], ["recipe_of=10", "lr=7: allowed"]),
         (["{sweep}", "recipe_of=0", "out=a.yaml"], ["lr=0.1", "no such setting"]),

@@ -53,10 +53,10 @@ def test_the_id_goes_with_the_folder_and_is_never_given_twice(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"seed": 1}, "seed=0 began there, this one has seed=1"),
-        ({"data": {"root": "y"}}, "data.root=x began there, this one has data.root=y"),
+        ({"seed": 1}, "seed=0 began there, and this one has seed=1"),
+        ({"data": {"root": "y"}}, "data.root=x began there, and this one has data.root=y"),
         ({"model": {"dilations": [1]}}, r"model.dilations=\[1, 2\] began there"),
-        ({"extra": {"threads": 1}}, "extra.threads=None began there, this one has extra.threads=1"),
+        ({"extra": {"threads": 1}}, "extra.threads=None began there, and this one has extra.threads=1"),
     ],
 )
 def test_other_settings_are_refused(tmp_path: Path, changed: dict[str, object], named: str) -> None:

@@ -276,7 +276,7 @@ def test_the_recipe_of_a_run_makes_it_again_to_the_bit_by_the_command_that_is_pr
     assert f"({run})" in comments[0]
     assert "replay.share=0.2" in comments[1]
     assert "misses" in comments[2]
-    assert comments[-1] == f"# {printed} makes it again."
+    assert comments[-1] == f"# {printed} reproduces it."
     kept = OmegaConf.to_container(OmegaConf.load(tmp_path / "mine/best.yaml"))
     assert kept["replay"]["share"] == 0.2
     assert "out" not in kept
@@ -288,7 +288,7 @@ def test_the_recipe_of_a_run_makes_it_again_to_the_bit_by_the_command_that_is_pr
     assert first["thresholds"] == second["thresholds"]
     refused = cli("runs", run.parent, f"recipe_of={run.name}", "out=mine/best.yaml")
     assert refused.code == 2
-    assert "not overwritten" in refused.err
+    assert "must be a new file" in refused.err
     assert (tmp_path / "mine/best.yaml").read_text() == text
     (tmp_path / "mine/best.yaml").unlink()
     assert "out=runs/best-2" in cli("runs", run.parent, f"recipe_of={run.name}", "out=mine/best.yaml").out
@@ -360,7 +360,11 @@ def test_recipes_of_a_person_are_given_by_their_files(cli, tmp_path, monkeypatch
         assert said.code == 0, said.err
         assert OmegaConf.create(said.out).optim.steps == 7
     assert "steps: 8" in cli("train", "recipe=sub/own.yaml", "optim.steps=8", "--cfg", "job").out
-    for name, why in [("none.yaml", "no such file"), ("list.yaml", "no recipe"), ("broken.yaml", "no recipe")]:
+    for name, why in [
+        ("none.yaml", "no such file"),
+        ("list.yaml", "must be a YAML file of settings"),
+        ("broken.yaml", "must be a YAML file of settings"),
+    ]:
         said = cli("train", f"recipe={name}", "--cfg", "job")
         assert said.code == 2
         assert said.err.startswith(f"kws: recipe={name}: {why}")

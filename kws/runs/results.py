@@ -197,7 +197,7 @@ def _read(folder: Path, name: str) -> Run:
             settings = settings_of(folder / "config.yaml")
         if settings and (folder / RESULTS).is_file():
             finished, results = True, _results(folder / RESULTS)
-            figures, accuracy = results.outcomes, results.test and results.test.accuracy
+            figures, accuracy = results.outcomes, results.test.accuracy if results.test else None
     except KwsError as error:
         damaged = str(error)
     return Run(name, folder, settings, sessions, figures, finished, damaged, accuracy)

@@ -95,7 +95,7 @@ def test_what_is_wrong_is_an_error_with_the_key(folder: Path) -> None:
     for wrong, message in (
         ({"keyword": "a", "optim.stepz": 3}, "optim.stepz: no such setting"),
         ({"keyword": "a", "optim.steps": "many"}, "optim.steps=many"),
-        ({"keyword": "a", "replay.share": 0.9}, "replay.share=0.9: must be"),
+        ({"keyword": "a", "data.root": ".", "replay.share": 0.9}, "replay.share=0.9: must be"),
     ):
         with pytest.raises(KwsError, match=message):
             kws.train(**wrong)

@@ -178,9 +178,9 @@ BAD = [
     ("confuse", 'confuse.pronunciations=["жж"]', "confuse.pronunciations", "IPA"),
     ("confuse", "confuse.pronunciations=[kˈæt]", "confuse.pronunciations=[kˈæt]", "quotes"),
     ("confuse", "confuse.include=none_such.csv", "confuse.include=none_such.csv", "no such file"),
-    ("confuse", "confuse.include=[computer]", "confuse.include", "holds the keyword"),
+    ("confuse", "confuse.include=[computer]", "confuse.include", "contains the keyword"),
     ("confuse", "confuse.include=[5]", "confuse.include", "quotes"),
-    ("confuse", "confuse.exclude=[...]", "confuse.exclude", "no text"),
+    ("confuse", "confuse.exclude=[...]", "confuse.exclude", "must be a text"),
 ]
 
 

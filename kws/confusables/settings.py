@@ -73,7 +73,8 @@ class CandidatesConfig:
             rule = f"must be a share for each of the {len(self.bands) - 1} bands, one above 0"
             raise SettingError("quotas", self.quotas, rule)
         given = self.pronunciations
-        if not (given is None or isinstance(given, str) or all(isinstance(one, str) for one in given)):
+        listed = isinstance(given, list) and all(isinstance(one, str) for one in given)
+        if not (given is None or isinstance(given, str) or listed):
             raise SettingError("pronunciations", given, "must be one pronunciation or a list of them")
         if not any(asdict(self.kinds).values()):
             raise SettingError("kinds", asdict(self.kinds), "must have at least one share above 0")

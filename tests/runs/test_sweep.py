@@ -115,10 +115,10 @@ def test_no_jobs_at_all_are_refused(cli, tiny, tmp_path):
     assert lines(said.err) == ["kws: hydra.launcher.n_jobs=0: must be 1 or more, or -1 for the number of cores"]
 
 
-def session(folder: Path, threads: int, error: BaseException | None = None) -> None:
+def session(place: Path, threads: int, error: BaseException | None = None) -> None:
     """A session in which this happens."""
     with folder.SessionRecorder(["seed=1"], {}, None) as kept:
-        kept.begin(folder, threads, "cpu")
+        kept.begin(place, threads, "cpu")
         if error is not None:
             raise error
 

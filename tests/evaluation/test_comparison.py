@@ -101,7 +101,7 @@ def test_a_checkpoint_and_its_export_do_not_differ(cli, run, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "detector=... or compare=[a,b] must be given"),
+        ((), "compare=[a,b] or detector=... must be given"),
         (("detector=a.pt", "compare=[a.pt,b.pt]"), "must not be given together with detector=..."),
         (("compare=[a.pt]",), "must be two detectors"),
         (("compare=5",), "compare=5"),

@@ -71,9 +71,9 @@ def train_in(cli, out: Path, *words: str) -> None:
     assert said.code == 0, said.err
 
 
-def test_a_run_leaves_what_the_readme_lists(run):
-    readme = (ROOT / "README.md").read_text()
-    table = readme.split("## A run's folder")[1].split("##")[0]
+def test_a_run_leaves_what_the_documentation_lists(run):
+    page = (ROOT / "docs" / "runs.md").read_text()
+    table = page.split("## The run folder")[1].split("##")[0]
     listed = re.findall(
         "`(.*?)`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
     )

@@ -340,4 +340,4 @@ def test_the_verb_leaves_out_what_cannot_hear_with_a_front_end(cli: Any) -> None
 def test_settings_of_no_model_are_refused(cli: Any) -> None:
     said = cli("models", "model.channels=8")
     assert said.code == 2
-    assert said.err.startswith("kws: model.channels: allowed only where")
+    assert said.err.startswith("kws: model.channels: its group must be given")

@@ -89,7 +89,7 @@ def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None)
     reach_s = built.net().receptive_field * s.features.hop_s + s.features.window_s + s.model.smooth_s
     if reach_s > s.batch.clip_s - s.mining.post_s:
         raise KwsError(
-            f"batch.clip_s={s.batch.clip_s}: allowed is at least {reach_s + s.mining.post_s:.2f}, what the model hears "
+            f"batch.clip_s={s.batch.clip_s}: must be at least {reach_s + s.mining.post_s:.2f}, what the model hears "
             f"({reach_s:.2f} s) and mining.post_s, so that a mined clip holds all its score depends on"
         )
     return built

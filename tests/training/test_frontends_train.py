@@ -83,5 +83,5 @@ def test_a_killed_run_goes_on_to_the_same_weights(cli, trained, tmp_path):
 def test_a_mean_that_reaches_beyond_a_clip_is_refused(cli, tiny, tmp_path):
     said = cli("train", *tiny, "features=pcen", "features.memory_s=1", f"out={tmp_path}/x")
     assert said.code == 2
-    assert said.err.startswith("kws: batch.clip_s=1.4: allowed is at least ")
+    assert said.err.startswith("kws: batch.clip_s=1.4: must be at least ")
     assert not (tmp_path / "x").exists()

@@ -141,7 +141,7 @@ def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(c
     assert told[0]["clips"] >= 10
     assert all(one["fired"] <= after["fired"] for one, after in pairwise(told[:5])), "lower thresholds, more that fire"
     with Buffer(tmp_path / "run/buffer", None, 16000) as buffer:
-        kept = [row for row in buffer.rows() if row.kind == Kind.CONFUSABLE]
+        kept = [row for row in buffer.rows() if row.kind == Kind.confusable]
     assert kept
     assert all(row.source.split is Split.TRAIN and "okay garden" not in row.text for row in kept)
     for name in ("state.pt", "results.json"):  # as a kill before the first step leaves it

@@ -81,13 +81,13 @@ def stats(s: BufferConfig, console: Console) -> None:
         for state, line in summary.counts(rows, lambda row: row.state, lambda row: row.kind).items()
     ]
     console.table(f"{s.buffer}", ("state", *kinds, "all", "minutes"), lines)
-    active = [row for row in rows if row.state is State.ACTIVE]
+    active = [row for row in rows if row.state is State.active]
     if active:
         most = Counter(row.source.name for row in active).most_common(10)
         console.table("active clips by recording", ("recording", "clips"), [(name, str(n)) for name, n in most])
         drawn = [row.times_drawn for row in active]
         console.say(f"drawn   {sum(drawn) / len(drawn):.1f} times an active clip, {drawn.count(0)} of them never")
-    for decision in (Decision.RELEASED, Decision.REJECTED):
+    for decision in (Decision.released, Decision.rejected):
         if n := sum(row.decision is decision for row in rows):
             console.say(f"{decision} by a person: {n}")
     if s.plots is not None:
@@ -125,7 +125,7 @@ def draw(
 def list_(s: BufferConfig, console: Console) -> None:
     """The clips, one a line."""
     with opened(s) as buffer:
-        rows = chosen(s, buffer.rows(None), [state for state in State if state is not State.EVICTED])
+        rows = chosen(s, buffer.rows(None), [state for state in State if state is not State.evicted])
     if s.sort is Order.age:
         rows.reverse()  # the newest first
     else:
@@ -186,9 +186,9 @@ def import_(s: BufferConfig, console: Console) -> None:
 
 def import_recordings(s: BufferConfig, folder: Path, console: Console) -> None:
     """Take in recordings as clips that a person brought."""
-    kind = Kind.USER if s.kind is None else Kind(s.kind)
-    if kind not in (Kind.USER, Kind.CONFUSABLE):
-        raise KwsError(f"kind={kind}: recordings come in as {Kind.USER} or {Kind.CONFUSABLE}")
+    kind = Kind.user if s.kind is None else Kind(s.kind)
+    if kind not in (Kind.user, Kind.confusable):
+        raise KwsError(f"kind={kind}: recordings come in as {Kind.user} or {Kind.confusable}")
     if not s.keyword:
         raise KwsError("keyword=... must be given: what the recordings are not, though they may sound like it")
     there = (Path(s.buffer) / INDEX).is_file()
@@ -219,14 +219,14 @@ def review(s: BufferConfig, console: Console) -> None:
             if not made.release + made.reject:
                 raise KwsError(f"decisions={s.decisions}: holds no decision")
             summary.find(buffer.rows(None), [*made.release, *made.reject])  # all are there, or nothing is done
-            back = buffer.decide(made.release, Decision.RELEASED)
-            out = buffer.decide(made.reject, Decision.REJECTED)
+            back = buffer.decide(made.release, Decision.released)
+            out = buffer.decide(made.reject, Decision.rejected)
             console.say(
                 f"{len(made.release)} released ({back} of them are active now), "
                 f"{len(made.reject)} rejected ({out} went out)"
             )
             return
-        rows = chosen(s, buffer.rows(None), [State.QUARANTINED])
+        rows = chosen(s, buffer.rows(None), [State.quarantined])
         rows = [row for row in rows if buffer.path(row.hash).exists()]
         rows.sort(key=ORDERS[Order.score], reverse=True)
         shown = rows[: s.limit]
@@ -239,12 +239,12 @@ def review(s: BufferConfig, console: Console) -> None:
 
 def release(s: BufferConfig, console: Console) -> None:
     """A person says of clips that they are not the keyword: they are active from now on, whatever they score."""
-    decide(s, console, Decision.RELEASED, [State.QUARANTINED])
+    decide(s, console, Decision.released, [State.quarantined])
 
 
 def retire(s: BufferConfig, console: Console) -> None:
     """A person says of clips that they shall never be drawn: they are out, and so is what repeats them."""
-    decide(s, console, Decision.REJECTED, [State.ACTIVE, State.QUARANTINED])
+    decide(s, console, Decision.rejected, [State.active, State.quarantined])
 
 
 def decide(s: BufferConfig, console: Console, decision: Decision, states: Sequence[State]) -> None:

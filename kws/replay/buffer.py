@@ -65,9 +65,9 @@ class Buffer:
         self.close()
 
     def __len__(self) -> int:
-        return int(self._index.read("SELECT count(*) FROM clips WHERE state = ?", State.ACTIVE)[0][0])
+        return int(self._index.read("SELECT count(*) FROM clips WHERE state = ?", State.active)[0][0])
 
-    def rows(self, state: str | None = State.ACTIVE) -> list[BufferClip]:
+    def rows(self, state: str | None = State.active) -> list[BufferClip]:
         """The clips in this state, or in any state for None, in the order they came in."""
         return self._index.rows(state)
 
@@ -78,7 +78,7 @@ class Buffer:
             but: hashes of recordings. Clips in which one of them is audible are left out.
             saying: keywords. Clips whose text says one are left out, unless they are confusables or released.
         """
-        clips = self._index.table([State.ACTIVE])
+        clips = self._index.table([State.active])
         left_out = self._index.clips_from(but) | self._index.clips_saying(saying)
         if not left_out:
             return clips
@@ -203,13 +203,13 @@ class Buffer:
             standing, top = self._index.standing(hashes), self._index.top_priority()
             fresh: dict[str, NewClip] = {}
             for clip, one in zip(hashes, found, strict=True):
-                state, decision = standing.get(clip, (State.EVICTED, Decision.NONE))
-                if state in (State.EVICTED, State.RETIRED) and decision is not Decision.REJECTED:
+                state, decision = standing.get(clip, (State.evicted, Decision.none))
+                if state in (State.evicted, State.retired) and decision is not Decision.rejected:
                     fresh.setdefault(clip, one)
             known = len(found) - len(fresh)
             repeated = repeats(
                 fresh,
-                lambda checkpoint: self._index.table([State.ACTIVE, State.QUARANTINED], True, checkpoint),
+                lambda checkpoint: self._index.table([State.active, State.quarantined], True, checkpoint),
                 self.duplicates,
                 self.sample_rate,
             )
@@ -220,10 +220,10 @@ class Buffer:
                 if clip in repeated:
                     continue
                 self._index.find(clip, one, top if fresh.get(clip) is one else None)
-                released = standing.get(clip, (None, Decision.NONE))[1] is Decision.RELEASED
+                released = standing.get(clip, (None, Decision.none))[1] is Decision.released
                 why = "" if released else suspicion(one.kind, one.keyword, one.text, one.score, suspect_from, keywords)
                 if fresh.get(clip) is one and why:
-                    self._index.move(clip, State.QUARANTINED, why, run, round_)
+                    self._index.move(clip, State.quarantined, why, run, round_)
                     quarantined.append(clip)
             evicted = self._hold(run, round_)
         return Added(list(fresh), known, evicted, len(repeated), quarantined)
@@ -231,11 +231,11 @@ class Buffer:
     def _hold(self, run: str, round_: int) -> list[str]:
         """Evict active and quarantined clips beyond the limits; returns the evicted clips."""
         evicted = []
-        for state in (State.ACTIVE, State.QUARANTINED):
+        for state in (State.active, State.quarantined):
             checkpoint = self._index.usual_checkpoint(state) if self.eviction.eviction in EMBEDDING_RULES else None
             clips = self._index.table([state], False, checkpoint)
             for i in surplus(clips, self.eviction, self.sample_rate):
-                self._index.move(clips.hash[i], State.EVICTED, "", run, round_)
+                self._index.move(clips.hash[i], State.evicted, "", run, round_)
                 evicted.append(clips.hash[i])
         return evicted
 
@@ -264,10 +264,10 @@ class Buffer:
             self._index.score(run, round, {clip: score for clip, score in scores.items() if clip in standing})
             self._index.embed(checkpoint, {clip: vector for clip, vector in embeddings.items() if clip in standing})
             for clip, (state, why) in moves.items():
-                now, decision = standing.get(clip, (State.EVICTED, Decision.NONE))
-                gone = now is State.EVICTED or (now is State.RETIRED and not self.path(clip).exists())
-                barred = decision is Decision.RELEASED and state is State.QUARANTINED
-                if not (gone or barred or decision is Decision.REJECTED):
+                now, decision = standing.get(clip, (State.evicted, Decision.none))
+                gone = now is State.evicted or (now is State.retired and not self.path(clip).exists())
+                barred = decision is Decision.released and state is State.quarantined
+                if not (gone or barred or decision is Decision.rejected):
                     self._index.move(clip, state, why, run, round)
             self._hold(run, round)
 
@@ -280,14 +280,14 @@ class Buffer:
         Raises:
             KwsError: no such clip, or the file of one to release is gone.
         """
-        state = State.ACTIVE if decision is Decision.RELEASED else State.RETIRED
+        state = State.active if decision is Decision.released else State.retired
         changed = 0
         with self._index.writing():
             standing = self._index.standing()
             for clip in clips:
                 if clip not in standing:
                     raise KwsError(f"{self.folder}: no clip {clip}")
-                if state is State.ACTIVE and not self.path(clip).exists():
+                if state is State.active and not self.path(clip).exists():
                     raise KwsError(f"{self.folder}: clip {clip} cannot be released, its file was deleted")
                 self._index.decide(clip, decision)
                 if standing[clip] != (state, decision):  # an event of its own: no rollback of a run undoes it
@@ -343,7 +343,7 @@ class Buffer:
         Returns:
             How many files were deleted.
         """
-        out = {State.EVICTED, State.RETIRED} if retired else {State.EVICTED}
+        out = {State.evicted, State.retired} if retired else {State.evicted}
         with self._index.writing():  # no process brings such a clip back meanwhile
             standing = self._index.standing()
             unwanted = {clip for clip, (state, _) in standing.items() if state in out}
@@ -362,7 +362,7 @@ class Buffer:
         for number, row in enumerate(self.rows(None)):
             progress(number)
             try:
-                if row.state in (State.EVICTED, State.RETIRED) and not self.path(row.hash).exists():
+                if row.state in (State.evicted, State.retired) and not self.path(row.hash).exists():
                     continue  # purged
                 if (n := len(self.audio(row.hash))) != row.n_samples:
                     problems.append(f"{self.path(row.hash)}: {n} samples, the index says {row.n_samples}")

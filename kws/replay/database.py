@@ -90,9 +90,9 @@ class Index:
         if not keywords:
             return set()
         sql = "SELECT hash, kind, text FROM clips WHERE state = ? AND text != '' AND decision != ?"
-        lines = self.read(sql, State.ACTIVE, Decision.RELEASED)
+        lines = self.read(sql, State.active, Decision.released)
         spoken = {text: any(contains_phrase(text, word) for word in keywords) for _, _, text in lines}
-        return {clip for clip, kind, text in lines if kind != Kind.CONFUSABLE and spoken[text]}
+        return {clip for clip, kind, text in lines if kind != Kind.confusable and spoken[text]}
 
     def table(self, states: Sequence[State], rejected: bool = False, checkpoint: str | None = None) -> ClipTable:
         """The clips in these states, column by column, in the order they came in.
@@ -106,7 +106,7 @@ class Index:
         join += "" if checkpoint is None else " AND e.checkpoint = :checkpoint"
         values = {f"state{i}": state for i, state in enumerate(states)} | {"checkpoint": checkpoint}
         where = f"state IN ({', '.join(f':state{i}' for i in range(len(states)))})"
-        where += f" OR decision = '{Decision.REJECTED}'" if rejected else ""
+        where += f" OR decision = '{Decision.rejected}'" if rejected else ""
         sql = f"""SELECT c.hash, kind, recording, offset_s, n_samples, coalesce(score_now, score), priority,
             times_drawn, {vector} FROM clips c {join} WHERE {where} ORDER BY id"""
         with one_line_errors(self._file):
@@ -132,7 +132,7 @@ class Index:
 
     def top_priority(self) -> float:
         """The highest priority of an active clip, 1 where there is none."""
-        ((top,),) = self.read("SELECT max(priority) FROM clips WHERE state = ?", State.ACTIVE)
+        ((top,),) = self.read("SELECT max(priority) FROM clips WHERE state = ?", State.active)
         return 1.0 if top is None else float(top)
 
     def hold_out(self, recordings: Iterable[Source]) -> None:
@@ -165,7 +165,7 @@ class Index:
             for (old,) in self.read("SELECT priority FROM clips WHERE hash = ?", clip):
                 before = old
                 self._db.execute("UPDATE clips SET priority = ? WHERE hash = ?", (priority, clip))
-                self._place(clip, State.ACTIVE, "")
+                self._place(clip, State.active, "")
                 if found.score is not None:
                     self.score(found.run, int(found.round), {clip: found.score})
             if before is None:
@@ -173,7 +173,7 @@ class Index:
                 self._db.execute(f"INSERT INTO clips ({', '.join(columns)}) VALUES ({marks})", columns)
             if found.embedding is not None:
                 self.embed(found.checkpoint, {clip: found.embedding})
-        state = None if priority is None else State.ACTIVE
+        state = None if priority is None else State.active
         self._remember(clip, found.run, int(found.round), 1, state, "", before)
         origins = [(clip, s.hash, plain(s.name)) for s in (found.source, *found.mixed_with)]
         self._db.executemany("INSERT OR IGNORE INTO origins VALUES (?, ?, ?)", origins)
@@ -269,7 +269,7 @@ class Index:
             # Its history and origins go with it.
             self._db.execute("DELETE FROM clips WHERE hash = ?", (clip,))
             return True
-        out, back, reason = (State.EVICTED, State.RETIRED), None, ""
+        out, back, reason = (State.evicted, State.retired), None, ""
         for e in kept:
             if e["state"] is None and (back is None or back in out):
                 # It was found where it stood only thanks to what is undone: now this is what brought it there.

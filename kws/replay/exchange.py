@@ -53,10 +53,10 @@ def export(
     n = 0
 
     def has_sound(row: BufferClip) -> bool:
-        return row.state not in (State.EVICTED, State.RETIRED) or buffer.path(row.hash).exists()
+        return row.state not in (State.evicted, State.retired) or buffer.path(row.hash).exists()
 
     def wanted(row: BufferClip) -> bool:
-        return state in (None, row.state) and (has_sound(row) or row.decision is Decision.REJECTED)
+        return state in (None, row.state) and (has_sound(row) or row.decision is Decision.rejected)
 
     (out / "clips").mkdir(parents=True)
     try:

@@ -15,7 +15,7 @@ from kws.replay.records import HASH, Decision, Kind, State
 FORMAT = 1
 MAX_CLIP_S = 60  # bounds the memory that one file can take
 
-_OUT = (State.EVICTED, State.RETIRED)
+_OUT = (State.evicted, State.retired)
 
 
 def _embedding(vector: str) -> str:
@@ -123,7 +123,7 @@ class ClipLine(Line):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.decision == Decision.REJECTED and self.state not in _OUT:
+        if self.decision == Decision.rejected and self.state not in _OUT:
             raise ValueError(f"state={self.state}: must be retired, since the clip is rejected")
         if not self.sound and self.state not in _OUT:
             raise ValueError(f"sound=false: must be true for a clip that is {self.state}")

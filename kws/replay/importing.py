@@ -80,7 +80,7 @@ def into_buffer(buffer: Buffer, folder: Path, progress: Callable[[int, int], Non
         keyword_of = {line["path"]: line.get("keyword", "") for line in csv.DictReader(file)}
     found, held = [], []
     for number, one in enumerate(recordings, 1):
-        if one.split is not Split.TRAIN or one.label == Kind.CONFUSABLE:
+        if one.split is not Split.TRAIN or one.label == Kind.confusable:
             pcm = to_int16(load(one.path, buffer.sample_rate))
             source = Source(content_hash(pcm), f"{one.name} ({one.source})", one.split)
             if one.split is not Split.TRAIN:
@@ -92,7 +92,7 @@ def into_buffer(buffer: Buffer, folder: Path, progress: Callable[[int, int], Non
             elif not (keyword := keyword_of.get(one.name, "")):
                 raise KwsError(f"{manifest}: path={one.name!r} has no keyword; which does it sound like?")
             else:
-                found.append(NewClip(pcm, Kind.CONFUSABLE, keyword, source, 0.0, None, "", MADE, 0, one.text))
+                found.append(NewClip(pcm, Kind.confusable, keyword, source, 0.0, None, "", MADE, 0, one.text))
         progress(number, len(recordings))
     buffer.hold_out(held)
     return buffer.add(found)

@@ -170,7 +170,7 @@ SOURCES: dict[str, MiningSource] = {}  # in the order in which they choose
 
 
 def register_mining_source(
-    name: str, kind: Kind = Kind.FALSE_TRIGGER, settings: type | None = None
+    name: str, kind: Kind = Kind.false_trigger, settings: type | None = None
 ) -> Callable[[Chooser], Chooser]:
     """Make a function a mining source: every mining round calls it for each keyword of each stream.
 
@@ -248,7 +248,7 @@ def random_share(candidates: Candidates) -> NDArray[np.int64]:
     return np.array(found, np.int64)
 
 
-@register_mining_source("neighbours", Kind.NEIGHBOUR)
+@register_mining_source("neighbours", Kind.neighbour)
 def neighbours(candidates: Candidates) -> NDArray[np.int64]:
     """Rows whose embeddings are nearest to the keyword, nearest first, whatever they score.
 

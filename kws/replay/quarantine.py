@@ -10,7 +10,7 @@ from pydantic import Field
 from kws.data.manifest import contains_phrase
 from kws.replay.records import Kind
 
-TRUSTED = (Kind.CONFUSABLE, Kind.USER)  # a person chose them, so any score is fine
+TRUSTED = (Kind.confusable, Kind.user)  # a person chose them, so any score is fine
 
 
 @dataclass
@@ -47,7 +47,7 @@ def suspicion(
             is suspect.
         keywords: of the run; a negative must not contain one of them.
     """
-    if kind != Kind.CONFUSABLE and text:
+    if kind != Kind.confusable and text:
         for word in dict.fromkeys((keyword, *keywords)):
             if contains_phrase(text, word):
                 return f"its text says {word}"

@@ -19,30 +19,30 @@ HASH = re.compile(r"[0-9a-f]{64}")  # what a clip is named by; nothing else beco
 
 
 class Kind(StrEnum):
-    """How a clip came into the buffer."""
+    """How a clip was found."""
 
-    FALSE_TRIGGER = "false_trigger"  # of a stream
-    BATCH_HARD = "batch_hard"  # the hardest negative of a training batch
-    NEIGHBOUR = "neighbour"  # near the keyword in embedding space
-    CONFUSABLE = "confusable"  # made or chosen to sound like the keyword
-    USER = "user"  # brought by a person
+    false_trigger = "false_trigger"  # in a stream without the keyword
+    batch_hard = "batch_hard"  # hardest negative of a training batch
+    neighbour = "neighbour"  # near the keyword in embedding space
+    confusable = "confusable"  # synthesised or chosen because it sounds like the keyword
+    user = "user"  # imported by a user
 
 
 class State(StrEnum):
-    """Whether a clip may be drawn: only an active one may."""
+    """State of a clip. Training samples active clips only."""
 
-    ACTIVE = "active"
-    QUARANTINED = "quarantined"  # suspected to hold the keyword; a person can listen and decide
-    RETIRED = "retired"  # solved, or rejected by a person
-    EVICTED = "evicted"  # had to go for lack of room
+    active = "active"
+    quarantined = "quarantined"  # may contain the keyword; a user can listen and decide
+    retired = "retired"  # learned, or rejected by a user
+    evicted = "evicted"  # over the limits of the buffer
 
 
 class Decision(StrEnum):
-    """What a person said of a clip; it stands above every rule."""
+    """Decision of a user about a clip. No rule overrides it."""
 
-    NONE = ""
-    RELEASED = "released"  # never quarantined again
-    REJECTED = "rejected"  # never drawn again, and nothing that repeats it comes in
+    none = ""
+    released = "released"  # never quarantined again
+    rejected = "rejected"  # never sampled again, and its near-duplicates are not added
 
 
 def train_only(source: Source) -> None:
@@ -231,7 +231,7 @@ def as_columns(clip: str, found: NewClip, priority: float, added_at: str) -> dic
         "score": None if found.score is None else float(found.score),
         "priority": float(priority),
         "added_at": added_at,
-        "state": State.ACTIVE.value,
+        "state": State.active.value,
     }
 
 

@@ -62,13 +62,13 @@ def refresh(
         suspect_from: score from which a clip of a keyword is suspect; see `suspicion`.
         run, round_: for the record, and the round also for the sample.
     """
-    rows = buffer.rows(State.ACTIVE) + buffer.rows(State.QUARANTINED)
-    out = [row for row in buffer.rows(State.RETIRED) if buffer.path(row.hash).exists()]
-    retired = [row for row in out if row.decision is not Decision.REJECTED]
+    rows = buffer.rows(State.active) + buffer.rows(State.quarantined)
+    out = [row for row in buffer.rows(State.retired) if buffer.path(row.hash).exists()]
+    retired = [row for row in out if row.decision is not Decision.rejected]
     rng = numpy_generator(seed, "probe", round_)
     rows += [retired[i] for i in sorted(rng.permutation(len(retired))[: config.recheck_retired])]
     # A rejected clip stays retired. Its embedding must be of this model to keep out its near-duplicates.
-    rows += [row for row in out if row.decision is Decision.REJECTED]
+    rows += [row for row in out if row.decision is Decision.rejected]
     if not rows:
         return Refreshed(0, 0, 0, 0, 0)
     # A block at a time, since the audio of a large buffer is gigabytes.
@@ -91,10 +91,10 @@ def refresh(
     changes = [(before[clip], state) for clip, (state, _) in moves.items()]
     return Refreshed(
         len(rows),
-        retired=sum(state is State.RETIRED for _, state in changes),
-        returned=changes.count((State.RETIRED, State.ACTIVE)),
-        quarantined=sum(state is State.QUARANTINED for _, state in changes),
-        released=changes.count((State.QUARANTINED, State.ACTIVE)),
+        retired=sum(state is State.retired for _, state in changes),
+        returned=changes.count((State.retired, State.active)),
+        quarantined=sum(state is State.quarantined for _, state in changes),
+        released=changes.count((State.quarantined, State.active)),
     )
 
 
@@ -114,16 +114,16 @@ def verdicts(
     """
     moves = {}
     for row, score in zip(rows, scores, strict=True):
-        if row.decision is Decision.REJECTED:
+        if row.decision is Decision.rejected:
             continue
         why = suspicion(row.kind, row.keyword, row.text, score, suspect_from, keywords)
-        if why and row.decision is Decision.NONE:
-            if row.state is not State.QUARANTINED:
-                moves[row.hash] = State.QUARANTINED, why
-        elif row.state is State.QUARANTINED:
-            moves[row.hash] = State.ACTIVE, f"scores {score:.3f} now"
-        elif row.state is State.RETIRED and score >= return_above:
-            moves[row.hash] = State.ACTIVE, f"forgotten: scores {score:.3f} again"
-        elif row.state is State.ACTIVE and score < retire_below and row.times_drawn:
-            moves[row.hash] = State.RETIRED, f"solved: scores {score:.3f}"
+        if why and row.decision is Decision.none:
+            if row.state is not State.quarantined:
+                moves[row.hash] = State.quarantined, why
+        elif row.state is State.quarantined:
+            moves[row.hash] = State.active, f"scores {score:.3f} now"
+        elif row.state is State.retired and score >= return_above:
+            moves[row.hash] = State.active, f"forgotten: scores {score:.3f} again"
+        elif row.state is State.active and score < retire_below and row.times_drawn:
+            moves[row.hash] = State.retired, f"solved: scores {score:.3f}"
     return moves

@@ -168,7 +168,7 @@ class HardNegativeMiner:
             found.append(
                 NewClip(
                     pcm=clip,
-                    kind=Kind.BATCH_HARD,
+                    kind=Kind.batch_hard,
                     keyword=self.spec.labels[one.column],
                     source=source_of(entry),
                     offset_s=one.offset / self.store.sample_rate,

@@ -45,7 +45,7 @@ def clips(first: int, n: int, pcm: np.ndarray, round_: int) -> list[NewClip]:
     scores, vectors = rng.random(n), rng.normal(size=(n, DIMS)).astype(np.float32)
     return [
         NewClip(
-            pcm, Kind.FALSE_TRIGGER, "computer",
+            pcm, Kind.false_trigger, "computer",
             Source(f"{i // PER_RECORDING:064x}", f"rooms/{i // PER_RECORDING}.flac", Split.TRAIN),
             CLIP_S * (i % PER_RECORDING), float(scores[i - first]), "weights", "run", round_,
             embedding=vectors[i - first],

@@ -36,7 +36,7 @@ def suspect(folder: Path, n: int) -> list[str]:
     """Put so many active clips into quarantine, and say which."""
     with Buffer(folder) as buffer:
         clips = [row.hash for row in buffer.rows()[:n]]
-        moves = dict.fromkeys(clips, (State.QUARANTINED, "scores 0.990"))
+        moves = dict.fromkeys(clips, (State.quarantined, "scores 0.990"))
         buffer.rescored("run", 9, "weights", {}, {}, moves)
     return clips
 
@@ -62,9 +62,9 @@ def test_stats_count_what_is_there(cli, folder):
         minutes = sum(row.n_samples for row in mine) / RATE / 60
         if mine:
             assert [str(state), str(len(mine)), str(len(mine)), f"{minutes:.1f}"] in words
-    active = [row.source.name for row in every if row.state is State.ACTIVE]
+    active = [row.source.name for row in every if row.state is State.active]
     assert [active[0], str(active.count(active[0]))] in words
-    drawn = [row.times_drawn for row in every if row.state is State.ACTIVE]
+    drawn = [row.times_drawn for row in every if row.state is State.active]
     assert f"{sum(drawn) / len(drawn):.1f} times an active clip, {drawn.count(0)} of them never" in said.out
 
 
@@ -82,7 +82,7 @@ def test_pictures_show_scores_kinds_sources_and_the_share(cli, run, tmp_path):
 def test_a_list_is_filtered_and_sorted(cli, folder):
     listed = cli("buffer", "list", f"buffer={folder}", "limit=null")
     assert listed.code == 0, listed.err
-    every = [row for row in rows(folder) if row.state is not State.EVICTED]
+    every = [row for row in rows(folder) if row.state is not State.evicted]
     assert all(row.hash[:8] in listed.out and row.source.name in listed.out for row in every)
     by_score = sorted(every, key=lambda row: -row.hardness)
     places = [listed.out.index(row.hash[:8]) for row in by_score]
@@ -108,7 +108,7 @@ def test_the_check_proves_a_good_buffer_and_names_what_is_wrong(cli, folder):
     said = cli("buffer", "check", f"buffer={folder}")
     assert (said.code, str(left) in said.out) == (0, True)
     with Buffer(folder) as buffer:
-        path = buffer.path(only(folder, State.ACTIVE))
+        path = buffer.path(only(folder, State.active))
     path.unlink()
     said = cli("buffer", "check", f"buffer={folder}")
     assert said.code == 2
@@ -119,7 +119,7 @@ def test_the_check_proves_a_good_buffer_and_names_what_is_wrong(cli, folder):
 
 def test_what_is_exported_comes_back_the_same(cli, folder, tmp_path):
     suspect(folder, 1)
-    released = only(folder, State.QUARANTINED)
+    released = only(folder, State.quarantined)
     assert cli("buffer", "release", f"buffer={folder}", f"clips=[{released[:10]}]").code == 0
     out, again, there = tmp_path / "out", tmp_path / "again", tmp_path / "there"
     said = cli("buffer", "export", f"buffer={folder}", f"out={out}")
@@ -127,7 +127,7 @@ def test_what_is_exported_comes_back_the_same(cli, folder, tmp_path):
     said = cli("buffer", "import", f"buffer={there}", f"folder={out}")
     assert said.code == 0, said.err
     assert cli("buffer", "check", f"buffer={there}").code == 0
-    with_sound = [row for row in rows(folder) if row.state is not State.EVICTED]
+    with_sound = [row for row in rows(folder) if row.state is not State.evicted]
     assert rows(there) == with_sound
     with Buffer(folder) as mine, Buffer(there) as theirs:
         assert theirs.held_out() == mine.held_out()
@@ -150,10 +150,10 @@ def test_recordings_come_in_as_a_persons_clips(cli, folder, tmp_path):
     words = ("buffer", "import", f"buffer={folder}", f"folder={tmp_path}/mine", "keyword=beep")
     said = cli(*words, "kind=confusable")
     assert said.code == 0, said.err
-    brought = [row for row in rows(folder) if row.kind is Kind.CONFUSABLE]
+    brought = [row for row in rows(folder) if row.kind is Kind.confusable]
     assert {row.hash for row in brought} == {content_hash(pcm) for pcm in sounds}
     assert {(row.source.name, row.keyword, row.state) for row in brought} == {
-        (f"room {i % 2}/{i}.wav", "beep", State.ACTIVE) for i in range(3)
+        (f"room {i % 2}/{i}.wav", "beep", State.active) for i in range(3)
     }
     assert "0 clips are new" in cli(*words).out
     assert cli("buffer", "check", f"buffer={folder}").code == 0
@@ -164,8 +164,8 @@ def test_a_text_that_says_the_keyword_goes_to_quarantine_unless_it_is_a_confusab
     words = ("buffer", "import", f"folder={tmp_path}/mine", "keyword=beep", "text=it went beep")
     assert cli(*words, f"buffer={tmp_path}/user").code == 0
     assert cli(*words, f"buffer={tmp_path}/confusable", "kind=confusable").code == 0
-    assert {row.state for row in rows(tmp_path / "user")} == {State.QUARANTINED}
-    assert {row.state for row in rows(tmp_path / "confusable")} == {State.ACTIVE}
+    assert {row.state for row in rows(tmp_path / "user")} == {State.quarantined}
+    assert {row.state for row in rows(tmp_path / "confusable")} == {State.active}
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
@@ -235,9 +235,9 @@ def test_a_person_hears_and_decides(cli, folder, tmp_path):
     said = cli("buffer", "review", f"buffer={folder}", f"decisions={decisions}")
     assert said.code == 0, said.err
     found = {row.hash: (row.state, row.decision) for row in rows(folder)}
-    assert found[first] == (State.ACTIVE, Decision.RELEASED)
-    assert found[second] == (State.RETIRED, Decision.REJECTED)
-    assert found[third] == (State.QUARANTINED, Decision.NONE)
+    assert found[first] == (State.active, Decision.released)
+    assert found[second] == (State.retired, Decision.rejected)
+    assert found[third] == (State.quarantined, Decision.none)
 
 
 def test_no_decision_is_said(cli, folder, tmp_path):
@@ -260,17 +260,17 @@ def test_clips_are_named_by_their_beginning_or_chosen_by_what_they_are(cli, fold
     clips = suspect(folder, 2)
     said = cli("buffer", "release", f"buffer={folder}", f"clips=['{clips[0][:12]}']")
     assert said.code == 0, said.err
-    assert {row.hash for row in rows(folder, State.QUARANTINED)} == {clips[1]}
-    name = rows(folder, State.ACTIVE)[0].source.name
+    assert {row.hash for row in rows(folder, State.quarantined)} == {clips[1]}
+    name = rows(folder, State.active)[0].source.name
     said = cli("buffer", "retire", f"buffer={folder}", f"source={name}")
     assert said.code == 0, said.err
-    assert name not in {row.source.name for row in rows(folder, State.ACTIVE)}
-    assert all(row.decision is Decision.REJECTED for row in rows(folder) if row.source.name == name and
-               row.state is State.RETIRED)  # fmt: skip
+    assert name not in {row.source.name for row in rows(folder, State.active)}
+    assert all(row.decision is Decision.rejected for row in rows(folder) if row.source.name == name and
+               row.state is State.retired)  # fmt: skip
 
 
 def test_prune_deletes_sound_that_nobody_needs(cli, folder):
-    clip = only(folder, State.ACTIVE)
+    clip = only(folder, State.active)
     assert cli("buffer", "retire", f"buffer={folder}", f"clips=['{clip}']").code == 0
     with Buffer(folder) as buffer:
         path = buffer.path(clip)
@@ -279,7 +279,7 @@ def test_prune_deletes_sound_that_nobody_needs(cli, folder):
     said = cli("buffer", "prune", f"buffer={folder}", "retired=true")
     assert said.code == 0, said.err
     assert not path.exists()
-    assert clip in {row.hash for row in rows(folder, State.RETIRED)}, "where it came from is still known"
+    assert clip in {row.hash for row in rows(folder, State.retired)}, "where it came from is still known"
     assert cli("buffer", "check", f"buffer={folder}").code == 0
     said = cli("buffer", "release", f"buffer={folder}", f"clips=['{clip}']")
     assert (said.code, "its file was deleted" in said.err) == (2, True)

@@ -276,12 +276,12 @@ def test_a_killed_run_goes_on_though_it_was_moved_and_a_person_rejected_a_clip(c
     (tmp_path / "a").rename(tmp_path / "b")
     with Buffer(tmp_path / "b" / "buffer") as buffer:
         gone = buffer.rows()[0].hash
-        buffer.decide([gone], Decision.REJECTED)
+        buffer.decide([gone], Decision.rejected)
     said = cli("train", *tiny, f"out={tmp_path}/b")
     assert said.code == 0, said.err
     assert "1 clips are no longer active" in said.err
     assert (tmp_path / "b/results.json").is_file()
-    assert {row.hash: row.decision for row in rows(tmp_path / "b")}[gone] is Decision.REJECTED
+    assert {row.hash: row.decision for row in rows(tmp_path / "b")}[gone] is Decision.rejected
 
 
 def test_a_run_that_only_replays_keeps_what_it_learned(cli, tiny, run, tmp_path):

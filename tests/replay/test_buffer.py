@@ -38,7 +38,7 @@ def name(number: int) -> str:
 
 
 def found(number: int, run: str = "run", round_: int = 1, source: Source = ROOM, score: float = 0.5) -> NewClip:
-    return NewClip(sound(number), Kind.FALSE_TRIGGER, "computer", source, 1.5, score, "weights", run, round_)
+    return NewClip(sound(number), Kind.false_trigger, "computer", source, 1.5, score, "weights", run, round_)
 
 
 def everything(buffer: Buffer) -> tuple[list[BufferClip], list[str]]:
@@ -54,7 +54,7 @@ def buffer(tmp_path: Path) -> Iterator[Buffer]:
 def test_a_clip_comes_back_as_it_was(tmp_path: Path) -> None:
     pcm = np.random.default_rng(0).integers(-32768, 32768, 1600).astype(np.int16)
     clip = NewClip(
-        pcm, Kind.CONFUSABLE, "jarvis", ROOM, -0.25, 0.75, "weights", "run", 2,
+        pcm, Kind.confusable, "jarvis", ROOM, -0.25, 0.75, "weights", "run", 2,
         text="jar of this", mixed_with=(FAN,), mix={"snr_db": 10.0},
     )  # fmt: skip
     with Buffer(tmp_path / "b") as buffer:
@@ -64,10 +64,10 @@ def test_a_clip_comes_back_as_it_was(tmp_path: Path) -> None:
         np.testing.assert_array_equal(buffer.audio(row.hash), pcm)
         assert (tmp_path / "b" / "clips" / row.hash[:2] / f"{row.hash}.flac").is_file()
         assert row == BufferClip(
-            hash=content_hash(pcm), n_samples=1600, kind=Kind.CONFUSABLE, keyword="jarvis", source=ROOM,
+            hash=content_hash(pcm), n_samples=1600, kind=Kind.confusable, keyword="jarvis", source=ROOM,
             offset_s=-0.25, text="jar of this", mixed_with=(FAN,), mix={"snr_db": 10.0}, run="run", round=2,
             checkpoint="weights", score=0.75, score_now=None, priority=1.0, last_loss=None, times_drawn=0,
-            added_at=row.added_at, state=State.ACTIVE, reason="", decision=Decision.NONE,
+            added_at=row.added_at, state=State.active, reason="", decision=Decision.none,
         )  # fmt: skip
         assert row.added_at.endswith("+00:00")
         assert buffer.check() == []
@@ -127,7 +127,7 @@ def test_over_capacity_the_lowest_latest_scores_go_first(buffer: Buffer) -> None
     assert buffer.add([found(4, round_=2)]) == Added([name(4)], 0, [name(1)])  # the oldest among equals
     assert buffer.add([found(5, round_=3, score=0.1)]) == Added([name(5)], 0, [name(5)])  # too easy to stay
     assert [r.hash for r in buffer.rows()] == [name(2), name(3), name(4)]
-    assert [r.hash for r in buffer.rows(State.EVICTED)] == [name(1), name(5)]
+    assert [r.hash for r in buffer.rows(State.evicted)] == [name(1), name(5)]
     assert buffer.add([replace(found(6, round_=4), score=None)]).evicted == [name(3)]  # never heard: the hardest
     assert buffer.check() == []
 
@@ -141,7 +141,7 @@ def test_the_same_sound_is_kept_once(buffer: Buffer) -> None:
     assert buffer.add([found(1, round_=2, score=0.6)]) == Added([name(1)], 0, [name(2)])
     again = buffer.rows()[0]
     assert (again.hash, again.priority, again.times_drawn) == (name(1), 1.0, 7)
-    assert (again.state, again.reason, again.score, again.score_now) == (State.ACTIVE, "", 0.3, 0.6)
+    assert (again.state, again.reason, again.score, again.score_now) == (State.active, "", 0.3, 0.6)
     np.testing.assert_array_equal(buffer.audio(name(1)), sound(1))
 
 
@@ -337,7 +337,7 @@ from kws.replay.eviction import EvictionConfig
 
 def batch(first, n, round_):
     source = Source("a1", "kitchen.wav", Split.TRAIN)
-    return [NewClip(np.full(40, i, np.int16), Kind.USER, "k", source, 0.0, 0.5, "c", str(os.getpid()), round_)
+    return [NewClip(np.full(40, i, np.int16), Kind.user, "k", source, 0.0, 0.5, "c", str(os.getpid()), round_)
             for i in range(first, first + n)]
 
 def child(work):
@@ -381,7 +381,7 @@ def dying(moment):
 def hear(buffer, round_):
     clips = [row.hash for row in buffer.rows(None)]
     random.shuffle(clips)
-    states = [State.RETIRED, State.QUARANTINED, State.ACTIVE]
+    states = [State.retired, State.quarantined, State.active]
     moves = {clip: (state, "heard") for clip, state in zip(clips, states)}
     vectors = {clip: np.ones(4, np.float32) for clip in clips}
     buffer.rescored(str(os.getpid()), round_, "c", dict.fromkeys(clips, random.random()), vectors, moves)
@@ -450,7 +450,7 @@ def test_a_kill_at_any_time_leaves_a_good_buffer(tmp_path: Path) -> None:
     with Buffer(tmp_path / "b", evicting(capacity=8)) as buffer:
         assert buffer.score_history()  # the children did get to their work
         buffer.purge(min_age_s=0)
-        drawn, out = ({f"{r.hash}.flac" for r in buffer.rows(state)} for state in (State.ACTIVE, State.EVICTED))
+        drawn, out = ({f"{r.hash}.flac" for r in buffer.rows(state)} for state in (State.active, State.evicted))
         assert drawn <= set(everything(buffer)[1])
         assert out.isdisjoint(everything(buffer)[1])
 
@@ -491,7 +491,7 @@ def test_any_history_keeps_capacity_and_agreement(
                 buffer.rescored("run", round_, "weights", scores, {}, moves)
             elif what in ("release", "reject"):
                 known = {row.hash for row in buffer.rows(None)}
-                buffer.decide(known & set(here), Decision.RELEASED if what == "release" else Decision.REJECTED)
+                buffer.decide(known & set(here), Decision.released if what == "release" else Decision.rejected)
                 buffer.add([found(99, round_=round_)])  # a person may release more than there is room for
             elif what == "rollback":
                 buffer.rollback("run", round_ - 1 - back)
@@ -500,13 +500,13 @@ def test_any_history_keeps_capacity_and_agreement(
             assert len(buffer) <= capacity
             assert buffer.check() == []
             for row in buffer.rows(None):
-                assert row.decision is not Decision.REJECTED or row.state is State.RETIRED
-                assert row.decision is not Decision.RELEASED or row.state is not State.QUARANTINED
+                assert row.decision is not Decision.rejected or row.state is State.retired
+                assert row.decision is not Decision.released or row.state is not State.quarantined
 
 
 SCORE = st.integers(0, 10).map(lambda tenths: tenths / 10)
 ADD = st.tuples(st.just("add"), st.dictionaries(st.integers(0, 9), SCORE, min_size=1, max_size=5))
-MOVES = st.sampled_from([None, State.ACTIVE, State.QUARANTINED, State.RETIRED])
+MOVES = st.sampled_from([None, State.active, State.quarantined, State.retired])
 NEAR = DuplicatesConfig(0.5, 0.999)
 HEAR = st.tuples(st.just("hear"), st.dictionaries(st.integers(0, 9), st.tuples(SCORE, MOVES), max_size=5))
 

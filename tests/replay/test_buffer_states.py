@@ -36,7 +36,7 @@ def name(number: int, n_samples: int = 40) -> str:
 def found(number: int, score: float | None = 0.5, run: str = "run", round_: int = 1, source: Source = ROOM) -> NewClip:
     """Clip `number` begins at so many seconds, so that no two overlap."""
     pcm = sound(number)
-    return NewClip(pcm, Kind.FALSE_TRIGGER, "computer", source, float(number), score, "weights", run, round_)
+    return NewClip(pcm, Kind.false_trigger, "computer", source, float(number), score, "weights", run, round_)
 
 
 def like(number: int, *embedding: float, checkpoint: str = "weights", score: float = 0.5) -> NewClip:
@@ -112,7 +112,7 @@ def test_equal_embeddings_of_one_checkpoint_are_refused(make: Callable[..., Buff
 
 def test_embeddings_of_several_checkpoints_in_a_batch_are_not_compared(make: Callable[..., Buffer]) -> None:
     buffer = make(cosine=0.99)
-    user = replace(found(9, None), checkpoint="", kind=Kind.USER)  # preferred, and without an embedding
+    user = replace(found(9, None), checkpoint="", kind=Kind.user)  # preferred, and without an embedding
     batch = [user, like(1, 1, 0, score=0.9), like(2, 1, 0, checkpoint="later", score=0.8), like(3, 1, 0)]
     assert set(buffer.add(batch).new) == {name(1), name(2), name(9)}
 
@@ -128,20 +128,20 @@ def test_embeddings_are_those_of_the_last_checkpoint_that_heard_the_clip(make: C
 @pytest.mark.parametrize("by", ["overlap", "embedding"])
 @pytest.mark.parametrize(
     ("state", "comes_in"),
-    [(State.QUARANTINED, False), (State.EVICTED, True), (State.RETIRED, True), ("rejected", False)],
+    [(State.quarantined, False), (State.evicted, True), (State.retired, True), ("rejected", False)],
 )
 def test_which_clips_keep_their_repetitions_out(
     make: Callable[..., Buffer], by: str, state: State | str, comes_in: bool
 ) -> None:
     buffer = make(evicting(capacity=1), overlap=0.5, cosine=0.99)
     buffer.add([replace(like(1, 1, 0), offset_s=10.0)])
-    if state == State.EVICTED:
+    if state == State.evicted:
         buffer.add([found(7, 0.9)])
     elif state == "rejected":
-        buffer.decide([name(1)], Decision.REJECTED)
+        buffer.decide([name(1)], Decision.rejected)
     else:
         move(buffer, 1, State(state))
-    assert states(buffer)[name(1)] == (State.RETIRED if state == "rejected" else state)
+    assert states(buffer)[name(1)] == (State.retired if state == "rejected" else state)
     repetition = at(2, 10.001, 0.95) if by == "overlap" else like(2, 2, 0, score=0.95)
     added = buffer.add([repetition])
     assert (added.new == [name(2)], added.near == 1) == (comes_in, not comes_in)
@@ -151,7 +151,7 @@ def test_which_clips_keep_their_repetitions_out(
 # Limits and eviction
 
 
-@pytest.mark.parametrize("state", [State.ACTIVE, State.QUARANTINED])
+@pytest.mark.parametrize("state", [State.active, State.quarantined])
 @pytest.mark.parametrize(
     ("limits", "stay"),
     [
@@ -165,8 +165,8 @@ def test_each_limit_holds_for_the_active_and_for_the_quarantined(
     make: Callable[..., Buffer], state: State, limits: EvictionConfig, stay: set[int]
 ) -> None:
     buffer = make(limits)
-    suspect = {"computer": 0.0} if state is State.QUARANTINED else {}
-    kinds = [Kind.FALSE_TRIGGER, Kind.FALSE_TRIGGER, Kind.BATCH_HARD, Kind.BATCH_HARD]
+    suspect = {"computer": 0.0} if state is State.quarantined else {}
+    kinds = [Kind.false_trigger, Kind.false_trigger, Kind.batch_hard, Kind.batch_hard]
     scores = [0.2, 0.8, 0.1, 0.6]
     batch = [
         replace(found(i, score, source=ROOM if i < 5 else HALL), kind=kind)
@@ -175,24 +175,24 @@ def test_each_limit_holds_for_the_active_and_for_the_quarantined(
     added = buffer.add(batch[:2], suspect), buffer.add(batch[2:], suspect)
     assert {row.hash for row in buffer.rows(state)} == {name(i) for i in stay}
     assert {clip for one in added for clip in one.evicted} == {name(i) for i in {1, 2, 4, 5} - stay}
-    assert {row.state for row in buffer.rows(None)} == {state, State.EVICTED}
+    assert {row.state for row in buffer.rows(None)} == {state, State.evicted}
 
 
 def test_the_quarantined_take_no_places_of_the_active(make: Callable[..., Buffer]) -> None:
     buffer = make(evicting(capacity=2))
     buffer.add([found(i, i / 10) for i in range(1, 10)], {"computer": 0.55})
     assert [row.hash for row in buffer.rows()] == [name(4), name(5)]
-    assert [row.hash for row in buffer.rows(State.QUARANTINED)] == [name(8), name(9)]
+    assert [row.hash for row in buffer.rows(State.quarantined)] == [name(8), name(9)]
 
 
 def test_what_comes_back_when_heard_again_keeps_to_the_limits(make: Callable[..., Buffer]) -> None:
     buffer = make(evicting(capacity=2))
     buffer.add([found(1), found(2)])
-    move(buffer, 1, State.RETIRED)
+    move(buffer, 1, State.retired)
     buffer.add([found(3, 0.7)])
     scores = {name(1): 0.9, name(2): 0.4, name(3): 0.6}
-    buffer.rescored("run", 2, "later", scores, {}, {name(1): (State.ACTIVE, "forgotten")})
-    assert states(buffer) == {name(1): State.ACTIVE, name(2): State.EVICTED, name(3): State.ACTIVE}
+    buffer.rescored("run", 2, "later", scores, {}, {name(1): (State.active, "forgotten")})
+    assert states(buffer) == {name(1): State.active, name(2): State.evicted, name(3): State.active}
 
 
 def test_hardest_keeps_what_scores_highest_now(make: Callable[..., Buffer]) -> None:
@@ -266,7 +266,7 @@ def test_all_limits_hold_after_every_batch(limits: EvictionConfig, batches: list
                 ],
                 {"computer": 0.6},
             )
-            for state in (State.ACTIVE, State.QUARANTINED):
+            for state in (State.active, State.quarantined):
                 rows = buffer.rows(state)
                 assert len(rows) <= limits.capacity
                 assert sum(row.n_samples for row in rows) / RATE / 3600 <= (limits.hours or math.inf)
@@ -284,18 +284,18 @@ def test_all_limits_hold_after_every_batch(limits: EvictionConfig, batches: list
 def test_a_released_clip_is_active_and_a_rejected_one_retired(make: Callable[..., Buffer]) -> None:
     buffer = make()
     buffer.add([found(i) for i in (1, 2, 3)])
-    move(buffer, 1, State.QUARANTINED)
-    assert buffer.decide([name(1), name(2)], Decision.RELEASED) == 1
-    assert buffer.decide([name(3)], Decision.REJECTED) == 1
+    move(buffer, 1, State.quarantined)
+    assert buffer.decide([name(1), name(2)], Decision.released) == 1
+    assert buffer.decide([name(3)], Decision.rejected) == 1
     rows = {row.hash: (row.state, row.decision, row.reason) for row in buffer.rows(None)}
-    released = (State.ACTIVE, Decision.RELEASED, "released by a person")
+    released = (State.active, Decision.released, "released by a person")
     assert rows == {
         name(1): released,
         name(2): released,
-        name(3): (State.RETIRED, Decision.REJECTED, "rejected by a person"),
+        name(3): (State.retired, Decision.rejected, "rejected by a person"),
     }
-    assert buffer.decide([name(3)], Decision.RELEASED) == 1  # who changes their mind
-    assert states(buffer)[name(3)] is State.ACTIVE
+    assert buffer.decide([name(3)], Decision.released) == 1  # who changes their mind
+    assert states(buffer)[name(3)] is State.active
 
 
 def test_what_cannot_be_decided_changes_nothing(make: Callable[..., Buffer]) -> None:
@@ -304,26 +304,26 @@ def test_what_cannot_be_decided_changes_nothing(make: Callable[..., Buffer]) -> 
     buffer.add([found(2)])
     buffer.purge()
     with pytest.raises(KwsError, match=f"no clip {name(9)}"):
-        buffer.decide([name(2), name(9)], Decision.REJECTED)
+        buffer.decide([name(2), name(9)], Decision.rejected)
     with pytest.raises(KwsError, match="its file was deleted"):
-        buffer.decide([name(1)], Decision.RELEASED)
+        buffer.decide([name(1)], Decision.released)
     assert [(row.state, row.decision) for row in buffer.rows(None)] == [
-        (State.EVICTED, Decision.NONE),
-        (State.ACTIVE, Decision.NONE),
+        (State.evicted, Decision.none),
+        (State.active, Decision.none),
     ]
-    assert buffer.decide([name(1)], Decision.REJECTED) == 1
+    assert buffer.decide([name(1)], Decision.rejected) == 1
     assert buffer.check() == []
 
 
 def test_a_rejected_clip_never_comes_back(make: Callable[..., Buffer]) -> None:
     buffer = make()
     buffer.add([found(1)])
-    buffer.decide([name(1)], Decision.REJECTED)
+    buffer.decide([name(1)], Decision.rejected)
     assert buffer.add([found(1, 0.9, round_=2)]) == Added([], 1, [])
     assert buffer.add([found(1, 0.9, "other")]) == Added([], 1, [])
     for state in State:
         move(buffer, 1, state)
-        assert states(buffer) == {name(1): State.RETIRED}
+        assert states(buffer) == {name(1): State.retired}
     assert buffer.check() == []
 
 
@@ -333,26 +333,26 @@ def test_what_others_did_while_a_checkpoint_listened_stands(make: Callable[..., 
     buffer.add([found(9, 0.01, "other", 1)])
     listened = {row.hash: 0.5 for row in buffer.rows(None)} | {name(8): 0.5}
     # Meanwhile one is evicted, one rejected, one released, one retired and its file deleted, one rolled back.
-    buffer.decide([name(2)], Decision.REJECTED)
-    buffer.decide([name(3)], Decision.RELEASED)
-    move(buffer, 4, State.RETIRED)
+    buffer.decide([name(2)], Decision.rejected)
+    buffer.decide([name(3)], Decision.released)
+    move(buffer, 4, State.retired)
     buffer.purge(retired=True)
     buffer.add([found(i, 0.9, round_=2) for i in (5, 6, 7)])
     buffer.rollback("other", 0)
     before = states(buffer)
     assert before == {
-        name(1): State.EVICTED,
-        name(2): State.RETIRED,
-        name(3): State.ACTIVE,
-        name(4): State.RETIRED,
-        **{name(i): State.ACTIVE for i in (5, 6, 7)},
+        name(1): State.evicted,
+        name(2): State.retired,
+        name(3): State.active,
+        name(4): State.retired,
+        **{name(i): State.active for i in (5, 6, 7)},
     }
     moves = {
-        name(1): (State.ACTIVE, ""),
-        name(2): (State.ACTIVE, ""),
-        name(3): (State.QUARANTINED, "suspect"),
-        name(4): (State.ACTIVE, "forgotten"),
-        name(9): (State.RETIRED, "solved"),
+        name(1): (State.active, ""),
+        name(2): (State.active, ""),
+        name(3): (State.quarantined, "suspect"),
+        name(4): (State.active, "forgotten"),
+        name(9): (State.retired, "solved"),
     }
     vectors = dict.fromkeys(listened, np.ones(2, np.float32))
     buffer.rescored("run", 2, "later", listened, vectors, moves)
@@ -366,25 +366,25 @@ def test_what_others_did_while_a_checkpoint_listened_stands(make: Callable[..., 
 def test_a_rollback_leaves_decisions_alone(make: Callable[..., Buffer]) -> None:
     buffer = make()
     buffer.add([found(i, round_=1) for i in (1, 2, 3)])
-    for i, state in ((1, State.RETIRED), (2, State.QUARANTINED), (3, State.RETIRED)):
+    for i, state in ((1, State.retired), (2, State.quarantined), (3, State.retired)):
         move(buffer, i, state, round_=2)
     buffer.add([found(i, round_=2) for i in (4, 5, 6)])
-    buffer.decide([name(1), name(4)], Decision.REJECTED)  # 1 was out already
-    buffer.decide([name(2), name(5)], Decision.RELEASED)  # 5 was active already
-    move(buffer, 2, State.RETIRED, round_=3)
+    buffer.decide([name(1), name(4)], Decision.rejected)  # 1 was out already
+    buffer.decide([name(2), name(5)], Decision.released)  # 5 was active already
+    move(buffer, 2, State.retired, round_=3)
     decided = {row.hash: row.decision for row in buffer.rows(None) if row.decision}
     buffer.rollback("run", 1)
     assert {row.hash: row.decision for row in buffer.rows(None) if row.decision} == decided
     assert states(buffer) == {
-        name(1): State.RETIRED,
-        name(2): State.ACTIVE,
-        name(3): State.ACTIVE,
-        name(4): State.RETIRED,  # found in round 2 only, and yet a person rejected it
-        name(5): State.ACTIVE,
+        name(1): State.retired,
+        name(2): State.active,
+        name(3): State.active,
+        name(4): State.retired,  # found in round 2 only, and yet a person rejected it
+        name(5): State.active,
     }
     assert buffer.check() == []
     buffer.rollback("run", 0)
-    assert states(buffer)[name(4)] is State.RETIRED
+    assert states(buffer)[name(4)] is State.retired
     assert buffer.add([found(4), found(1)]) == Added([], 2, [])
     assert buffer.check() == []
 
@@ -394,30 +394,30 @@ def test_who_found_a_clip_too_keeps_it_where_it_stood(make: Callable[..., Buffer
     buffer.add([found(1, 0.9, "killed", 1), found(2, 0.5, "killed", 1)], {"computer": 0.8})
     buffer.add([found(1, 0.9, "other", 1), found(2, 0.5, "other", 1)])
     buffer.rollback("killed", 0)
-    assert states(buffer) == {name(1): State.QUARANTINED, name(2): State.ACTIVE}
+    assert states(buffer) == {name(1): State.quarantined, name(2): State.active}
     assert buffer.check() == []
     buffer.rollback("other", 0)
     assert states(buffer) == {}
 
 
-@pytest.mark.parametrize("out", [State.EVICTED, State.RETIRED])
+@pytest.mark.parametrize("out", [State.evicted, State.retired])
 def test_who_found_a_clip_that_had_come_back_would_have_brought_it_back(
     make: Callable[..., Buffer], out: State
 ) -> None:
     buffer = make(evicting(capacity=1))
     buffer.add([found(1, 0.1, "old")])
-    if out is State.RETIRED:
+    if out is State.retired:
         move(buffer, 1, out, "old")
     buffer.add([found(2, 0.3, "old")])  # evicts 1 where it is still there
     buffer = make(evicting(capacity=2))
-    assert states(buffer) == {name(1): out, name(2): State.ACTIVE}
+    assert states(buffer) == {name(1): out, name(2): State.active}
     buffer.add([found(1, 0.5, "killed", 1)])
     buffer.add([found(1, 0.5, "other", 1)])
     buffer.rollback("killed", 0)
-    assert states(buffer) == {name(1): State.ACTIVE, name(2): State.ACTIVE}
+    assert states(buffer) == {name(1): State.active, name(2): State.active}
     assert buffer.check() == []
     buffer.rollback("other", 0)
-    assert states(buffer) == {name(1): out, name(2): State.ACTIVE}
+    assert states(buffer) == {name(1): out, name(2): State.active}
 
 
 def test_a_rollback_restores_scores_and_keeps_those_of_other_runs(make: Callable[..., Buffer]) -> None:
@@ -443,7 +443,7 @@ OPS = st.lists(
         st.sampled_from(["add", "hear", "release", "reject"]),
         st.sampled_from(["killed", "other"]),
         st.sets(st.integers(0, 6), min_size=1, max_size=3),
-        st.sampled_from([State.ACTIVE, State.QUARANTINED, State.RETIRED]),
+        st.sampled_from([State.active, State.quarantined, State.retired]),
         st.integers(0, 10),
     ),
     max_size=12,
@@ -471,7 +471,7 @@ def test_a_rollback_keeps_what_others_did(
                 moves = dict.fromkeys(here, (state, "heard"))
                 buffer.rescored(run, round_, "weights", dict.fromkeys(here, score), {}, moves)
             else:
-                buffer.decide(here, Decision.RELEASED if what == "release" else Decision.REJECTED)
+                buffer.decide(here, Decision.released if what == "release" else Decision.rejected)
         before = {row.hash: row.decision for row in buffer.rows(None)}
         others_scores = [line for line in buffer.score_history() if line[1] == "other"]
         buffer.rollback("killed", to)
@@ -480,8 +480,8 @@ def test_a_rollback_keeps_what_others_did(
         assert {clip for clip, decision in before.items() if decision} <= after.keys()
         for clip, row in after.items():
             assert row.decision is before[clip]
-            assert row.decision is not Decision.REJECTED or row.state is State.RETIRED
-            assert row.decision is not Decision.RELEASED or row.state is not State.QUARANTINED
+            assert row.decision is not Decision.rejected or row.state is State.retired
+            assert row.decision is not Decision.released or row.state is not State.quarantined
         history = buffer.score_history()
         assert [line for line in history if line[1] == "other"] == [line for line in others_scores if line[0] in after]
         assert not [line for line in history if line[1] == "killed" and line[2] > to]

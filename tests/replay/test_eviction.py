@@ -17,7 +17,7 @@ from kws.replay.records import ClipTable, Kind
 from tests.replay.clips import evicting, table
 
 RATE = 100
-KINDS = [Kind.FALSE_TRIGGER.value, Kind.CONFUSABLE.value, Kind.USER.value]
+KINDS = [Kind.false_trigger.value, Kind.confusable.value, Kind.user.value]
 
 
 def some(score: list[float], **columns: Any) -> ClipTable:

@@ -25,7 +25,7 @@ def found(number: int, **given: Any) -> NewClip:
     pcm = np.full(400 + number, 100 * number, np.int16)
     values = {
         "pcm": pcm,
-        "kind": Kind.FALSE_TRIGGER,
+        "kind": Kind.false_trigger,
         "keyword": "computer",
         "source": KITCHEN,
         "offset_s": 0.5 * number,
@@ -49,10 +49,10 @@ def buffer(tmp_path: Path) -> Iterator[Buffer]:
         it.hold_out([TEST])
         it.update(added, [float(i) for i in range(6)], range(6))
         it.rescored("run", 2, "later", {added[0]: 0.25}, {added[0]: np.array([3.0, 4.0], np.float32)}, {
-            added[1]: (State.QUARANTINED, "scores 0.990"), added[2]: (State.RETIRED, "solved: scores 0.001"),
+            added[1]: (State.quarantined, "scores 0.990"), added[2]: (State.retired, "solved: scores 0.001"),
         })  # fmt: skip
-        it.decide([added[3]], Decision.REJECTED)
-        it.decide([added[4]], Decision.REJECTED)
+        it.decide([added[3]], Decision.rejected)
+        it.decide([added[4]], Decision.rejected)
         it.path(added[4]).unlink()
         yield it
 
@@ -108,7 +108,7 @@ def test_what_is_known_there_stays_as_it_is(folder: Path, tmp_path: Path) -> Non
 
 
 def test_some_states_alone(buffer: Buffer, tmp_path: Path) -> None:
-    assert exchange.export(buffer, tmp_path / "some", State.QUARANTINED) == 1
+    assert exchange.export(buffer, tmp_path / "some", State.quarantined) == 1
     assert [line["state"] for line in lines(tmp_path / "some")[1:]] == ["quarantined"]
 
 
@@ -252,7 +252,7 @@ def test_links_lead_nowhere(folder: Path, tmp_path: Path) -> None:
 def test_what_a_rollback_left_comes_back_too(tmp_path: Path) -> None:
     with Buffer(tmp_path / "buffer", evicting(capacity=100), RATE) as buffer:
         (clip,) = buffer.add([found(1, run="a", round=3)]).new
-        buffer.decide([clip], Decision.RELEASED)
+        buffer.decide([clip], Decision.released)
         buffer.rollback("a", 2)
         assert buffer.check() == []
         exchange.export(buffer, tmp_path / "out")

@@ -49,7 +49,7 @@ def test_train_confusables_come_in_with_text_keyword_and_voice(said, planned, tm
         assert added.new == [row.hash for row in rows] == [hash_of(said, one) for one in wanted]
         assert (added.known, added.near, added.evicted) == (0, 0, [])
         for row, one in zip(rows, wanted, strict=True):
-            assert (row.kind, row.keyword, row.text) == (Kind.CONFUSABLE, one.keyword, one.text)
+            assert (row.kind, row.keyword, row.text) == (Kind.confusable, one.keyword, one.text)
             assert one.file in row.source.name
             assert one.voice in row.source.name
             pcm, _ = soundfile.read(said / one.file, dtype="int16")
@@ -76,7 +76,7 @@ def test_nothing_of_validation_and_test_comes_in_then_or_later(said, planned, tm
         pcm = to_int16(load(said / one.file, 16000))
         renamed = Source(content_hash(pcm), "renamed.flac", Split.TRAIN)
         with pytest.raises(LeakError, match="held out as the test recording"):
-            buffer.add([NewClip(pcm, Kind.CONFUSABLE, "computer", renamed, 0.0, None, "", "mine", 0)])
+            buffer.add([NewClip(pcm, Kind.confusable, "computer", renamed, 0.0, None, "", "mine", 0)])
 
 
 def test_a_clip_that_measures_elsewhere_is_refused(said, planned, tmp_path):
@@ -93,10 +93,10 @@ def test_a_buffer_that_trained_on_a_test_clip_is_refused(said, planned, tmp_path
     pcm = to_int16(load(said / one.file, 16000))
     with Buffer(tmp_path) as buffer:
         source = Source(content_hash(pcm), "x.flac", Split.TRAIN)
-        buffer.add([NewClip(pcm, Kind.USER, "computer", source, 0.0, None, "", "mine", 0)])
+        buffer.add([NewClip(pcm, Kind.user, "computer", source, 0.0, None, "", "mine", 0)])
         with pytest.raises(LeakError, match="clip"):
             into_buffer(buffer, said)
-        assert [row.state for row in buffer.rows(None)] == [State.ACTIVE]
+        assert [row.state for row in buffer.rows(None)] == [State.active]
 
 
 def test_twice_is_known(said, tmp_path):

@@ -162,14 +162,14 @@ class FirstRows:
 def test_a_source_of_ones_own_mines_too(store: AudioCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mining, "SOURCES", dict(mining.SOURCES))
 
-    @register_mining_source("first_rows", Kind.USER, FirstRows)
+    @register_mining_source("first_rows", Kind.user, FirstRows)
     def first_rows(candidates: Candidates) -> np.ndarray:
         assert isinstance(candidates.settings, FirstRows)
         return candidates.first(np.flatnonzero(candidates.stream.recordings >= 0), candidates.settings.n)
 
     config = MiningConfig(**{**vars(CONFIG), "sources": mining.source_settings()})
     config.sources.first_rows.n = 2
-    found = [clip for clip in mined(store, config) if clip.kind is Kind.USER]
+    found = [clip for clip in mined(store, config) if clip.kind is Kind.user]
     assert [clip.keyword for clip in found] == ["alexa", "alexa", "computer", "computer"] * 2
     for clip in found:
         assert rescored(clip.pcm, ["alexa", "computer"].index(clip.keyword)) == pytest.approx(clip.score, abs=1e-5)
@@ -266,9 +266,9 @@ def test_rounds_differ_and_repeat(store: AudioCache) -> None:
 def test_a_recording_gives_no_more_than_it_may(store: AudioCache) -> None:
     config = replace(CONFIG, passes=2, max_per_recording=1, neighbours_per_hour=5000.0, random_share=0.2)
     found = mined(store, config, near=near_to(store, 2))
-    triggered = [(one.keyword, one.source.name) for one in found if one.kind is Kind.FALSE_TRIGGER]
+    triggered = [(one.keyword, one.source.name) for one in found if one.kind is Kind.false_trigger]
     assert len(set(triggered)) == len(triggered) > 2, "in all passes together"
-    near = [one.source.name for one in found if one.kind is Kind.NEIGHBOUR]
+    near = [one.source.name for one in found if one.kind is Kind.neighbour]
     assert len(set(near)) == len(near) > 2
     more = [
         (one.keyword, one.source.name)
@@ -298,7 +298,7 @@ def test_the_reserve_brings_what_does_not_trigger(store: AudioCache) -> None:
 def test_neighbours_come_whatever_they_score(store: AudioCache) -> None:
     config = replace(CONFIG, min_score=1.0, neighbours_per_hour=5000.0, passes=1)
     found = mined(store, config, noise=(), near=near_to(store, 2))
-    assert {one.kind for one in found} == {Kind.NEIGHBOUR}
+    assert {one.kind for one in found} == {Kind.neighbour}
     first = found[0]
     assert first.source.name == f"{HZ[2]}.wav", "the recording itself is nearest to itself"
     for one in found:

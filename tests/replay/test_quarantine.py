@@ -18,7 +18,7 @@ FROM = {"computer": 0.8, "alexa": 0.9}
 
 
 def found(
-    number: int, score: float | None, kind: Kind = Kind.FALSE_TRIGGER, text: str = "", round_: int = 1
+    number: int, score: float | None, kind: Kind = Kind.false_trigger, text: str = "", round_: int = 1
 ) -> NewClip:
     pcm = np.full(40, number, np.int16)
     return NewClip(pcm, kind, "computer", ROOM, float(number), score, "weights", "run", round_, text=text)
@@ -37,20 +37,20 @@ def buffer(tmp_path: Path) -> Iterator[Buffer]:
 @pytest.mark.parametrize(
     ("kind", "keyword", "text", "score", "why"),
     [
-        (Kind.FALSE_TRIGGER, "computer", "", 0.8, "scores 0.800, suspect from 0.800"),
-        (Kind.FALSE_TRIGGER, "computer", "", 0.799, ""),
-        (Kind.FALSE_TRIGGER, "computer", "", None, ""),
-        (Kind.BATCH_HARD, "alexa", "", 0.89, ""),
-        (Kind.NEIGHBOUR, "alexa", "", 0.9, "scores 0.900, suspect from 0.900"),
-        (Kind.NEIGHBOUR, "unknown", "", 0.89, ""),  # the highest limit holds
-        (Kind.NEIGHBOUR, "unknown", "", 0.9, "scores 0.900, suspect from 0.900"),
-        (Kind.USER, "computer", "", 1.0, ""),
-        (Kind.CONFUSABLE, "computer", "", 1.0, ""),
-        (Kind.FALSE_TRIGGER, "computer", "my Computer, please", 0.1, "its text says computer"),
-        (Kind.FALSE_TRIGGER, "computer", "two computers", None, "its text says computer"),
-        (Kind.USER, "computer", "computer", 0.1, "its text says computer"),
-        (Kind.CONFUSABLE, "computer", "computer says no", 1.0, ""),
-        (Kind.FALSE_TRIGGER, "computer", "commuter", 0.1, ""),
+        (Kind.false_trigger, "computer", "", 0.8, "scores 0.800, suspect from 0.800"),
+        (Kind.false_trigger, "computer", "", 0.799, ""),
+        (Kind.false_trigger, "computer", "", None, ""),
+        (Kind.batch_hard, "alexa", "", 0.89, ""),
+        (Kind.neighbour, "alexa", "", 0.9, "scores 0.900, suspect from 0.900"),
+        (Kind.neighbour, "unknown", "", 0.89, ""),  # the highest limit holds
+        (Kind.neighbour, "unknown", "", 0.9, "scores 0.900, suspect from 0.900"),
+        (Kind.user, "computer", "", 1.0, ""),
+        (Kind.confusable, "computer", "", 1.0, ""),
+        (Kind.false_trigger, "computer", "my Computer, please", 0.1, "its text says computer"),
+        (Kind.false_trigger, "computer", "two computers", None, "its text says computer"),
+        (Kind.user, "computer", "computer", 0.1, "its text says computer"),
+        (Kind.confusable, "computer", "computer says no", 1.0, ""),
+        (Kind.false_trigger, "computer", "commuter", 0.1, ""),
     ],
 )
 def test_what_is_suspect(kind: Kind, keyword: str, text: str, score: float | None, why: str) -> None:
@@ -59,14 +59,14 @@ def test_what_is_suspect(kind: Kind, keyword: str, text: str, score: float | Non
 
 def test_no_keyword_of_the_run_may_be_said() -> None:
     text = "alexa, is the computer on?"
-    assert suspicion(Kind.USER, "jarvis", text, None, {}) == ""
-    assert suspicion(Kind.USER, "jarvis", text, None, {}, ["alexa", "computer"]) == "its text says alexa"
-    assert suspicion(Kind.CONFUSABLE, "jarvis", text, None, {}, ["alexa"]) == ""
+    assert suspicion(Kind.user, "jarvis", text, None, {}) == ""
+    assert suspicion(Kind.user, "jarvis", text, None, {}, ["alexa", "computer"]) == "its text says alexa"
+    assert suspicion(Kind.confusable, "jarvis", text, None, {}, ["alexa"]) == ""
 
 
 def test_without_limits_only_the_text_counts() -> None:
-    assert suspicion(Kind.FALSE_TRIGGER, "computer", "", 1.0, {}) == ""
-    assert suspicion(Kind.FALSE_TRIGGER, "computer", "computer", 0.0, {}) == "its text says computer"
+    assert suspicion(Kind.false_trigger, "computer", "", 1.0, {}) == ""
+    assert suspicion(Kind.false_trigger, "computer", "computer", 0.0, {}) == "its text says computer"
 
 
 def test_suspects_are_kept_but_not_drawn(buffer: Buffer) -> None:
@@ -74,33 +74,33 @@ def test_suspects_are_kept_but_not_drawn(buffer: Buffer) -> None:
         found(1, 0.85),
         found(2, 0.75),
         found(3, 0.2, text="computer"),
-        found(4, 1.0, Kind.USER),
-        found(5, 1.0, Kind.CONFUSABLE, "computer"),
-        found(6, 0.2, Kind.USER, "computer"),
+        found(4, 1.0, Kind.user),
+        found(5, 1.0, Kind.confusable, "computer"),
+        found(6, 0.2, Kind.user, "computer"),
     ]
     suspect = [name(1), name(3), name(6)]
     assert buffer.add(batch, FROM) == Added([name(i) for i in range(1, 7)], 0, [], quarantined=suspect)
-    assert [row.hash for row in buffer.rows(State.QUARANTINED)] == suspect
-    assert buffer.rows(State.QUARANTINED)[0].reason == "scores 0.850, suspect from 0.800"
+    assert [row.hash for row in buffer.rows(State.quarantined)] == suspect
+    assert buffer.rows(State.quarantined)[0].reason == "scores 0.850, suspect from 0.800"
     assert buffer.samplable().hash == [name(2), name(4), name(5)]
     np.testing.assert_array_equal(buffer.audio(name(1)), found(1, 0).pcm)  # a person can listen
-    assert len(buffer) == len(buffer.rows(State.QUARANTINED)) == 3
+    assert len(buffer) == len(buffer.rows(State.quarantined)) == 3
     assert buffer.check() == []
 
 
 def test_a_quarantined_clip_that_is_found_again_stays_there(buffer: Buffer) -> None:
     buffer.add([found(1, 0.85)], FROM)
     assert buffer.add([found(1, 0.1, round_=2)], FROM) == Added([], 1, [])
-    assert [row.hash for row in buffer.rows(State.QUARANTINED)] == [name(1)]
+    assert [row.hash for row in buffer.rows(State.quarantined)] == [name(1)]
 
 
 def test_a_released_clip_is_never_quarantined_again(tmp_path: Path) -> None:
     with Buffer(tmp_path / "b", evicting(capacity=1)) as buffer:
         buffer.add([found(1, 0.85, text="computer")], FROM)
-        buffer.decide([name(1)], Decision.RELEASED)
-        buffer.rescored("run", 2, "weights", {name(1): 0.99}, {}, {name(1): (State.QUARANTINED, "suspect")})
+        buffer.decide([name(1)], Decision.released)
+        buffer.rescored("run", 2, "weights", {name(1): 0.99}, {}, {name(1): (State.quarantined, "suspect")})
         assert [row.hash for row in buffer.rows()] == [name(1)]
-        buffer.rescored("run", 3, "weights", {name(1): 0.1}, {}, {name(1): (State.RETIRED, "solved")})
+        buffer.rescored("run", 3, "weights", {name(1): 0.1}, {}, {name(1): (State.retired, "solved")})
         assert buffer.add([found(1, 0.95, text="computer", round_=4)], FROM).quarantined == []
         assert [row.hash for row in buffer.rows()] == [name(1)]
         buffer.rescored("run", 5, "weights", {name(1): 0.1}, {}, {})
@@ -111,7 +111,7 @@ def test_a_released_clip_is_never_quarantined_again(tmp_path: Path) -> None:
 
 def test_a_rejected_clip_counts_as_known_when_found_again(buffer: Buffer) -> None:
     buffer.add([found(1, 0.85)], FROM)
-    buffer.decide([name(1)], Decision.REJECTED)
+    buffer.decide([name(1)], Decision.rejected)
     assert buffer.add([found(1, 0.3, round_=2), replace(found(2, 0.3, round_=2))]) == Added([name(2)], 1, [])
-    (row,) = buffer.rows(State.RETIRED)
-    assert (row.hash, row.decision, row.reason) == (name(1), Decision.REJECTED, "rejected by a person")
+    (row,) = buffer.rows(State.retired)
+    assert (row.hash, row.decision, row.reason) == (name(1), Decision.rejected, "rejected by a person")

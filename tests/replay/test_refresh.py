@@ -42,7 +42,7 @@ def clips(keyword: str = "computer", score: float = 0.5, **others: object) -> li
     return [
         replace(
             NewClip(
-                pcm, Kind.FALSE_TRIGGER, keyword, ROOM, float(i), score, "old", "run", 1, embedding=np.ones(3, "f4")
+                pcm, Kind.false_trigger, keyword, ROOM, float(i), score, "old", "run", 1, embedding=np.ones(3, "f4")
             ),
             **others,
         )
@@ -55,7 +55,7 @@ def states(buffer: Buffer) -> dict[str, State]:
 
 
 def retire(buffer: Buffer, names: list[str]) -> None:
-    buffer.rescored("run", 1, "old", {}, {}, dict.fromkeys(names, (State.RETIRED, "solved")))
+    buffer.rescored("run", 1, "old", {}, {}, dict.fromkeys(names, (State.retired, "solved")))
 
 
 @pytest.fixture
@@ -92,10 +92,10 @@ def test_what_is_solved_retires(buffer: Buffer) -> None:
     buffer.update(NAMES, [1.0] * 6, [1] * 6)
     aged = age(buffer, DETECTOR, "new", (bound, 2.0, 0, 0), {}, "run", 2)
     assert (aged.scored, aged.retired) == (6, 2)
-    assert {n for n, state in states(buffer).items() if state is State.RETIRED} == {
+    assert {n for n, state in states(buffer).items() if state is State.retired} == {
         NAMES[i] for i in scores.argsort()[:2]
     }
-    assert all(row.reason.startswith("solved: scores 0.") for row in buffer.rows(State.RETIRED))
+    assert all(row.reason.startswith("solved: scores 0.") for row in buffer.rows(State.retired))
     assert buffer.check() == []
 
 
@@ -106,7 +106,7 @@ def test_what_was_forgotten_comes_back(buffer: Buffer) -> None:
     aged = age(buffer, DETECTOR, "new", (0.0, bound, 100, 0), {}, "run", 2)
     assert aged == Refreshed(scored=6, retired=0, returned=4, quarantined=0, released=0)
     back = {NAMES[i] for i in SCORES[:, COLUMN].argsort()[2:]}
-    assert {n for n, state in states(buffer).items() if state is State.ACTIVE} == back
+    assert {n for n, state in states(buffer).items() if state is State.active} == back
     assert all(row.reason.startswith("forgotten: scores 0.") for row in buffer.rows())
 
 
@@ -127,13 +127,13 @@ def test_the_probe_is_drawn_by_seed_and_round_and_no_larger_than_asked(tmp_path:
 def test_a_probe_passes_over_what_cannot_or_must_not_come_back(buffer: Buffer) -> None:
     buffer.add(clips())
     retire(buffer, NAMES)
-    buffer.decide([NAMES[0]], Decision.REJECTED)
-    buffer.decide([NAMES[1]], Decision.RELEASED)
+    buffer.decide([NAMES[0]], Decision.rejected)
+    buffer.decide([NAMES[1]], Decision.released)
     retire(buffer, [NAMES[1]])  # released, and solved since
     buffer.path(NAMES[2]).unlink()  # its file was purged
     aged = age(buffer, DETECTOR, "new", (0.0, 0.0, 100, 0), {}, "run", 2)
     assert (aged.scored, aged.returned) == (5, 4), "the rejected one is heard, and stays"
-    assert {n for n, state in states(buffer).items() if state is State.RETIRED} == {NAMES[0], NAMES[2]}
+    assert {n for n, state in states(buffer).items() if state is State.retired} == {NAMES[0], NAMES[2]}
 
 
 def test_suspects_go_to_quarantine_and_out_again(buffer: Buffer) -> None:
@@ -143,19 +143,19 @@ def test_suspects_go_to_quarantine_and_out_again(buffer: Buffer) -> None:
     everything = (0.0, 0.0, 100, 0)
     aged = age(buffer, DETECTOR, "new", everything, {"computer": bound}, "run", 2)
     suspects = {NAMES[i] for i in SCORES[:, COLUMN].argsort()[3:]}
-    assert {n for n, state in states(buffer).items() if state is State.QUARANTINED} == suspects
+    assert {n for n, state in states(buffer).items() if state is State.quarantined} == suspects
     assert aged.quarantined == 3
     assert aged.returned == (NAMES[0] not in suspects)
     again = age(buffer, DETECTOR, "newer", everything, {"computer": bound}, "run", 3)
     assert (again.quarantined, again.released) == (0, 0)  # suspicion stands as long as the score does
     assert age(buffer, DETECTOR, "newest", everything, {"computer": 2.0}, "run", 4).released == 3
-    assert set(states(buffer).values()) == {State.ACTIVE}
+    assert set(states(buffer).values()) == {State.active}
 
 
 def test_what_a_person_decided_stands(buffer: Buffer) -> None:
     buffer.add(clips(text="computer"))
-    buffer.decide(NAMES[:2], Decision.RELEASED)
-    buffer.decide(NAMES[2:4], Decision.REJECTED)
+    buffer.decide(NAMES[:2], Decision.released)
+    buffer.decide(NAMES[2:4], Decision.rejected)
     age(buffer, DETECTOR, "new", (0.0, 0.0, 100, 0), {"computer": 0.0}, "run", 2)
     assert [state.value for state in states(buffer).values()] == ["active"] * 2 + ["retired"] * 2 + ["quarantined"] * 2
 
@@ -192,8 +192,8 @@ def row(buffer: Buffer) -> BufferClip:
     return buffer.rows()[0]
 
 
-ACTIVE, QUARANTINED, RETIRED = State.ACTIVE, State.QUARANTINED, State.RETIRED
-NONE, RELEASED, REJECTED = Decision.NONE, Decision.RELEASED, Decision.REJECTED
+ACTIVE, QUARANTINED, RETIRED = State.active, State.quarantined, State.retired
+NONE, RELEASED, REJECTED = Decision.none, Decision.released, Decision.rejected
 
 
 @pytest.mark.parametrize(

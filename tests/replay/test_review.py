@@ -31,7 +31,7 @@ AUDIO: dict[str, np.ndarray] = {}
 def card(seed: int = 0, score: float | None = 0.5, score_now: float | None = None) -> BufferClip:
     pcm = np.random.default_rng(seed).integers(-(2**15), 2**15, 400, dtype=np.int16)
     clip = NewClip(
-        pcm, Kind.FALSE_TRIGGER, "alexa", Source("a1", f"talk-{seed}.wav", Split.TRAIN), 12.5, score, "", "run", 1,
+        pcm, Kind.false_trigger, "alexa", Source("a1", f"talk-{seed}.wav", Split.TRAIN), 12.5, score, "", "run", 1,
         text="a lecture",
     )  # fmt: skip
     AUDIO[content_hash(pcm)] = pcm

@@ -31,7 +31,7 @@ def snapshot_of(
     return Snapshot.of(buffer, clip_n, device, config or SamplingConfig(), *given, **others)
 
 
-def clip(number: int, kind: Kind = Kind.FALSE_TRIGGER) -> NewClip:
+def clip(number: int, kind: Kind = Kind.false_trigger) -> NewClip:
     pcm = np.full(400 + number, 100 * number, np.int16)
     source = Source("a1", "rooms/kitchen.wav", Split.TRAIN)
     return NewClip(pcm, kind, "computer", source, 1.5, 0.5, "weights", "run", 1)
@@ -121,7 +121,7 @@ def test_a_checkpoint_brings_its_own_clips_and_priorities(buffer: Buffer) -> Non
 def test_clips_that_were_taken_out_since_are_counted_and_left_out(buffer: Buffer) -> None:
     before = snapshot_of(buffer, 400, CPU)
     before.set_priorities(torch.tensor([1, 2]), torch.tensor([7.0, 5.0]))
-    buffer.decide([before.hashes[1]], Decision.REJECTED)
+    buffer.decide([before.hashes[1]], Decision.rejected)
     resumed = snapshot_of(buffer, 400, CPU, None, before.state())
     assert resumed.gone == 1
     assert resumed.hashes == [before.hashes[0], before.hashes[2]]
@@ -146,13 +146,13 @@ def test_two_runs_write_back_what_each_has_drawn(buffer: Buffer) -> None:
 def test_what_says_a_keyword_of_this_run_is_left_out(tmp_path: Path) -> None:
     with Buffer(tmp_path / "buffer", evicting(capacity=10)) as buffer:
         texts = ["turn the computer off", "a computer", "nothing", "the computers hum"]
-        kinds = [Kind.FALSE_TRIGGER, Kind.CONFUSABLE, Kind.USER, Kind.USER]
+        kinds = [Kind.false_trigger, Kind.confusable, Kind.user, Kind.user]
         hashes = []
         for n, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
             hashes += buffer.add([replace(clip(n, kind), text=text, keyword="alexa")]).new
         assert snapshot_of(buffer, 400, CPU).hashes == hashes
         assert snapshot_of(buffer, 400, CPU, keywords=["alexa", "computer"]).hashes == [hashes[1], hashes[2]]
-        buffer.decide([hashes[0]], Decision.RELEASED)
+        buffer.decide([hashes[0]], Decision.released)
         assert hashes[0] in snapshot_of(buffer, 400, CPU, keywords=["computer"]).hashes, "a person knows better"
 
 
@@ -165,7 +165,7 @@ def test_sound_is_read_when_a_batch_asks_for_it(buffer: Buffer) -> None:
 
 
 def test_a_mix_is_kept_in_every_batch(tmp_path: Path) -> None:
-    kinds = [Kind.FALSE_TRIGGER, Kind.CONFUSABLE, Kind.USER]
+    kinds = [Kind.false_trigger, Kind.confusable, Kind.user]
     with Buffer(tmp_path / "buffer", evicting(capacity=100)) as buffer:
         for kind in kinds:
             some = [clip(100 * kinds.index(kind) + n, kind) for n in range(1, 21)]
@@ -176,7 +176,7 @@ def test_a_mix_is_kept_in_every_batch(tmp_path: Path) -> None:
         for seed in range(20):
             drawn, weight = snapshot.sample(8, 1.0, rng(seed))
             count = Counter(kind_of[snapshot.hashes[i]] for i in drawn.tolist())
-            assert count == {Kind.CONFUSABLE: 4, Kind.FALSE_TRIGGER: 4}
+            assert count == {Kind.confusable: 4, Kind.false_trigger: 4}
             assert len(set(drawn.tolist())) == 8
             assert weight.shape == (8,)
             snapshot.set_priorities(drawn, torch.rand(8, generator=rng(100 + seed)))

@@ -51,7 +51,7 @@ def test_the_hardest_of_the_batches_come_in_as_they_were_heard(cli, tiny, tones,
         assert 0.85 <= row.mix["speed"] <= 1.15
         model = checkpoint.read_model(tmp_path / f"run/checkpoints/round-{row.round}.pt")
         assert row.checkpoint == model.hash
-        if row.state is State.ACTIVE:
+        if row.state is State.active:
             with Buffer(tmp_path / "run/buffer") as buffer:
                 heard, _ = score_clips(model.detector, [buffer.audio(row.hash)])
             assert float(heard[0, 0]) == pytest.approx(row.score, abs=1e-5)
@@ -93,7 +93,7 @@ def test_neighbours_come_from_the_pool_and_are_replayed_by_their_share(cli, tiny
 
 def test_what_scores_like_held_out_keywords_is_not_drawn(cli, tiny, tmp_path):
     found = brought(cli, tiny, tmp_path / "run", "replay.quarantine_above=0.0001", "replay.capacity=100")
-    assert {row.state for row in found} == {State.QUARANTINED}
+    assert {row.state for row in found} == {State.quarantined}
     assert {row.times_drawn for row in found} == {0}
     with (tmp_path / "run/metrics.csv").open() as file:
         assert {line["replayed"] for line in csv.DictReader(file)} == {"0"}

@@ -12,7 +12,7 @@ from kws.data.augment import AugmentConfig, augment_config, vary_clips
 from kws.models.base import FAMILIES
 from kws.replay import eviction, mining
 from kws.replay.buffer import Buffer
-from tests.test_readme import commands
+from tests.test_docs import commands
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
 MODULES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE, re.DOTALL))

@@ -76,7 +76,7 @@ def run(cfg: DictConfig) -> None:
     if s.out:
         content: dict[str, Any] = {"model": s.detector or [str(file) for file in files]}
         content |= {"of": provenance(s), "outcomes": results.as_json(outcomes)}
-        content["confused"] = [{"arm": name, **asdict(row)} for name, rows in pairs.items() for row in rows]
+        content["confused"] = [{"detector": name, **asdict(row)} for name, rows in pairs.items() for row in rows]
         results.write_json(Path(s.out), content | ({"compared": comparisons} if comparisons else {}))
         console.say(f"figures   {s.out}")
     shown = galleries(example_sources(detectors), refractory_s) if s.report or s.plots else []

@@ -198,7 +198,7 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Plain values, one entry for each keyword and detector."""
     return [
         {
-            "arm": o.detector,
+            "detector": o.detector,
             "keyword": o.keyword,
             "at_fa_per_hour": {str(p.wanted_fa_per_hour): asdict(p) for p in o.points},
             "as_calibrated": asdict(o.own),

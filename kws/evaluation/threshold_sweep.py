@@ -80,11 +80,13 @@ def sweep(track: ScoreTrack, refractory_s: float = 1.0, spans: Sequence[Span] = 
     rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(a, b) for a, b in zip(first, last, strict=True))])
     holding = np.repeat(np.arange(len(bounds)), last - first)[np.argsort(rows, kind="stable")]
     begin = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(track.times)))])
-    triggers, missed = _remove_rows(track.times, order, starts, float(refractory_s), holding, begin, len(bounds))
+    # Arrays of Ray are read-only, which would be another signature. See `_remove_rows`.
+    times = np.require(track.times, np.float64, ["C", "W"])
+    triggers, missed = _remove_rows(times, order, starts, float(refractory_s), holding, begin, len(bounds))
     return Sweep(ranked[starts].astype(np.float64), triggers, missed, len(bounds), track.hours)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=False)
 def _next(after: NDArray[np.int32], i: int) -> int:
     """The first row from i on that is not removed (disjoint sets; Tarjan, 1975, with path halving)."""
     while after[i] != i:
@@ -93,7 +95,7 @@ def _next(after: NDArray[np.int32], i: int) -> int:
     return i
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=False)
 def _after_silence(times: NDArray[np.float64], refractory_s: float) -> NDArray[np.int32]:
     """For each row, the first row after its refractory time."""
     n = len(times)
@@ -107,7 +109,7 @@ def _after_silence(times: NDArray[np.float64], refractory_s: float) -> NDArray[n
     return over
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=False)
 def _touch(inside: NDArray[np.int64], spans: NDArray[np.int64], triggers: int) -> int:
     """Add a number of triggers to some spans, and return by how much the number of missed spans grows."""
     missed = 0
@@ -128,7 +130,12 @@ def _remove_rows(
     begin: NDArray[np.int64],
     spans_n: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of triggers and missed spans before each distinct score is removed."""
+    """Numbers of triggers and missed spans before each distinct score is removed.
+
+    Only this function is cached, and it always has one signature. Numba numbers the cached signatures of a function:
+    two processes that compile different ones at the same time would store both under one number, and a later process
+    would run the code of the wrong one.
+    """
     n = len(times)
     over = _after_silence(times, refractory_s)
     after = np.arange(n + 1).astype(np.int32)

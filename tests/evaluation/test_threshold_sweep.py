@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kws.data.streams import Span
 from kws.detector.streaming import ScoreTrack
+from kws.evaluation import threshold_sweep
 from kws.evaluation.events import misses, trigger_times
 from kws.evaluation.operating_points import curve
 from kws.evaluation.threshold_sweep import sweep
@@ -86,3 +87,17 @@ def test_the_curve_holds_every_count(
 
 def test_hours_of_a_track_are_kept() -> None:
     assert sweep(track([0.1], duration_s=7200.0)).hours == pytest.approx(2.0)
+
+
+def test_only_one_signature_is_compiled_and_cached() -> None:
+    """Processes that compile two signatures at once may store them under one name in Numba's cache."""
+    times, scores = np.arange(1.0, 9.0), np.linspace(0, 1, 8, dtype=np.float32)
+    read_only = times.copy()
+    read_only.flags.writeable = False
+    results = [
+        sweep(ScoreTrack(t, scores, 9.0), 1.0, [(2.0, 4.0)]) for t in (times, read_only, np.repeat(times, 2)[::2])
+    ]
+    assert all(np.array_equal(one.triggers, results[0].triggers) for one in results)
+    assert len(threshold_sweep._remove_rows.signatures) == 1
+    for helper in (threshold_sweep._next, threshold_sweep._touch, threshold_sweep._after_silence):
+        assert not helper.stats.cache_path, "compiled inside the cached function"

@@ -118,19 +118,19 @@ def test_figures_are_json_that_anything_reads(tmp_path: Path) -> None:
     }
 
 
-def test_what_was_heard_is_counted() -> None:
+def test_results_count_misses_and_false_alarms_at_each_rate() -> None:
     times = np.linspace(2.0, 3600.0, 1800)
     positive, negative = np.zeros(1800, np.float32), np.zeros(1800, np.float32)
     positive[[10, 20]], negative[[100, 200, 300]] = [0.9, 0.6], [0.8, 0.7, 0.5]
     spans = [(21.0, 23.0), (41.0, 43.0), (61.0, 63.0), (81.0, 83.0)]
-    heard = {
+    scores = {
         "alexa": KeywordScores(
             ScoreTrack(times, positive, 3600.0), [Segment(*span) for span in spans], ScoreTrack(times, negative, 3600.0)
         )
     }
-    (told,) = as_json(outcomes_of(heard, {"alexa": 0.55}, 1.0, "with replay"))
-    assert (told["arm"], told["keyword"], told["calibration"]) == ("with replay", "alexa", None)
-    own, at = told["as_calibrated"], told["at_fa_per_hour"]
+    (result,) = as_json(outcomes_of(scores, {"alexa": 0.55}, 1.0, "b"))
+    assert (result["detector"], result["keyword"], result["calibration"]) == ("b", "alexa", None)
+    own, at = result["as_calibrated"], result["at_fa_per_hour"]
     assert (own["misses"], own["events"], own["false_alarms"]) == (2, 4, 2)
     assert {k: (p["misses"], p["false_alarms"]) for k, p in at.items()} == {
         "0.0": (3, 0), "0.1": (3, 0), "0.5": (3, 0), "1.0": (3, 1), "2.0": (2, 2),

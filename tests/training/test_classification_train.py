@@ -85,7 +85,7 @@ def test_it_learns_and_counts_what_it_says(whole):
         assert found[part]["accuracy"] == dict(
             zip(("right", "clips", "share", "low", "high"), (right, n, right / n, *wilson(right, n)), strict=True)
         )
-        assert right / n > 0.7, "two melodies of three are told apart in a few steps"
+        assert right / n > 0.7, "two melodies of three are distinguished in a few steps"
         words, unknown, silence = confusion[:3].sum(1), int(confusion[3].sum()), int(confusion[4].sum())
         assert words.min() == words.max(), "every speaker says every word"
         assert unknown == silence == -(-int(words.sum()) // 10)
@@ -106,7 +106,7 @@ def test_the_schedule_is_counted_in_epochs(whole):
     assert rates[-1] < 1e-4
 
 
-def test_validation_is_told_as_it_trains_and_at_the_end(whole):
+def test_validation_is_reported_during_training_and_at_the_end(whole):
     rows = curves(whole, "validation.csv")
     last = len(curves(whole)) - 1
     assert [int(row["step"]) for row in rows] == [*range(8, last, 9), *([last] if (last + 1) % 9 else [])]
@@ -133,7 +133,7 @@ def test_the_report_has_the_tables_and_the_checkpoint_says_how_it_came_to_be(who
     page = (whole / "report.html").read_text()
     a = results_of(whole)["test"]["accuracy"]
     assert f"{a['right']}/{a['clips']}" in page
-    assert "what it was taken for" in page
+    assert "confusion matrix, true class (rows) and predicted class" in page
     assert "of the last step" in page
     model = checkpoint.read_model(whole / "model.pt")
     assert model.facts["classes"] == ["up", "down", "left", "_unknown_", "_silence_"]

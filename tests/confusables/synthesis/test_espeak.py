@@ -2,7 +2,6 @@ import hashlib
 import subprocess
 import sys
 
-import librosa
 import numpy as np
 import pytest
 
@@ -80,9 +79,13 @@ def test_a_faster_rate_is_shorter_speech():
 
 
 def median_f0_hz(voice):
-    sound = speak("aah", voice)
+    """Median over frames of 64 ms of the lag in 2 to 16 ms (62 to 500 Hz) with the highest autocorrelation."""
+    sound = speak("aah", voice).astype(np.float64)
     vowel = sound[len(sound) // 4 : len(sound) // 2]
-    return float(np.median(librosa.yin(vowel, fmin=60, fmax=500, sr=16000)))
+    frames = np.lib.stride_tricks.sliding_window_view(vowel, 1024)[::256]
+    lags = np.arange(32, 257)
+    likeness = [[frame[lag:] @ frame[:-lag] / (len(frame) - lag) for lag in lags] for frame in frames]
+    return float(np.median(16000 / lags[np.argmax(likeness, axis=1)]))
 
 
 def test_a_higher_pitch_raises_the_fundamental():

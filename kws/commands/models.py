@@ -1,4 +1,4 @@
-"""kws models: what there is to train, with its weights, its work and what it hears."""
+"""kws models: the models, with their weights, operations and context."""
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -15,16 +15,16 @@ from kws.models.registry import make
 from kws.models.summary import measure, weights
 
 CLASSES = 12  # of Speech Commands, for which most weights are published
-HEADER = ("model", "weights", "of 12", "mult-adds/s", "rows/s", "hears, s", "waits, ms", "streams from", "source")
+HEADER = ("model", "weights", "of 12", "mult-adds/s", "rows/s", "context, s", "delay, ms", "streams from", "source")
 LEGEND = f"""weights: with one keyword, and with {CLASSES} score columns
-mult-adds/s: millions, for a second of sound
-hears: how far back the sound lies that a score depends on, before scores are smoothed (model.smooth_s)
-waits: how long sound waits for the score of its row, at most
-streams from: a cache: each frame costs once; windows: each row costs a whole window. The scores are exact in both"""
+mult-adds/s: millions per second of audio
+context: audio before a score that it depends on, without smoothing (model.smooth_s)
+delay: longest time from audio to the score of its row
+streams from: cache: each frame is computed once; windows: each row costs a whole window. Both give exact scores"""
 
 
 def run(cfg: DictConfig) -> None:
-    """A row for each file of conf/model, or for the one that is chosen."""
+    """Print a row for each model, or for the chosen one."""
     s, console = settings(cfg, ModelsConfig), Console()
     given = list(HydraConfig.get().overrides.task)
     if s.model is not None:
@@ -34,7 +34,7 @@ def run(cfg: DictConfig) -> None:
         for name in option_names("model"):
             try:
                 chosen[name] = model_of(name, given)
-            except KwsError as error:  # it cannot hear with this front end; others can
+            except KwsError as error:  # this model cannot use the front end
                 console.warn(f"{name} is left out: {error}")
     rows = [row(name, model, s.features) for name, model in chosen.items()]
     rows.sort(key=lambda one: (*reversed(one[-2:]), float(one[3])))
@@ -44,14 +44,14 @@ def run(cfg: DictConfig) -> None:
 
 
 def model_of(name: str, given: list[str]) -> ModelConfig:
-    """The settings of a file of conf/model, with what else is given."""
+    """Settings of a model of conf/model, with the overrides of the command line."""
     model = settings(compose("models", [f"model={name}", *given]), ModelsConfig).model
     assert model is not None
     return model
 
 
 def row(name: str, model: ModelConfig, f: FeaturesConfig) -> list[str]:
-    """The cells of one model."""
+    """Cells of the row of a model."""
     family, shape = family_of(model), shape_of(model)
     one, several = (make(family, f.n_mels, n, shape, *f.layer()) for n in (1, CLASSES))
     found = measure(one, f.window_s, f.hop_s)
@@ -61,10 +61,10 @@ def row(name: str, model: ModelConfig, f: FeaturesConfig) -> list[str]:
         f"{weights(several):,}",
         f"{found.macs_per_s / 1e6:.2f}",
         f"{found.rows_per_s:g}",
-        f"{found.hears_s:.3f}",
-        f"{1000 * found.waits_s:g}",
-        found.streams_from,
-        found.source,
+        f"{found.context_s:.3f}",
+        f"{1000 * found.row_s:g}",
+        one.streams_from,
+        one.source,
     ]
 
 

@@ -111,7 +111,7 @@ def classify(
     classes = [*spec.labels, *(spec.others or ())]
     confusion, loss, done = torch.zeros(len(classes) ** 2, dtype=torch.long), 0.0, 0
     for pcm, target in batches:
-        logits = net.judge(front_end.clips(pcm, front_end.hop_n * net.stride))
+        logits = net.last_logits(front_end.clips(pcm, front_end.hop_n * net.stride))
         loss += float(torch.nn.functional.cross_entropy(logits, target, reduction="sum"))
         cell = (target * len(classes) + logits.argmax(1)).cpu()
         confusion += torch.bincount(cell, minlength=len(confusion))

@@ -38,7 +38,7 @@ class ModelConfig:
 
 
 class Family(NamedTuple):
-    """A family of models."""
+    """A registered net and its settings."""
 
     settings: type[ModelConfig]
     net: "type[KeywordNet]"
@@ -48,9 +48,9 @@ FAMILIES: dict[str, Family] = {}
 
 
 def register(name: str, settings: type[ModelConfig]) -> Callable[[Net], Net]:
-    """Register a net, with its settings, as the family of models `name`: a decorator.
+    """Register a net and its settings as the family `name`: a decorator.
 
-    The net is built as net(n_mels, n_keywords, **settings), without smooth_s and smooth_k.
+    `kws.models.registry.make` builds the net as net(n_mels, n_keywords, **settings), without smooth_s and smooth_k.
 
     Raises:
         KwsError: another family has this name.
@@ -66,30 +66,30 @@ def register(name: str, settings: type[ModelConfig]) -> Callable[[Net], Net]:
 
 
 def family_of(model: ModelConfig) -> str:
-    """The name of the family that these settings belong to."""
+    """Name of the family of these settings."""
     return next(name for name, family in FAMILIES.items() if type(model) is family.settings)
 
 
 def shape_of(model: ModelConfig) -> dict[str, Any]:
-    """The arguments of the net beside mel bands and keywords, by name."""
+    """Arguments of the net by name, without mel bands and keywords."""
     return {key: value for key, value in asdict(model).items() if key not in ("smooth_s", "smooth_k")}
 
 
 class KeywordNet(nn.Module):
-    """Maps log-mel frames and its cache to logits and the next cache.
+    """Maps log-mel frames and a cache to logits and the next cache.
 
-    The cache holds all that a stream remembers; one that has not begun is `initial_cache`. A family writes `hidden` and
-    `head`, and sets the rest. A module of it whose class has `folds`, pairs of the names of a convolution and of the
-    batch norm that follows it at once, has them made one by `folded`.
+    The cache is the state of a stream; `initial_cache` is the state before the first frame. A family implements
+    `hidden` and `head`, and sets the attributes below. A module may list in `folds` pairs of attribute names: a
+    convolution and the batch norm directly after it. `folded` merges each pair.
 
     Attributes:
         stride: input frames per score row.
         receptive_field: frames that a logit depends on.
-        cache_shapes: of each tensor of the cache, without the batch.
-        width: channels that the head sees, C.
-        head: [B, C, N] to logits [B, K, N].
-        source: of the class: where the family is from.
-        streams_from: of the class: what a stream goes on from.
+        cache_shapes: shape of each tensor of the cache, without the batch.
+        width: input channels of the head, C.
+        head: maps [B, C, N] to logits [B, K, N].
+        source: class attribute, publication of the family.
+        streams_from: class attribute, state that a stream continues from: "cache" or "windows".
     """
 
     if TYPE_CHECKING:  # TorchScript would take the annotation for a type of its own
@@ -103,51 +103,52 @@ class KeywordNet(nn.Module):
         self.cache_shapes: list[list[int]] = []
 
     def initial_cache(self, batch: int) -> list[Tensor]:
-        """The cache of a stream that has not begun: zeros."""
+        """Cache of a stream before its first frame: zeros."""
         device = next(self.parameters()).device
         return [torch.zeros([batch, *shape], device=device) for shape in self.cache_shapes]
 
     def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """What the head sees of the frames `x` that follow what `cache` remembers.
+        """Input of the head (embedding) for the frames `x` that follow those in `cache`.
 
         Shape: x [B, M, N], N a multiple of the stride; returns [B, C, N / stride] and the next cache.
         """
         raise NotImplementedError
 
     def forward(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Logits of the frames `x` that follow what `cache` remembers.
+        """Logits for the frames `x` that follow those in `cache`.
 
         Shape: x [B, M, N], N a multiple of the stride; returns logits [B, K, N / stride] and the next cache.
         """
         y, following = self.hidden(x, cache)
         return self.head(y), following
 
-    def judge(self, x: Tensor) -> Tensor:
-        """Logits of the last row of clips that are heard from silence. Shape: x [B, M, N] as above, returns [B, K]."""
+    def last_logits(self, x: Tensor) -> Tensor:
+        """Logits of the last row of clips, from silence. Shape: x [B, M, N] as above, returns [B, K]."""
         y, _ = self.hidden(x, self.initial_cache(len(x)))
         logits: Tensor = self.head(y[:, :, -1:])
         return logits[:, :, 0]
 
     def folded(self: Self) -> Self:
-        """A copy in evaluation mode, batch norms made part of their convolutions where they can be: same scores."""
+        """A copy in evaluation mode with the batch norms of `folds` merged into their convolutions: same scores."""
         net = copy.deepcopy(self).eval()
         for part in net.modules():
             for conv, norm in getattr(part, "folds", ()):
-                if not isinstance(getattr(part, norm), nn.Identity):  # as in one that was folded
+                if not isinstance(getattr(part, norm), nn.Identity):  # already merged
                     setattr(part, conv, fuse_conv_bn_eval(getattr(part, conv), getattr(part, norm)))
                     setattr(part, norm, nn.Identity())
         return net
 
 
 def to_train(net: Self, device: torch.device) -> Self:
-    """The net on its device, convolutions in two dimensions channels-last, which train faster so."""
+    """Move the net to its device; 2-D convolutions train faster in the channels-last layout."""
     net.to(device)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net
 
 
-def doubting(head: nn.Conv1d) -> nn.Conv1d:
-    """A head that starts out doubting, since keywords are rare."""
+def keyword_head(width: int, n_keywords: int) -> nn.Conv1d:
+    """One linear logit per keyword. The bias starts at -2, because keywords are rare."""
+    head = nn.Conv1d(width, n_keywords, 1)
     assert head.bias is not None
     nn.init.constant_(head.bias, -2.0)
     return head

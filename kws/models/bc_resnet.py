@@ -1,4 +1,4 @@
-"""BC-ResNet: convolutions along frequency in two dimensions, along time in one, joined by broadcasting."""
+"""BC-ResNet: 2-D convolutions over frequency and 1-D convolutions over time, combined by broadcasting."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,17 +9,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kws.common.settings import SettingError
-from kws.models.base import KeywordNet, ModelConfig, doubting, register
+from kws.models.base import KeywordNet, ModelConfig, keyword_head, register
 from kws.models.layers import Depthwise
 from kws.models.windowed import WindowConfig, WindowNet
 
-BLOCKS = (2, 2, 4, 4)  # of each stage; its dilation in time is 1, 2, 4, 8
-HALVES = (1, 2, 2, 1)  # its first block divides the frequencies by it; the first convolution has halved them
-KERNEL = 5  # of the first convolution and of the last
+BLOCKS = (2, 2, 4, 4)  # blocks of each stage; the dilation in time is 1, 2, 4, 8
+HALVES = (1, 2, 2, 1)  # stride in frequency of the first block of each stage
+KERNEL = 5  # taps of the first and of the last convolution
 
 
 def extended(x: Tensor, cache: list[Tensor], i: int, past_n: int) -> Tensor:
-    """`x` after tensor `i` of the cache; where there is no cache, between zeros, half of `past_n` on either side."""
+    """Prepend tensor `i` of the cache to `x`; with an empty cache, pad both sides with half of `past_n` zeros."""
     if len(cache) == 0:
         return F.pad(x, (past_n // 2, past_n - past_n // 2))
     return torch.cat([cache[i], x], -1)
@@ -31,11 +31,7 @@ def last(x: Tensor, n: int) -> Tensor:
 
 
 class SubSpectralNorm(nn.Module):
-    """A batch norm for each of `groups` parts of the frequencies (Chang et al., 2021).
-
-    Args:
-        channels: C.
-        groups: parts, a divisor of F.
+    """A batch norm for each of `groups` frequency bands, a divisor of F (Chang et al., 2021).
 
     Shape: x [B, C, F, N], returns the same.
     """
@@ -51,18 +47,20 @@ class SubSpectralNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """What the mean over the frequencies shows in time is added to each frequency.
+    """Convolves the mean over the frequencies in time and adds the result to each frequency.
 
-    Shape: x [B, C_in, F, N] and tensor `i` of the cache [B, C, 2 * dilation]; returns [B, C, F / halves, N] and what
-        that tensor is next.
+    Shape: x [B, C_in, F, N], tensor `i` of the cache [B, C, 2 * dilation]; returns [B, C, F / halves, N] and the next
+        value of that tensor.
     """
 
     folds = (("widen", "norm"), ("over_time", "norm_over_time"))
 
-    def __init__(self, fed: int, channels: int, dilation: int, halves: int, groups: int, dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, dilation: int, halves: int, groups: int, dropout: float
+    ) -> None:
         super().__init__()
-        self.past_n, self.residual = 2 * dilation, fed == channels
-        self.widen: nn.Module = nn.Identity() if self.residual else nn.Conv2d(fed, channels, 1, bias=False)
+        self.past_n, self.residual = 2 * dilation, in_channels == channels
+        self.widen: nn.Module = nn.Identity() if self.residual else nn.Conv2d(in_channels, channels, 1, bias=False)
         self.norm: nn.Module = nn.Identity() if self.residual else nn.BatchNorm2d(channels)
         self.over_frequency = nn.Conv2d(channels, channels, (3, 1), (halves, 1), (1, 0), groups=channels, bias=False)
         self.norm_over_frequency = SubSpectralNorm(channels, groups)
@@ -80,16 +78,13 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """All of a BC-ResNet but its head.
+    """A BC-ResNet without its head.
 
-    With a cache each convolution over time looks back only; with an empty one each looks to both sides, and past the
-    ends of `x` there are zeros.
+    With a cache each convolution over time is causal. With an empty cache each is centred, and zeros pad `x`.
 
     Args:
         n_mels: mel bands, M, a multiple of 8 * groups.
-        tau: what the published widths of the smallest net are multiplied by.
-        groups: of the sub-spectral norms.
-        dropout: share of the channels that a block forgets in training.
+        tau, groups, dropout: see `BCResNetConfig`.
         stride: input frames per output, at most KERNEL.
 
     Shape: x [B, M, N]; returns [B, width, N / stride] and the next cache.
@@ -104,17 +99,22 @@ class Trunk(nn.Module):
         self.stem_n, self.end_n, self.width = KERNEL - 1, KERNEL - stride, 4 * base
         self.stem = nn.Conv2d(1, 2 * base, KERNEL, (2, 1), (2, 0), bias=False)
         self.norm = nn.BatchNorm2d(2 * base)
-        blocks, fed = [], 2 * base
+        blocks, in_channels = [], 2 * base
         for stage, (channels, halves) in enumerate(zip(widths, HALVES, strict=True)):
             for n in range(BLOCKS[stage]):
-                blocks.append(Block(fed, channels, 2**stage, 1 if n else halves, groups, dropout))
-                fed = channels
+                blocks.append(Block(in_channels, channels, 2**stage, 1 if n else halves, groups, dropout))
+                in_channels = channels
         self.blocks = nn.ModuleList(blocks)
         heights = n_mels // 8
-        self.end = nn.Conv2d(fed, fed, (min(KERNEL, heights), KERNEL), (1, stride), groups=fed, bias=False)
-        self.pointwise, self.norm_pointwise = nn.Conv2d(fed, self.width, 1, bias=False), nn.BatchNorm2d(self.width)
+        self.end = nn.Conv2d(
+            in_channels, in_channels, (min(KERNEL, heights), KERNEL), (1, stride), groups=in_channels, bias=False
+        )
+        self.pointwise, self.norm_pointwise = (
+            nn.Conv2d(in_channels, self.width, 1, bias=False),
+            nn.BatchNorm2d(self.width),
+        )
         between = [[block.over_time.in_channels, block.past_n] for block in blocks]
-        self.cache_shapes = [[n_mels, self.stem_n], *between, [fed, heights, self.end_n]]
+        self.cache_shapes = [[n_mels, self.stem_n], *between, [in_channels, heights, self.end_n]]
         self.receptive_field = self.stem_n + sum(block.past_n for block in blocks) + KERNEL
 
     def forward(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -135,7 +135,8 @@ class _Widths(ModelConfig):
 
     tau: Annotated[float, Field(ge=0.5, le=32, description="factor of the widths of BC-ResNet-1")] = 1.0
     groups: Annotated[
-        int, Field(ge=1, le=16, description="of the sub-spectral norms; features.n_mels is a multiple of 8 * groups")
+        int,
+        Field(ge=1, le=16, description="bands of the sub-spectral norms; features.n_mels is a multiple of 8 * groups"),
     ] = 5
     dropout: Annotated[float, Field(ge=0, le=0.9, description="dropout in training: share of the channels")] = 0.1
 
@@ -147,50 +148,34 @@ class _Widths(ModelConfig):
 
 @dataclass
 class BCResNetConfig(WindowConfig, _Widths):
-    """Settings of a BC-ResNet as published: it scores the last second as a whole, anew for each row."""
+    """Settings of a BC-ResNet as published: each row scores the whole last second."""
 
 
 @dataclass
 class CausalBCResNetConfig(_Widths):
-    """Settings of a BC-ResNet whose convolutions look back only: it streams from a cache."""
+    """Settings of a causal BC-ResNet, which streams from a cache."""
 
     stride: Annotated[int, Field(ge=1, le=5, description="feature frames per score row")] = 2
 
 
 @register("bc_resnet", BCResNetConfig)
 class BCResNet(WindowNet):
-    """BC-ResNet-tau (Kim et al., 2021), to the published layout: it pads in time and averages over its window.
+    """BC-ResNet-tau (Kim et al., 2021) in the published layout: it pads in time and averages over its window.
 
-    With 40 mel bands, 5 groups and 12 score columns it has the published weights.
+    With 40 mel bands, 5 groups and 12 score columns it has the published number of weights for tau 1, 1.5, 2, 3, 6, 8.
 
     Args:
         n_mels: mel bands of the input, M, a multiple of 8 * groups.
         n_keywords: score columns, K.
-        tau: what the published widths of the smallest net are multiplied by: 1, 1.5, 2, 3, 6 or 8.
-        groups: of the sub-spectral norms.
-        dropout: share of the channels that a block forgets in training.
-        window: frames of a window.
-        stride: input frames from one window to the next.
-        train_every: see `WindowNet`.
+        tau, groups, dropout, window: see `BCResNetConfig`.
     """
 
     source = "Kim et al., 2021"
 
-    def __init__(
-        self,
-        n_mels: int = 40,
-        n_keywords: int = 1,
-        tau: float = 1.0,
-        groups: int = 5,
-        dropout: float = 0.1,
-        window: int = 100,
-        stride: int = 8,
-        train_every: int = 4,
-    ) -> None:
+    def __init__(self, n_mels: int, n_keywords: int, tau: float, groups: int, dropout: float, **window: int) -> None:
         trunk = Trunk(n_mels, tau, groups, dropout, 1)
-        super().__init__(n_mels, n_keywords, stride, window, trunk.width, train_every)
-        self.trunk = trunk
-        self.head = doubting(nn.Conv1d(trunk.width, n_keywords, 1))
+        super().__init__(n_mels, n_keywords, trunk.width, **window)
+        self.trunk, self.head = trunk, keyword_head(trunk.width, n_keywords)
 
     def embed(self, x: Tensor) -> Tensor:
         no_cache: list[Tensor] = []
@@ -200,30 +185,22 @@ class BCResNet(WindowNet):
 
 @register("bc_resnet_causal", CausalBCResNetConfig)
 class CausalBCResNet(KeywordNet):
-    """BC-ResNet (Kim et al., 2021) that streams: its weights, but every convolution over time looks back only.
+    """BC-ResNet (Kim et al., 2021) with causal convolutions over time, so that it streams; same number of weights.
 
-    The broadcast residual needs the frequencies of a frame alone, so it is causal as it is. The published average over
-    the utterance is left out: the last convolution already sees more than a second, and a detector smooths its scores.
+    The broadcast residual depends on one frame only and is causal already. The published average over the utterance is
+    left out: the last convolution covers more than a second, and a detector smooths its scores.
 
     Args:
-        n_mels, n_keywords, tau, groups, dropout: as of `BCResNet`.
-        stride: input frames per score row, 1 to 5; what is before the last convolution is computed for each frame.
+        n_mels, n_keywords, tau, groups, dropout: as for `BCResNet`.
+        stride: input frames per score row, 1 to 5. Only the last convolution is strided.
     """
 
     source = "after Kim et al., 2021"
 
-    def __init__(
-        self,
-        n_mels: int = 40,
-        n_keywords: int = 1,
-        tau: float = 1.0,
-        groups: int = 5,
-        dropout: float = 0.1,
-        stride: int = 2,
-    ) -> None:
+    def __init__(self, n_mels: int, n_keywords: int, tau: float, groups: int, dropout: float, stride: int) -> None:
         super().__init__(n_mels, n_keywords, stride)
         self.trunk = Trunk(n_mels, tau, groups, dropout, stride)
-        self.head = doubting(nn.Conv1d(self.trunk.width, n_keywords, 1))
+        self.head = keyword_head(self.trunk.width, n_keywords)
         self.width = self.trunk.width
         self.cache_shapes, self.receptive_field = self.trunk.cache_shapes, self.trunk.receptive_field
 

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from kws.models.base import doubting, register
+from kws.models.base import keyword_head, register
 from kws.models.windowed import WindowConfig, WindowNet, same_padding
 
-TAPS = (4, 10)  # of the first convolution: frequency, time
+TAPS = (4, 10)  # taps of the first convolution in frequency and time
 
 
 class Block(nn.Module):
-    """A depthwise convolution of 3 x 3, a pointwise one, a batch norm after each. Shape: x [B, C, F, N], returns it."""
+    """A depthwise 3 x 3 and a pointwise convolution, each with a batch norm. Shape: x and result [B, C, F, N]."""
 
     folds = (("depthwise", "norm"), ("pointwise", "norm_pointwise"))
 
@@ -39,38 +39,27 @@ class DSCNNConfig(WindowConfig):
 
 @register("ds_cnn", DSCNNConfig)
 class DSCNN(WindowNet):
-    """DS-CNN-S (Zhang et al., 2017), to the published layout.
+    """DS-CNN-S (Zhang et al., 2017) in the published layout.
 
-    With 12 score columns it has 23,180 weights, whatever it hears. As published it hears 49 frames of 10 MFCC, 40 ms
-    each 20 ms: `features.n_mels=10 features.window_s=0.04 features.hop_s=0.02 model.window=49 model.stride=4`. Our
-    default of 100 frames of 40 bands costs 8 times as many multiply-adds.
+    With 12 score columns it has 23,180 weights for any input. The published input is 49 frames of 10 MFCC, 40 ms every
+    20 ms: `features.n_mels=10 features.window_s=0.04 features.hop_s=0.02 model.window=49 model.stride=4`. The default
+    of 100 frames of 40 bands costs 8 times as many multiply-adds.
 
     Args:
         n_mels: mel bands of the input, M.
         n_keywords: score columns, K.
-        channels: of each convolution.
-        window: frames of a window.
-        stride: input frames from one window to the next.
-        train_every: see `WindowNet`.
+        channels, window: see `DSCNNConfig`.
     """
 
     source = "Zhang et al., 2017"
     folds = (("stem", "norm"),)
 
-    def __init__(
-        self,
-        n_mels: int = 40,
-        n_keywords: int = 1,
-        channels: int = 64,
-        window: int = 100,
-        stride: int = 8,
-        train_every: int = 4,
-    ) -> None:
-        super().__init__(n_mels, n_keywords, stride, window, channels, train_every)
+    def __init__(self, n_mels: int, n_keywords: int, channels: int, **window: int) -> None:
+        super().__init__(n_mels, n_keywords, channels, **window)
         self.stem, self.norm = nn.Conv2d(1, channels, TAPS, 2, bias=False), nn.BatchNorm2d(channels)
-        self.pad = [*same_padding(window, TAPS[1], 2), *same_padding(n_mels, TAPS[0], 2)]
+        self.pad = [*same_padding(self.window, TAPS[1], 2), *same_padding(n_mels, TAPS[0], 2)]
         self.blocks = nn.Sequential(*(Block(channels) for _ in range(4)))
-        self.head = doubting(nn.Conv1d(channels, n_keywords, 1))
+        self.head = keyword_head(channels, n_keywords)
 
     def embed(self, x: Tensor) -> Tensor:
         y = torch.relu(self.norm(self.stem(F.pad(x.unsqueeze(1), self.pad))))

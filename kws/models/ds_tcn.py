@@ -1,4 +1,4 @@
-"""A causal depthwise-separable temporal convolutional net with an explicit cache per layer."""
+"""DS-TCN: causal depthwise-separable convolutions over time, with an explicit cache per layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kws.common.settings import Each, SettingError
-from kws.models.base import KeywordNet, ModelConfig, doubting, register
+from kws.models.base import KeywordNet, ModelConfig, keyword_head, register
 from kws.models.layers import Depthwise
 
 
 class Block(nn.Module):
-    """One residual depthwise-separable causal convolution, dilated in time.
+    """A residual depthwise-separable causal convolution, dilated in time.
 
     Shape: x [B, C, N], cache [B, C, (kernel - 1) * dilation]; returns the same two shapes.
     """
@@ -51,32 +51,22 @@ class DSTCNConfig(ModelConfig):
 
 @register("ds_tcn", DSTCNConfig)
 class DSTCN(KeywordNet):
-    """DS-TCN over log-mel frames, as in the small-footprint nets of wekws (Wang et al., 2023).
+    """DS-TCN over log-mel frames, similar to the small-footprint nets of wekws (Wang et al., 2023).
 
-    A strided dense convolution, residual depthwise-separable blocks, one linear score per keyword. Every convolution
-    looks back only. wekws has a linear layer in place of the strided convolution, a batch norm between the depthwise
-    and the pointwise convolution too, and dropout.
+    A strided dense convolution, residual depthwise-separable blocks and one linear score per keyword. wekws uses a
+    linear layer in place of the strided convolution, also a batch norm after the depthwise convolution, and dropout.
 
     Args:
         n_mels: mel bands of the input, M.
         n_keywords: score columns, K.
-        channels: width of the blocks, C.
-        kernel: taps of each convolution, at least `stride`.
-        dilations: one block each, in frames after the stride.
-        stride: input frames per score row.
+        channels, kernel, dilations, stride: see `DSTCNConfig`.
     """
 
     source = "Wang et al., 2023"
     folds = (("stem", "norm"),)
 
     def __init__(
-        self,
-        n_mels: int = 40,
-        n_keywords: int = 1,
-        channels: int = 64,
-        kernel: int = 5,
-        dilations: Sequence[int] = (1, 2, 4, 1, 2, 4, 2),
-        stride: int = 2,
+        self, n_mels: int, n_keywords: int, channels: int, kernel: int, dilations: Sequence[int], stride: int
     ) -> None:
         super().__init__(n_mels, n_keywords, stride)
         self.past_n = kernel - stride
@@ -84,7 +74,7 @@ class DSTCN(KeywordNet):
         self.stem = nn.Conv1d(n_mels, channels, kernel, stride=stride, bias=False)
         self.norm = nn.BatchNorm1d(channels)
         self.blocks = nn.ModuleList([Block(channels, kernel, d) for d in dilations])
-        self.head = doubting(nn.Conv1d(channels, n_keywords, 1))
+        self.head = keyword_head(channels, n_keywords)
         self.width = channels
         self.cache_shapes = [[n_mels, self.past_n]] + [[channels, (kernel - 1) * d] for d in dilations]
         self.receptive_field = self.past_n + stride * (1 + (kernel - 1) * sum(dilations))

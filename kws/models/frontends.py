@@ -1,4 +1,4 @@
-"""Layers between log-mel frames and a net: energies relative to their recent level (PCEN), or cepstra (MFCC)."""
+"""Input layers between log-mel frames and a net: per-channel energy normalisation (PCEN) and cepstra (MFCC)."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from kws.models.base import KeywordNet
 
 @dataclass
 class PCENConfig(FeaturesConfig):
-    """Per-channel energy normalisation: each mel energy against its own recent mean, so that gain matters little."""
+    """Per-channel energy normalisation: each mel energy relative to its recent mean, so that gain matters little."""
 
     trainable: Annotated[bool, Field(description="train alpha, delta and r of each band")] = True
     time_constant_s: Annotated[
@@ -55,12 +55,12 @@ class MFCCConfig(FeaturesConfig):
 
 
 class InputLayer(nn.Module):
-    """Turns log-mel frames into as many frames of something else; what it remembers is one tensor of a model's cache.
+    """Transforms log-mel frames, one by one. Its state is one tensor of a model's cache.
 
     Attributes:
-        n_mels: mel bands that it hears, M.
-        n_rows: rows that it gives for them, R.
-        past_n: frames of the past that a frame depends on.
+        n_mels: mel bands of the input, M.
+        n_rows: rows of the output, R.
+        past_n: earlier frames that a frame depends on.
     """
 
     def __init__(self, n_mels: int, n_rows: int, past_n: int) -> None:
@@ -68,21 +68,21 @@ class InputLayer(nn.Module):
         self.n_mels, self.n_rows, self.past_n = n_mels, n_rows, past_n
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """Shape: x [B, M, N], past [B, M, past_n], zeros where nothing was; returns [B, R, N] and the next past."""
+        """Shape: x [B, M, N], past [B, M, past_n], zeros at the start; returns [B, R, N] and the next past."""
         raise NotImplementedError
 
 
 def recent_mean(x: Tensor, memory_n: int, keep: float) -> Tensor:
-    """The mean of the last `memory_n` frames, each weighing `keep` times as much as the one after it.
+    """Weighted mean of the last `memory_n` frames. Each frame has `keep` times the weight of the next frame.
 
-    Windows are made of two of half their length, so the cost grows with the logarithm of `memory_n`; nothing is
-    carried on from frame to frame, so nothing drifts.
+    Sums over windows are built by doubling, so the cost grows with the logarithm of `memory_n`. No state is carried
+    from frame to frame, so rounding errors do not accumulate.
 
     Shape: x [B, M, memory_n - 1 + N]; returns [B, M, N].
     """
     frames_n = x.shape[2] - memory_n + 1
     total = torch.zeros_like(x[:, :, :frames_n])
-    sums, n, done = x, 1, 0  # `sums` are over n frames each; `total` has the newest `done`
+    sums, n, done = x, 1, 0  # each of `sums` covers n frames, `total` the newest `done`
     while done < memory_n:
         if memory_n & n:
             first = memory_n - done - n
@@ -95,21 +95,17 @@ def recent_mean(x: Tensor, memory_n: int, keep: float) -> Tensor:
 
 
 class PCEN(InputLayer):
-    """Per-channel energy normalisation (Wang et al., 2017): each mel energy E against its own recent mean M.
+    """Per-channel energy normalisation (Wang et al., 2017) of each mel energy E by its recent mean M.
 
-    (E / (1e-6 + M)^alpha + delta)^r - delta^r. As published, M is an endless exponential mean; here it ends after
-    `memory_n` frames, so that a frame depends on a known stretch of sound. Before a stream begins there is
-    silence, E = 0.
+    (E / (1e-6 + M)^alpha + delta)^r - delta^r. The published M is an infinite exponential mean. Here the mean covers
+    `memory_n` frames, so that the receptive field is finite. Before a stream there is silence, E = 0.
 
     Args:
         n_mels: mel bands, M.
-        memory_n: frames that the mean goes back, the newest included.
-        keep: weight of a frame in the mean, as a share of that of the one after it, above 0 and below 1.
-        alpha: how much of the level is taken out, above 0; 1: all.
-        delta: energy, relative to the mean, below which compression ends.
-        r: exponent of the compression.
-        trainable: are alpha, delta and r trained, for each band? Their logarithms are, vectors: the trainer lets
-            matrices decay and leaves these alone.
+        memory_n: frames of the mean, including the current one.
+        keep: weight of a frame in the mean relative to the next frame, between 0 and 1.
+        alpha, delta, r: see `PCENConfig`.
+        trainable: train the logarithms of alpha, delta and r of each band. As vectors they have no weight decay.
     """
 
     def __init__(
@@ -134,7 +130,7 @@ class PCEN(InputLayer):
         level = torch.log(recent_mean(energies, self.memory_n, self.keep) + self.floor)
         alpha, delta, r = self.log_alpha.exp()[:, None], self.log_delta.exp()[:, None], self.log_r.exp()[:, None]
         relative = energy * torch.exp(-alpha * level)
-        # The same formula, written so that small values keep their digits.
+        # The formula above, in a form that is precise for small values.
         y = delta.pow(r) * torch.expm1(r * torch.log1p(relative / delta))
         return y, energies[:, :, energies.shape[2] - self.past_n :]
 
@@ -144,7 +140,7 @@ class MFCC(InputLayer):
 
     Args:
         n_mels: mel bands, M.
-        n_mfcc: coefficients that are kept, from the lowest, at most M.
+        n_mfcc: number of the lowest coefficients, at most M.
     """
 
     def __init__(self, n_mels: int, n_mfcc: int) -> None:
@@ -157,7 +153,7 @@ class MFCC(InputLayer):
 
 
 class Input(NamedTuple):
-    """An input layer and its settings."""
+    """Settings and class of an input layer."""
 
     settings: type[FeaturesConfig]
     layer: type[InputLayer]
@@ -166,18 +162,18 @@ class Input(NamedTuple):
 INPUTS: Mapping[str, Input] = {"pcen": Input(PCENConfig, PCEN), "mfcc": Input(MFCCConfig, MFCC)}
 
 
-class Fronted(KeywordNet):
-    """A net that hears what an input layer makes of the log-mel frames.
+class FrontEndNet(KeywordNet):
+    """A net behind an input layer.
 
     Args:
         layer: the input layer.
-        body: a net for as many rows as it gives; its head becomes the head of this one.
+        body: a net for `layer.n_rows` input rows. Its head moves to this net.
     """
 
     def __init__(self, layer: InputLayer, body: KeywordNet) -> None:
         super().__init__(layer.n_mels, body.n_keywords, body.stride)
         self.layer, self.body = layer, body
-        self.head, body.head = body.head, nn.Identity()  # else the weights would stand in a file twice
+        self.head, body.head = body.head, nn.Identity()  # a state dict holds the head once
         self.source, self.streams_from = body.source, body.streams_from
         self.width, self.receptive_field = body.width, layer.past_n + body.receptive_field
         self.cache_shapes = [[layer.n_mels, layer.past_n], *body.cache_shapes]
@@ -187,25 +183,19 @@ class Fronted(KeywordNet):
         y, following = self.body.hidden(y, cache[1:])
         return y, [past] + following  # noqa: RUF005 (TorchScript has no *)
 
-    def judge(self, x: Tensor) -> Tensor:
-        """As the body judges, which may need less than all rows."""
+    def last_logits(self, x: Tensor) -> Tensor:
         y, _ = self.layer(x, self.initial_cache(len(x))[0])
-        logits: Tensor = self.head(self.body.judge(y).unsqueeze(2))  # the body's own head hands on what it sees
+        logits: Tensor = self.head(self.body.last_logits(y).unsqueeze(2))  # the head of the body is the identity
         return logits[:, :, 0]
 
-    def folded(self) -> "Fronted":
-        """As it is now, the body folded."""
+    def folded(self) -> "FrontEndNet":
         net = super().folded()
         net.body = net.body.folded()
         return net
 
 
 def input_layer(name: str, n_mels: int, shape: Mapping[str, Any]) -> InputLayer:
-    """An input layer, as `shape` says by name what it takes.
-
-    Raises:
-        KwsError: no such layer.
-    """
+    """Build an input layer with the arguments `shape`, by name. Raises KwsError if there is no such layer."""
     if name not in INPUTS:
-        raise KwsError(f"{name}: no such input layer; allowed are {', '.join(INPUTS)}")
+        raise KwsError(f"features/input={name}: must be one of {', '.join(INPUTS)}")
     return INPUTS[name].layer(n_mels, **shape)

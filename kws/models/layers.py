@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Depthwise(nn.Conv1d):
-    """One filter a channel, without padding.
+    """One filter per channel, without padding.
 
     Args:
         channels: C.
@@ -23,7 +23,7 @@ class Depthwise(nn.Conv1d):
         if not self.training:
             found: Tensor = self._conv_forward(x, self.weight, self.bias)
             return found
-        # The same sum, written out: its backward pass is about twice as fast on a CPU.
+        # The same sum tap by tap: its backward pass is about twice as fast on a CPU.
         taps, d, s = self.kernel_size[0], self.dilation[0], self.stride[0]
         end = x.shape[2] - (taps - 1) * d
         y = x[:, :, :end:s] * self.weight[:, 0, 0, None]

@@ -1,4 +1,4 @@
-"""MDTC: stacks of causal dilated depthwise-separable convolutions, the outputs of all stacks summed."""
+"""MDTC: stacks of causal dilated depthwise-separable convolutions; the outputs of all stacks are summed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,24 +9,24 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kws.common.settings import Each, SettingError
-from kws.models.base import KeywordNet, ModelConfig, doubting, register
+from kws.models.base import KeywordNet, ModelConfig, keyword_head, register
 from kws.models.layers import Depthwise
 
 
 class Block(nn.Module):
-    """A dilated depthwise convolution over time, two pointwise ones, a batch norm after each; residual where it can be.
+    """A dilated depthwise and two pointwise convolutions, each with a batch norm; residual if the shapes are equal.
 
     Shape: x [B, C_in, N], cache [B, C_in, past_n]; returns [B, C, N / stride] and the next cache.
     """
 
     folds = (("depthwise", "norm"), ("pointwise", "norm_pointwise"), ("mix", "norm_mix"))
 
-    def __init__(self, fed: int, channels: int, kernel: int, dilation: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, channels: int, kernel: int, dilation: int, stride: int = 1) -> None:
         super().__init__()
         self.past_n = (kernel - 1) * dilation + 1 - stride
-        self.residual = fed == channels and stride == 1
-        self.depthwise, self.norm = Depthwise(fed, kernel, dilation, stride), nn.BatchNorm1d(fed)
-        self.pointwise, self.norm_pointwise = nn.Conv1d(fed, channels, 1, bias=False), nn.BatchNorm1d(channels)
+        self.residual = in_channels == channels and stride == 1
+        self.depthwise, self.norm = Depthwise(in_channels, kernel, dilation, stride), nn.BatchNorm1d(in_channels)
+        self.pointwise, self.norm_pointwise = nn.Conv1d(in_channels, channels, 1, bias=False), nn.BatchNorm1d(channels)
         self.mix, self.norm_mix = nn.Conv1d(channels, channels, 1, bias=False), nn.BatchNorm1d(channels)
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,38 +57,34 @@ class MDTCConfig(ModelConfig):
 class MDTC(KeywordNet):
     """Multi-scale depthwise temporal convolution (Hou et al., 2020), as in wekws (Wang et al., 2023).
 
-    A first block, then stacks of blocks; the head sees the sum of what each stack gives, so of receptive fields of
-    several lengths. Every convolution looks back only. Of the published net (64 channels, 4 stacks, 80 MFCC, stride 1,
-    2.4 s) only biases that batch norms make redundant are left out.
+    A first block, then stacks of blocks. The head gets the sum of the outputs of all stacks, whose receptive fields
+    differ in length. Biases that batch norms make redundant are left out of the published net (64 channels, 4 stacks,
+    80 MFCC, stride 1, 2.4 s).
 
     Args:
         n_mels: mel bands of the input, M.
         n_keywords: score columns, K.
-        channels: width of the blocks, C.
-        kernel: taps of each convolution, at least `stride`.
-        dilations: one block of a stack each, in frames after the stride.
-        stacks: how many.
-        stride: input frames per score row.
+        channels, kernel, dilations, stacks, stride: see `MDTCConfig`.
     """
 
     source = "Hou et al., 2020"
 
     def __init__(
         self,
-        n_mels: int = 40,
-        n_keywords: int = 1,
-        channels: int = 40,
-        kernel: int = 5,
-        dilations: Sequence[int] = (1, 2, 4, 8),
-        stacks: int = 2,
-        stride: int = 1,
+        n_mels: int,
+        n_keywords: int,
+        channels: int,
+        kernel: int,
+        dilations: Sequence[int],
+        stacks: int,
+        stride: int,
     ) -> None:
         super().__init__(n_mels, n_keywords, stride)
         self.per_stack = len(dilations)
         first = Block(n_mels, channels, kernel, 1, stride)
         rest = [Block(channels, channels, kernel, d) for _ in range(stacks) for d in dilations]
         self.first, self.blocks = first, nn.ModuleList(rest)
-        self.head = doubting(nn.Conv1d(channels, n_keywords, 1))
+        self.head = keyword_head(channels, n_keywords)
         self.width = channels
         self.cache_shapes = [[n_mels, first.past_n]] + [[channels, block.past_n] for block in rest]
         self.receptive_field = kernel + stride * sum(block.past_n for block in rest)

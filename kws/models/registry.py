@@ -1,21 +1,21 @@
-"""Keyword models: causal nets that score a clip, a stream and a chunk with the same numbers.
+"""Keyword models: nets that give equal scores for a clip, a stream and a chunk.
 
-A model maps log-mel frames and its cache to logits and the next cache (`KeywordNet`). A clip is a stream that begins
-with an empty cache: there is no second code path. A family that pads in time or
-averages over its window is a `WindowNet`. An `InputLayer` may stand between the frames and the net (`Fronted`).
+A model maps log-mel frames and a cache to logits and the next cache (`KeywordNet`). A clip is a stream that begins with
+an empty cache, so both share one code path. A family that pads in time or averages over its window is a `WindowNet`. An
+`InputLayer` may precede the net (`FrontEndNet`).
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from kws.common.errors import KwsError
-from kws.models import bc_resnet, ds_cnn, matchboxnet, mdtc, tc_resnet  # noqa: F401  their families register here
-from kws.models.base import FAMILIES, KeywordNet
+from kws.models import bc_resnet, ds_cnn, matchboxnet, mdtc, tc_resnet  # noqa: F401  their registers the families
+from kws.models.base import FAMILIES, KeywordNet, shape_of
 from kws.models.ds_tcn import DSTCN
-from kws.models.frontends import Fronted, InputLayer, input_layer
+from kws.models.frontends import FrontEndNet, InputLayer, input_layer
 from kws.models.windowed import WindowNet
 
-__all__ = ["DSTCN", "FAMILIES", "Fronted", "InputLayer", "KeywordNet", "WindowNet", "input_layer", "make"]
+__all__ = ["DSTCN", "FAMILIES", "FrontEndNet", "InputLayer", "KeywordNet", "WindowNet", "input_layer", "make"]
 
 
 def make(
@@ -26,15 +26,15 @@ def make(
     input: str | None = None,
     input_shape: Mapping[str, Any] | None = None,
 ) -> KeywordNet:
-    """A net of a family, its weights fresh.
+    """Build a net with fresh weights.
 
     Args:
         family: one of FAMILIES.
         n_mels: mel bands of the frames.
         n_keywords: score columns.
-        shape: what else the family takes, by name.
-        input: the layer between frames and net, see `inputs`; None: there is none.
-        input_shape: what that takes, by name.
+        shape: settings of the family, by name; missing ones have their defaults.
+        input: the input layer, one of `frontends.INPUTS`; None for log-mel frames.
+        input_shape: settings of the input layer, by name.
 
     Raises:
         KwsError: no such family or layer.
@@ -43,8 +43,9 @@ def make(
         raise KwsError(
             f"{family}: unknown family of models; must be one of {', '.join(FAMILIES)}, or registered by plugins=[...]"
         )
-    net = FAMILIES[family].net
+    settings, net = FAMILIES[family]
+    shape = shape_of(settings()) | dict(shape)
     if input is None:
         return net(n_mels, n_keywords, **shape)
     layer = input_layer(input, n_mels, input_shape or {})
-    return Fronted(layer, net(layer.n_rows, n_keywords, **shape))
+    return FrontEndNet(layer, net(layer.n_rows, n_keywords, **shape))

@@ -1,4 +1,4 @@
-"""What a net weighs, works and hears, measured on the net itself."""
+"""Size, operations and context of a net, measured on the net itself."""
 
 from dataclasses import dataclass
 
@@ -10,44 +10,33 @@ from kws.models.base import KeywordNet
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one net.
+    """Figures of a net.
 
     Args:
-        weights: trained numbers.
-        macs_per_s: multiply-adds of its convolutions for a second of sound, as it runs in a detector.
-        rows_per_s: score rows.
-        hears_s: sound that a score depends on, before smoothing.
-        waits_s: how long sound waits for its score at most: a row.
-        source: where the family is from.
-        streams_from: what a stream goes on from: a cache, or windows, each of which is heard anew.
+        weights: number of trained weights.
+        macs_per_s: multiply-adds of the convolutions per second of audio, in a detector.
+        rows_per_s: score rows per second.
+        context_s: audio that a score depends on, before smoothing, seconds.
+        row_s: longest time from audio to the score of its row, seconds.
     """
 
     weights: int
     macs_per_s: float
     rows_per_s: float
-    hears_s: float
-    waits_s: float
-    source: str
-    streams_from: str
+    context_s: float
+    row_s: float
 
 
 def weights(net: torch.nn.Module) -> int:
-    """Its trained numbers."""
+    """Number of trained weights."""
     return sum(p.numel() for p in net.parameters())
 
 
 def measure(net: KeywordNet, window_s: float, hop_s: float) -> Figures:
-    """The figures of a net on frames of `window_s` seconds each `hop_s`."""
+    """Measure a net on frames of `window_s` seconds every `hop_s` seconds."""
     rows_n, row_s = 4, net.stride * hop_s
-    ready = net.folded()
+    folded = net.folded()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        ready(torch.zeros(1, net.n_mels, rows_n * net.stride), ready.initial_cache(1))
-    return Figures(
-        weights=weights(net),
-        macs_per_s=counter.get_total_flops() / 2 / (rows_n * row_s),
-        rows_per_s=1 / row_s,
-        hears_s=(net.receptive_field - 1) * hop_s + window_s,
-        waits_s=row_s,
-        source=net.source,
-        streams_from=net.streams_from,
-    )
+        folded(torch.zeros(1, net.n_mels, rows_n * net.stride), folded.initial_cache(1))
+    macs_per_s = counter.get_total_flops() / 2 / (rows_n * row_s)
+    return Figures(weights(net), macs_per_s, 1 / row_s, (net.receptive_field - 1) * hop_s + window_s, row_s)

@@ -1,4 +1,4 @@
-"""A net that judges a window as a whole, as a stream machine: it judges the window that ends at each row."""
+"""Nets that score a whole window, as streaming nets: each row is the score of the window that ends there."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -28,34 +28,34 @@ class WindowConfig(ModelConfig):
 
 
 class WindowNet(KeywordNet):
-    """A net that pads in time or averages over its window, as most are published: it cannot go on from a cache.
+    """A net that pads in time or averages over its window, as most published nets do, so it cannot reuse earlier rows.
 
-    The cache holds the frames of the window that the next row completes; every row costs a whole window. A stream
-    begins with frames of zeros. In training only some rows are judged, the last always; each row between them has what
-    the one before it has, so that no score is known before its sound.
+    The cache holds the earlier frames of the next window, and every row costs a whole window. A stream begins with
+    frames of zeros. Training scores the last row and every `train_every`-th row before it. Each row between takes the
+    embedding of the scored row before it, so that no row depends on later audio.
 
     Args:
         n_mels: mel bands of the input, M.
         n_keywords: score columns, K.
+        width: input channels of the head, C.
         stride: input frames from one window to the next.
         window: frames of a window, at least `stride`.
-        width: channels that the head sees, C.
-        train_every: rows of which one is judged in training; windows overlap so much that its neighbours teach little.
+        train_every: rows per scored row in training. Neighbouring windows overlap, so training on them adds little.
     """
 
     streams_from = "windows"
 
     def __init__(
-        self, n_mels: int, n_keywords: int, stride: int, window: int, width: int, train_every: int = 1
+        self, n_mels: int, n_keywords: int, width: int, stride: int, window: int, train_every: int = 1
     ) -> None:
         super().__init__(n_mels, n_keywords, stride)
         self.window = self.receptive_field = window
         self.width, self.train_every = width, train_every
-        self.at_once = 32  # windows side by side when nothing is trained: memory stays flat
+        self.at_once = 32  # windows per batch outside training: memory stays flat
         self.cache_shapes = [[n_mels, window - stride]]
 
     def embed(self, x: Tensor) -> Tensor:
-        """One vector a window. Shape: x [B, M, window], returns [B, C]."""
+        """Embedding of each window. Shape: x [B, M, window], returns [B, C]."""
         raise NotImplementedError
 
     def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -72,7 +72,7 @@ class WindowNet(KeywordNet):
         rows = y.view(x.shape[0], windows.shape[1], self.width)[:, held].transpose(1, 2)
         return rows, [past[:, :, past.shape[2] - (self.window - self.stride) :]]
 
-    def judge(self, x: Tensor) -> Tensor:
+    def last_logits(self, x: Tensor) -> Tensor:
         window = torch.nn.functional.pad(x, (max(0, self.window - x.shape[2]), 0))[:, :, -self.window :]
         logits: Tensor = self.head(self.embed(window)[:, :, None])
         return logits[:, :, 0]

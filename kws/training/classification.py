@@ -216,7 +216,7 @@ class ClassificationTask:
     def setup(self, net: KeywordNet, dist: Distributed, compile: bool) -> Callable[[Tensor], Tensor]:
         """See `Task`."""
         self.net = net
-        return compiled(net.judge, dist.device) if compile else net.judge
+        return compiled(net.last_logits, dist.device) if compile else net.last_logits
 
     def start(self, state: Mapping[str, Any] | None) -> None:
         """See `Task`: a step and the weights are all the state there is."""

@@ -1,4 +1,4 @@
-"""PCEN and MFCC against librosa, torchaudio and what their papers promise."""
+"""PCEN and MFCC against librosa, torchaudio and the properties stated in their papers."""
 
 import math
 from typing import Any
@@ -15,14 +15,14 @@ from kws.common.errors import KwsError
 from kws.common.torchaudio_compat import torchaudio
 from kws.data.features import FLOOR, SCALE, SHIFT, LogMel
 from kws.models.frontends import PCEN, recent_mean
-from kws.models.registry import Fronted, input_layer
+from kws.models.registry import FrontEndNet, input_layer
 from tests.nets import random_net, sound
 
 LOG_MEL = LogMel()
 
 
 def pcen(**other: Any) -> PCEN:
-    """As published, its mean over 0.3 s."""
+    """Layer with the published settings and a mean over 0.3 s."""
     shape = {"memory_n": 30, "keep": 0.975, "alpha": 0.98, "delta": 2.0, "r": 0.5, "trainable": False}
     layer = input_layer("pcen", 40, shape | other)
     assert isinstance(layer, PCEN)
@@ -30,9 +30,9 @@ def pcen(**other: Any) -> PCEN:
 
 
 def from_silence(layer: PCEN, x: Tensor) -> Tensor:
-    """What it makes of log-mel frames that begin a stream."""
-    made: Tensor = layer(x, torch.zeros(len(x), 40, layer.past_n))[0]
-    return made
+    """Output for log-mel frames at the beginning of a stream."""
+    y: Tensor = layer(x, torch.zeros(len(x), 40, layer.past_n))[0]
+    return y
 
 
 def energies(x: Tensor) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_the_recent_mean_is_the_weighted_mean(memory_n: int, frames_n: int, keep
         np.testing.assert_allclose(got[:, :, i], newest_first @ weight / weight.sum(), rtol=1e-5)
 
 
-def test_with_a_long_memory_it_is_the_published_recursion() -> None:
+def test_a_long_memory_equals_the_published_recursion() -> None:
     x = LOG_MEL(sound(64000)[None])
     assert x.shape[2] < 600
     ours = from_silence(pcen(memory_n=600), x)[0].numpy()
@@ -62,8 +62,8 @@ def test_with_a_long_memory_it_is_the_published_recursion() -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_with_the_memory_it_ships_with_it_stays_near() -> None:
-    """0.3 s in place of all that was: a steady level is the same to both, a jump is forgotten faster."""
+def test_the_default_memory_is_close_to_the_published_recursion() -> None:
+    """With a mean over 0.3 s a steady level gives the same values, and the effect of a jump ends earlier."""
     rng = torch.Generator().manual_seed(0)
     level = torch.cat([torch.full((48000,), 0.01), torch.full((32000,), 0.1)])
     x = LOG_MEL((level * torch.randn(80000, generator=rng))[None])
@@ -81,10 +81,10 @@ def test_a_steady_energy_gives_the_formula() -> None:
     got = from_silence(pcen(), x)[0]
     want = (energy / (FLOOR + energy) ** 0.98 + 2) ** 0.5 - 2**0.5
     torch.testing.assert_close(got[:, 29:], torch.full((40, 71), want), rtol=0, atol=1e-5)
-    assert (got[:, :29] > want + 1e-3).all(), "out of silence anything is loud"
+    assert (got[:, :29] > want + 1e-3).all(), "after silence any level is high"
 
 
-def test_silence_is_zero_and_as_good_as_nothing() -> None:
+def test_silence_is_zero_and_equals_the_start_of_a_stream() -> None:
     layer, x = pcen(), LOG_MEL(torch.cat([torch.zeros(16000), sound(16000)])[None])
     whole = from_silence(layer, x)
     torch.testing.assert_close(whole[:, :, :98], torch.zeros(1, 40, 98), rtol=0, atol=1e-4)
@@ -92,7 +92,7 @@ def test_silence_is_zero_and_as_good_as_nothing() -> None:
 
 
 @pytest.mark.parametrize("trainable", [False, True])
-def test_twenty_db_of_gain_matter_far_less_than_to_log_mel(trainable: bool) -> None:
+def test_a_gain_of_20_db_changes_pcen_far_less_than_log_mel(trainable: bool) -> None:
     rng = torch.Generator().manual_seed(0)
     pcm = 0.05 * torch.randn(1, 32000, generator=rng) * (1 + torch.sin(torch.arange(32000) / 500))
     soft, loud = LOG_MEL(pcm / 10), LOG_MEL(pcm)
@@ -104,8 +104,8 @@ def test_twenty_db_of_gain_matter_far_less_than_to_log_mel(trainable: bool) -> N
     assert moved[1] < 0.1 * moved[0]
 
 
-def test_a_day_of_sound_leaves_no_trace() -> None:
-    """What comes after the loudest sounds is as it was before them, however long they were."""
+def test_the_state_does_not_drift() -> None:
+    """Frames after long and loud audio have the same values as at the start of a stream."""
     layer, x = pcen(), LOG_MEL(sound(16000)[None])
     fresh = from_silence(layer, x)
     past = torch.zeros(1, 40, layer.past_n)
@@ -116,19 +116,19 @@ def test_a_day_of_sound_leaves_no_trace() -> None:
     torch.testing.assert_close(layer(x, past)[0], fresh, rtol=0, atol=1e-4)
 
 
-def test_what_is_trained_and_what_is_not() -> None:
+def test_trainable_values_have_gradients_and_fixed_ones_are_not_stored() -> None:
     fixed, layer = pcen(), pcen(trainable=True)
     assert not list(fixed.parameters())
     assert not fixed.state_dict()
     x = LOG_MEL(sound(16000)[None])
     torch.testing.assert_close(from_silence(fixed, x), from_silence(layer, x))
-    net = Fronted(layer, random_net())
+    net = FrontEndNet(layer, random_net())
     net(x[:, :, :96], net.initial_cache(1))[0].sum().backward()
     for name in ("log_alpha", "log_delta", "log_r"):
         weight = net.get_parameter(f"layer.{name}")
         assert weight.grad is not None
         assert (weight.grad.abs() > 0).all()
-        assert weight.ndim == 1, "the trainer would let it decay"
+        assert weight.ndim == 1, "matrices have weight decay"
 
 
 def test_mfcc_are_those_of_librosa() -> None:
@@ -150,16 +150,16 @@ def test_mfcc_from_sound_are_those_of_torchaudio() -> None:
     torch.testing.assert_close(ours[0], theirs / SCALE, rtol=0, atol=1e-4)
 
 
-def test_no_other_layer() -> None:
-    with pytest.raises(KwsError, match="rasta: no such input layer; allowed are pcen, mfcc"):
+def test_an_unknown_layer_is_refused() -> None:
+    with pytest.raises(KwsError, match=r"^features/input=rasta: must be one of pcen, mfcc$"):
         input_layer("rasta", 40, {})
 
 
-def test_the_body_hears_what_the_layer_gives() -> None:
+def test_the_net_gets_the_output_of_the_layer() -> None:
     body = random_net()
     alone, state = body.folded(), {f"body.{k}" for k in body.state_dict() if not k.startswith("head.")}
-    net = Fronted(pcen(), body)
-    assert set(net.state_dict()) == state | {"head.weight", "head.bias"}, "each weight stands there once"
+    net = FrontEndNet(pcen(), body)
+    assert set(net.state_dict()) == state | {"head.weight", "head.bias"}, "each weight is stored once"
     x = LOG_MEL(sound(16000)[None])[:, :, :96]
     net.eval()
     want, _ = alone(from_silence(pcen(), x), alone.initial_cache(1))

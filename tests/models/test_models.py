@@ -1,4 +1,4 @@
-"""Every model: the same rows for a clip, a stream cut anywhere and an exported file; published weights and work."""
+"""Every model: equal scores for clip, stream in any chunks and exported file; published weights and operations."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from kws.config import compose
 from kws.data.features import LogMel
 from kws.detector.detector import Detector
 from kws.detector.torchscript import export, load_exported
-from kws.models.registry import DSTCN, FAMILIES, Fronted, KeywordNet, WindowNet, input_layer, make
+from kws.models.registry import DSTCN, FAMILIES, FrontEndNet, KeywordNet, WindowNet, input_layer, make
 from kws.models.summary import measure, weights
 from kws.models.windowed import same_padding
 from tests import ROOT
@@ -23,7 +23,7 @@ from tests.nets import LABELS, as_if_trained, lively, sound
 
 
 class Averaging(WindowNet):
-    """A net that pads in time and averages over its window, as small as it gets."""
+    """A tiny net that pads in time and averages over its window."""
 
     def __init__(self, n_rows: int = 40) -> None:
         super().__init__(n_rows, len(LABELS), stride=4, window=30, width=6)
@@ -45,13 +45,13 @@ def ds_tcn(n_rows: int) -> KeywordNet:
 def pcen(body: Callable[[int], KeywordNet], trained: bool) -> KeywordNet:
     shape = {"memory_n": 30, "keep": 0.97, "alpha": 0.98, "delta": 2.0, "r": 0.5, "trainable": trained}
     layer = input_layer("pcen", 40, shape)
-    for each in layer.parameters():  # as if trained: each band its own
+    for each in layer.parameters():  # as after training: values differ between bands
         each.data += 0.3 * torch.randn(40)
-    return Fronted(layer, body(40))
+    return FrontEndNet(layer, body(40))
 
 
 def mfcc(body: Callable[[int], KeywordNet], n_mfcc: int) -> KeywordNet:
-    return Fronted(input_layer("mfcc", 40, {"n_mfcc": n_mfcc}), body(n_mfcc))
+    return FrontEndNet(input_layer("mfcc", 40, {"n_mfcc": n_mfcc}), body(n_mfcc))
 
 
 NETS: dict[str, Callable[[], KeywordNet]] = {
@@ -75,62 +75,44 @@ NETS: dict[str, Callable[[], KeywordNet]] = {
 }
 
 
-def test_every_family_is_here() -> None:
+def test_every_family_is_tested() -> None:
     assert {type(build()) for build in NETS.values()} == {
         *(family.net for family in FAMILIES.values()),
         Averaging,
-        Fronted,
+        FrontEndNet,
     }
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_clip_stream_and_exported_file_are_the_same(name: str, tmp_path: Path) -> None:
-    net = lively(NETS[name])
-    row_n = 160 * net.stride
-    pcm = sound(60 * 320)
-    with torch.no_grad():
-        logits, _ = net(LogMel().clips(pcm[None], row_n), net.initial_cache(1))
-    want = torch.sigmoid(logits[0].t())
-    assert (want.amax(0) - want.amin(0)).min() > 0.1, "a net whose scores do not move proves nothing"
-    detector = Detector(LogMel(), net, LABELS, [0.5, 0.5], 1)
-    export(detector, tmp_path / "x.pt", {})
-    for face in (detector, load_exported(tmp_path / "x.pt")):
-        for piece_n in (len(pcm), 1280, 777):
-            face.reset()
-            rows = torch.cat([face(piece) for piece in torch.split(pcm, piece_n)])
-            torch.testing.assert_close(rows, want, rtol=0, atol=1e-5)
-        torch.testing.assert_close(face.batch(torch.stack([pcm, pcm]))[1], want, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["ds_tcn", "window"])
-def test_classes_that_exclude_one_another_are_the_same_everywhere_too(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "exclusive"), [*((name, False) for name in NETS), ("ds_tcn", True), ("window", True)])
+def test_clip_stream_and_exported_file_give_equal_scores(name: str, exclusive: bool, tmp_path: Path) -> None:
     net = lively(NETS[name])
     pcm = sound(60 * 320)
     with torch.no_grad():
         logits, _ = net(LogMel().clips(pcm[None], 160 * net.stride), net.initial_cache(1))
-    want = torch.softmax(logits[0].t(), 1)[:, :1]
-    assert (want.amax(0) - want.amin(0)).min() > 0.1, "a net whose scores do not move proves nothing"
-    detector = Detector(LogMel(), net, LABELS[:1], [0.5], 1, exclusive=True)
+    want = torch.softmax(logits[0].t(), 1)[:, :1] if exclusive else torch.sigmoid(logits[0].t())
+    assert (want.amax(0) - want.amin(0)).min() > 0.1, "constant scores would show nothing"
+    labels = LABELS[:1] if exclusive else LABELS
+    detector = Detector(LogMel(), net, labels, [0.5] * len(labels), 1, exclusive=exclusive)
     export(detector, tmp_path / "x.pt", {})
-    for face in (detector, load_exported(tmp_path / "x.pt")):
-        for piece_n in (len(pcm), 1280, 777):
-            face.reset()
-            rows = torch.cat([face(piece) for piece in torch.split(pcm, piece_n)])
+    for scorer in (detector, load_exported(tmp_path / "x.pt")):
+        for chunk_n in (len(pcm), 1280, 777):
+            scorer.reset()
+            rows = torch.cat([scorer(chunk) for chunk in torch.split(pcm, chunk_n)])
             torch.testing.assert_close(rows, want, rtol=0, atol=1e-5)
-        torch.testing.assert_close(face.batch(torch.stack([pcm, pcm]))[1], want, rtol=0, atol=1e-5)
+        torch.testing.assert_close(scorer.batch(torch.stack([pcm, pcm]))[1], want, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [2, 15])
 @pytest.mark.parametrize("name", NETS)
-def test_a_clip_is_judged_as_its_last_row_in_a_stream(name: str, rows: int) -> None:
+def test_logits_of_a_clip_are_those_of_its_last_row_in_a_stream(name: str, rows: int) -> None:
     net = as_if_trained(NETS[name], seed=8)
     x = torch.randn(3, 40, rows * net.stride, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(net.judge(x), net(x, net.initial_cache(3))[0][:, :, -1], rtol=0, atol=1e-5)
+        torch.testing.assert_close(net.last_logits(x), net(x, net.initial_cache(3))[0][:, :, -1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_row_depends_on_its_receptive_field_and_on_no_more(name: str) -> None:
+def test_a_row_depends_on_its_receptive_field_only(name: str) -> None:
     net = as_if_trained(NETS[name], seed=2)
     n = net.receptive_field + net.stride
     n += -n % net.stride
@@ -142,7 +124,7 @@ def test_a_row_depends_on_its_receptive_field_and_on_no_more(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_what_is_folded_scores_the_same_with_fewer_norms(name: str) -> None:
+def test_a_folded_net_has_equal_scores_and_fewer_norms(name: str) -> None:
     net = as_if_trained(NETS[name], seed=3)
     folded = net.folded()
     x = torch.randn(2, 40, 12 * net.stride, generator=torch.Generator().manual_seed(0))
@@ -154,14 +136,14 @@ def test_what_is_folded_scores_the_same_with_fewer_norms(name: str) -> None:
     def norms(one: nn.Module) -> int:
         return sum(isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) for part in one.modules())
 
-    # Those before the first convolution; sub-spectral ones; one that is not told of.
+    # Norms before the first convolution, sub-spectral norms, and a norm that `folds` does not list.
     left = {"ds_tcn": 1, "bc_resnet": 12, "window": 1, "pcen": 1, "pcen,": 1, "mfcc": 1, "mfcc,": 1}
     assert norms(folded) == left.get(name.partition(" ")[0].removesuffix("_causal"), 0)
     assert norms(net) > norms(folded) or name.endswith("window")
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_training_computes_the_same_and_reaches_every_weight(name: str) -> None:
+def test_training_mode_has_equal_scores_and_gradients_for_every_weight(name: str) -> None:
     net = as_if_trained(NETS[name], seed=4)
     x = torch.randn(3, 40, 60 * net.stride, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -171,7 +153,7 @@ def test_training_computes_the_same_and_reaches_every_weight(name: str) -> None:
         if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.Dropout | nn.Dropout1d):
             part.eval()
     got, _ = net(x, net.initial_cache(3))
-    if isinstance(net, WindowNet) and name != "window":  # one row of four is judged, the last of 60 is
+    if isinstance(net, WindowNet) and name != "window":  # one row of four is scored, up to the last
         want = want[:, :, [3] * 3 + [row - (row + 1) % 4 for row in range(3, 60)]]
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
     got.square().sum().backward()
@@ -187,9 +169,9 @@ def test_training_computes_the_same_and_reaches_every_weight(name: str) -> None:
         ("bc_resnet", 40, 12, {"tau": 3}, 54_168),
         ("bc_resnet", 40, 12, {"tau": 8}, 321_068),
         ("bc_resnet_causal", 40, 12, {"tau": 3}, 54_168),
-        # 156 k; of the authors' code 155,778, of which batch norms make 3,280 biases redundant
+        # 156 k; 155,778 in the authors' code, with 3,280 biases that batch norms make redundant
         ("mdtc", 80, 2, {"channels": 64, "stacks": 4}, 155_778 - 3_280),
-        # 66 k with what the batch norms remember: two numbers for each channel
+        # 66 k with the statistics of the batch norms: two numbers per channel
         ("tc_resnet", 40, 12, {}, 65_180),
         ("ds_cnn", 10, 12, {}, 23_180),
         ("matchboxnet", 64, 30, {}, 77_214),  # 77 k
@@ -207,34 +189,37 @@ def test_weights_are_the_published_ones(family: str, n_mels: int, columns: int, 
     ("family", "n_mels", "shape", "operations"),
     [
         ("tc_resnet", 40, {"window": 98}, 3.0e6),
-        ("ds_cnn", 10, {"window": 49}, 5.4e6),  # published with what is not a convolution
+        ("ds_cnn", 10, {"window": 49}, 5.4e6),  # the published number includes other operations
     ],
 )
-def test_work_is_the_published_one(family: str, n_mels: int, shape: Any, operations: float) -> None:
+def test_operations_are_the_published_ones(family: str, n_mels: int, shape: Any, operations: float) -> None:
     net = make(family, n_mels, 12, {**shape, "stride": 10})
     assert 2 * measure(net, 0.025, 0.01).macs_per_s / 10 == pytest.approx(operations, rel=0.02)
 
 
-def test_figures_of_a_net_that_is_counted_by_hand() -> None:
+def test_figures_of_a_net_counted_by_hand() -> None:
     net = make("ds_tcn", 40, 3, {"channels": 8, "kernel": 5, "dilations": (1, 2), "stride": 2})
     found = measure(net, 0.025, 0.01)
     a_row = 40 * 8 * 5 + 2 * (8 * 5 + 8 * 8) + 8 * 3
     assert found.macs_per_s == pytest.approx(50 * a_row)
     assert found.weights == 80 + 40 * 8 * 5 + 16 + 2 * (8 * 5 + 8 * 8 + 16) + 8 * 3 + 3
     assert found.rows_per_s == pytest.approx(50)
-    assert found.waits_s == pytest.approx(0.02)
-    assert found.hears_s == pytest.approx(0.025 + 0.01 * (3 + 2 * (1 + 4 * 3) - 1))
+    assert found.row_s == pytest.approx(0.02)
+    assert found.context_s == pytest.approx(0.025 + 0.01 * (3 + 2 * (1 + 4 * 3) - 1))
 
 
-def test_a_window_costs_as_a_whole_and_a_cache_each_frame_once() -> None:
+def test_windows_cost_the_overlap_and_a_cache_costs_each_frame_once() -> None:
     windows, cache = (measure(make(family, 40, 1, {}), 0.025, 0.01) for family in ("bc_resnet", "bc_resnet_causal"))
     assert windows.weights == cache.weights
     assert 12 < windows.macs_per_s / cache.macs_per_s < 13.5  # there are 12.5 windows of a second a second
-    assert (windows.streams_from, cache.streams_from) == ("windows", "cache")
+    assert (FAMILIES["bc_resnet"].net.streams_from, FAMILIES["bc_resnet_causal"].net.streams_from) == (
+        "windows",
+        "cache",
+    )
 
 
 class Largest(TorchDispatchMode):
-    """Remembers how many numbers the largest result of any operation had."""
+    """Records the size of the largest result of any operation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -247,8 +232,8 @@ class Largest(TorchDispatchMode):
         return made
 
 
-def test_twenty_seconds_in_one_pass_are_what_chunks_give_in_flat_memory() -> None:
-    net = as_if_trained(of("bc_resnet", tau=8), seed=5)
+def test_one_pass_over_twenty_seconds_equals_chunks_in_flat_memory() -> None:
+    net = as_if_trained(of("bc_resnet"), seed=5)
     x = torch.randn(1, 40, 2000, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         with Largest() as seen:
@@ -259,10 +244,10 @@ def test_twenty_seconds_in_one_pass_are_what_chunks_give_in_flat_memory() -> Non
             chunks.append(made)
     assert rows.shape == (1, 2, 250)
     torch.testing.assert_close(torch.cat(chunks, 2), rows, rtol=0, atol=1e-5)
-    assert seen.numbers == 32 * 128 * 20 * 100, "what the first convolution gives of 32 windows"
+    assert seen.numbers == 32 * 16 * 20 * 100, "the output of the first convolution for 32 windows"
 
 
-def test_dropout_forgets_in_training_alone() -> None:
+def test_dropout_acts_in_training_only() -> None:
     net, x = make("bc_resnet_causal", 40, 1, {"dropout": 0.5}), torch.randn(2, 40, 20)
     net.train()
     torch.manual_seed(1)
@@ -286,13 +271,13 @@ def test_dropout_forgets_in_training_alone() -> None:
         (7, 29, 1, 2, (28, 28)),
     ],
 )
-def test_padding_is_that_of_the_published_nets(
+def test_padding_equals_that_of_the_published_nets(
     n: int, kernel: int, stride: int, dilation: int, want: tuple[int, int]
 ) -> None:
     assert same_padding(n, kernel, stride, dilation) == want
 
 
-def test_no_other_family_is_made() -> None:
+def test_an_unknown_family_is_refused() -> None:
     with pytest.raises(KwsError, match=r"^rnn: unknown family.*bc_resnet.*plugins="):
         make("rnn", 40, 1, {})
 
@@ -300,7 +285,7 @@ def test_no_other_family_is_made() -> None:
 FILES = sorted(file.stem for file in (compose.folder("conf") / "model").glob("*.yaml"))
 
 
-def test_the_verb_shows_every_file_with_the_figures_of_its_net(cli: Any) -> None:
+def test_the_command_lists_every_model_with_its_figures(cli: Any) -> None:
     said = cli("models")
     assert said.code == 0, said.err
     lines = [line.split() for line in said.out.splitlines() if line.strip()]
@@ -310,14 +295,14 @@ def test_the_verb_shows_every_file_with_the_figures_of_its_net(cli: Any) -> None
         assert int(rows[name][1].replace(",", "")) == pytest.approx(1000 * int(size), rel=0.05)
     assert rows["bc_resnet_8"][1:3] == ["318,241", "321,068"]
     page = (ROOT / "docs" / "models.md").read_text()
-    assert all(words in [line.split() for line in page.splitlines()] for words in rows.values()), "as the page has it"
+    assert all(words in [line.split() for line in page.splitlines()] for words in rows.values()), "docs/models.md"
     found = measure(make("bc_resnet", 40, 1, {"tau": 8}), 0.025, 0.01)
     assert rows["bc_resnet_8"][3:7] == [f"{found.macs_per_s / 1e6:.2f}", "12.5", "1.015", "80"]
     assert rows["bc_resnet_8"][7:] == ["windows", "Kim", "et", "al.,", "2021"]
     assert rows["bc_resnet_causal_1"][3:8] == ["2.40", "50", "1.185", "20", "cache"]
 
 
-def test_the_verb_shows_one_model_as_it_is_set(cli: Any) -> None:
+def test_the_command_shows_one_model_with_its_settings(cli: Any) -> None:
     said = cli("models", "model=matchboxnet_3x1x64", "features.n_mels=64", "model.repeats=2", "model.stride=10")
     words = said.out.split()
     at = words.index("matchboxnet_3x1x64")
@@ -326,7 +311,7 @@ def test_the_verb_shows_one_model_as_it_is_set(cli: Any) -> None:
     assert "bc_resnet" not in said.out
 
 
-def test_the_verb_leaves_out_what_cannot_hear_with_a_front_end(cli: Any) -> None:
+def test_the_command_leaves_out_models_that_cannot_use_the_front_end(cli: Any) -> None:
     said = cli("models", "features.n_mels=64")
     assert said.code == 0
     assert (
@@ -337,7 +322,7 @@ def test_the_verb_leaves_out_what_cannot_hear_with_a_front_end(cli: Any) -> None
     assert "mdtc_30k" in said.out
 
 
-def test_settings_of_no_model_are_refused(cli: Any) -> None:
+def test_settings_without_a_model_are_refused(cli: Any) -> None:
     said = cli("models", "model.channels=8")
     assert said.code == 2
     assert said.err.startswith("kws: model.channels: its group must be given")

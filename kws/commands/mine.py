@@ -57,26 +57,26 @@ def run(cfg: DictConfig) -> int:
         s = replace(s, min_score=s.keep_above, clips_per_hour=NO_LIMIT, random_share=0.0)
     with console.progress("Mining", len(files)) as tick:
         streams = FileStreams(detector, files, known, model.spec.clip_n, s.max_per_recording, near, tick)
-        mined = mine_files(streams, s, model.hash, s.data.max_undecodable)
-    if mined.with_keyword:
-        console.warn(f"left out, their transcript or label holds a keyword: {len(mined.with_keyword)} recordings")
-    for bad in mined.bad:
+        clips = mine_files(streams, s, model.hash, s.data.max_undecodable)
+    if streams.with_keyword:
+        console.warn(f"left out, their transcript or label holds a keyword: {len(streams.with_keyword)} recordings")
+    for bad in streams.bad:
         console.warn(f"{bad.name}: not read: {bad.reason}")
-    if mined.bad:
-        console.warn(f"{len(mined.bad)} of {len(files)} recordings do not decode and are left out")
+    if streams.bad:
+        console.warn(f"{len(streams.bad)} of {len(files)} recordings do not decode and are left out")
     suspect_from = limits(model.facts.get("positive_score"), s.quarantine_above)
     evicting = None if s.capacity is None else EvictionConfig(s.capacity, max_per_recording=None)
     with Buffer(Path(s.buffer), evicting, model.spec.sample_rate, s) as buffer:
         buffer.hold_out(one.source for one in known.values() if one.source.split is not Split.TRAIN)
-        buffer.admit(mined.sources)
+        buffer.admit(one.source for one in streams.admitted.values())
         # Other processes may write between portions.
-        portions = [mined.clips[i : i + PORTION] for i in range(0, len(mined.clips), PORTION)]
-        added = [buffer.add(clips, suspect_from, keywords) for clips in portions]
+        portions = [clips[i : i + PORTION] for i in range(0, len(clips), PORTION)]
+        added = [buffer.add(portion, suspect_from, keywords) for portion in portions]
         n_clips = len(buffer)
     new, near_n = sum(len(one.new) for one in added), sum(one.near for one in added)
     suspect = sum(len(one.quarantined) for one in added)
     console.say(
-        f"{len(mined.clips)} clips found in {mined.hours:.2f} h, {new} of them new, {near_n} near-duplicates; "
+        f"{len(clips)} clips found in {streams.hours:.2f} h, {new} of them new, {near_n} near-duplicates; "
         f"{n_clips} clips in {s.buffer}"
     )
     if suspect:

@@ -23,6 +23,7 @@ from kws.replay.dedup import DuplicatesConfig
 from kws.replay.mining import SelectionConfig
 from kws.replay.mining_streams import MiningConfig
 from kws.replay.quarantine import QuarantineConfig
+from kws.replay.records import Kind, State
 from kws.training.classification import ClassificationConfig
 from kws.training.optim import OptimConfig
 
@@ -145,23 +146,20 @@ class BufferConfig:
     ] = MISSING
     buffer: Annotated[str, Field(description="folder of the replay buffer: buffer/ of a run")] = MISSING
     state: Annotated[
-        str | None,
+        State | None,
         Field(
-            description="active, quarantined, retired or evicted; null: all but evicted for list, quarantined for "
-            "review and release, those and active for retire, all for export"
+            description="of the clips; null: all but evicted for list, quarantined for review and release, quarantined "
+            "and active for retire, all for export"
         ),
     ] = None
     kind: Annotated[
-        str | None,
-        Field(
-            description="false_trigger, batch_hard, neighbour, confusable or user; null: any; import: kind of the new "
-            "clips, null is user"
-        ),
+        Kind | None,
+        Field(description="how the clips were found; null: any; import: user or confusable, null is user"),
     ] = None
-    keyword: Annotated[str | None, Field(description="keyword they trigger; import: that they are not; null: any")] = (
-        None
-    )
-    source: Annotated[str | None, Field(description="name of their recording; null: any")] = None
+    keyword: Annotated[
+        str | None, Field(description="keyword that the clips trigger, or are not (import); null: any")
+    ] = None
+    source: Annotated[str | None, Field(description="name of the recording; null: any")] = None
     clips: Annotated[Any, Field(description="hashes, or their beginnings, such as [3f2a91,b07c]; null: any")] = None
     sort: Annotated[Order, Field(description="list: highest first")] = Order.score
     limit: Annotated[int | None, Field(ge=1, le=10**7, description="list, review: clips, at most; null: all")] = 50

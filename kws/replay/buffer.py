@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -9,17 +10,19 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.common.errors import KwsError, LeakError
+from kws.common.errors import KwsError
 from kws.data.audio import content_hash
-from kws.data.manifest import Source, Split
+from kws.data.manifest import Source
 from kws.replay import storage
 from kws.replay.database import Index, Record
 from kws.replay.dedup import DuplicatesConfig, repeats
 from kws.replay.eviction import EMBEDDING_RULES, EvictionConfig, no_limits, surplus
 from kws.replay.quarantine import suspicion
-from kws.replay.records import Added, BufferClip, ClipTable, Decision, Kind, NewClip, State, check_found
+from kws.replay.records import Added, BufferClip, ClipTable, Decision, Kind, NewClip, State
 
 __all__ = ["Added", "Buffer", "BufferClip", "Decision", "Kind", "NewClip", "Source", "State"]
+
+INDEX = "index.sqlite"
 
 
 class Buffer:
@@ -31,7 +34,7 @@ class Buffer:
     Args:
         folder: of the buffer; created if it is missing.
         eviction: limits of the active clips, and of the quarantined ones on their own; None for no limits.
-        sample_rate: Hz of the clips.
+        sample_rate: Hz of the clips; None: that of an existing buffer, and 16000 for a new one.
         duplicates: which clips are near-duplicates; None for none.
 
     Raises:
@@ -42,17 +45,18 @@ class Buffer:
         self,
         folder: Path,
         eviction: EvictionConfig | None = None,
-        sample_rate: int = 16000,
+        sample_rate: int | None = None,
         duplicates: DuplicatesConfig | None = None,
     ) -> None:
-        self.folder, self.sample_rate = folder, sample_rate
+        self.folder = folder
         self.eviction, self.duplicates = eviction or no_limits(), duplicates or DuplicatesConfig(2.0, 2.0)
         self._clips = folder / storage.CLIPS
         try:
             self._clips.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise KwsError(f"{folder}: cannot hold a replay buffer ({error.strerror})") from error
-        self._index = Index(folder / "index.sqlite", sample_rate)
+        self._index = Index(folder / INDEX, sample_rate)
+        self.sample_rate = self._index.sample_rate
 
     def close(self) -> None:
         """Close the index. All clips are on disk already."""
@@ -80,12 +84,10 @@ class Buffer:
         """
         clips = self._index.table([State.active])
         left_out = self._index.clips_from(but) | self._index.clips_saying(saying)
-        if not left_out:
-            return clips
         return clips.select(np.array([i for i, clip in enumerate(clips.hash) if clip not in left_out], np.int64))
 
     def held_out(self) -> list[Source]:
-        """The recordings that nothing may come from."""
+        """The validation and test recordings that no clip may come from."""
         return self._index.held_out()
 
     def score_history(self) -> list[tuple[str, str, int, float]]:
@@ -106,19 +108,17 @@ class Buffer:
         self,
         held_out: Iterable[Source],
         records: Iterable[Record],
-        sound: Callable[[str], NDArray[np.int16] | None],
+        audio: Callable[[str], NDArray[np.int16] | None],
     ) -> tuple[int, int]:
-        """Insert clips exported from another buffer, all or none. Nothing is evicted for them.
-
-        A clip that is already known stays as it is, and gains the origins of the record.
+        """Insert clips exported from another buffer, all or none, and evict nothing. A known clip only gains origins.
 
         Args:
             held_out: validation and test recordings to register.
             records: the clips, checked by the caller.
-            sound: checked samples of a clip by its hash; None for a clip without sound.
+            audio: checked samples of a clip by its hash; None for a clip without a file.
 
         Returns:
-            How many clips are new, and how many were known.
+            Number of new clips, and of known ones.
 
         Raises:
             LeakError: a clip comes from a recording that this buffer or the other one holds out.
@@ -127,12 +127,10 @@ class Buffer:
         with self._index.writing():
             self._index.hold_out(held_out)
             clips = [(record["hash"], self._index.restore(record)) for record in records]
-            if leaks := self._index.leaks():
-                raise LeakError(leaks[0])
+            self._index.refuse_leaks()
             new = [clip for clip, is_new in clips if is_new]
-            storage.save(
-                self._clips, ((clip, pcm) for clip in new if (pcm := sound(clip)) is not None), self.sample_rate
-            )
+            files = ((clip, pcm) for clip in new if (pcm := audio(clip)) is not None)
+            storage.save(self._clips, files, self.sample_rate)
         return len(new), len(clips) - len(new)
 
     def path(self, clip: str) -> Path:
@@ -156,14 +154,8 @@ class Buffer:
             LeakError: a clip of the buffer, in any state, comes from one of them; none is registered then.
             KwsError: one of them is a train recording.
         """
-        held = list(recordings)
-        for one in held:
-            if one.split == Split.TRAIN:
-                raise KwsError(f"{one.name!r}: a train recording is not held out")
         with self._index.writing():
-            self._index.hold_out(held)
-            if leaks := self._index.leaks():
-                raise LeakError(leaks[0])
+            self._index.hold_out(recordings)
 
     def admit(self, sources: Iterable[Source]) -> None:
         """Raise LeakError, as `add` would, if one of these recordings is not for training."""
@@ -191,11 +183,11 @@ class Buffer:
             OSError: the disk is full or fails.
         """
         for one in found:
-            check_found(one)
+            one.check()
         if not found:
             return Added([], 0, [])
         if len({(one.run, one.round) for one in found}) > 1:
-            raise KwsError("replay: the clips of a batch must be of one run and round")
+            raise KwsError("replay: clips that are added together must be of one run and round")
         run, round_ = found[0].run, int(found[0].round)
         hashes = [content_hash(one.pcm) for one in found]
         with self._index.writing():
@@ -207,23 +199,19 @@ class Buffer:
                 if state in (State.evicted, State.retired) and decision is not Decision.rejected:
                     fresh.setdefault(clip, one)
             known = len(found) - len(fresh)
-            repeated = repeats(
-                fresh,
-                lambda checkpoint: self._index.table([State.active, State.quarantined], True, checkpoint),
-                self.duplicates,
-                self.sample_rate,
-            )
+            existing = partial(self._index.table, [State.active, State.quarantined], True)
+            repeated = repeats(fresh, existing, self.duplicates, self.sample_rate)
             fresh = {clip: one for clip, one in fresh.items() if clip not in repeated}
             storage.save(self._clips, ((clip, one.pcm) for clip, one in fresh.items()), self.sample_rate)
             quarantined = []
             for clip, one in zip(hashes, found, strict=True):
                 if clip in repeated:
                     continue
-                self._index.find(clip, one, top if fresh.get(clip) is one else None)
-                released = standing.get(clip, (None, Decision.none))[1] is Decision.released
-                why = "" if released else suspicion(one.kind, one.keyword, one.text, one.score, suspect_from, keywords)
-                if fresh.get(clip) is one and why:
-                    self._index.move(clip, State.quarantined, why, run, round_)
+                is_new = fresh.get(clip) is one
+                self._index.find(clip, one, top if is_new else None)
+                why = suspicion(one.kind, one.keyword, one.text, one.score, suspect_from, keywords)
+                if is_new and why and standing.get(clip, (None, None))[1] is not Decision.released:
+                    self._index.event(clip, State.quarantined, why, run, round_)
                     quarantined.append(clip)
             evicted = self._hold(run, round_)
         return Added(list(fresh), known, evicted, len(repeated), quarantined)
@@ -235,7 +223,7 @@ class Buffer:
             checkpoint = self._index.usual_checkpoint(state) if self.eviction.eviction in EMBEDDING_RULES else None
             clips = self._index.table([state], False, checkpoint)
             for i in surplus(clips, self.eviction, self.sample_rate):
-                self._index.move(clips.hash[i], State.evicted, "", run, round_)
+                self._index.event(clips.hash[i], State.evicted, "", run, round_)
                 evicted.append(clips.hash[i])
         return evicted
 
@@ -250,14 +238,12 @@ class Buffer:
     ) -> None:
         """Record new scores and embeddings of clips, change states, and hold the limits; all or nothing.
 
-        Changes by other processes and decisions of a person stand: a clip that was evicted, deleted or decided on
-        meanwhile is not moved against that.
+        A clip that another process evicted or deleted, or a user decided on, keeps its state.
 
         Args:
-            run, round: of the scores.
-            checkpoint: hash of the weights that gave them.
+            run, round, checkpoint: of the scores; the checkpoint as the hash of its weights.
             scores, embeddings: by clip.
-            moves: new state of a clip, and the reason.
+            moves: new state and reason, by clip.
         """
         with self._index.writing():
             standing = self._index.standing([*scores, *moves])
@@ -268,14 +254,14 @@ class Buffer:
                 gone = now is State.evicted or (now is State.retired and not self.path(clip).exists())
                 barred = decision is Decision.released and state is State.quarantined
                 if not (gone or barred or decision is Decision.rejected):
-                    self._index.move(clip, state, why, run, round)
+                    self._index.event(clip, state, why, run, round)
             self._hold(run, round)
 
     def decide(self, clips: Iterable[str], decision: Decision) -> int:
-        """Record the decision of a person: released clips become active, rejected clips retire.
+        """Record the decision of a user: released clips become active, rejected clips retire.
 
         Returns:
-            How many of the clips changed their state.
+            Number of clips whose state changed.
 
         Raises:
             KwsError: no such clip, or the file of one to release is gone.
@@ -288,23 +274,23 @@ class Buffer:
                 if clip not in standing:
                     raise KwsError(f"{self.folder}: no clip {clip}")
                 if state is State.active and not self.path(clip).exists():
-                    raise KwsError(f"{self.folder}: clip {clip} cannot be released, its file was deleted")
+                    raise KwsError(f"{self.folder}: clip {clip} cannot be released, since its file was deleted")
                 self._index.decide(clip, decision)
-                if standing[clip] != (state, decision):  # an event of its own: no rollback of a run undoes it
-                    self._index.move(clip, state, f"{decision} by a person", "kws buffer", 0)
+                if standing[clip] != (state, decision):  # an event of no run, so that no rollback undoes it
+                    self._index.event(clip, state, f"{decision} by a user", "kws buffer", 0)
                 changed += standing[clip][0] is not state
         return changed
 
     def update(self, hashes: Sequence[str], priority: Sequence[float], times_drawn: Sequence[int]) -> int:
-        """Write back what training learned about clips, all or nothing.
+        """Write back the priorities of clips after training, all or nothing.
 
         Args:
-            hashes: the clips; those that are no longer there are skipped.
-            priority: the latest loss, at least 0.
-            times_drawn: how often training sampled each clip, in all.
+            hashes: the clips; unknown ones are skipped.
+            priority: latest loss of each clip, at least 0.
+            times_drawn: how often training sampled each clip so far.
 
         Returns:
-            How many of the clips are there.
+            Number of known clips among them.
         """
         for clip, value in zip(hashes, priority, strict=True):
             if not 0 <= value < math.inf:
@@ -319,7 +305,7 @@ class Buffer:
         once `purge` deleted the file. `update` is not undone, since the run writes its checkpoint's values again.
 
         Returns:
-            How many clips were removed, came back, or were evicted again.
+            Number of clips that were removed, came back, or were evicted again.
         """
         with self._index.writing():
             changed = self._index.undo(run, round, lambda clip: self.path(clip).exists())
@@ -331,27 +317,27 @@ class Buffer:
         return storage.needless(self._clips, self._index.standing().keys(), (), 0)
 
     def purge(
-        self, min_age_s: float = 3600, retired: bool = False, tell: Callable[[Path], None] = lambda _: None
+        self, min_age_s: float = 3600, retired: bool = False, on_delete: Callable[[Path], None] = lambda _: None
     ) -> int:
         """Delete the files of evicted clips, and unfinished or unknown files. Rows stay, for provenance.
 
         Args:
             min_age_s: seconds since the last change of an unfinished or unknown file before it is deleted.
             retired: delete the files of retired clips too.
-            tell: called with each file before its deletion.
+            on_delete: called with each file before its deletion.
 
         Returns:
-            How many files were deleted.
+            Number of deleted files.
         """
         out = {State.evicted, State.retired} if retired else {State.evicted}
-        with self._index.writing():  # no process brings such a clip back meanwhile
+        with self._index.writing():  # so that no process brings such a clip back meanwhile
             standing = self._index.standing()
             unwanted = {clip for clip, (state, _) in standing.items() if state in out}
             needless = storage.needless(self._clips, standing.keys(), unwanted, min_age_s)
             for path in needless:
-                tell(path)
+                on_delete(path)
                 path.unlink()
-            return len(needless)
+        return len(needless)
 
     def check(self, progress: Callable[[int], None] = lambda _: None) -> list[str]:
         """Problems, a line each: a broken index, clips of held-out recordings, missing or damaged files.
@@ -365,7 +351,7 @@ class Buffer:
                 if row.state in (State.evicted, State.retired) and not self.path(row.hash).exists():
                     continue  # purged
                 if (n := len(self.audio(row.hash))) != row.n_samples:
-                    problems.append(f"{self.path(row.hash)}: {n} samples, the index says {row.n_samples}")
+                    problems.append(f"{self.path(row.hash)}: {n} samples, must be {row.n_samples} by the index")
             except KwsError as error:
                 problems.append(str(error))
         return problems

@@ -1,4 +1,4 @@
-"""The SQLite file behind a replay buffer: its tables, opening and making it, one transaction."""
+"""The SQLite index of a replay buffer: its tables, and how it is opened or created."""
 
 import sqlite3
 import time
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from kws.common.errors import KwsError
 
-BUSY_S = 60.0  # how long a writer waits for another one: a mining round's files are written under the lock
+BUSY_S = 60.0  # wait for another writer, which writes the files of a mining round under the lock
+DEFAULT_RATE = 16000
 VERSION = 2
-_APPLICATION = 0x6B777362  # "kwsb", in the file's header: another program's database is never written to
+_APPLICATION = 0x6B777362  # "kwsb" in the header of the file; a database of another program is never changed
 
 _SCHEMA = """
 CREATE TABLE settings (sample_rate INTEGER NOT NULL);
@@ -20,7 +21,7 @@ CREATE TABLE clips (
     n_samples INTEGER NOT NULL,
     kind TEXT NOT NULL,
     keyword TEXT NOT NULL,
-    recording TEXT NOT NULL,  -- hash of the recording it was cut from
+    recording TEXT NOT NULL,  -- hash of the recording that it was cut from
     recording_name TEXT NOT NULL,
     offset_s REAL NOT NULL,
     text TEXT NOT NULL,
@@ -39,7 +40,7 @@ CREATE TABLE clips (
     reason TEXT NOT NULL DEFAULT '',
     decision TEXT NOT NULL DEFAULT ''
 );
--- Every recording that a clip was ever found in: the same sound may lie in two of them.
+-- Every recording in which a clip was found or is audible. Two recordings may contain the same audio.
 CREATE TABLE origins (
     hash TEXT NOT NULL REFERENCES clips (hash) ON DELETE CASCADE,
     recording TEXT NOT NULL,
@@ -47,18 +48,18 @@ CREATE TABLE origins (
     PRIMARY KEY (hash, recording)
 );
 CREATE TABLE held_out (recording TEXT PRIMARY KEY, name TEXT NOT NULL, part TEXT NOT NULL);
--- A clip is in the state of its last event that has one: a rollback removes events.
+-- The state of a clip is that of its last event with a state. A rollback removes events.
 CREATE TABLE history (
     id INTEGER PRIMARY KEY,
     hash TEXT NOT NULL REFERENCES clips (hash) ON DELETE CASCADE,
     run TEXT NOT NULL,
     round INTEGER NOT NULL,
-    found INTEGER NOT NULL,  -- 1: it was found; 0: it changed its state
-    state TEXT,  -- after the event; NULL where it stayed as it was
+    found INTEGER NOT NULL,  -- 1: the clip was found; 0: its state changed
+    state TEXT,  -- after the event; NULL if unchanged
     reason TEXT NOT NULL DEFAULT '',
-    priority REAL  -- what the clip had before, where the event changed it
+    priority REAL  -- before the event, if the event changed it
 );
--- Each time a checkpoint heard a clip again.
+-- Scores of clips by later checkpoints.
 CREATE TABLE scores (
     id INTEGER PRIMARY KEY,
     hash TEXT NOT NULL REFERENCES clips (hash) ON DELETE CASCADE,
@@ -67,7 +68,7 @@ CREATE TABLE scores (
     score REAL NOT NULL
 );
 CREATE INDEX scores_of ON scores (hash);
--- What the model of a checkpoint made of a clip: float32, comparable within one checkpoint only.
+-- Embeddings, float32. Only those of one checkpoint can be compared.
 CREATE TABLE embeddings (
     hash TEXT PRIMARY KEY REFERENCES clips (hash) ON DELETE CASCADE,
     checkpoint TEXT NOT NULL,
@@ -79,12 +80,15 @@ CREATE INDEX state_of ON clips (state);
 """
 
 
-def connect(file: Path, sample_rate: int) -> sqlite3.Connection:
-    """Open an index, or make one where there is none.
+def connect(file: Path, sample_rate: int | None) -> tuple[sqlite3.Connection, int]:
+    """Open an index, or create one.
 
     Args:
         file: the index; its folder exists.
-        sample_rate: Hz of the clips; an index keeps the rate that it was made with.
+        sample_rate: Hz of the clips; None: that of an existing index, and 16000 for a new one.
+
+    Returns:
+        The connection, and the sample rate of the index.
 
     Raises:
         KwsError: not an index of this version, of another sample rate, or locked for more than a minute.
@@ -95,63 +99,33 @@ def connect(file: Path, sample_rate: int) -> sqlite3.Connection:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA foreign_keys = ON")
             if _is_blank(db):
-                _share(db)
-                with writing(db, file):
-                    if _is_blank(db):  # else another process was faster
-                        _create(db, sample_rate)
+                _use_write_ahead_log(db)
+                db.execute("BEGIN IMMEDIATE")
+                if _is_blank(db):  # no other process created it meanwhile
+                    for statement in _SCHEMA.split(";\n"):  # executescript() would commit first
+                        db.execute(statement)
+                    db.execute("INSERT INTO settings (sample_rate) VALUES (?)", (sample_rate or DEFAULT_RATE,))
+                    db.execute(f"PRAGMA application_id = {_APPLICATION}")
+                    db.execute(f"PRAGMA user_version = {VERSION}")
+                db.execute("COMMIT")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA cache_size = -65536")  # KiB: most of an index of 100,000 clips
-            _check(db, file, sample_rate)
+            if _pragma(db, "application_id") != _APPLICATION:
+                raise KwsError(f"{file}: not the index of a replay buffer")
+            if (version := _pragma(db, "user_version")) != VERSION:
+                raise KwsError(f"{file}: schema version {version}, must be {VERSION}")
+            ((rate,),) = db.execute("SELECT sample_rate FROM settings").fetchall()
+            if sample_rate not in (None, rate):
+                raise KwsError(f"{file}: sample_rate={sample_rate}: must be {rate} Hz, that of its clips")
+            return db, int(rate)
         except BaseException:
             db.close()
-            raise
-        return db
-
-
-def sample_rate_of(file: Path) -> int:
-    """Sample rate, in Hz, of the clips of an index that is there; makes none.
-
-    Raises:
-        KwsError: no such file, or not an index of this version.
-    """
-    if not file.is_file():
-        raise KwsError(f"{file}: no such file, the index of a replay buffer expected")
-    with one_line_errors(file):
-        db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S)  # never made
-        try:
-            return _rate(db, file)
-        finally:
-            db.close()
-
-
-@contextmanager
-def reading(db: sqlite3.Connection, file: Path) -> Iterator[None]:
-    """All that is read meanwhile is as it stood at one moment; writers need not wait."""
-    with one_line_errors(file):
-        db.execute("BEGIN")
-    try:
-        yield
-    finally:
-        db.execute("ROLLBACK")
-
-
-@contextmanager
-def writing(db: sqlite3.Connection, file: Path) -> Iterator[None]:
-    """One transaction, with the writer's lock from its start: all of it happens, or nothing."""
-    with one_line_errors(file):
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
             raise
 
 
 @contextmanager
 def one_line_errors(file: Path) -> Iterator[None]:
-    """What SQLite complains about, as a KwsError that names the file."""
+    """Turn errors of SQLite into a KwsError that names the file."""
     try:
         yield
     except sqlite3.Error as error:
@@ -167,36 +141,14 @@ def _is_blank(db: sqlite3.Connection) -> bool:
     return not (tables or _pragma(db, "user_version") or _pragma(db, "application_id"))
 
 
-def _share(db: sqlite3.Connection) -> None:
-    """Write-ahead log: readers see whole rounds while a writer is at work."""
+def _use_write_ahead_log(db: sqlite3.Connection) -> None:
+    """Let readers see whole rounds while another process writes."""
     deadline = time.monotonic() + BUSY_S
     while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError as error:  # for this switch SQLite does not wait for others itself
+        except sqlite3.OperationalError as error:  # SQLite does not wait for other processes with this statement
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-def _create(db: sqlite3.Connection, sample_rate: int) -> None:
-    for statement in _SCHEMA.split(";\n"):  # executescript() would commit first
-        db.execute(statement)
-    db.execute("INSERT INTO settings (sample_rate) VALUES (?)", (sample_rate,))
-    db.execute(f"PRAGMA application_id = {_APPLICATION}")
-    db.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _check(db: sqlite3.Connection, file: Path, sample_rate: int) -> None:
-    if (rate := _rate(db, file)) != sample_rate:
-        raise KwsError(f"{file}: clips of {rate} Hz, not of sample_rate={sample_rate}")
-
-
-def _rate(db: sqlite3.Connection, file: Path) -> int:
-    if _pragma(db, "application_id") != _APPLICATION:
-        raise KwsError(f"{file}: not the index of a replay buffer")
-    if (version := _pragma(db, "user_version")) != VERSION:
-        raise KwsError(f"{file}: schema version {version}, this program knows {VERSION}")
-    (rate,) = db.execute("SELECT sample_rate FROM settings").fetchone()
-    return int(rate)

@@ -1,4 +1,4 @@
-"""Clips that a person brings or has made: recordings that are not the keyword, or sound like it."""
+"""Clips that a user adds: recordings that are not the keyword, and synthetic confusables."""
 
 import csv
 from collections.abc import Callable
@@ -8,68 +8,55 @@ from kws.common.errors import KwsError
 from kws.data.audio import BadAudio, content_hash, load, sound_files, to_int16
 from kws.data.manifest import Source, Split, SplitBy, read
 from kws.replay.buffer import Added, Buffer
-from kws.replay.exchange import inside
-from kws.replay.exchange_format import MAX_CLIP_S
+from kws.replay.exchange import MAX_CLIP_S, inside
 from kws.replay.records import Kind, NewClip
 
-RUN = "kws buffer import"
-MADE = "kws confuse"
+Progress = Callable[[int, int], None]  # called after each recording with the recordings done, and of how many
 
 
-def brought(
-    folder: Path,
-    kind: Kind,
-    keyword: str,
-    text: str,
-    sample_rate: int,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+def read_recordings(
+    folder: Path, kind: Kind, keyword: str, text: str, sample_rate: int, progress: Progress = lambda done, of: None
 ) -> tuple[list[NewClip], list[BadAudio]]:
-    """Every recording of a folder as a clip, whole, and those that do not decode.
+    """Each recording of a folder as one clip, and the recordings that do not decode.
 
     Args:
-        folder: searched through; a link that leads out of it is refused.
-        kind: what they come in as.
-        keyword: what they are not, though they may sound like it.
-        text: what is said in all of them, where it is known.
+        folder: searched recursively; a link that leads out of it is refused.
+        kind: of the clips.
+        keyword: that the recordings are not, though they may resemble it.
+        text: transcript of all of them, if known.
         sample_rate: Hz of the buffer.
-        progress: called after each recording with how many are done, and of how many.
 
     Raises:
-        KwsError: no recording there, one that lies elsewhere, one that is no clip but hours to be mined, or what
-            `kws confuse` said, part of which is to measure by.
+        KwsError: no recording, one outside the folder or too long for a clip, or a folder of `kws confuse`, which
+            holds test voices too.
     """
-    if all((folder / name).is_file() for name in ("manifest.csv", "arguments.json")):  # it holds test voices too
-        raise KwsError(f"folder={folder}: kws confuse made it, and brings its clips for training with buffer=DIR")
+    if all((folder / name).is_file() for name in ("manifest.csv", "arguments.json")):
+        raise KwsError(f"folder={folder}: kws confuse made it, and adds its clips for training with buffer=DIR")
     found, bad, files = [], [], sound_files(folder, "folder")
     for number, file in enumerate(files, 1):
         try:
-            pcm = to_int16(load(inside(folder, file), sample_rate))
+            name = file.relative_to(folder).as_posix()
+            clip = _clip(inside(folder, file), name, kind, keyword, text, "kws buffer import", sample_rate)
         except BadAudio as error:
             bad.append(error)
             continue
-        if len(pcm) > MAX_CLIP_S * sample_rate:
-            raise KwsError(
-                f"{file}: {len(pcm) / sample_rate:.0f} s long; a clip is at most {MAX_CLIP_S} s, kws mine finds those"
-            )
-        source = Source(content_hash(pcm), file.relative_to(folder).as_posix(), Split.TRAIN)
-        found.append(NewClip(pcm, kind, keyword, source, 0.0, None, "", RUN, 0, text))
+        found.append(clip)
         progress(number, len(files))
     return found, bad
 
 
-def into_buffer(buffer: Buffer, folder: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Added:
-    """Bring the confusables that `confuse.say` made: those of the train part; what measures is barred for good.
+def into_buffer(buffer: Buffer, folder: Path, progress: Progress = lambda done, of: None) -> Added:
+    """Add the synthetic confusables of the train split, and hold out all recordings of the other splits.
 
-    Each comes in with its text, the keyword it sounds like, and whose voice it is in the name of its recording. Nothing
-    quarantines one for how it scores: it is known not to be the keyword.
+    Each clip has its text, the keyword that it resembles, and its voice in the name of its recording. No score
+    quarantines it, since it is known not to be the keyword.
 
     Args:
-        buffer: that they enter.
-        folder: with its manifest.csv; every recording of it that is not for training is held out, positives too.
-        progress: called after each recording with how many are done, and of how many.
+        buffer: to fill.
+        folder: of `kws confuse`, with manifest.csv.
 
     Raises:
-        KwsError: no manifest of that kind, a damaged clip, or one longer than a clip may be.
+        KwsError: no such manifest, or a clip that is damaged or too long.
         LeakError: the buffer has a clip of a recording that is not for training here, or holds out one that is.
     """
     manifest = folder / "manifest.csv"
@@ -78,21 +65,27 @@ def into_buffer(buffer: Buffer, folder: Path, progress: Callable[[int, int], Non
     recordings = read(folder, split=SplitBy.column)
     with manifest.open(newline="", encoding="utf-8-sig") as file:
         keyword_of = {line["path"]: line.get("keyword", "") for line in csv.DictReader(file)}
-    found, held = [], []
+    found, held_out = [], []
     for number, one in enumerate(recordings, 1):
-        if one.split is not Split.TRAIN or one.label == Kind.confusable:
+        name = f"{one.name} ({one.source})"
+        if one.split is not Split.TRAIN:
             pcm = to_int16(load(one.path, buffer.sample_rate))
-            source = Source(content_hash(pcm), f"{one.name} ({one.source})", one.split)
-            if one.split is not Split.TRAIN:
-                held.append(source)
-            elif len(pcm) > MAX_CLIP_S * buffer.sample_rate:
-                raise KwsError(
-                    f"{one.path}: {len(pcm) / buffer.sample_rate:.0f} s long, a clip is at most {MAX_CLIP_S} s"
-                )
-            elif not (keyword := keyword_of.get(one.name, "")):
-                raise KwsError(f"{manifest}: path={one.name!r} has no keyword; which does it sound like?")
-            else:
-                found.append(NewClip(pcm, Kind.confusable, keyword, source, 0.0, None, "", MADE, 0, one.text))
+            held_out.append(Source(content_hash(pcm), name, one.split))
+        elif one.label == Kind.confusable:
+            if not (keyword := keyword_of.get(one.name, "")):
+                raise KwsError(f"{manifest}: path={one.name!r}: must have the keyword that it resembles")
+            found.append(_clip(one.path, name, Kind.confusable, keyword, one.text, "kws confuse", buffer.sample_rate))
         progress(number, len(recordings))
-    buffer.hold_out(held)
+    buffer.hold_out(held_out)
     return buffer.add(found)
+
+
+def _clip(path: Path, name: str, kind: Kind, keyword: str, text: str, run: str, sample_rate: int) -> NewClip:
+    """A recording as a clip from its start to its end."""
+    pcm = to_int16(load(path, sample_rate))
+    if len(pcm) > MAX_CLIP_S * sample_rate:
+        raise KwsError(
+            f"{path}: {len(pcm) / sample_rate:.0f} s long, a clip must be at most {MAX_CLIP_S} s; kws mine finds clips "
+            "in longer recordings"
+        )
+    return NewClip(pcm, kind, keyword, Source(content_hash(pcm), name, Split.TRAIN), 0.0, None, "", run, 0, text)

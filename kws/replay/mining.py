@@ -68,7 +68,7 @@ class BatchMiningConfig:
 
 
 class Provenance(TypedDict):
-    """Where a clip comes from, as `NewClip` holds it."""
+    """Origin of a clip, in the fields of `NewClip`."""
 
     source: Source
     offset_s: float
@@ -106,15 +106,15 @@ class MiningStream:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """A stream as a mining source sees it: the rows of one keyword, and which of them it may still take.
+    """Rows of a stream that a mining source may choose for one keyword.
 
     Args:
         stream: the scored audio.
         column: of the keyword in the scores.
         config: settings of the selection.
-        apart_n: rows that two clips of one source lie apart at least: half a clip.
+        apart_n: minimum distance of two clips of one source, in rows: half a clip.
         taken: rows that other sources took for this keyword, int64 [M].
-        counts: clips by recording that this keyword and kind have already.
+        counts: clips of this keyword and kind so far, by recording.
         settings: of the source itself; None where it has none.
     """
 
@@ -136,7 +136,7 @@ class Candidates:
         return max(1, round(per_hour * self.stream.hours)) if per_hour else 0
 
     def accept(self, row: int) -> bool:
-        """Count a clip of the recording at this row; False where that recording has given all it may."""
+        """Count a clip of the recording at this row. Returns False if that recording has reached its limit."""
         recording = int(self.stream.recordings[row])
         if recording < 0 or self.counts[recording] >= self.stream.max_per_recording(recording):
             return False
@@ -208,9 +208,9 @@ def peaks(scores: NDArray[np.float32], threshold: float, apart_n: int) -> NDArra
 
 @register_mining_source("false_triggers")
 def false_triggers(candidates: Candidates) -> NDArray[np.int64]:
-    """Score peaks, as many from each score band: not the highest scores alone.
+    """Score peaks, equally many from each band of scores, so that not only the highest scores are mined.
 
-    A band with too few peaks leaves its places to the others. Within a band peaks are sampled evenly.
+    The other bands fill the places of a band with too few peaks. Within a band peaks are sampled uniformly.
     """
     c, config = candidates, candidates.config
     n = c.n_clips(config.clips_per_hour)
@@ -230,9 +230,9 @@ def false_triggers(candidates: Candidates) -> NDArray[np.int64]:
 
 @register_mining_source("random_share")
 def random_share(candidates: Candidates) -> NDArray[np.int64]:
-    """Rows sampled anywhere, apart from each other and from false triggers.
+    """Rows sampled uniformly, apart from each other and from false triggers.
 
-    A small share of these keeps audio in the buffer that the model does not, or not yet, confuse with the keyword.
+    They keep audio in the buffer that the model does not confuse with the keyword, or not yet.
     """
     c = candidates
     n, rows_n = round(c.config.random_share * c.n_clips(c.config.clips_per_hour)), len(c.stream.recordings)
@@ -250,7 +250,7 @@ def random_share(candidates: Candidates) -> NDArray[np.int64]:
 
 @register_mining_source("neighbours", Kind.neighbour)
 def neighbours(candidates: Candidates) -> NDArray[np.int64]:
-    """Rows whose embeddings are nearest to the keyword, nearest first, whatever they score.
+    """Rows whose embeddings are nearest to the keyword, nearest first, of any score.
 
     Approximate nearest-neighbour negatives (Xiong et al., 2021), exact here: a pool of hours is small.
     """
@@ -271,10 +271,10 @@ def mine(
     run: str,
     round_: int,
 ) -> Iterator[list[NewClip]]:
-    """Clips that the mining sources choose, stream by stream; one stream is held at a time.
+    """Clips that the mining sources choose, stream by stream, with one stream in memory.
 
-    A clip begins on a row boundary and holds all that its score depends on. So the detector gives the same score when
-    it scores the clip from silence.
+    A clip begins on a row boundary and contains the receptive field of its score. So the detector gives the same score
+    when it scores the clip from silence.
 
     Args:
         streams: scored by `detector`.
@@ -322,7 +322,7 @@ def cut(pcm: NDArray[np.int16], start: int, n_samples: int) -> NDArray[np.int16]
 
 
 def embedded(found: Sequence[NewClip], detector: Detector) -> list[NewClip]:
-    """The clips with their embeddings by this detector, which near-duplicates and clusters are judged by."""
+    """The clips with their embeddings by this detector, for near-duplicates and clusters."""
     _, vectors = score_clips(detector, [clip.pcm for clip in found])
     return [replace(clip, embedding=vector) for clip, vector in zip(found, vectors, strict=True)]
 

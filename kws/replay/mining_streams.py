@@ -1,10 +1,11 @@
-"""Audio to mine, about an hour at a time: the pool of a run under new noise, or recordings from anywhere."""
+"""Streams of audio to mine, about an hour each: the pool of a run under new noise, or files of any length."""
 
 import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -27,7 +28,7 @@ from kws.detector.detector import Detector
 from kws.replay.mining import MiningStream, Nearness, Provenance, SelectionConfig, embedded, mine
 from kws.replay.records import NewClip
 
-STREAM_S = 3600  # of audio at once
+STREAM_S = 3600  # seconds of audio in memory
 
 
 @dataclass
@@ -53,7 +54,7 @@ class MiningConfig(SelectionConfig):
     )
 
     def check(self) -> None:
-        """Raise SettingError where rounds cannot be."""
+        """Raise SettingError where the rounds are out of order or have nothing to mine."""
         if self.first_at > self.last_at:
             raise SettingError("first_at", self.first_at, f"must be at most mining.last_at={self.last_at:g}")
         if self.rounds and not self.pool_share:
@@ -90,18 +91,18 @@ def pool_streams(
     Args:
         detector: scores the streams.
         cache: the audio.
-        pool, noise: entries to stream and to lay beneath; all of the train split.
+        pool, noise: entries to stream and to mix in; all of the train split.
         config: passes and levels.
         seed, round_: of the random numbers; each round has other noise.
         gap_s: seconds of noise after each recording.
         clip_n: samples of a clip.
-        near: how near a row is to the keyword.
+        near: cosine of each row with the nearest keyword.
         progress: called after each pass with the passes done.
     """
     rate, row_n = cache.sample_rate, detector.block_n
     beds = [cache.audio(i) for i in noise]
     for number in range(config.passes):
-        # Each pass may take its part, so that no recording is mined under one noise alone.
+        # Each pass takes its part of the limit, so that a recording is mined under several noises.
         limit = -(-config.max_per_recording * (number + 1) // config.passes)
         rng = numpy_generator(seed, "mining", round_, number)
         order = [pool[i] for i in rng.permutation(len(pool))]
@@ -109,7 +110,7 @@ def pool_streams(
             made = compose(
                 [cache.audio(i) for i in portion], beds, rng, gap_s,
                 (config.snr_db[0], config.snr_db[1]), (config.noise_db[0], config.noise_db[1]),
-                clip_n / rate,  # so that a clip cut near the beginning scores as it did
+                clip_n / rate,  # of noise first, so that a clip near the start of the stream gives the same score
                 rate,
             )  # fmt: skip
             scores, nearest = streaming.score_and_reduce(detector, made.pcm, rate, near)
@@ -123,7 +124,7 @@ def pool_streams(
                 entries[piece_at],
                 len(made.pcm) / rate / 3600,
                 Counter[int](dict.fromkeys(pool, limit)).__getitem__,
-                pool_provenance(made, portion, noise, piece_at, cache, clip_n),
+                partial(pool_provenance, made, portion, noise, piece_at, cache, clip_n),
                 rng,
             )
         progress(number + 1)
@@ -136,25 +137,23 @@ def pool_provenance(
     piece_at: NDArray[np.int64],
     cache: AudioCache,
     clip_n: int,
-) -> Callable[[int, int], Provenance]:
-    """A function from a row and the first sample of its clip to all recordings that are audible in the clip."""
+    row: int,
+    start: int,
+) -> Provenance:
+    """All recordings that are audible in the clip of a row, which starts at sample `start` of the stream."""
+    piece, end = made.pieces[piece_at[row]], start + clip_n
+    entry = cache.entries[portion[piece.index]]
     noise_ends = list(accumulate(cache.entries[noise[i]].n_samples for i in made.noises))
-
-    def provenance(row: int, start: int) -> Provenance:
-        piece, end = made.pieces[piece_at[row]], start + clip_n
-        entry = cache.entries[portion[piece.index]]
-        first, last = np.searchsorted(noise_ends, [start, end - 1], side="right")
-        audible = {portion[p.index] for p in made.pieces if p.start < end and p.start + p.n_samples > start}
-        audible |= {noise[i] for i in made.noises[int(first) : int(last) + 1]}
-        return Provenance(
-            source=source_of(entry),
-            offset_s=(start - piece.start) / cache.sample_rate,
-            text=entry.recording.text,
-            mixed_with=tuple(source_of(cache.entries[i]) for i in sorted(audible - {portion[piece.index]})),
-            mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
-        )
-
-    return provenance
+    first, last = np.searchsorted(noise_ends, [start, end - 1], side="right")
+    audible = {portion[p.index] for p in made.pieces if p.start < end and p.start + p.n_samples > start}
+    audible |= {noise[i] for i in made.noises[int(first) : int(last) + 1]}
+    return Provenance(
+        source=source_of(entry),
+        offset_s=(start - piece.start) / cache.sample_rate,
+        text=entry.recording.text,
+        mixed_with=tuple(source_of(cache.entries[i]) for i in sorted(audible - {portion[piece.index]})),
+        mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
+    )
 
 
 def portions(order: Sequence[int], cache: AudioCache) -> Iterator[list[int]]:
@@ -183,16 +182,17 @@ class KnownRecording:
 class FileStreams:
     """Streams of recordings from files of any length. Each file is decoded once, block by block.
 
-    A recording is identified by its content, which is known when all of it is read. `admitted` then names the
-    recordings that may be mined; clips of others must be dropped.
+    A recording is identified by its content hash, which is known once the file is read. After the iteration `admitted`
+    holds the recordings that may be mined, `hours` their duration, `bad` the files that do not decode, and
+    `with_keyword` the names of recordings whose label or transcript contains a keyword.
 
     Args:
         detector: scores the recordings, each from silence.
         files: recordings without the keyword.
-        known: recordings by content hash. One that is not there is taken for a train recording.
+        known: recordings by content hash. Others count as train recordings.
         clip_n: samples of a clip, a whole number of rows.
-        max_per_recording: clips of one recording for each hour of it that has begun.
-        near: how near a row is to the keyword.
+        max_per_recording: clips of one recording for each started hour of it.
+        near: cosine of each row with the nearest keyword.
         progress: called after each file with the files done.
 
     Raises (while iterating):
@@ -225,7 +225,7 @@ class FileStreams:
         block_n = max(1, round(streaming.CHUNK_S * rate) // row_n) * row_n
         for number, file in enumerate(self.files):
             self.detector.reset()
-            # Silence first, so that a clip cut near the beginning scores as it did.
+            # Silence first, so that a clip near the start of the recording gives the same score.
             self._score(np.zeros(self.clip_rows * row_n, np.int16), -1)
             self._begins[number] = self._stream_n
             hash_ = hashlib.sha256()
@@ -258,7 +258,7 @@ class FileStreams:
                 f"streams: {found.source.name!r}: a {found.source.split} recording must not enter the replay buffer"
             )
         if any(contains_phrase(f"{found.label} {found.text}", keyword) for keyword in self.detector.labels):
-            self.with_keyword.append(found.source.name)  # a trigger there is no false one
+            self.with_keyword.append(found.source.name)  # a trigger in it may be a hit
             return
         self.admitted[str(number)] = found
         self.hours += self._read_n[number] / self.detector.sample_rate / 3600
@@ -268,7 +268,7 @@ class FileStreams:
         return sum(len(pcm) for pcm, *_ in self._blocks)
 
     def _stream(self, whole: bool) -> Iterator[MiningStream]:
-        """The blocks so far as a stream. Of a recording that goes on, the end is kept for the next stream."""
+        """The blocks so far as a stream. Unless `whole`, its end is repeated at the start of the next stream."""
         if not self._blocks:
             return
         rate, row_n, clip_rows = self.detector.sample_rate, self.detector.block_n, self.clip_rows
@@ -295,22 +295,8 @@ class FileStreams:
         yield MiningStream(pcm, scores, nearest, recordings, hours, limit, provenance, self._rng)
 
 
-@dataclass(frozen=True)
-class MinedFiles:
-    """Clips for the buffer, the recordings and hours that were mined, and the recordings that were left out.
-
-    Recordings are left out that do not decode, and `with_keyword` in their label or transcript.
-    """
-
-    clips: list[NewClip]
-    sources: list[Source]
-    hours: float
-    bad: list[BadAudio]
-    with_keyword: list[str]
-
-
-def mine_files(streams: FileStreams, config: SelectionConfig, checkpoint: str, max_undecodable: float) -> MinedFiles:
-    """Mine recordings in flat memory: clips wait on disk until all recordings are read.
+def mine_files(streams: FileStreams, config: SelectionConfig, checkpoint: str, max_undecodable: float) -> list[NewClip]:
+    """Mine recordings in flat memory: the audio of the clips stays on disk until all recordings are read.
 
     Args:
         streams: the recordings.
@@ -340,10 +326,8 @@ def mine_files(streams: FileStreams, config: SelectionConfig, checkpoint: str, m
         )
     if not admitted:
         raise KwsError(f"streams: {streams.with_keyword[0]}: its transcript or label contains the keyword")
-    clips = [
+    return [
         replace(clip, pcm=pcm[i], source=recording.source, text=recording.text)
         for i, clip in enumerate(found)
         if (recording := admitted.get(clip.source.hash))
     ]
-    sources = [recording.source for recording in admitted.values()]
-    return MinedFiles(clips, sources, streams.hours, bad, streams.with_keyword)

@@ -1,4 +1,4 @@
-"""A clip of the replay buffer: as it is found, and as it is kept."""
+"""Clips of the replay buffer: as they are found, as they are stored, and as a table."""
 
 import json
 import math
@@ -7,15 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
-from kws.common.errors import KwsError, LeakError
+from kws.common.errors import KwsError
 from kws.data.manifest import Source, Split
 
-HASH = re.compile(r"[0-9a-f]{64}")  # what a clip is named by; nothing else becomes a path
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def checked_hash(clip: str) -> str:
+    """The same content hash. Raises ValueError for any other text, so that nothing else becomes a path."""
+    if not _HASH.fullmatch(clip):
+        raise ValueError("must be 64 hexadecimal digits")
+    return clip
+
+
+ClipHash = Annotated[str, AfterValidator(checked_hash)]
 
 
 class Kind(StrEnum):
@@ -45,30 +56,24 @@ class Decision(StrEnum):
     rejected = "rejected"  # never sampled again, and its near-duplicates are not added
 
 
-def train_only(source: Source) -> None:
-    """Raise LeakError where a recording is not for training."""
-    if source.split != Split.TRAIN:
-        raise LeakError(f"{source.name!r}: a {source.split} recording may not enter the replay buffer")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class NewClip:
-    """A clip that wants into the buffer.
+    """A clip to be added to the buffer.
 
     Args:
-        pcm: its sound, at the buffer's sample rate.
+        pcm: audio at the sample rate of the buffer.
         kind: how it was found.
-        keyword: what it triggered.
-        source: the recording it was cut from.
-        offset_s: where it begins there, in seconds; negative where it begins earlier.
-        score: the highest of any keyword when it was found, 0 to 1; None where nothing has scored it.
+        keyword: that it triggers, or resembles.
+        source: recording that it was cut from.
+        offset_s: start of the clip in the recording, seconds; negative if the clip starts earlier.
+        score: highest score of any keyword when it was found, 0 to 1; None without a score.
         checkpoint: hash of the weights that found it; empty for none.
-        run: the run that found it.
-        round: of mining in that run, at least 0.
-        text: what is said, where it is known.
-        mixed_with: recordings mixed in, such as the noise.
-        mix: how, such as {"snr_db": 10}.
-        embedding: what the model of `checkpoint` makes of it; None where nobody asked.
+        run: run that found it.
+        round: mining round of that run, at least 0.
+        text: transcript, if known.
+        mixed_with: other recordings that are audible, such as noise.
+        mix: how they were mixed, such as {"snr_db": 10}.
+        embedding: by the model of `checkpoint`; None without one.
 
     Shape: pcm int16 [T], T at least 1; embedding float32 [D].
     """
@@ -87,20 +92,33 @@ class NewClip:
     mix: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     embedding: NDArray[np.float32] | None = None
 
+    def check(self) -> None:
+        """Raise KwsError for audio of another type or shape, a number that is not finite, or a negative round."""
+        where = f"clip of {self.source.name!r} at {self.offset_s} s"
+        if self.pcm.dtype != np.int16 or self.pcm.ndim != 1 or len(self.pcm) == 0:
+            raise KwsError(f"{where}: must be int16 [T] with T >= 1, not {self.pcm.dtype} {list(self.pcm.shape)}")
+        for name, value in {"offset_s": self.offset_s, "score": self.score or 0.0, **self.mix}.items():
+            if not math.isfinite(value):
+                raise KwsError(f"{where}: {name}={value}: must be finite")
+        if self.embedding is not None and not (self.embedding.ndim == 1 and np.isfinite(self.embedding).all()):
+            raise KwsError(f"{where}: embedding: must be finite numbers [D]")
+        if self.round < 0:
+            raise KwsError(f"{where}: round={self.round}: must be at least 0")
+
 
 @dataclass(frozen=True, slots=True)
 class BufferClip:
-    """A clip of the buffer as the index knows it; the fields of `NewClip` are those of who found it first.
+    """A stored clip. The fields of `NewClip` describe how it was found first.
 
     Args:
-        score: when it was found; None where nothing had scored it.
-        score_now: the last score a later checkpoint gave it; None where none has.
-        priority: how much it asks to be drawn, at least 0.
-        last_loss: its loss when last drawn; None before.
+        score: when it was found; None without a score.
+        score_now: by the latest checkpoint that scored it again; None before.
+        priority: sampling priority, at least 0.
+        last_loss: its loss when it was last sampled; None before.
         added_at: UTC, ISO 8601.
-        state: whether it may be drawn.
-        reason: why it is in that state, for people; empty where that goes without saying.
-        decision: what a person said of it.
+        state: only active clips are sampled.
+        reason: why the clip is in that state; empty where the state needs no reason.
+        decision: of a user.
     """
 
     hash: str
@@ -127,7 +145,7 @@ class BufferClip:
 
     @property
     def hardness(self) -> float:
-        """Its latest score; infinite where nothing has scored it yet."""
+        """Latest score; infinite without any."""
         latest = self.score if self.score_now is None else self.score_now
         return math.inf if latest is None else latest
 
@@ -138,7 +156,7 @@ class Added:
 
     Args:
         new: clips that were added or came back, even if they were evicted at once.
-        known: number of other clips: in the buffer before, twice in the batch, or rejected by a person.
+        known: number of other clips: in the buffer before, twice in the batch, or rejected by a user.
         evicted: clips that were evicted.
         near: number of near-duplicates, which were not added.
         quarantined: clips of `new` that are suspected to contain the keyword.
@@ -191,15 +209,14 @@ class ClipTable:
         return ClipTable(**columns)
 
 
-def as_row(columns: dict[str, Any]) -> BufferClip:
-    """A line of the table `clips` as a record."""
-    values = dict(columns)
-    del values["id"]
+def as_row(columns: Mapping[str, Any]) -> BufferClip:
+    """A row of the SQL table `clips` as a record."""
+    values = {name: value for name, value in columns.items() if name != "id"}
     mixed = json.loads(values.pop("mixed_with"))
     return BufferClip(
         kind=Kind(values.pop("kind")),
         source=Source(values.pop("recording"), values.pop("recording_name"), Split.TRAIN),
-        mixed_with=tuple(Source(m["hash"], m["name"], Split.TRAIN) for m in mixed),
+        mixed_with=tuple(Source(one["hash"], one["name"], Split.TRAIN) for one in mixed),
         mix=json.loads(values.pop("mix")),
         state=State(values.pop("state")),
         decision=Decision(values.pop("decision")),
@@ -207,17 +224,11 @@ def as_row(columns: dict[str, Any]) -> BufferClip:
     )
 
 
-def plain(text: str) -> str:
-    """Text that UTF-8 can hold: a file name may have bytes that it cannot."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def as_columns(clip: str, found: NewClip, priority: float, added_at: str) -> dict[str, object]:
-    """A new clip as a line of the table `clips`, active; `as_row` gives it back."""
+def as_columns(found: NewClip, priority: float, added_at: str) -> dict[str, Any]:
+    """A new clip as a row of the SQL table `clips`, without its hash; the inverse of `as_row`."""
     return {
-        "hash": clip,
         "n_samples": len(found.pcm),
-        "kind": Kind(found.kind).value,
+        "kind": found.kind,
         "keyword": plain(found.keyword),
         "recording": found.source.hash,
         "recording_name": plain(found.source.name),
@@ -231,43 +242,28 @@ def as_columns(clip: str, found: NewClip, priority: float, added_at: str) -> dic
         "score": None if found.score is None else float(found.score),
         "priority": float(priority),
         "added_at": added_at,
-        "state": State.active.value,
+        "state": State.active,
     }
 
 
-def check_found(found: NewClip) -> None:
-    """Refuse what is no clip.
-
-    Raises:
-        KwsError: sound that is not int16 [T] with T at least 1, a number that is not finite, a round below 0.
-    """
-    where = f"clip of {found.source.name!r} at {found.offset_s} s"
-    pcm = found.pcm
-    if pcm.dtype != np.int16 or pcm.ndim != 1 or len(pcm) == 0:
-        raise KwsError(f"{where}: int16 [T] with T >= 1 expected, not {pcm.dtype} {list(pcm.shape)}")
-    numbers = {"offset_s": found.offset_s, "score": found.score or 0.0, **found.mix}
-    for name, value in numbers.items():
-        if not math.isfinite(value):
-            raise KwsError(f"{where}: {name}={value}, a finite number expected")
-    if found.embedding is not None and not (found.embedding.ndim == 1 and np.isfinite(found.embedding).all()):
-        raise KwsError(f"{where}: embedding, finite numbers [D] expected")
-    if found.round < 0:
-        raise KwsError(f"{where}: round={found.round}, at least 0 expected")
+def plain(text: str) -> str:
+    """Text that UTF-8 can encode. File names may contain bytes that it cannot."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def as_blob(vector: NDArray[np.float32]) -> bytes:
-    """An embedding as the index keeps it. Shape: vector [D]."""
+    """An embedding as the index stores it. Shape: vector [D]."""
     return vector.astype("<f4").tobytes()
 
 
 def matrix(vectors: Sequence[bytes | None]) -> NDArray[np.float32] | None:
-    """A matrix of embeddings from bytes of the index; NaN rows for missing ones, None where all are missing.
+    """A matrix of stored embeddings. Rows of missing ones and of another length than the first hold NaN.
 
-    Shape: returns [N, D]. A vector of another length than the first is as good as none.
+    Shape: returns [N, D], or None where all are missing.
     """
     size = next((len(v) for v in vectors if v is not None), 0)
     if size == 0:
         return None
-    empty = as_blob(np.full(size // 4, np.nan, np.float32))
-    rows = b"".join([v if v is not None and len(v) == size else empty for v in vectors])
+    missing = as_blob(np.full(size // 4, np.nan, np.float32))
+    rows = b"".join([v if v is not None and len(v) == size else missing for v in vectors])
     return np.frombuffer(rows, "<f4").reshape(len(vectors), -1)

@@ -1,21 +1,21 @@
-"""Review of suspect clips: an HTML page with players on which a person decides, and the decisions read back from it."""
+"""Review of suspect clips by a user: an HTML page with audio players, and the decisions saved on it."""
 
 import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kws.common.errors import KwsError
 from kws.data.audio import flac
 from kws.evaluation.report import html
-from kws.replay.records import HASH, BufferClip
+from kws.replay.exchange import fault
+from kws.replay.records import BufferClip, ClipHash
 
-_MAX_BYTES = 50_000_000  # of a decisions file: room for 700 000 hashes
+_MAX_MB = 50  # of a decisions file, which then holds 700,000 hashes
 
 
 def write_review(
@@ -26,11 +26,11 @@ def write_review(
     title: str,
     buffer: str,
 ) -> None:
-    """Write the page on which a person listens to clips and decides: one file, nothing fetched, names stay text.
+    """Write the page on which a user listens to clips and decides. It is one file that fetches nothing.
 
     Args:
-        path: file to write; its folder exists. An older page is replaced at once or not at all.
-        clips: shown with the highest latest score first, those without a score last.
+        path: file to write atomically; its folder exists.
+        clips: shown in the order of the latest score, highest first, those without a score last.
         audio: samples of a clip by its hash, int16 [T].
         sample_rate: Hz.
         title: heading.
@@ -68,33 +68,30 @@ def write_review(
 
 
 class Decisions(BaseModel):
-    """Hashes of the clips that a person released and rejected on the page."""
+    """Hashes of the clips that a user released and rejected on the page."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    release: list[Annotated[str, Field(pattern=f"^{HASH.pattern}$")]]
-    reject: list[Annotated[str, Field(pattern=f"^{HASH.pattern}$")]]
+    release: list[ClipHash]
+    reject: list[ClipHash]
 
 
 def read_decisions(path: Path) -> Decisions:
-    """Read the decisions that a person saved on the page.
+    """Read the decisions that a user saved on the page.
 
     Raises:
-        KwsError: a missing file, a file above 50 MB, anything else in it, or a clip both released and rejected.
+        KwsError: a missing file, a file above 50 MB, other content, or a clip both released and rejected.
     """
     try:
         with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+            content = file.read(_MAX_MB * 10**6 + 1)
     except OSError as error:
         raise KwsError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(content) > _MAX_BYTES:
-        raise KwsError(f"{path}: must be a file of decisions, at most {_MAX_BYTES // 10**6} MB")
+    if len(content) > _MAX_MB * 10**6:
+        raise KwsError(f"{path}: must be a file of decisions, at most {_MAX_MB} MB")
     try:
         decisions = Decisions.model_validate(json.loads(content, object_pairs_hook=_without_duplicates))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "decisions"
-        rule = "must be 64 hexadecimal digits" if len(first["loc"]) > 1 else first["msg"]
-        raise KwsError(f"{path}: {key}={str(first['input'])[:80]!r}: {rule}") from error
+        raise KwsError(f"{path}: {fault(error)}") from error
     except (ValueError, RecursionError) as error:
         raise KwsError(f"{path}: not JSON ({error})") from error
     if both := set(decisions.release) & set(decisions.reject):
@@ -103,9 +100,8 @@ def read_decisions(path: Path) -> Decisions:
 
 
 def _without_duplicates(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object; two equal keys are refused, since the second would hide the first."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)[:80]!r} twice")
-    return found
+    """A JSON object. Equal keys are refused, since the second would hide the first."""
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"key {max(keys, key=keys.count)[:80]!r} twice")
+    return dict(pairs)

@@ -1,4 +1,4 @@
-"""The sound of a replay buffer: FLAC files named by the hash of their samples, whole or not there."""
+"""Audio files of a replay buffer: FLAC, named by the hash of their samples, complete or absent."""
 
 import os
 import re
@@ -13,47 +13,33 @@ from numpy.typing import NDArray
 
 from kws.common.errors import KwsError
 from kws.data.audio import content_hash, load, save_flac, to_int16
-from kws.replay.records import HASH
+from kws.replay.records import checked_hash
 
-CLIPS = "clips"  # the folder of a buffer that holds them
-WRITERS = 8  # a disk makes many files last in little more time than one
+CLIPS = "clips"  # the folder of the files
+WRITERS = 8  # a disk syncs many files in little more time than one
 AT_ONCE = 256  # clips in memory
-_FILE = re.compile(r"([0-9a-f]{64})\.flac(\..+\.tmp)?")  # a clip, or its draft
+_FILE = re.compile(r"([0-9a-f]{64})\.flac(\..+\.tmp)?")  # a clip, or its unfinished file
 
 
 def path_of(folder: Path, clip: str) -> Path:
-    """Where the file of a clip lies: `<hash[:2]>/<hash>.flac` below `folder`.
-
-    Raises:
-        KwsError: `clip` is no hash; nothing else becomes a path.
-    """
-    if not HASH.fullmatch(clip):
-        raise KwsError(f"clip {clip!r}: 64 hexadecimal digits expected")
-    return folder / clip[:2] / f"{clip}.flac"
+    """The file of a clip: `<hash[:2]>/<hash>.flac`. Raises KwsError if `clip` is not a hash."""
+    try:
+        return folder / checked_hash(clip)[:2] / f"{clip}.flac"
+    except ValueError as error:
+        raise KwsError(f"clip {clip!r}: {error}") from error
 
 
 def read(folder: Path, clip: str, sample_rate: int) -> NDArray[np.int16]:
-    """The sound of a clip, checked against its hash.
-
-    Shape: int16 [T].
-
-    Raises:
-        KwsError: the file is missing or damaged.
-    """
+    """The samples of a clip, int16 [T]. Raises KwsError if the file is missing, damaged or of another clip."""
     path = path_of(folder, clip)
     pcm = to_int16(load(path, sample_rate))
     if content_hash(pcm) != clip:
-        raise KwsError(f"{path}: damaged, its sound is not the one that it is named by")
+        raise KwsError(f"{path}: damaged, its samples do not have the hash that names it")
     return pcm
 
 
 def save(folder: Path, clips: Iterable[tuple[str, NDArray[np.int16]]], sample_rate: int) -> None:
-    """Write clips, down to the disk; where one fails, none is left that was not there before.
-
-    Args:
-        folder: below which they lie.
-        clips: each hash, and its sound.
-        sample_rate: Hz.
+    """Write clips, given by hash and samples, and sync them to the disk. If one fails, new files are deleted again.
 
     Raises:
         OSError: the disk is full or fails.
@@ -77,14 +63,7 @@ def save(folder: Path, clips: Iterable[tuple[str, NDArray[np.int16]]], sample_ra
 
 
 def needless(folder: Path, known: Collection[str], unwanted: Collection[str], min_age_s: float) -> list[Path]:
-    """The files of `unwanted` clips, and old ones that are unfinished or not `known`; no other file.
-
-    Args:
-        folder: below which they lie.
-        known: clips of the index.
-        unwanted: those of them that need no file.
-        min_age_s: seconds since the last change of a file that nobody knows.
-    """
+    """Files of `unwanted` clips, and files of this age, in seconds, that are unfinished or of no `known` clip."""
     found, now = [], time.time()
     for path in sorted(folder.glob("*/*")):
         if not (name := _FILE.fullmatch(path.name)):
@@ -92,7 +71,7 @@ def needless(folder: Path, known: Collection[str], unwanted: Collection[str], mi
         clip, draft = name.groups()
         try:
             old = now - path.stat().st_mtime >= min_age_s
-        except FileNotFoundError:  # a writer has just finished it
+        except FileNotFoundError:  # a writer has just renamed it
             continue
         if (old and (draft or clip not in known)) or (not draft and clip in unwanted):
             found.append(path)
@@ -100,8 +79,8 @@ def needless(folder: Path, known: Collection[str], unwanted: Collection[str], mi
 
 
 def _sync(folder: Path) -> None:
-    """Have the names in a folder on disk too, so that no row outlives a power cut without its file."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    """Sync the entries of a folder, so that no row survives a power cut without its file."""
+    if os.name == "posix":  # Windows cannot open a folder
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

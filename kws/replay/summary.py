@@ -1,6 +1,7 @@
-"""What tables and pictures of a replay buffer show: counts, scores by round, a line a clip."""
+"""Tables of a replay buffer: counts, scores by round, and a line for each clip."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kws.common.errors import KwsError
 from kws.replay.records import BufferClip
@@ -10,42 +11,40 @@ HEADER = ("clip", "kind", "keyword", "state", "found", "now", "loss", "drawn", "
 
 def counts(
     rows: Iterable[BufferClip], group: Callable[[BufferClip], str], within: Callable[[BufferClip], str]
-) -> dict[str, dict[str, int]]:
-    """How many clips there are in each group, by what they are within it, both in the order they came in."""
-    found: dict[str, dict[str, int]] = {}
+) -> Mapping[str, Mapping[str, int]]:
+    """Number of clips by group and by a second property, both in the order of the rows."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
-        line = found.setdefault(str(group(row)), {})
-        name = str(within(row))
-        line[name] = line.get(name, 0) + 1
+        found[group(row)][within(row)] += 1
     return found
 
 
-def scores_by_round(rows: Iterable[BufferClip], heard: Iterable[tuple[str, str, int, float]]) -> dict[str, list[float]]:
-    """Every score that a round gave, to what it found and to what it heard again, the rounds of a run in their order.
+def scores_by_round(rows: Iterable[BufferClip], later: Iterable[tuple[str, str, int, float]]) -> dict[str, list[float]]:
+    """Scores of each round, of clips found in it and of clips scored again, in the order of the rounds of each run.
 
     Args:
         rows: the clips.
-        heard: hash, run, round and score, as `Buffer.score_history` has them.
+        later: hash, run, round and score, from `Buffer.score_history`.
     """
     given = [(row.run, row.round, row.score) for row in rows if row.score is not None]
-    given += [(run, round_, score) for _, run, round_, score in heard]
+    given += [(run, round_, score) for _, run, round_, score in later]
     runs = list(dict.fromkeys(run for run, _, _ in given))
-    found: dict[tuple[int, int], list[float]] = {}
+    found: dict[tuple[int, int], list[float]] = defaultdict(list)
     for run, number, score in given:
-        found.setdefault((runs.index(run), number), []).append(score)
-    names = {key: str(key[1]) if len(runs) == 1 else f"{runs[key[0]]} {key[1]}" for key in sorted(found)}
-    return {name: found[key] for key, name in names.items()}
+        found[runs.index(run), number].append(score)
+    return {
+        str(number) if len(runs) == 1 else f"{runs[run]} {number}": found[run, number] for run, number in sorted(found)
+    }
 
 
 def line(row: BufferClip) -> tuple[str, ...]:
     """A clip as a line of a table, below `HEADER`."""
-    numbers = (row.score, row.score_now, row.last_loss)
     return (
         row.hash[:8],
         row.kind,
         row.keyword,
-        row.state if not row.decision else f"{row.state} ({row.decision})",
-        *("-" if x is None else f"{x:.2f}" for x in numbers),
+        f"{row.state} ({row.decision})" if row.decision else row.state,
+        *("-" if x is None else f"{x:.2f}" for x in (row.score, row.score_now, row.last_loss)),
         str(row.times_drawn),
         f"{row.source.name} {row.offset_s:.2f} s",
         row.reason or row.text,
@@ -53,20 +52,20 @@ def line(row: BufferClip) -> tuple[str, ...]:
 
 
 def find(rows: Sequence[BufferClip], beginnings: Sequence[str]) -> list[BufferClip]:
-    """The clips whose hashes begin so, in that order.
+    """The clip whose hash begins with each of these texts.
 
     Raises:
-        KwsError: no clip does, or several do, or nothing is given.
+        KwsError: no clip or several clips begin so, or no text is given.
     """
     if not beginnings:
-        raise KwsError("clips=[]: allowed is at least one clip")
+        raise KwsError("clips=[]: must name at least one clip")
     found = []
     for given in beginnings:
-        begun = [row for row in rows if given and row.hash.startswith(given)]
-        if len(begun) != 1:
+        matches = [row for row in rows if given and row.hash.startswith(given)]
+        if len(matches) != 1:
             raise KwsError(
-                f"clips: {given!r} begins {len(begun) or 'no'} clips, it must be one; what reads like a number needs "
-                'quotes, such as clips=["12e4"]'
+                f"clips={given}: must be the beginning of one hash, and {len(matches) or 'no'} clips begin so; "
+                'quote what reads as a number: clips=["12e4"]'
             )
-        found += begun
+        found += matches
     return found

@@ -288,11 +288,11 @@ def test_a_released_clip_is_active_and_a_rejected_one_retired(make: Callable[...
     assert buffer.decide([name(1), name(2)], Decision.released) == 1
     assert buffer.decide([name(3)], Decision.rejected) == 1
     rows = {row.hash: (row.state, row.decision, row.reason) for row in buffer.rows(None)}
-    released = (State.active, Decision.released, "released by a person")
+    released = (State.active, Decision.released, "released by a user")
     assert rows == {
         name(1): released,
         name(2): released,
-        name(3): (State.retired, Decision.rejected, "rejected by a person"),
+        name(3): (State.retired, Decision.rejected, "rejected by a user"),
     }
     assert buffer.decide([name(3)], Decision.released) == 1  # who changes their mind
     assert states(buffer)[name(3)] is State.active
@@ -498,10 +498,10 @@ def test_a_rollback_keeps_what_others_did(
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        ("UPDATE clips SET state = 'retired'", "state retired, but active by its history"),
-        ("DELETE FROM history", "state active, but None by its history"),
-        ("UPDATE clips SET score_now = 0.1", "score_now 0.1, but 0.4 by its history"),
-        ("UPDATE origins SET hash = 'x'", "origins: line 1 is of no clip"),
+        ("UPDATE clips SET state = 'retired'", "state=retired: must be active by its history"),
+        ("DELETE FROM history", "state=active: must be None by its history"),
+        ("UPDATE clips SET score_now = 0.1", "score_now=0.1: must be 0.4 by its history"),
+        ("UPDATE origins SET hash = 'x'", "origins: row 1 belongs to no clip"),
         ("DROP INDEX state_of; CREATE INDEX state_of ON clips (reason)", ""),
     ],
 )

@@ -114,4 +114,4 @@ def test_a_rejected_clip_counts_as_known_when_found_again(buffer: Buffer) -> Non
     buffer.decide([name(1)], Decision.rejected)
     assert buffer.add([found(1, 0.3, round_=2), replace(found(2, 0.3, round_=2))]) == Added([name(2)], 1, [])
     (row,) = buffer.rows(State.retired)
-    assert (row.hash, row.decision, row.reason) == (name(1), Decision.rejected, "rejected by a person")
+    assert (row.hash, row.decision, row.reason) == (name(1), Decision.rejected, "rejected by a user")

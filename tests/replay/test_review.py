@@ -35,7 +35,7 @@ def card(seed: int = 0, score: float | None = 0.5, score_now: float | None = Non
         text="a lecture",
     )  # fmt: skip
     AUDIO[content_hash(pcm)] = pcm
-    columns = as_columns(content_hash(pcm), clip, 1.0, "")
+    columns = as_columns(clip, 1.0, "") | {"hash": content_hash(pcm)}
     return as_row(columns | {"id": 1, "score_now": score_now, "last_loss": None, "times_drawn": 0, "reason": "",
                              "decision": ""})  # fmt: skip
 
@@ -211,18 +211,18 @@ def test_decisions_come_back(tmp_path_factory: pytest.TempPathFactory, decided: 
         ("\xff", "not JSON"),
         ("[" * 10**6, "not JSON"),
         ('{"release": [], "release": [], "reject": []}', "'release' twice"),
-        ("[]", "decisions=.*dictionary"),
-        ("null", "decisions=.*dictionary"),
-        ('{"release": []}', "reject=.*Field required"),
-        ('{"release": [], "reject": [], "keep": []}', "keep=.*not permitted"),
+        ("[]", "must be a valid dictionary"),
+        ("null", "must be a valid dictionary"),
+        ('{"release": []}', "reject: Field required"),
+        ('{"release": [], "reject": [], "keep": []}', "keep: .*not permitted"),
         ('{"release": null, "reject": []}', "release=.*valid list"),
         (json.dumps({"release": [], "reject": A}), "reject=.*valid list"),
         (json.dumps({"release": [], "reject": {A: 1}}), "reject=.*valid list"),
-        (json.dumps({"release": [A[1:]], "reject": []}), "release.0='a{63}': must be 64 hex"),
-        (json.dumps({"release": [A.upper()], "reject": []}), "release.0='A{64}': must be 64 hex"),
+        (json.dumps({"release": [A[1:]], "reject": []}), 'release.0="a{63}": must be 64 hex'),
+        (json.dumps({"release": [A.upper()], "reject": []}), 'release.0="A{64}": must be 64 hex'),
         (json.dumps({"release": [A + "\n"], "reject": []}), "64 hex"),
-        (json.dumps({"release": [A], "reject": [B, "../../etc"]}), "reject.1='../../etc': must be 64 hex"),
-        (json.dumps({"release": [7], "reject": []}), "release.0='7': must be 64 hex"),
+        (json.dumps({"release": [A], "reject": [B, "../../etc"]}), 'reject.1="../../etc": must be 64 hex'),
+        (json.dumps({"release": [7], "reject": []}), "release.0=7: must be a valid string"),
         (json.dumps({"release": [A, C], "reject": [B, C]}), "c{64} is both"),
     ],
 )

@@ -14,9 +14,10 @@ import soundfile
 
 from kws.cli import VERBS
 from kws.data.audio import save_flac
-from kws.data.streams import compose, save_stream
+from kws.data.streams import compose
 from tests import ROOT
 from tests.conftest import RATE, TINY, tone
+from tests.tracks import save_stream
 
 PAGES = sorted(p for p in chain(ROOT.glob("*.md"), ROOT.glob("docs/*.md"), ROOT.glob("recipes/*.md")))
 MELODIES = {"computer": [500, 1000], "alexa": [1000, 500]}

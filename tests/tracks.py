@@ -1,11 +1,14 @@
-"""Score tracks by hand and at random, and counting as plainly as can be; no test of its own."""
+"""Score tracks, streams in files, and plain counting, for tests."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from kws.data.streams import Span
+from kws.data.audio import save_flac
+from kws.data.streams import Span, Stream, spans
 from kws.detector.streaming import ScoreTrack
 
 
@@ -14,6 +17,13 @@ def track(scores: Any, row_s: float = 0.01, duration_s: float | None = None) -> 
     values = np.asarray(scores, dtype=np.float32)
     times = np.arange(1, len(values) + 1, dtype=np.float64) * row_s
     return ScoreTrack(times, values, float(times[-1:].sum()) if duration_s is None else duration_s)
+
+
+def save_stream(stream: Stream, flac_path: Path, events_path: Path | None = None) -> None:
+    """Write a stream as FLAC and, if `events_path` is given, the spans of its pieces as JSON."""
+    save_flac(flac_path, stream.pcm, stream.sample_rate)
+    if events_path is not None:
+        events_path.write_text(json.dumps(spans(stream)))
 
 
 @st.composite

@@ -46,8 +46,8 @@ def store(data: DataConfig, console: Console, found: Sequence[Recording]) -> Aud
     with console.progress("Reading recordings", len(found)) as tick:
         packed = pack(found, Path(data.cache), data.sample_rate, data.max_undecodable, lambda done, _: tick(done))
         tick(len(found))
-    for bad in packed.bad:
-        console.warn(f"{bad.name}: not read: {bad.reason}")
+    for name, reason in packed.bad.items():
+        console.warn(f"{name}: not read: {reason}")
     if packed.bad:
         console.warn(f"{len(packed.bad)} of {len(found)} recordings do not decode and are left out")
     if packed.duplicates:
@@ -177,7 +177,6 @@ def drawer(
             [synthetic is None or not packed.entries[i].recording.path.is_relative_to(synthetic) for i, _ in positives]
         ),
     )
-    late_s, early_s = s.batch.keyword_end_s
     made = BatchSampler(
         bank,
         keywords,
@@ -185,11 +184,10 @@ def drawer(
         [place[i] for i in chosen.noise[Split.TRAIN]],
         len(chosen.keywords),
         clip_n,
-        (round(late_s * packed.sample_rate), round(early_s * packed.sample_rate)),
-        s.batch.noise_share,
+        s.batch,
         s.augment,
+        packed.sample_rate,
         s.features.hop_s,
-        s.batch.real_share,
     )
     return made, used
 

@@ -28,17 +28,11 @@ EXTENSIONS = frozenset(
 
 
 class BadAudio(KwsError):
-    """An audio file that cannot be decoded.
-
-    Args:
-        name: the file, as shown to the user.
-        reason: the fault, in a few words.
-    """
+    """An audio file that cannot be decoded: the file, as shown to the user, and the reason in a few words."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
-        self.name = name
-        self.reason = reason
+        self.name, self.reason = name, reason
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
@@ -92,14 +86,7 @@ def pcm_blocks(path: Path, sample_rate: int, block_n: int) -> Iterator[NDArray[n
 
 
 def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[np.int16]:
-    """Decode part of a file, from `start_s` to `end_s`, clamped to the file. Earlier audio is skipped where the format
-    can seek.
-
-    Shape: returns int16 [T] at `sample_rate`.
-
-    Raises:
-        BadAudio: as for `load`.
-    """
+    """Decode a file from `start_s` to `end_s`, clamped to the file. Shape: returns int16 [T]; raises as `load`."""
     with _open(path) as file, _named_errors(path):
         rate = file.samplerate
         start, end = (min(max(0, round(at * rate)), file.frames) for at in (start_s, end_s))
@@ -186,32 +173,18 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 def to_int16(x: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Convert samples in [-1, 1] to 16-bit integers, rounded and clipped.
-
-    Shape: any; the same is returned.
-    """
+    """Convert samples in [-1, 1] to 16-bit integers, rounded and clipped. Shape: any; the same is returned."""
     pcm: NDArray[np.int16] = np.clip(np.rint(x * np.float32(32768)), -32768, 32767).astype(np.int16)
     return pcm
 
 
 def to_float(pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Convert 16-bit integers to samples in [-1, 1). `to_int16` is the exact inverse.
-
-    Shape: any; the same is returned.
-    """
+    """Convert 16-bit integers to samples in [-1, 1); the inverse of `to_int16`. Shape: any; the same is returned."""
     return pcm.astype(np.float32) / np.float32(32768)
 
 
 def save_flac(path: Path, pcm: NDArray[np.int16], sample_rate: int) -> None:
-    """Write 16-bit FLAC atomically.
-
-    Args:
-        path: the file; its folder exists.
-        pcm: samples.
-        sample_rate: Hz.
-
-    Shape: pcm int16 [T].
-    """
+    """Write samples (int16 [T]) as 16-bit FLAC, atomically."""
     encoded = flac(pcm, sample_rate)  # libsndfile ignores the errors of a Python file object, such as a full disk
     with replacing(path) as file:
         file.write(encoded)
@@ -225,19 +198,12 @@ def flac(pcm: NDArray[np.int16], sample_rate: int) -> bytes:
 
 
 def content_hash(pcm: NDArray[np.int16]) -> str:
-    """SHA-256 of the samples, in hex. The same audio in another container has the same hash.
-
-    Shape: pcm int16 [T], at the sample rate of the project.
-    """
+    """SHA-256 of the samples (int16 [T]), in hex. The same audio in another container has the same hash."""
     return hashlib.sha256(np.ascontiguousarray(pcm, dtype="<i2").tobytes()).hexdigest()
 
 
 def loudest_rms(x: NDArray[np.float32], window: int = 512) -> float:
-    """RMS of the loudest of consecutive windows without overlap; 0 for less than one window.
-
-    Args:
-        x: samples.
-        window: samples; 512 are 32 ms at 16 kHz.
+    """RMS of the loudest of consecutive windows of `window` samples; 0 for less than one window.
 
     Shape: x float32 [T].
     """
@@ -247,13 +213,6 @@ def loudest_rms(x: NDArray[np.float32], window: int = 512) -> float:
 
 def keyword_bounds(x: NDArray[np.float32], sample_rate: int, longest_s: float) -> tuple[int, int]:
     """Find a keyword in a recording: silence is trimmed at rising thresholds until at most `longest_s` is left.
-
-    In a noisy recording a low threshold trims nothing.
-
-    Args:
-        x: samples.
-        sample_rate: Hz.
-        longest_s: longest duration of a keyword, seconds.
 
     Shape: x float32 [T]; returns (start, end) with 0 <= start < end <= T.
     """

@@ -32,26 +32,19 @@ class Entry:
     n_samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class Undecodable:
-    """A recording that could not be decoded, and the reason."""
-
-    name: str
-    reason: str
-
-
 @dataclass(slots=True)
 class AudioCache:
     """Audio of all decodable recordings, in the order of the manifest.
 
-    `duplicates` names the recordings that are left out because a split further from training holds the same audio.
+    `bad` holds the reason for each undecodable recording, by name. `duplicates` names the recordings that are left out
+    because a split further from training holds the same audio.
 
     Shape: pcm int16 [total], `audio(i)` int16 [n_samples of entry i].
     """
 
     sample_rate: int
     entries: list[Entry]
-    bad: list[Undecodable]
+    bad: dict[str, str]
     duplicates: list[str]
     pcm: NDArray[np.int16]
 
@@ -166,20 +159,18 @@ def _indexed(
     max_undecodable: float,
 ) -> AudioCache:
     """Combine recordings and audio by position. Undecodable files and duplicates are named, but are no entries."""
-    bad = [Undecodable(r.name, d.bad) for r, d in zip(recordings, decoded, strict=True) if d.bad]
+    bad = {r.name: d.bad for r, d in zip(recordings, decoded, strict=True) if d.bad}
     share = len(bad) / max(1, len(recordings))
     if share > max_undecodable:
-        named = [f"{b.name} ({b.reason})" for b in bad[:_SHOWN]] + ["..."] * (len(bad) > _SHOWN)
+        named = [f"{name} ({reason})" for name, reason in bad.items()]
+        named[_SHOWN:] = ["..."] * (len(bad) > _SHOWN)
         raise KwsError(
             f"{len(bad)} of {len(recordings)} recordings ({share:.1%}) cannot be decoded, "
             f"more than data.max_undecodable={max_undecodable:g}: {', '.join(named)}"
         )
     starts = accumulate((d.n_samples for d in decoded), initial=0)
-    entries = [
-        Entry(r, d.hash, start, d.n_samples)
-        for r, d, start in zip(recordings, decoded, starts, strict=False)
-        if not d.bad
-    ]
+    placed = zip(recordings, decoded, starts, strict=False)
+    entries = [Entry(r, d.hash, start, d.n_samples) for r, d, start in placed if not d.bad]
     # No test or validation audio may be trained on: of equal recordings, the one furthest from training is kept.
     order = list(Split)
     furthest: dict[str, int] = {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -91,12 +92,10 @@ class BatchSampler:
         noise: indexes of background noise, mixed into all rows and used as negatives too.
         n_columns: number of keywords, K.
         clip_n: samples of a clip, T.
-        end_n: range of the end of a keyword, samples before the end of the clip.
-        noise_share: share of the fresh negatives that are noise only.
+        settings: settings of a batch.
         augmentation: augmentation settings.
+        sample_rate: Hz.
         hop_s: seconds between feature frames.
-        real_share: share of real recordings among the positives of a keyword that has synthetic ones too; None: in
-            proportion to their numbers.
     """
 
     RAMP_N = 800  # 50 ms at 16 kHz, between a keyword and its context
@@ -110,20 +109,15 @@ class BatchSampler:
         noise: Sequence[int],
         n_columns: int,
         clip_n: int,
-        end_n: tuple[int, int],
-        noise_share: float,
+        settings: BatchConfig,
         augmentation: AugmentConfig,
+        sample_rate: int,
         hop_s: float,
-        real_share: float | None = None,
     ) -> None:
-        self.bank, self.keywords, self.n_columns = bank, keywords, n_columns
-        self.clip_n, self.end_n, self.noise_share, self.augmentation = (
-            clip_n,
-            end_n,
-            noise_share,
-            augmentation,
-        )
-        self.real_share, self.time_mask_n = real_share, round(augmentation.time_mask_s / hop_s)
+        self.bank, self.keywords, self.n_columns, self.clip_n = bank, keywords, n_columns, clip_n
+        self.settings, self.augmentation = settings, augmentation
+        self.end_n = [round(end_s * sample_rate) for end_s in settings.keyword_end_s]
+        self.time_mask_n = round(augmentation.time_mask_s / hop_s)
         self.speech, self.noise = torch.tensor(list(speech)), torch.tensor(list(noise))
         # A clip shorter than a window counts as one window.
         self.weight = bank.lengths[self.speech].clamp_min(clip_n).double().cumsum(0) if len(speech) else torch.zeros(0)
@@ -137,9 +131,7 @@ class BatchSampler:
         """
         keywords = self._keywords(n_positive, rng)
         fresh = self._fresh(n_fresh, rng)
-        again = torch.zeros(0).long()
-        if replay is not None and len(replayed):
-            again = replayed
+        again = replayed[:0].long() if replay is None else replayed.long()
         offset = again if replay is None else self._replay_offset(replay.lengths[again], rng)
         n = n_positive + n_fresh + len(again)
         noise, snr_db = None, torch.full((n,), math.inf)
@@ -174,18 +166,11 @@ class BatchSampler:
         x = augment.set_level(x, plan.level_db.to(x.device))
         if plan.seeds is not None:
             x = augment.vary_clips(x, plan.seeds, self.augmentation)
-        target = torch.nn.functional.one_hot(k.column, self.n_columns).float()
-        n_negative = len(plan) - len(k)
-        return Batch(
-            x,
-            torch.cat([target, torch.zeros(n_negative, self.n_columns)]).to(x.device),
-            torch.cat([k.start, torch.zeros(n_negative)]).to(x.device),
-            torch.cat([k.end, torch.zeros(n_negative)]).to(x.device),
-            plan.fresh.index,
-            plan.fresh.offset,
-            plan.fresh.speed,
-            noise,
-        )
+        target = torch.zeros(len(plan), self.n_columns)
+        target[torch.arange(len(k)), k.column] = 1
+        start, end = (F.pad(position, (0, len(plan) - len(k))).to(x.device) for position in (k.start, k.end))
+        f = plan.fresh
+        return Batch(x, target.to(x.device), start, end, f.index, f.offset, f.speed, noise)
 
     def _replay_offset(self, length: Tensor, rng: torch.Generator) -> Tensor:
         """Sample offsets: anywhere in a longer clip, anywhere around a shorter one, and up to 0.1 s beyond."""
@@ -205,8 +190,7 @@ class BatchSampler:
     def _window(self, windows: Windows) -> Tensor:
         """Cut windows and change their speed. Windows at speed 1 are not resampled."""
         out = self.bank.window(windows.index, windows.offset, self.clip_n)
-        changed = (windows.speed != 1).nonzero().flatten()
-        if len(changed):
+        if len(changed := (windows.speed != 1).nonzero().flatten()):
             some = windows[changed]
             raw_n = math.ceil(self.clip_n * (1 + self.augmentation.speed)) + 2
             raw = self.bank.window(some.index, some.offset, raw_n)
@@ -236,7 +220,7 @@ class BatchSampler:
     def _fresh(self, n: int, rng: torch.Generator) -> Windows:
         if not len(self.noise):
             return self._speech_windows(n, rng)
-        n_noise = int(n * self.noise_share + torch.rand(1, generator=rng).item())
+        n_noise = int(n * self.settings.noise_share + torch.rand(1, generator=rng).item())
         return self._speech_windows(n - n_noise, rng) + self._noise_windows(n_noise, rng)
 
     def _keywords(self, n: int, rng: torch.Generator) -> PlacedKeywords:
@@ -277,9 +261,9 @@ class BatchSampler:
         """Sample recordings of one keyword, uniformly among the real and among the synthetic ones."""
         mine = (self.keywords.column == column).nonzero().flatten()
         real = self.keywords.real[mine]
-        if self.real_share is None or real.all() or not real.any():
+        if self.settings.real_share is None or real.all() or not real.any():
             return mine[torch.randint(len(mine), (n,), generator=rng)]
-        from_real = torch.rand(n, generator=rng) < self.real_share
+        from_real = torch.rand(n, generator=rng) < self.settings.real_share
         real_ones, others = mine[real], mine[~real]
         return torch.where(
             from_real,

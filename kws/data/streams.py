@@ -5,11 +5,9 @@ bed has its own level, and each recording is scaled to a given SNR above the noi
 a stream.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -17,12 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from kws.common.errors import KwsError
-from kws.common.files import replacing
 from kws.common.settings import Pair
-from kws.data.audio import loudest_rms, save_flac, to_float, to_int16
+from kws.data.audio import loudest_rms, to_float, to_int16
 
 Span = tuple[float, float]
-
 
 AFTER_S = 0.5  # a detection counts as a hit until this long after the end of the keyword
 _WINDOW_S = 0.032  # levels are measured on the loudest 32 ms
@@ -66,20 +62,11 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A composed stream.
-
-    Args:
-        pcm: samples.
-        pieces: its recordings, in order of time.
-        noises: index of each noise recording of the bed, in order; one sampled twice is listed twice.
-        sample_rate: Hz.
-
-    Shape: pcm int16 [T].
-    """
+    """A composed stream: samples (int16 [T]), its recordings in order of time, and the noise recordings of the bed."""
 
     pcm: NDArray[np.int16]
     pieces: list[Piece]
-    noises: list[int]
+    noises: list[int]  # indexes in order of time; a recording sampled twice is listed twice
     sample_rate: int
 
 
@@ -87,11 +74,7 @@ class _Bed:
     """Endless noise bed: randomly chosen recordings one after another, each at its own level; or silence."""
 
     def __init__(
-        self,
-        noise: Sequence[NDArray[np.int16]],
-        rng: np.random.Generator,
-        noise_db: Sequence[float],
-        window: int,
+        self, noise: Sequence[NDArray[np.int16]], rng: np.random.Generator, noise_db: Sequence[float], window: int
     ) -> None:
         self.noise, self.rng, self.noise_db, self.window = noise, rng, noise_db, window
         self.used: list[int] = []
@@ -146,18 +129,6 @@ def compose(
 
     Source: the mixing rule of Picovoice's wake-word benchmark.
     """
-    for key, value, allowed in (
-        ("gap_s", gap_s, 0 <= gap_s < math.inf),
-        ("lead_s", lead_s, 0 <= lead_s < math.inf),
-        ("snr_db", snr_db, -math.inf < snr_db[0] <= snr_db[1] < math.inf),
-        ("noise_db", noise_db, -math.inf < noise_db[0] <= noise_db[1] <= 0),
-    ):
-        if not allowed:
-            raise KwsError(f"{key}={value}: a finite range from low to high, seconds 0 or more, noise at most 0 dB")
-    for kind, recordings in (("speech", speech), ("noise", noise)):
-        for i, x in enumerate(recordings):
-            if x.dtype != np.int16 or x.ndim != 1 or not len(x):
-                raise KwsError(f"{kind} recording {i} is {x.dtype} {list(x.shape)}, int16 [T], T > 0 expected")
     window = round(_WINDOW_S * sample_rate)
     bed = _Bed(noise, rng, noise_db, window)
     gap_n, at = round(gap_s * sample_rate), round(lead_s * sample_rate)
@@ -181,23 +152,9 @@ def compose(
 
 def spans(stream: Stream) -> list[Span]:
     """Time span in which a detection is a hit, for each piece: from its start to 0.5 s after its end, in seconds."""
-    return answer_spans(stream.pieces, stream.sample_rate)
+    return hit_spans(stream.pieces, stream.sample_rate)
 
 
-def answer_spans(pieces: Sequence[Piece], sample_rate: int) -> list[Span]:
+def hit_spans(pieces: Sequence[Piece], sample_rate: int) -> list[Span]:
     """Time span in which a detection is a hit, for each piece, in seconds."""
     return [(p.start / sample_rate, (p.start + p.n_samples) / sample_rate + AFTER_S) for p in pieces]
-
-
-def save_stream(stream: Stream, flac_path: Path, events_path: Path | None = None) -> None:
-    """Write a stream as FLAC and, if `events_path` is given, the time spans of its pieces.
-
-    Args:
-        stream: the stream.
-        flac_path: file of the audio; its folder exists.
-        events_path: file of the JSON `[[start, end], ...]`; None for a stream without the keyword.
-    """
-    save_flac(flac_path, stream.pcm, stream.sample_rate)
-    if events_path is not None:
-        with replacing(events_path) as file:
-            file.write(json.dumps(spans(stream)).encode())

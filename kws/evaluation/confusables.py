@@ -11,7 +11,7 @@ from kws.common.errors import KwsError
 from kws.confusables.synthesis.render import MANIFEST
 from kws.data.audio import load, to_int16
 from kws.data.manifest import CONFUSABLE, Split, SplitBy, read
-from kws.data.streams import Piece, Stream, answer_spans, compose
+from kws.data.streams import Piece, Stream, compose, hit_spans
 from kws.detector.streaming import ScoreTrack, StreamScorer
 from kws.evaluation.intervals import wilson
 from kws.evaluation.operating_points import OperatingPoint
@@ -99,7 +99,7 @@ def confusable_alarms(
 ) -> list[ConfusableAlarms]:
     """The number of clips that trigger at the threshold of each operating point."""
     track, pieces = scores
-    counted = sweep(track, refractory_s, answer_spans(pieces, sample_rate))
+    counted = sweep(track, refractory_s, hit_spans(pieces, sample_rate))
     found = []
     for point in points:
         n, clips = counted.spans_n - counted.at(point.threshold)[1], counted.spans_n

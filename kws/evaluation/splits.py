@@ -12,7 +12,7 @@ from kws.data.audio import keyword_bounds, to_float
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection
 from kws.data.manifest import Split
-from kws.data.streams import Piece, Span, Stream, StreamConfig, answer_spans, compose
+from kws.data.streams import Piece, Span, Stream, StreamConfig, compose, hit_spans
 from kws.detector.streaming import StreamScorer
 from kws.evaluation.events import join_offsets, join_tracks
 from kws.evaluation.scoring import KeywordScores, Progress, ScoreAll, Segment, StreamSource, decoded, score_all
@@ -111,7 +111,7 @@ def evaluate_split(
     for number, keyword in enumerate(keywords):
         positive = results[number]
         events = []
-        for piece, span in zip(positive.pieces, answer_spans(positive.pieces, rate), strict=True):
+        for piece, span in zip(positive.pieces, hit_spans(positive.pieces, rate), strict=True):
             end = piece.start + keyword_bounds(to_float(store.audio(piece.index)), rate, max_keyword_s)[1]
             events.append(replace(_segment(store, piece, span, number), spoken_s=end / rate))
         tracks = [result.tracks[keyword] for result in negative_results]

@@ -41,7 +41,7 @@ class Snapshot:
         self._shares = config.shares()
         self.hashes = hashes = self._clips.hash
         self.gone = 0  # clips of a checkpoint that are no longer active
-        self.bank = ClipBank.lazy(self._clips.n_samples.tolist(), lambda i: audio(hashes[i]), 2 * clip_n, device)
+        self.bank = ClipBank(self._clips.n_samples.tolist(), lambda i: audio(hashes[i]), 2 * clip_n, device)
         kinds = np.array(self._clips.kind, str)
         members = {kind: np.flatnonzero(kinds == kind) for kind in self._shares} or {ALL: np.arange(len(hashes))}
         priority, drawn = self._clips.priority, self._clips.times_drawn

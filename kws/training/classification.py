@@ -113,9 +113,7 @@ def load_clips(store: AudioCache, roles: Roles, split: Split, clip_n: int, devic
     classes = [k for _, k in mine] + [len(roles.classes) - 1] * roles.silences[split]
     assert not roles.silences[split] or roles.classes[-1] == SILENCE
     longest_n = 2 * clip_n  # a window may begin this far before or after a clip
-    bank = ClipBank.lazy(
-        [store.entries[i].n_samples for i, _ in mine], lambda n: store.audio(mine[n][0]), longest_n, device
-    )
+    bank = ClipBank([store.entries[i].n_samples for i, _ in mine], lambda n: store.audio(mine[n][0]), longest_n, device)
     cut = [store.audio(one.entry)[one.start : one.end] for one in noise]
     return Clips(split, bank, torch.tensor(classes, dtype=torch.long), ClipBank.of(cut, longest_n, device), clip_n)
 

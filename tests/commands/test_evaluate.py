@@ -10,8 +10,9 @@ import pytest
 import soundfile
 
 from kws.data.manifest import Split, read
-from kws.data.streams import compose, save_stream
+from kws.data.streams import compose
 from kws.detector import checkpoint
+from tests.tracks import save_stream
 
 
 @pytest.fixture(scope="module")

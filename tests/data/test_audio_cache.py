@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
 from kws.data import audio
-from kws.data.audio_cache import AudioCache, Undecodable, pack
+from kws.data.audio_cache import AudioCache, pack
 from kws.data.manifest import Recording, Split, read
 
 RATE = 16000
@@ -62,7 +62,7 @@ def test_every_recording_in_order_sample_for_sample(tmp_path: Path) -> None:
         assert np.array_equal(store.pcm[entry.start : entry.start + entry.n_samples], expected)
     assert store.pcm.dtype == np.int16
     assert len(store.pcm) == sum(entry.n_samples for entry in store.entries)
-    assert (store.bad, store.duplicates, store.sample_rate) == ([], [], RATE)
+    assert (store.bad, store.duplicates, store.sample_rate) == ({}, [], RATE)
     assert steps == [(i + 1, 20) for i in range(20)]
 
 
@@ -84,7 +84,7 @@ def test_second_call_maps_and_decodes_nothing(tmp_path: Path, decodes_nothing: p
     assert isinstance(second.pcm, np.memmap)
     assert (second.entries, second.bad) == (first.entries, first.bad)
     assert np.array_equal(second.pcm, first.pcm)
-    assert second.bad[0].name == "bad.wav"
+    assert list(second.bad) == ["bad.wav"]
 
 
 def test_labels_and_parts_change_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +111,9 @@ def test_a_changed_file_is_decoded_again(tmp_path: Path) -> None:
 def test_a_file_that_comes_back_is_not_remembered_as_bad(tmp_path: Path) -> None:
     recordings = corpus(tmp_path, 3)
     (tmp_path / "1.wav").rename(tmp_path / "away")
-    assert pack(recordings, tmp_path / "cache", max_undecodable=0.5).bad == [Undecodable("1.wav", "no such file")]
+    assert pack(recordings, tmp_path / "cache", max_undecodable=0.5).bad == {"1.wav": "no such file"}
     (tmp_path / "away").rename(tmp_path / "1.wav")
-    assert pack(recordings, tmp_path / "cache").bad == []
+    assert pack(recordings, tmp_path / "cache").bad == {}
 
 
 def test_bad_ones_are_collected_and_do_not_shift_the_others(tmp_path: Path) -> None:
@@ -121,9 +121,9 @@ def test_bad_ones_are_collected_and_do_not_shift_the_others(tmp_path: Path) -> N
     recordings[5] = recording(tmp_path, "5.wav", None)
     recordings[0] = recording(tmp_path, "0.wav", np.zeros(0, np.int16))
     store = pack(recordings, tmp_path / "cache")  # 2 of 20 are the 10 % that is allowed
-    assert [bad.name for bad in store.bad] == ["0.wav", "5.wav"]
-    assert store.bad[0].reason == "empty"
-    assert "not recognised" in store.bad[1].reason
+    assert list(store.bad) == ["0.wav", "5.wav"]
+    assert store.bad["0.wav"] == "empty"
+    assert "not recognised" in store.bad["5.wav"]
     assert len(store.entries) == 18
     for i, entry in enumerate(store.entries):
         seed = int(entry.recording.path.stem)
@@ -235,8 +235,8 @@ def test_real_recordings(tmp_path: Path) -> None:
     some = [r for r in read(root) if r.label in {"alexa", "noise"}][::20]
     corrupt = [Recording(root / "corrupt" / n, f"corrupt/{n}", "alexa", Split.TRAIN) for n in ("126.flac", "142.flac")]
     store = pack(some + corrupt, tmp_path / "cache")
-    assert [bad.name for bad in store.bad] == ["corrupt/126.flac", "corrupt/142.flac"]
-    assert all("flac decoder" in bad.reason for bad in store.bad)
+    assert list(store.bad) == ["corrupt/126.flac", "corrupt/142.flac"]
+    assert all("flac decoder" in reason for reason in store.bad.values())
     for i, entry in enumerate(store.entries):
         expected = soundfile.read(entry.recording.path, dtype="int16")[0]
         assert np.array_equal(store.audio(i), expected)

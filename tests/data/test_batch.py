@@ -21,12 +21,12 @@ from kws.config.compose import folder, register
 from kws.config.compose import settings as checked
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.augment import AugmentConfig
-from kws.data.batch import Batch, BatchSampler, Keywords
+from kws.data.batch import Batch, BatchConfig, BatchSampler, Keywords
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import Selection
 from kws.data.manifest import Recording, Split
 
-CLIP_N, END_N = 16000, (1600, 4000)
+CLIP_N, END_S = 16000, [0.1, 0.25]
 PLAIN = AugmentConfig(
     speed=0.15, speed_p=0.0, noise_p=0.0, snr_db=[10.0, 10.0], level_db=[-20.0, -20.0], context_p=0.0,
     own_context_p=0.0, context_db=[0.0, 0.0], colour_db=0.0, time_masks=0, time_mask_s=0.0, mel_masks=0, mel_mask_n=0,
@@ -55,7 +55,8 @@ def drawer(
         torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1]), torch.full((3,), START), torch.full((3,), END),
         torch.tensor([True, False, True]),
     )  # fmt: skip
-    return BatchSampler(bank, keywords, [3, 4], [5], 2, CLIP_N, END_N, noise_share, augmentation, 0.01, real_share)
+    settings = BatchConfig(noise_share=noise_share, real_share=real_share, keyword_end_s=END_S)
+    return BatchSampler(bank, keywords, [3, 4], [5], 2, CLIP_N, settings, augmentation, 16000, 0.01)
 
 
 def replayed() -> ClipBank:
@@ -206,7 +207,7 @@ def test_every_window_of_speech_holds_some() -> None:
     short = BatchSampler(
         ClipBank.of([tone(500, 24000, START, END), tone(2000, 4000)], 2 * CLIP_N),
         Keywords(*(torch.tensor([x]) for x in (0, 0, START, END, True))),
-        [1], [], 1, CLIP_N, END_N, 0.0, PLAIN, 0.01,
+        [1], [], 1, CLIP_N, BatchConfig(keyword_end_s=END_S), PLAIN, 16000, 0.01,
     )  # fmt: skip
     pcm = sound(short, 1, 300, None, torch.zeros(0), rng()).pcm[1:]
     assert pcm.abs().amax(1).gt(0).all()
@@ -224,7 +225,7 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
         for i, split in enumerate(Split)
         for k in (0, 1)
     ]
-    packed = AudioCache(16000, entries, [], [], np.concatenate(sounds))
+    packed = AudioCache(16000, entries, {}, [], np.concatenate(sounds))
     roles = {split: 2 * i for i, split in enumerate(Split)}
     chosen = Selection(
         ["yes"], {p: [[i]] for p, i in roles.items()}, {p: [i + 1] for p, i in roles.items()}, {p: [] for p in Split}

@@ -128,7 +128,7 @@ def tones() -> tuple[AudioCache, Selection]:
                     Entry(Recording(Path(), f"{split}{label}{i}", label, split), "", 8000 * len(clips), 8000)
                 )
                 clips.append(to_int16((loudness * np.sin(2 * np.pi * hz * t)).astype(np.float32)))
-    return AudioCache(16000, entries, [], [], np.concatenate(clips)), select(entries, ["low", "high"], "noise", 0.0)
+    return AudioCache(16000, entries, {}, [], np.concatenate(clips)), select(entries, ["low", "high"], "noise", 0.0)
 
 
 def test_an_evaluation_hears_its_part_alone_and_knows_where_the_keywords_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def store() -> AudioCache:
         )
         for i, (hz, x) in enumerate(zip(HZ, clips, strict=True))
     ]
-    return AudioCache(RATE, entries, [], [], np.concatenate(clips))
+    return AudioCache(RATE, entries, {}, [], np.concatenate(clips))
 
 
 def mined(

@@ -42,7 +42,7 @@ NOISE = ("noise", Split.TRAIN, 2, 100 * CLIP_N)
 
 def store_of(entries: list[Entry]) -> AudioCache:
     pcm = np.random.default_rng(0).integers(-20000, 20000, sum(e.n_samples for e in entries)).astype(np.int16)
-    return AudioCache(16000, entries, [], [], pcm)
+    return AudioCache(16000, entries, {}, [], pcm)
 
 
 def test_each_part_has_a_tenth_of_other_words_and_of_silence():

@@ -11,9 +11,8 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from kws.common.errors import KwsError, one_line
+from kws.common.errors import KwsError, first_line, one_line
 from kws.config.sweep import RunEnd
-from kws.detector.checkpoint import first_line
 from kws.evaluation.ray import RETRIES, connect, installed
 
 

@@ -1,4 +1,4 @@
-"""kws train task=classification: recordings in, a classifier of words and its accuracy out."""
+"""kws train task=classification: train a classifier of words and report its accuracy."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,25 +31,22 @@ EVALUATION_BATCH = 128  # clips
 
 def train_classification(r: Run) -> None:
     """Train, export, report the accuracy on the validation and the test split."""
-    s, console = r.s, r.console
+    s, console, spec = r.s, r.console, r.spec
     with one_at_a_time(Path(s.data.cache)):
         store = builders.store(s.data, console, recordings(s.data))
-    classes = s.classification
-    roles = compose(
-        store.entries, r.spec.labels, s.data.noise_label, classes.unknown, classes.silence, r.spec.clip_n
-    )  # fmt: skip
+    unknown, silence = s.classification.unknown, s.classification.silence
+    roles = compose(store.entries, spec.labels, s.data.noise_label, unknown, silence, spec.clip_n)
     r.begin()
     describe(console, store, roles)
-    clips = {split: load_clips(store, roles, split, r.spec.clip_n, r.dist.device) for split in Split}
-    weights = fit(r, clips)
-    found = finish(r, store, clips, weights)
-    # The last file: a run that has it is finished.
+    clips = {split: load_clips(store, roles, split, spec.clip_n, r.dist.device) for split in Split}
+    found = finish(r, store, clips, fit(r, clips))
+    # `kws runs` takes a run for finished once results.json exists, so this file is written last.
     content: dict[str, Any] = {"seed": s.seed, "task": s.task.value, "weights": kept(s), "outcomes": []}
     results.write_json(r.out / "results.json", content | {split: result.as_json() for split, result in found.items()})
 
 
 def kept(s: TrainConfig) -> str:
-    """Which weights are kept, in words."""
+    """Description of the weights that are kept."""
     return f"moving average (optim.ema={s.optim.ema:g}) at the last step" if s.optim.ema else "of the last step"
 
 
@@ -65,11 +62,11 @@ def describe(console: Console, store: AudioCache, roles: Roles) -> None:
         each = f"{min(words)}-{max(words)}"
         rows.append((split, f"{sum(words)}", each, other, f"{roles.silences[split]}", f"{noise_s:.0f} s"))
     title = f"{len(roles.classes)} classes: {', '.join(roles.classes)}"
-    console.table(title, ("part", "clips of words", "each word", "other words", "silences", "noise"), rows)
+    console.table(title, ("split", "clips of words", "each word", "other words", "silences", "noise"), rows)
 
 
 def optim_in_steps(o: OptimConfig, steps_per_epoch: int) -> OptimConfig:
-    """The same settings, epochs counted in steps."""
+    """Convert epochs to steps."""
     if o.epochs is None:
         return o
     return replace(o, steps=o.epochs * steps_per_epoch, warmup=round(o.warmup_epochs * steps_per_epoch))
@@ -90,7 +87,7 @@ def variation(s: TrainConfig) -> Variation:
 
 
 def masked_bands(tau: float) -> int:
-    """The widest frequency mask for a BC-ResNet of this `tau`, or of the next smaller one published; 0 below all."""
+    """Bands of the widest frequency mask for a BC-ResNet of this `tau`, or of the next smaller published one, or 0."""
     return max((bands for known, bands in MASKS.items() if known <= tau), default=0)
 
 
@@ -116,7 +113,7 @@ def finish(
     state = {k: v.cpu() for k, v in weights.items()}
     for split in (Split.VALIDATION, Split.TEST):
         if len(clips[split]):
-            with console.progress(f"Evaluating the {split} part", len(clips[split])) as tick:
+            with console.progress(f"Evaluating the {split} split", len(clips[split])) as tick:
                 found[str(split)] = classify(spec, weights, clips[split].plain(EVALUATION_BATCH), r.dist.device, tick)
     facts = {
         "classes": [*spec.labels, *(spec.others or ())],
@@ -124,8 +121,8 @@ def finish(
         "accuracy": {split: result.as_json()["accuracy"] for split, result in found.items()},
     }
     r.write_model(spec.detector(state), state, facts, store)
-    tables = [table for split, result in found.items() for table in show(console, result, f"{split} part")]
+    tables = [table for split, result in found.items() for table in show(console, result, f"{split} split")]
     console.say(f"weights   {kept(s)}")
-    told = {"run": r.out.name, "seed": str(s.seed), "weights": kept(s), "commit": commit()}
-    write_report(r.out / "report.html", f"{', '.join(spec.labels)}: accuracy", told, tables, [])
+    run_facts = {"run": r.out.name, "seed": str(s.seed), "weights": kept(s), "commit": commit()}
+    write_report(r.out / "report.html", f"{', '.join(spec.labels)}: accuracy", run_facts, tables)
     return found

@@ -16,7 +16,7 @@ from kws.config.schema import ConfuseConfig, Synth
 from kws.confusables import table
 from kws.confusables.candidates import Kind
 from kws.confusables.pronunciation import is_english
-from kws.confusables.search import Candidate, Found, find
+from kws.confusables.search import Found, find
 from kws.confusables.synthesis.base import Espeak, Synthesiser
 from kws.confusables.synthesis.command import Command
 from kws.confusables.synthesis.piper import Piper
@@ -30,7 +30,7 @@ FEW = 20  # texts left out that are shown
 
 
 def run(cfg: DictConfig) -> None:
-    """Do `action` for `keyword`."""
+    """Run `action` for `keyword`."""
     s = settings(cfg, ConfuseConfig)
     if s.action not in ACTIONS:
         raise KwsError(f"action={s.action}: must be one of {', '.join(ACTIONS)}")
@@ -47,12 +47,13 @@ def list_(s: ConfuseConfig, console: Console) -> None:
     shown = [chosen[i * len(chosen) // most] for i in range(most)] if most < len(chosen) else chosen
     console.say(f"{result.keyword.text} is pronounced {', '.join(map(''.join, result.keyword.pronunciations))}")
     console.say(f"{len(chosen)} candidates; distances are shares of the distance of the keyword from silence")
-    console.lines(("text", "distance", "band", "kind", "phones"), [row(one) for one in shown], cut=2, from_left=0)
+    rows = [[text, distance, band, kind, phones] for text, phones, kind, distance, band in map(table.line, shown)]
+    console.lines(("text", "distance", "band", "kind", "phones"), rows, cut=2, from_left=0)
     if len(shown) < len(chosen):
         console.say(f"{len(shown)} of them, over all distances; limit=null shows all, out=FILE.csv writes all")
     console.lines(("band", *Kind, "of all found"), counts(result, edges), cut=1, from_left=0)
     for what, texts, limit in (
-        ("sound like the keyword", result.homophones, None),  # few, and the user should know all of them
+        ("sound like the keyword", result.homophones, None),  # few, and all matter to the user
         ("are too near to it", result.too_near, FEW),
         ("contain its sound", result.containing, FEW),
     ):
@@ -62,13 +63,7 @@ def list_(s: ConfuseConfig, console: Console) -> None:
         console.warn(f"fewer than confuse.n={s.confuse.n}; wider confuse.bands or more confuse.words would give more")
     if s.out is not None:
         table.write(Path(s.out), chosen)
-        console.say(f"{len(chosen)} candidates in {s.out}; cut it, and give it back as confuse.include={s.out}")
-
-
-def row(one: Candidate) -> tuple[str, str, str, str, str]:
-    """A row of the table."""
-    text, phones, kind, distance, band = table.line(one)
-    return text, distance, band, kind, phones
+        console.say(f"{len(chosen)} candidates in {s.out}; edit it, and use it as confuse.include={s.out}")
 
 
 def counts(result: Found, edges: list[float]) -> list[list[str]]:
@@ -83,27 +78,27 @@ def counts(result: Found, edges: list[float]) -> list[list[str]]:
     return rows
 
 
-def say_(s: ConfuseConfig, console: Console) -> None:
+def synthesise(s: ConfuseConfig, console: Console) -> None:
     """Synthesise the candidates in many voices; the clips for training enter a replay buffer."""
     voices = synthesiser(s)
     out = Path(s.out) if s.out is not None else Path("runs") / f"confuse-{plain_name(s.keyword)}"
     chosen = find(s.keyword, s.confuse, s.seed).chosen
     prompts = prompts_of(voices, s.keyword, chosen)
     if len(prompts) < len(chosen):
-        console.warn(f"{len(chosen) - len(prompts)} candidates are phonemes, which synth={s.synth.value} cannot speak")
+        left_out = len(chosen) - len(prompts)
+        console.warn(f"{left_out} candidates are phoneme strings, which synth={s.synth.value} cannot synthesise")
     if not prompts:
         raise KwsError(f"keyword={s.keyword}: no candidates; wider confuse.bands or confuse.include would give some")
-    low, high = s.rates
-    deep, bright = s.pitches
-    wanted = [keyword_role(voices, s.keyword, s.positives), confusable_role(voices, prompts, s.confusables)]
-    utterances = plan_splits(voices, wanted, s.seed, rates=(low, high), pitches=(deep, bright))
+    roles = [keyword_role(voices, s.keyword, s.positives), confusable_role(voices, prompts, s.confusables)]
+    rates, pitches = (s.rates[0], s.rates[1]), (s.pitches[0], s.pitches[1])
+    utterances = plan_splits(voices, roles, s.seed, rates, pitches)
     workers = s.workers or os.cpu_count() or 1
     with console.progress("Synthesising", len(utterances)) as tick:
         manifest = render(out, voices, utterances, workers, progress=lambda done, _: tick(done))
         tick(len(utterances))
     splits = Counter(one.split for one in utterances)
-    listed_ = ", ".join(f"{splits[split]} {split}" for split in Split)
-    console.say(f"clips     {manifest.parent}  ({len(utterances)}: {listed_}; {len(prompts)} texts)")
+    by_split = ", ".join(f"{splits[split]} {split}" for split in Split)
+    console.say(f"clips     {manifest.parent}  ({len(utterances)}: {by_split}; {len(prompts)} texts)")
     place = Path(s.buffer) if s.buffer is not None else out / "buffer"
     with Buffer(place) as buffer:
         added = into_buffer(buffer, out)
@@ -133,7 +128,7 @@ def _words(value: object, key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-ACTIONS: Mapping[str, Callable[[ConfuseConfig, Console], None]] = {"say": say_, "list": list_}
+ACTIONS: Mapping[str, Callable[[ConfuseConfig, Console], None]] = {"say": synthesise, "list": list_}
 
 entry = verb("confuse", run)
 

@@ -1,9 +1,9 @@
 """kws evaluate: misses at fixed false alarms per hour of a detector, or of two detectors compared."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
@@ -23,28 +23,21 @@ from kws.detector.torchscript import open_detector
 from kws.evaluation import comparison, confusables, results
 from kws.evaluation.annotations import read_annotations
 from kws.evaluation.breakdown import confusion
-from kws.evaluation.operating_points import RATES, Calibration, Unsupported, require_hours
+from kws.evaluation.operating_points import RATES, Unsupported, require_hours
 from kws.evaluation.recordings import AnnotatedFiles, evaluate_files
-from kws.evaluation.report.examples import Cut, ExampleSource, galleries
-from kws.evaluation.report.page import Table
-from kws.evaluation.report.pictures import cutter, write_pictures
-from kws.evaluation.scoring import KeywordScores, ScoreAll, score_all, total_s
+from kws.evaluation.report.examples import cutter, galleries
+from kws.evaluation.report.page import Table, write_pictures
+from kws.evaluation.scoring import ConfusableScores, DetectorScores, ScoreAll, StreamSource, score_all, total_s
 from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
 
 
-@dataclass(frozen=True)
-class DetectorScores:
-    """Scores of one detector, and the thresholds at which it counts."""
+class Evaluated(NamedTuple):
+    """Scores of a detector, and the streams with their sample rate and description."""
 
-    name: str  # in tables; empty for a single detector
-    file: Path
-    streams: str  # what was scored, for titles
-    scores: Mapping[str, KeywordScores]
-    thresholds: Mapping[str, float]
-    calibrations: Mapping[str, Calibration]
-    cut: Cut  # audio of the streams
+    scores: DetectorScores
+    sources: Sequence[StreamSource]
     sample_rate: int
-    confusable_scores: Mapping[str, confusables.ConfusableScores] = field(default_factory=dict)
+    streams: str
 
 
 def run(cfg: DictConfig) -> None:
@@ -53,25 +46,20 @@ def run(cfg: DictConfig) -> None:
     console = Console()
     builders.threads(s.threads)
     files = detector_files(s)
-    names = [""] if len(files) == 1 else ["a", "b"]
-    confusable_files = confusables.held_out_confusables(Path(s.confusables)) if s.confusables is not None else {}
-    detectors = [evaluated(s, file, name, console) for file, name in zip(files, names, strict=True)]
-    if s.confusables is not None:
-        detectors = [
-            replace(d, confusable_scores=score_confusables(s, d, confusable_files, console)) for d in detectors
-        ]
+    clips = confusables.held_out_confusables(Path(s.confusables)) if s.confusables is not None else {}
+    names = ["a", "b"] if s.compare is not None else [""]
+    evaluated = [evaluate(s, file, name, clips, console) for file, name in zip(files, names, strict=True)]
+    detectors = [one.scores for one in evaluated]
     if (s.smooth_s is not None or s.smooth_k is not None) and s.threshold.at_fa_per_hour is None:
         console.warn("the thresholds were placed for another smoothing: figures as set mean little")
     refractory_s = s.stream.refractory_s
-    outcomes = []
-    for d in detectors:
-        own = results.outcomes_of(d.scores, d.thresholds, refractory_s, d.name, d.calibrations)
-        outcomes += results.with_confusables(own, d.confusable_scores, d.sample_rate, refractory_s)
-    title = f"{' and '.join(d.file.name for d in detectors)} {detectors[0].streams}"
+    outcomes = [outcome for one in detectors for outcome in results.outcomes_of(one, refractory_s)]
+    title = f"{' and '.join(file.name for file in files)} {evaluated[0].streams}"
     results.show(console, title, outcomes)
-    results.show_groups(console, outcomes)
-    comparisons, tables = compared(s, detectors, console) if s.compare is not None else ([], [])
-    pairs = {d.name: confusion(d.scores, d.thresholds, refractory_s) for d in detectors}
+    for table in results.group_tables(outcomes):
+        console.table(*table)
+    comparisons, tables = compared(s, detectors, files, console) if s.compare is not None else ([], [])
+    pairs = {one.name: confusion(one.scores, one.thresholds, refractory_s) for one in detectors}
     tables += results.show_confusion(console, pairs)
     if s.out:
         content: dict[str, Any] = {"model": s.detector or [str(file) for file in files]}
@@ -79,9 +67,10 @@ def run(cfg: DictConfig) -> None:
         content["confused"] = [{"detector": name, **asdict(row)} for name, rows in pairs.items() for row in rows]
         results.write_json(Path(s.out), content | ({"compared": comparisons} if comparisons else {}))
         console.say(f"figures   {s.out}")
-    shown = galleries(example_sources(detectors), refractory_s) if s.report or s.plots else []
+    _, sources, rate, _ = evaluated[0]
+    shown = galleries(detectors, cutter(sources, rate), rate, refractory_s) if s.report or s.plots else []
     if s.report:
-        facts = {d.name or "detector": str(d.file) for d in detectors} | provenance(s)
+        facts = {one.name or "detector": str(file) for one, file in zip(detectors, files, strict=True)} | provenance(s)
         results.write_page(Path(s.report), title, facts, outcomes, tables, shown)
         console.say(f"report    {s.report}")
     if s.plots:
@@ -117,8 +106,8 @@ def provenance(s: EvaluateConfig) -> dict[str, str]:
     return {key: str(value) for key, value in of.items() if value is not None}
 
 
-def evaluated(s: EvaluateConfig, file: Path, name: str, console: Console) -> DetectorScores:
-    """Score one detector on the given streams or on the recordings of `data.root`."""
+def evaluate(s: EvaluateConfig, file: Path, name: str, clips: Mapping[str, list[Path]], console: Console) -> Evaluated:
+    """Score one detector on the given streams or on the recordings of `data.root`, and on its confusables."""
     detector = opened(s, file)
     words = keywords(s.keyword) if s.keyword is not None else list(detector.labels)
     for word in words:
@@ -131,8 +120,17 @@ def evaluated(s: EvaluateConfig, file: Path, name: str, console: Console) -> Det
         raise KwsError("data.root: must not be given together with positive, events and negative")
     if not given and not s.data.root:
         raise KwsError("positive, events and negative, or data.root, must be given: the recordings to evaluate on")
-    on = on_files if given else on_recordings
-    return on(s, detector, file, name, words, console)
+    score = scorer(s, file)
+    one = (on_files if given else on_recordings)(s, detector, words, score, console)
+    found: Mapping[str, ConfusableScores] = {}
+    if s.confusables is not None:
+        own = {word: clips[word] for word in one.scores.scores if word in clips}
+        if not own:
+            scored = ", ".join(one.scores.scores)
+            raise KwsError(f"confusables={s.confusables}: must be for {scored}, not {', '.join(clips)}")
+        with listening(console, "Confusables", confusables.seconds(own)) as progress:
+            found = confusables.score_confusables(detector, own, s.stream.chunk_s, progress, score)
+    return one._replace(scores=replace(one.scores, confusables=found, name=name))
 
 
 def opened(s: EvaluateConfig, file: Path) -> Any:
@@ -181,8 +179,8 @@ def annotated_files(s: EvaluateConfig, words: list[str], console: Console) -> An
 
 
 def on_files(
-    s: EvaluateConfig, detector: StreamScorer, file: Path, name: str, words: list[str], console: Console
-) -> DetectorScores:
+    s: EvaluateConfig, detector: StreamScorer, words: list[str], score: ScoreAll, console: Console
+) -> Evaluated:
     """Score the given streams."""
     if s.threshold.at_fa_per_hour is not None:
         raise KwsError(
@@ -193,30 +191,28 @@ def on_files(
     sources = files.sources
     with listening(console, "Scoring", total_s(sources)) as progress:
         scores, bad = evaluate_files(
-            detector, words, files, sources, s.stream.chunk_s, s.data.max_undecodable, progress, scorer(s, file)
+            detector, words, files, sources, s.stream.chunk_s, s.data.max_undecodable, progress, score
         )
     for one in bad:
         console.warn(f"{one.name}: left out: {one.reason}")
     if bad:
         console.warn(f"{len(bad)} of {len(files.negatives)} negative recordings do not decode and are left out")
-    rate, thresholds = detector.sample_rate, dict(zip(detector.labels, detector.thresholds, strict=True))
-    return DetectorScores(name, file, "on the given streams", scores, thresholds, {}, cutter(sources, rate), rate)
+    thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
+    return Evaluated(DetectorScores(scores, thresholds), sources, detector.sample_rate, "on the given streams")
 
 
 def on_recordings(
-    s: EvaluateConfig, detector: StreamScorer, file: Path, name: str, words: list[str], console: Console
-) -> DetectorScores:
+    s: EvaluateConfig, detector: StreamScorer, words: list[str], score: ScoreAll, console: Console
+) -> Evaluated:
     """Score the test split, and the validation split if the thresholds are to be placed again."""
-    s.data.sample_rate = rate = detector.sample_rate
+    s.data.sample_rate = detector.sample_rate
     store = builders.store(s.data, console, recordings(s.data))
     rate_per_hour, passes = s.threshold.at_fa_per_hour, s.threshold.passes
     needed = [Split.TEST] if rate_per_hour is None else [Split.VALIDATION, Split.TEST]
     chosen = select(store.entries, words, s.data.noise_label, 0.0, needed)
     levels, chunk_s, max_keyword_s = s.stream, s.stream.chunk_s, s.stream.max_keyword_s
-    score = scorer(s, file)
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
-    calibrations: dict[str, Calibration] = {}
-    streams = "on the test split"
+    calibrations, streams = {}, "on the test split"
     if rate_per_hour is not None:
         if s.threshold.unsupported is Unsupported.refuse:
             require_hours(negative_hours(store, chosen, Split.VALIDATION, levels), rate_per_hour)
@@ -233,43 +229,16 @@ def on_recordings(
     sources = split_streams(store, chosen, Split.TEST, levels)
     with listening(console, "Testing", total_s(sources)) as progress:
         scores = evaluate_split(detector, store, chosen, Split.TEST, sources, chunk_s, max_keyword_s, progress, score)
-    return DetectorScores(name, file, streams, scores, thresholds, calibrations, cutter(sources, rate), rate)
-
-
-def score_confusables(
-    s: EvaluateConfig, one: DetectorScores, files: Mapping[str, list[Path]], console: Console
-) -> Mapping[str, confusables.ConfusableScores]:
-    """Score the confusables of the detector's keywords."""
-    if not set(files) & set(one.scores):
-        raise KwsError(f"confusables={s.confusables}: must be for {', '.join(one.scores)}, not {', '.join(files)}")
-    files = {word: files[word] for word in one.scores if word in files}
-    with listening(console, "Confusables", confusables.seconds(files)) as progress:
-        return confusables.score_confusables(
-            opened(s, one.file), files, s.stream.chunk_s, progress, scorer(s, one.file)
-        )
-
-
-def example_sources(detectors: Sequence[DetectorScores]) -> list[ExampleSource]:
-    """Each detector and keyword, with the other detectors on the same streams."""
-
-    def source(one: DetectorScores, word: str, others: Sequence[ExampleSource] = ()) -> ExampleSource:
-        name = one.name or "detector"
-        return ExampleSource(name, word, one.scores[word], one.thresholds[word], one.cut, one.sample_rate, others)
-
-    return [
-        source(one, word, [source(d, word) for d in detectors if d is not one and word in d.scores])
-        for one in detectors
-        for word in one.scores
-    ]
+    return Evaluated(DetectorScores(scores, thresholds, calibrations), sources, detector.sample_rate, streams)
 
 
 def compared(
-    s: EvaluateConfig, detectors: Sequence[DetectorScores], console: Console
+    s: EvaluateConfig, detectors: Sequence[DetectorScores], files: Sequence[Path], console: Console
 ) -> tuple[list[dict[str, Any]], list[Table]]:
-    """Print how two detectors differ on the same streams, and how likely chance makes them differ as much."""
+    """Print the difference between two detectors on the same streams, and its significance."""
     first, second = detectors
-    for one in detectors:
-        console.say(f"{one.name}  {one.file}")
+    for one, file in zip(detectors, files, strict=True):
+        console.say(f"{one.name}  {file}")
     found, tables = [], []
     for word in [word for word in first.scores if word in second.scores]:
         a, b = first.scores[word], second.scores[word]
@@ -277,7 +246,7 @@ def compared(
         pairs = comparison.compare(a, b, own, RATES, s.stream.refractory_s)
         title = f"{word}, a against b: {len(a.spans)} events, {a.negative.hours:.2f} h"
         tables.append(Table(title, comparison.HEADER, comparison.rows(pairs)))
-        console.table(title, comparison.HEADER, tables[-1].rows)
+        console.table(*tables[-1])
         found += [{"keyword": word, **asdict(pair)} for pair in pairs]
     console.say("p: probability of such a difference by chance alone (McNemar for misses, Poisson for false alarms)")
     return found, tables

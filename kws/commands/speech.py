@@ -1,4 +1,4 @@
-"""Synthetic clips for a training run; modules that need an extra are imported late."""
+"""Synthetic clips for a training run. Modules that need the extra kws[speech] are imported where they are used."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,21 +25,20 @@ class SyntheticClips:
     noise: Path | None = None
 
     def recordings(self) -> list[Recording]:
-        """Keywords, sentences and noise. Confusables are left out, because they enter the replay buffer alone."""
+        """Keywords, sentences and noise. Confusables are left out, because they only enter the replay buffer."""
         folders = [folder for folder in (self.speech, self.noise) if folder is not None]
         return [one for folder in folders for one in read(folder, split=SplitBy.column) if one.label != CONFUSABLE]
 
 
 def synthesise(s: c.TrainConfig, words: list[str], console: Console) -> SyntheticClips:
-    """Synthesise the clips of `data.synthetic`; without `data.root` also sentences as negatives, and noise."""
+    """Synthesise the clips of `data.synthetic`. Without `data.root` they include sentences as negatives, and noise."""
     k, negatives = s.data.synthetic, not s.data.root
     if not (k.positives or k.confusables or negatives):
         return SyntheticClips()
     from kws.confusables.search import find
     from kws.confusables.synthesis import plan
     from kws.confusables.synthesis.base import Espeak
-    from kws.confusables.synthesis.noise import Noise, plan_noise
-    from kws.confusables.synthesis.sentences import SENTENCE_SHARES, sentences
+    from kws.confusables.synthesis.corpus import SENTENCE_SHARES, Noise, plan_noise, sentences
 
     espeak, roles = Espeak(), []
     if k.positives:

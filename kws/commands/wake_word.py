@@ -19,7 +19,7 @@ from kws.evaluation import confusables, results
 from kws.evaluation.events import event_peaks
 from kws.evaluation.operating_points import Unsupported, require_hours
 from kws.evaluation.results import Outcome, outcomes_of
-from kws.evaluation.scoring import KeywordScores, total_s
+from kws.evaluation.scoring import ConfusableScores, DetectorScores, KeywordScores, total_s
 from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
 from kws.evaluation.validation import ValidationStreams
 from kws.replay import storage
@@ -163,13 +163,12 @@ def finish(
         return []
     scores = score("Testing", Split.TEST, 1)
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
-    outcomes = outcomes_of(scores, thresholds, t, calibrations=calibrations)
-    files = confusables.held_out_confusables(synthetic) if synthetic and r.s.data.synthetic.confusables else {}
-    if not files:
-        return outcomes
-    with listening(r.console, "Testing, confusables", confusables.seconds(files)) as tell:
-        fired = confusables.score_confusables(detector, files, stream.chunk_s, tell)
-    return results.with_confusables(outcomes, fired, store.sample_rate, t)
+    clips: Mapping[str, ConfusableScores] = {}
+    if synthetic and r.s.data.synthetic.confusables:
+        files = confusables.held_out_confusables(synthetic)
+        with listening(r.console, "Testing, confusables", confusables.seconds(files)) as progress:
+            clips = confusables.score_confusables(detector, files, stream.chunk_s, progress)
+    return outcomes_of(DetectorScores(scores, thresholds, calibrations, clips), t)
 
 
 def describe(console: Console, store: AudioCache, chosen: Selection) -> None:

@@ -18,6 +18,12 @@ class LeakError(KwsError):
     """A validation or test recording was about to enter training or the replay buffer."""
 
 
+def first_line(error: Exception) -> str:
+    """First line of an error's text, or the name of its type if it has no text."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
+
+
 def one_line(error: KwsError | OSError) -> str:
     """Message of an error, in one line. An OSError names its file."""
     text = str(error)

@@ -1,12 +1,13 @@
-"""Proposals for confusables: words, sequences of words, edited phonemes or letters, parts of the keyword.
+"""Candidates for confusables: words, sequences of words, edited phonemes or letters, parts of the keyword.
 
-`scoring` computes their distances and leaves out the keyword itself.
+Each function returns texts, or phoneme strings such as `[[k'at]]`. `scoring` computes their distances, `search` leaves
+out the keyword itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from itertools import chain, combinations, pairwise
 from typing import TypeVar
 
@@ -19,6 +20,12 @@ from kws.confusables.lexicon import Lexicon
 from kws.confusables.phonemes import GAP, Inventory, Phoneme, Phonemes, phones_of
 
 LETTERS_IN_A_ROW = 3  # any three neighbours of a misspelling occur in some word
+MAX_EDITS = 3
+PARENTS = 60  # strings of each number of edits that are edited once more
+NEAREST, OTHERS = 80, 80  # words for each piece: the nearest, and random ones of the rest
+MAX_WORDS = 3
+
+T = TypeVar("T")
 
 
 class Kind(StrEnum):
@@ -33,21 +40,13 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A proposed text, or phoneme string such as `[[k'at]]`, and its kind."""
-
-    text: str
-    kind: Kind
-
-
-@dataclass(frozen=True)
 class Keyword:
     """A keyword and its pronunciations.
 
     Attributes:
         text: its words.
         pronunciations: its phones in the language; the first are espeak-ng's.
-        phonemes: sequences that are edited and cut; none where espeak-ng's phonemes are not known one by one.
+        phonemes: sequences that are edited and cut; empty where espeak-ng does not show the single phonemes.
     """
 
     text: str
@@ -55,41 +54,28 @@ class Keyword:
     phonemes: list[Phonemes]
 
 
-def words(keyword: Keyword, lexicon: Lexicon, max_distance: float, n: int, rng: np.random.Generator) -> list[Draft]:
+def words(keyword: Keyword, lexicon: Lexicon, max_distance: float, n: int, rng: np.random.Generator) -> list[str]:
     """Words within a distance, a share of the keyword's weight: the n nearest, and n of the rest at random."""
     apart = np.min([distances(one, lexicon.coded) / weight(one) for one in keyword.pronunciations], axis=0)
     order = np.argsort(apart, kind="stable")[: np.count_nonzero(apart <= max_distance)]
-    return [Draft(lexicon.words[i], Kind.WORD) for i in [*order[:n], *rng.permutation(order[n:])[:n]]]
+    return [lexicon.words[i] for i in [*order[:n], *rng.permutation(order[n:])[:n]]]
 
 
-def word_sequences(
-    keyword: Keyword, lexicon: Lexicon, max_distance: float, n: int, rng: np.random.Generator
-) -> list[Draft]:
-    """Sequences of two or three words; n are drawn at random."""
-    each = -(-n // len(keyword.pronunciations))
-    texts = (sequences(one, lexicon, max_distance, each, rng) for one in keyword.pronunciations)
-    return [Draft(text, Kind.SEQUENCE) for text in dict.fromkeys(chain.from_iterable(texts))]
-
-
-def edited_phones(keyword: Keyword, inventory: Inventory, n: int, rng: np.random.Generator) -> list[Draft]:
+def edited_phones(keyword: Keyword, inventory: Inventory, n: int, rng: np.random.Generator) -> list[str]:
     """The keyword with 1 to 3 phonemes substituted within their articulatory class, inserted or deleted; n of each."""
     added = list({one.phones: one for one in reversed(inventory.phonemes)}.values())  # the commonest of equal phones
-    beside = {one.phones: [o for o in added if _alike(one, o)] for one in added}
 
+    @cache
     def replacements(one: Phoneme) -> list[Phoneme]:
-        others = beside.get(one.phones) or [o for o in added if _alike(one, o)]
-        return [replace(other, stress=one.stress) for other in others if one != GAP]
+        others = [o for o in added if one.phones and o.phones != one.phones and same_class(one.phones[0], o.phones[0])]
+        return [replace(other, stress=one.stress) for other in others]
 
     strings = (edited(own, replacements, added, partial(inventory.fits, like=own), n, rng) for own in keyword.phonemes)
-    return [Draft(inventory.write(one), Kind.PHONES) for one in chain.from_iterable(strings)]
+    return [inventory.write(one) for one in chain.from_iterable(strings)]
 
 
-def _alike(one: Phoneme, other: Phoneme) -> bool:
-    return bool(one.phones) and one.phones != other.phones and same_class(one.phones[0], other.phones[0])
-
-
-def spellings(keyword: Keyword, lexicon: Lexicon, n: int, rng: np.random.Generator) -> list[Draft]:
-    """The keyword with 1 to 3 letters edited so that it still looks like a word; n of each (Zhang et al., 2025)."""
+def spellings(keyword: Keyword, lexicon: Lexicon, n: int, rng: np.random.Generator) -> list[str]:
+    """The keyword with 1 to 3 letters edited so that it is spelled like a word; n of each (Zhang et al., 2025)."""
     together, letters = set(), set()
     for word in [*lexicon.unique, *keyword.text.split()]:
         together |= _in_a_row(word.casefold())
@@ -103,8 +89,7 @@ def spellings(keyword: Keyword, lexicon: Lexicon, n: int, rng: np.random.Generat
     def replacements(letter: str) -> list[str]:
         return [other for other in alphabet if other != letter] if letter != " " else []
 
-    texts = edited(tuple(keyword.text.casefold()), replacements, alphabet, fits, n, rng)
-    return [Draft("".join(text), Kind.SPELLING) for text in texts]
+    return ["".join(text) for text in edited(tuple(keyword.text.casefold()), replacements, alphabet, fits, n, rng)]
 
 
 def _in_a_row(word: str) -> set[str]:
@@ -113,15 +98,13 @@ def _in_a_row(word: str) -> set[str]:
     return {marked[i : i + LETTERS_IN_A_ROW] for i in range(len(marked) - LETTERS_IN_A_ROW + 1)}
 
 
-def parts(keyword: Keyword, inventory: Inventory) -> list[Draft]:
+def parts(keyword: Keyword, inventory: Inventory) -> list[str]:
     """Beginnings, endings, halves, doubled halves and words; for several words also each alone and any two swapped."""
-    texts = keyword.text.split()
-    drafts = [Draft(text, Kind.PART) for text in texts] + [Draft(f"{text} {text}", Kind.PART) for text in texts]
-    for i, j in combinations(range(len(texts)), 2):
-        swapped = [*texts[:i], texts[j], *texts[i + 1 : j], texts[i], *texts[j + 1 :]]
-        drafts.append(Draft(" ".join(swapped), Kind.PART))
-    cut = chain.from_iterable(map(_cuts, keyword.phonemes))
-    return drafts + [Draft(inventory.write(part), Kind.PART) for part in cut]
+    own = keyword.text.split()
+    texts = [*own, *(f"{word} {word}" for word in own)]
+    for i, j in combinations(range(len(own)), 2):
+        texts.append(" ".join([*own[:i], own[j], *own[i + 1 : j], own[i], *own[j + 1 :]]))
+    return texts + [inventory.write(part) for phonemes in keyword.phonemes for part in _cuts(phonemes)]
 
 
 def _cuts(whole: Phonemes) -> Iterator[Phonemes]:
@@ -146,12 +129,6 @@ def _stressed(part: Phonemes) -> Phonemes:
     return (*part[:first], replace(part[first], stress="'"), *part[first + 1 :])
 
 
-MAX_EDITS = 3
-PARENTS = 60  # strings of each number of edits that are edited once more
-
-T = TypeVar("T")
-
-
 def edited(
     whole: tuple[T, ...],
     replacements: Callable[[T], Sequence[T]],
@@ -168,7 +145,7 @@ def edited(
         additions: the symbols that may be inserted.
         fits: whether a string is plausible in the language.
         limit: most strings of each number of edits.
-        rng: chooses the strings that are edited once more, and those that are kept.
+        rng: chooses the strings to edit once more, and the strings to keep.
     """
     seen, found = {whole}, []
     level = [whole]
@@ -194,18 +171,14 @@ def _once(
             yield from ((*head, one, *tail[1:]) for one in replacements(tail[0]))
 
 
-NEAREST, OTHERS = 80, 80  # words for each piece: the nearest, and random ones of the rest
-MAX_WORDS = 3
-
-
 def sequences(keyword: Phones, lexicon: Lexicon, max_distance: float, n: int, rng: np.random.Generator) -> list[str]:
-    """Sequences of words within a distance of a keyword, drawn over all ways to cut it into pieces.
+    """Sequences of two or three words within a distance of a keyword, sampled over all ways to cut it into pieces.
 
     Args:
         keyword: its phones.
         lexicon: the words; only common ones are used.
         max_distance: as a share of the keyword's weight.
-        n: sequences that are drawn; those that are too far or come twice are left out.
+        n: sequences to sample; repeated ones and those beyond `max_distance` are left out.
         rng: chooses the words.
     """
     common = np.flatnonzero(lexicon.common)
@@ -220,9 +193,9 @@ def sequences(keyword: Phones, lexicon: Lexicon, max_distance: float, n: int, rn
         if not all(len(words[piece]) for piece in pieces):
             continue
         place = rng.random((len(pieces), -(-n // len(cuts)))) ** 2  # near words come more often
-        drawn = np.stack([words[p][(of * len(words[p])).astype(int)] for p, of in zip(pieces, place, strict=True)])
-        total = sum(costs[piece][chosen] for piece, chosen in zip(pieces, drawn, strict=True))
-        for chosen in drawn.T[np.asarray(total) <= budget]:
+        sample = np.stack([words[p][(of * len(words[p])).astype(int)] for p, of in zip(pieces, place, strict=True)])
+        total = sum(costs[piece][chosen] for piece, chosen in zip(pieces, sample, strict=True))
+        for chosen in sample.T[np.asarray(total) <= budget]:
             texts.setdefault(" ".join(lexicon.words[common[i]] for i in chosen))
     return list(texts)
 

@@ -49,9 +49,7 @@ def rows(phones: Phones, many: Coded) -> Iterator[Floats]:
     """
     points = np.stack([point(phone) for phone in many.alphabet])
     inserted = _costs("", points)[many.codes]
-    row = (
-        np.concatenate([np.zeros_like(inserted[:1]), np.cumsum(inserted, axis=0)]) if len(inserted) else _nothing(many)
-    )
+    row = np.concatenate([np.zeros((1, many.codes.shape[1]), np.float32), np.cumsum(inserted, axis=0)])
     yield row
     for phone in phones:
         replaced = row[:-1] + _costs(phone, points)[many.codes]
@@ -80,7 +78,7 @@ def weight(phones: Phones) -> float:
 
 
 def edits(phones: Phones, table: Floats, other: Phones) -> list[tuple[int, Phone, Phone]]:
-    """The edits from `phones` to `other` at least cost, each as (place, phone before, phone after); "" is none.
+    """The edits from `phones` to `other` at least cost, each as (place, phone before, phone after); "" is no phone.
 
     Args:
         phones: the pronunciation before.
@@ -113,7 +111,3 @@ def _costs(phone: Phone, points: Floats) -> Floats:
     """Distances of one phone from points. A concave function of a metric is a metric too. Shape: [P]."""
     costs: Floats = np.sqrt(np.abs(points - point(phone)).sum(axis=1))
     return costs
-
-
-def _nothing(many: Coded) -> Floats:
-    return np.zeros((1, many.codes.shape[1]), np.float32)

@@ -1,4 +1,4 @@
-"""The words that candidates are made of: the words of CMUdict in use, or the user's list for another language."""
+"""The words of candidates: the words of CMUdict in use, or the user's list for another language."""
 
 import functools
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from kws.confusables.ipa import Phones
 from kws.confusables.phonemes import Phonemes, phonemes
 from kws.confusables.pronunciation import cmudict, frequencies, is_english, pronunciations
 
-SAMPLE = 15000  # words that the phonemes of a language are learnt from
+SAMPLE = 15000  # words from which the phonemes of a language are learnt
 COMMON = 1000  # count in film subtitles from which a word is common
 
 
@@ -43,7 +43,8 @@ def lexicon(language: str, file: Path | None = None) -> Lexicon:
         language: one of espeak-ng's.
         file: words, one a line; None for English: the words of CMUdict.
 
-    Raises KwsError for another language without a file, and for a file without words.
+    Raises:
+        KwsError: there is no file for another language, or the file has no words.
     """
     if file is not None:
         words = read_words(file)
@@ -65,18 +66,13 @@ def _english(language: str) -> Lexicon:
 
 def _pronounced(words: Sequence[str], language: str, common: set[str]) -> Lexicon:
     known = pronunciations(words, language)
-    pairs = [(word, phones) for word, each in zip(words, known, strict=True) for phones in each if phones]
-    return Lexicon(
-        language,
-        [word for word, _ in pairs],
-        [phones for _, phones in pairs],
-        code([phones for _, phones in pairs]),
-        [word in common for word, _ in pairs],
-    )
+    entries = [word for word, each in zip(words, known, strict=True) for phones in each if phones]
+    phones = [phones for each in known for phones in each if phones]
+    return Lexicon(language, entries, phones, code(phones), [word in common for word in entries])
 
 
 def read_words(file: Path) -> list[str]:
-    """The distinct lines of a file; raises KwsError where there are none or a line is no word."""
+    """The distinct lines of a file; raises KwsError if there are none or a line is no word."""
     try:
         lines = file.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -72,7 +72,7 @@ class Inventory:
         return bool(phonemes) and _triples(phonemes) - _triples(like) <= self._triples
 
     def write(self, phonemes: Phonemes) -> str:
-        """The phoneme string, such as `[[k'at]]`."""
+        """Write phonemes as a phoneme string, such as `[[k'at]]`."""
         text = ""
         for one, after in pairwise([*phonemes, GAP]):
             text += one.stress + one.name + ("|" if self._runs_on(one.name, after.stress + after.name) else "")
@@ -86,7 +86,7 @@ class Inventory:
         return self._run_on[name, after]
 
     def read(self, text: str) -> Phonemes:
-        """The phonemes of a phoneme string; raises KwsError for names that the words of the language lack."""
+        """Parse a phoneme string; raises KwsError for names that the words of the language lack."""
         rest, found, stress = text.removeprefix("[[").removesuffix("]]"), [], ""
         while rest:
             name = next((rest[:n] for n in range(len(rest), 0, -1) if rest[:n] in self._by_name), "")
@@ -103,7 +103,8 @@ class Inventory:
     def from_ipa(self, ipa: str) -> Phonemes:
         """The phonemes of a transcription in IPA; each stress mark goes to the next vowel.
 
-        Raises KwsError for a phone that the language does not have.
+        Raises:
+            KwsError: the language lacks a phone.
         """
         by_phones = {one.phones: one for one in reversed(self.phonemes)}
         phonemes: list[Phoneme] = []

@@ -1,4 +1,4 @@
-"""Text to phones: by espeak-ng in any of its languages, by CMUdict for English, or as the user gives them."""
+"""Text to phones: by espeak-ng in any of its languages, by CMUdict for English, or by the user's transcription."""
 
 import functools
 import itertools
@@ -82,9 +82,10 @@ def pronunciations(texts: Sequence[str], language: str) -> list[list[Phones]]:
 
 
 def parse_pronunciation(text: str, language: str) -> str:
-    """A pronunciation in IPA, or in ARPAbet such as `K AE1 T` for English, as IPA with stress marks.
+    """Convert a pronunciation in IPA, or in ARPAbet such as `K AE1 T` for English, to IPA with stress marks.
 
-    Raises KwsError for letters that are neither.
+    Raises:
+        KwsError: the text is neither.
     """
     symbols = text.split()
     if is_english(language) and symbols and all(symbol.rstrip("012") in ARPABET for symbol in symbols):

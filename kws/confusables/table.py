@@ -1,27 +1,25 @@
-"""Candidates as a CSV table that a person can cut and give back."""
+"""Candidates as a CSV table that a person can edit and give back."""
 
 import csv
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kws.common.errors import KwsError
 from kws.common.files import replacing
 from kws.confusables.candidates import Kind
-
-if TYPE_CHECKING:
-    from kws.confusables.search import Candidate
+from kws.confusables.scoring import Candidate
 
 HEADER = ("text", "phones", "kind", "distance", "band")
 
 
-def line(one: "Candidate") -> tuple[str, str, str, str, str]:
+def line(one: Candidate) -> tuple[str, str, str, str, str]:
     """The cells of a candidate."""
     return one.text, "".join(one.phones), one.kind.value, f"{one.distance:.3f}", str(one.band)
 
 
-def write(path: Path, candidates: Iterable["Candidate"]) -> None:
+def write(path: Path, candidates: Iterable[Candidate]) -> None:
     """Write a CSV file of candidates; raises KwsError for an existing file, which the user may have edited."""
     if path.exists():
         raise KwsError(f"out={path}: must be a new file; it exists already")
@@ -33,13 +31,14 @@ def write(path: Path, candidates: Iterable["Candidate"]) -> None:
 
 
 def texts(value: Any, key: str) -> dict[str, Kind]:
-    """The distinct texts of a setting, which is a list or a file, with their kinds.
+    """The distinct texts of a setting, with their kinds.
 
     Args:
         value: None, a list of texts, or the path of a CSV file with a column `text`, or of a file with a text a line.
         key: name of the setting, for messages.
 
-    Raises KwsError for anything else, for a text without a letter or digit, and for an unknown kind.
+    Raises:
+        KwsError: the value is none of these, a text has no letter or digit, or a kind is unknown.
     """
     if value is None:
         return {}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kws.common.errors import KwsError
+from kws.common.errors import KwsError, first_line
 from kws.common.files import replacing
 from kws.data.features import LogMel
 from kws.data.manifest import Source, Split
@@ -81,12 +81,6 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise KwsError(f"{path}: not a kws checkpoint of format {FORMAT}")
     return content
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its type where it has no text."""
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 
-from kws.common.errors import KwsError
+from kws.common.errors import KwsError, first_line
 from kws.detector import checkpoint
-from kws.detector.checkpoint import first_line
 from kws.detector.detector import Detector
 
 METADATA = "kws.json"

@@ -60,33 +60,26 @@ def read_annotations(
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise KwsError(f"{path}: events cannot be read ({error})") from error
+    try:
+        lines = list(reader(path, text))
+    except csv.Error as error:
+        raise KwsError(f"{path}: malformed CSV ({error})") from error
     found, others = [], set()
-    for where, start, end, label in _lines(reader(path, text), path):
-        span = _span(start, end, f"{path}: {where}")
+    before_s, after_s = COLLAR_S if collar_s is None else collar_s
+    for where, first, last, label in lines:
+        start, end = _span(first, last, f"{path}: {where}")
         if labelled and label is None:
             raise KwsError(f"{path}: {where} has no label; with several keywords each line must have one")
-        if label is None or same_word(label, keyword):
-            plain = label is None and path.suffix.lower() == ".json" and collar_s is None
-            wide = span if plain else _widened(span, COLLAR_S if collar_s is None else collar_s)
-            found.append(Annotation(wide, None if plain else span[1]))
-        else:
+        if label is not None and not same_word(label, keyword):
             others.add(label)
+        elif label is None and path.suffix.lower() == ".json" and collar_s is None:
+            found.append(Annotation((start, end), None))
+        else:
+            found.append(Annotation((max(0.0, start - before_s), end + after_s), end))
     if required and not found and others:
         labels = ", ".join(map(repr, sorted(others)[:5]))
         raise KwsError(f"{path}: no line is labelled {keyword!r}; labels are {labels}")
     return found
-
-
-def _lines(read: Iterator[_Line], path: Path) -> Iterator[_Line]:
-    try:
-        yield from read
-    except csv.Error as error:
-        raise KwsError(f"{path}: malformed CSV ({error})") from error
-
-
-def _widened(span: Span, collar_s: tuple[float, float]) -> Span:
-    before, after = collar_s
-    return max(0.0, span[0] - before), span[1] + after
 
 
 def _json(path: Path, text: str) -> Iterator[_Line]:

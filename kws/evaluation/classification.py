@@ -134,13 +134,15 @@ def tables(result: ClassificationResult, title: str) -> list[Table]:
 def show(console: Console, result: ClassificationResult, title: str) -> list[Table]:
     """Print and return the tables. With many classes only the most frequent confusions are printed."""
     made = tables(result, title)
-    console.table(made[0].title, made[0].header, made[0].rows)
     if len(result.classes) <= MAX_SHOWN_CLASSES:
-        console.table(made[1].title, made[1].header, made[1].rows)
-        return made
-    names, lines = result.classes, result.confusion.tolist()
-    wrong = [(n, names[i], names[j]) for i, line in enumerate(lines) for j, n in enumerate(line) if n and i != j]
-    worst = sorted(wrong, key=lambda one: -one[0])[:SHOWN_PAIRS]
-    rows = [(true, predicted, str(n)) for n, true, predicted in worst]
-    console.table(f"{title}: most frequent confusions; all in the report", ("true", "predicted", "clips"), rows)
+        shown = made
+    else:
+        names, lines = result.classes, result.confusion.tolist()
+        wrong = [(n, names[i], names[j]) for i, line in enumerate(lines) for j, n in enumerate(line) if n and i != j]
+        worst = sorted(wrong, key=lambda one: -one[0])[:SHOWN_PAIRS]
+        rows = [(true, predicted, str(n)) for n, true, predicted in worst]
+        confusions = f"{title}: most frequent confusions; all in the report"
+        shown = [made[0], Table(confusions, ("true", "predicted", "clips"), rows)]
+    for table in shown:
+        console.table(*table)
     return made

@@ -11,15 +11,14 @@ from kws.common.errors import KwsError
 from kws.confusables.synthesis.render import MANIFEST
 from kws.data.audio import load, to_int16
 from kws.data.manifest import CONFUSABLE, Split, SplitBy, read
-from kws.data.streams import Piece, Stream, compose, hit_spans
-from kws.detector.streaming import ScoreTrack, StreamScorer
+from kws.data.streams import Stream, compose, hit_spans
+from kws.detector.streaming import StreamScorer
 from kws.evaluation.intervals import wilson
 from kws.evaluation.operating_points import OperatingPoint
-from kws.evaluation.scoring import Progress, ScoreAll, StreamSource, decoded, score_all
+from kws.evaluation.scoring import ConfusableScores, Progress, ScoreAll, StreamSource, decoded, score_all
 from kws.evaluation.threshold_sweep import sweep
 
 GAP_S = 1.0  # of silence after each clip
-ConfusableScores = tuple[ScoreTrack, Sequence[Piece]]  # score track of the clips, and the place of each clip in it
 
 
 @dataclass(frozen=True)
@@ -91,15 +90,16 @@ def score_confusables(
 
     words = [word for word in detector.labels if word in files]
     scored = [decoded(one) for one in score(detector, [source(word) for word in words], chunk_s, progress)]
-    return {word: (one.tracks[word], one.pieces) for word, one in zip(words, scored, strict=True)}
+    spans = [hit_spans(one.pieces, detector.sample_rate) for one in scored]
+    return {word: (one.tracks[word], its) for word, one, its in zip(words, scored, spans, strict=True)}
 
 
 def confusable_alarms(
-    scores: ConfusableScores, sample_rate: int, points: Sequence[OperatingPoint], refractory_s: float
+    scores: ConfusableScores, points: Sequence[OperatingPoint], refractory_s: float
 ) -> list[ConfusableAlarms]:
     """The number of clips that trigger at the threshold of each operating point."""
-    track, pieces = scores
-    counted = sweep(track, refractory_s, hit_spans(pieces, sample_rate))
+    track, spans = scores
+    counted = sweep(track, refractory_s, spans)
     found = []
     for point in points:
         n, clips = counted.spans_n - counted.at(point.threshold)[1], counted.spans_n

@@ -36,9 +36,8 @@ def poisson(k: int, exposure: float) -> tuple[float, float]:
 
     Source: Garwood, "Fiducial limits for the Poisson distribution", Biometrika 1936.
     """
-    _check(k, exposure)
-    low = float(chi2.ppf(0.025, 2 * k)) / 2 if k else 0.0  # no event: the rate may be 0
-    return low / exposure, float(chi2.ppf(0.975, 2 * k + 2)) / 2 / exposure
+    high = _bound(k, exposure, 0.975)
+    return (_bound(k - 1, exposure, 0.025) if k else 0.0), high  # without an event the rate may be 0
 
 
 def poisson_upper(k: int, exposure: float) -> float:
@@ -50,8 +49,13 @@ def poisson_upper(k: int, exposure: float) -> float:
 
     Source: Garwood 1936, as `poisson`.
     """
-    _check(k, exposure)
-    return float(chi2.ppf(0.95, 2 * k + 2)) / 2 / exposure
+    return _bound(k, exposure, 0.95)
+
+
+def _bound(k: int, exposure: float, probability: float) -> float:
+    if k < 0 or not 0 < exposure < math.inf:
+        raise ValueError(f"k must be 0 or more and the exposure above 0, not {k} and {exposure}")
+    return float(chi2.ppf(probability, 2 * k + 2)) / 2 / exposure
 
 
 def evidence(k: int, hours: float, wanted: float) -> str:
@@ -86,8 +90,3 @@ def false_alarms_text(k: int, hours: float) -> str:
     """A false-alarm rate with its count, hours and 95 % interval: 1 in 0.72 h = 1.4/h [0.04, 7.7]."""
     low, high = poisson(k, hours)
     return f"{k} in {hours:.2f} h = {rate_text(k / hours)}/h [{rate_text(low)}, {rate_text(high)}]"
-
-
-def _check(k: int, exposure: float) -> None:
-    if k < 0 or not 0 < exposure < math.inf:
-        raise ValueError(f"k must be 0 or more and the exposure above 0, not {k} and {exposure}")

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from kws.common.errors import KwsError
-from kws.detector.checkpoint import first_line
+from kws.common.errors import KwsError, first_line
 from kws.detector.streaming import StreamScorer
 from kws.evaluation.scoring import (
     Batch,

@@ -61,7 +61,7 @@ def evaluate_files(
         keywords: keywords that count; one without an annotation is left out.
         files: files with annotations.
         sources: `files.sources`.
-        chunk_s: a row is known at the end of the chunk of this length that completes it, in seconds.
+        chunk_s: length of the audio chunks in seconds; a score row is known at the end of its chunk.
         max_undecodable: largest share of negatives that may fail to decode, 0 to 1.
         progress: called with the seconds scored up to now.
         score: scores the sources.
@@ -121,16 +121,12 @@ def _positive_scores(
     chosen = [i for i, (_, annotations) in enumerate(files.positives) if annotations.get(keyword)]
     if not chosen:
         return None
-    gap_s = 0.0 if len(chosen) == 1 else GAP_S
-
-    def joined(label: str) -> ScoreTrack:
-        tracks = [positives[i].tracks[label] for i in chosen]
-        return tracks[0] if len(tracks) == 1 else join_tracks(tracks, gap_s)  # a single track keeps its exact times
-
-    own = [positives[i].tracks[keyword] for i in chosen]
-    offsets = [0.0] if len(chosen) == 1 else join_offsets(own, gap_s)
+    tracks = {word: [positives[i].tracks[word] for i in chosen] for word in keywords}
+    # A single track keeps its exact times.
+    offsets = [0.0] if len(chosen) == 1 else join_offsets(tracks[keyword], GAP_S)
+    joined = {word: some[0] if len(some) == 1 else join_tracks(some, GAP_S) for word, some in tracks.items()}
     events, other_spans = [], {other: list[Span]() for other in keywords if other != keyword}
-    for i, at, track in zip(chosen, offsets, own, strict=True):
+    for i, at, track in zip(chosen, offsets, tracks[keyword], strict=True):
         file, annotations = files.positives[i]
         for (start, end), spoken in annotations[keyword]:
             if start >= track.duration_s:
@@ -139,4 +135,4 @@ def _positive_scores(
             events.append(Segment(start + at, end + at, names[i], "", file.parent.name, None, spoken_s, i, at))
         for other, spans in other_spans.items():
             spans += [(start + at, end + at) for (start, end), _ in annotations.get(other, ())]
-    return joined(keyword), events, {other: joined(other) for other in other_spans}, other_spans
+    return joined.pop(keyword), events, joined, other_spans

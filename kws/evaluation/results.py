@@ -3,24 +3,16 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 from kws.common.console import Console
 from kws.common.files import replacing
-from kws.evaluation.breakdown import (
-    FalseAlarmGroup,
-    KeywordConfusion,
-    Latency,
-    MissGroup,
-    false_alarms_by_group,
-    latency,
-    match_events,
-    misses_by_group,
-)
-from kws.evaluation.confusables import ConfusableAlarms, ConfusableScores, confusable_alarms
+from kws.evaluation import breakdown
+from kws.evaluation.breakdown import FalseAlarmGroup, KeywordConfusion, Latency, MissGroup
+from kws.evaluation.confusables import ConfusableAlarms, confusable_alarms
 from kws.evaluation.intervals import evidence, false_alarms_text, proportion_text
 from kws.evaluation.operating_points import (
     RATES,
@@ -36,7 +28,7 @@ from kws.evaluation.operating_points import (
 from kws.evaluation.report.det import Line
 from kws.evaluation.report.examples import Gallery
 from kws.evaluation.report.page import Table, points_table, write_report
-from kws.evaluation.scoring import KeywordScores
+from kws.evaluation.scoring import DetectorScores, KeywordScores
 from kws.evaluation.threshold_sweep import sweep
 
 EVIDENCE_RATE = 0.1  # false alarms per hour: the rate that users ask for
@@ -59,54 +51,43 @@ class Outcome:
     latency: Latency | None = None
     missed: list[MissGroup] = field(default_factory=list)
     alarmed: list[FalseAlarmGroup] = field(default_factory=list)
-    confusables: list[ConfusableAlarms] = field(
-        default_factory=list
-    )  # at the same thresholds; empty without confusables
+    confusables: list[ConfusableAlarms] = field(default_factory=list)  # at the thresholds of `points` and `own`
 
     @property
     def name(self) -> str:
         """Name in tables."""
         return f"{self.keyword}, {self.detector}" if self.detector else self.keyword
 
+    @property
+    def evidence(self) -> str:
+        """Sentence on the false-alarm rate that the hours show."""
+        return evidence(self.own.false_alarms, self.own.hours, EVIDENCE_RATE)
 
-def outcomes_of(
-    scores: Mapping[str, KeywordScores],
-    thresholds: Mapping[str, float],
-    refractory_s: float,
-    detector: str = "",
-    calibrations: Mapping[str, Calibration] | None = None,
-) -> list[Outcome]:
+
+def outcomes_of(detector: DetectorScores, refractory_s: float) -> list[Outcome]:
     """Count misses and false alarms of each keyword, at `RATES` and at the detector's own thresholds."""
     outcomes = []
-    for keyword, own in scores.items():
-        positive, negative = sweep(own.positive, refractory_s, own.spans), sweep(own.negative, refractory_s)
-        hit_at, alarms = match_events(own, thresholds[keyword], refractory_s)
+    for keyword, scores in detector.scores.items():
+        positive, negative = sweep(scores.positive, refractory_s, scores.spans), sweep(scores.negative, refractory_s)
+        points = operating_points(positive, negative, RATES)
+        own = at_threshold(positive, negative, detector.thresholds[keyword])
+        hit_at, alarms = breakdown.match_events(scores, own.threshold, refractory_s)
+        clips = detector.confusables.get(keyword)
         outcomes.append(
             Outcome(
-                detector,
+                detector.name,
                 keyword,
-                operating_points(positive, negative, RATES),
-                at_threshold(positive, negative, thresholds[keyword]),
+                points,
+                own,
                 curve(positive, negative),
-                (calibrations or {}).get(keyword),
-                latency(own, hit_at),
-                misses_by_group(own, hit_at),
-                false_alarms_by_group(own, alarms),
+                detector.calibrations.get(keyword),
+                breakdown.latency(scores, hit_at),
+                breakdown.misses_by_group(scores, hit_at),
+                breakdown.false_alarms_by_group(scores, alarms),
+                confusable_alarms(clips, [*points, own], refractory_s) if clips else [],
             )
         )
     return outcomes
-
-
-def with_confusables(
-    outcomes: Sequence[Outcome], scored: Mapping[str, ConfusableScores], sample_rate: int, refractory_s: float
-) -> list[Outcome]:
-    """Add the triggers on confusables, at the same thresholds."""
-    return [
-        replace(o, confusables=confusable_alarms(scored[o.keyword], sample_rate, [*o.points, o.own], refractory_s))
-        if o.keyword in scored
-        else o
-        for o in outcomes
-    ]
 
 
 def calibrated(scores: KeywordScores, rate_per_hour: float, refractory_s: float, passes: int) -> Calibration:
@@ -116,11 +97,12 @@ def calibrated(scores: KeywordScores, rate_per_hour: float, refractory_s: float,
 
 
 def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
-    """Print the operating points, the evidence of the hours, the calibration and the latency."""
-    for one in [_points_table(outcomes, title), *confusable_tables(outcomes)]:
-        console.table(one.title, one.header, one.rows)
+    """Print operating points, confusables, the evidence of the hours, calibration and latency."""
+    for table in (_points(outcomes, title), _confusables(outcomes)):
+        if table.rows:
+            console.table(*table)
     for o in outcomes:
-        console.say(f"{o.name}: {_evidence(o)}")
+        console.say(f"{o.name}: {o.evidence}")
     for o in outcomes:
         if o.calibration is not None:
             console.say(f"{o.name}: threshold {o.calibration.threshold:.4f} from validation: {o.calibration.note}")
@@ -128,44 +110,31 @@ def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
             console.say(f"{o.name}: {latency_text(o.latency)}")
 
 
-def _points_table(outcomes: Sequence[Outcome], title: str) -> Table:
+def _points(outcomes: Sequence[Outcome], title: str) -> Table:
     return points_table({o.name: [*o.points, o.own] for o in outcomes}, title)
 
 
-def _evidence(outcome: Outcome) -> str:
-    return evidence(outcome.own.false_alarms, outcome.own.hours, EVIDENCE_RATE)
-
-
-def confusable_tables(outcomes: Sequence[Outcome]) -> list[Table]:
-    """Table of the triggers on confusables; none without confusables."""
+def _confusables(outcomes: Sequence[Outcome]) -> Table:
     rows = []
     for o in outcomes:
         for _, of in groupby(o.confusables, key=lambda one: (one.wanted_fa_per_hour is None, one.threshold)):
             same = list(of)
             at = wanted_text([one.wanted_fa_per_hour for one in same])
             rows.append((o.name, at, proportion_text(same[0].fired, same[0].clips)))
-    title = "Confusables by voices of the test split"
-    return [Table(title, ("", "at most", "false alarms [95 %]"), rows)] if rows else []
+    return Table("Confusables by voices of the test split", ("", "at most", "false alarms [95 %]"), rows)
 
 
-def group_tables(outcome: Outcome) -> list[Table]:
-    """Misses and false alarms of one keyword by recording, source, speaker and SNR, the worst first."""
-    missed = [(row.by, row.value or "-", proportion_text(row.misses, row.events)) for row in outcome.missed]
-    alarmed = [(row.by, row.value or "-", false_alarms_text(row.false_alarms, row.hours)) for row in outcome.alarmed]
+def group_tables(outcomes: Sequence[Outcome]) -> list[Table]:
+    """Misses and false alarms of each keyword by recording, source, speaker and SNR, the worst first."""
     made = []
-    for kind, rows in (("misses", missed), ("false alarms", alarmed)):
-        worst = [row for _, same in groupby(rows, key=lambda row: row[0]) for row in islice(same, WORST)]
-        if worst:
-            title = f"{outcome.name}: {kind} as set, worst {WORST} of each"
+    for o in outcomes:
+        missed = [(row.by, row.value or "-", proportion_text(row.misses, row.events)) for row in o.missed]
+        alarmed = [(row.by, row.value or "-", false_alarms_text(row.false_alarms, row.hours)) for row in o.alarmed]
+        for kind, rows in (("misses", missed), ("false alarms", alarmed)):
+            worst = [row for _, same in groupby(rows, key=lambda row: row[0]) for row in islice(same, WORST)]
+            title = f"{o.name}: {kind} as set, worst {WORST} of each"
             made.append(Table(title, ("by", "", f"{kind} [95 %]"), worst))
-    return made
-
-
-def show_groups(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """Print misses and false alarms by group."""
-    for outcome in outcomes:
-        for made in group_tables(outcome):
-            console.table(made.title, made.header, made.rows)
+    return [table for table in made if table.rows]
 
 
 def show_confusion(console: Console, pairs: Mapping[str, Sequence[KeywordConfusion]]) -> list[Table]:
@@ -176,11 +145,12 @@ def show_confusion(console: Console, pairs: Mapping[str, Sequence[KeywordConfusi
         if not rows:  # a single keyword
             continue
         of = f" ({name})" if name else ""
-        header = ("keyword", "triggered", "of its events [95 %]")
-        made.append(Table(f"Confusion between keywords, as set{of}", header, rows))
+        made.append(
+            Table(f"Confusion between keywords, as set{of}", ("keyword", "triggered", "of its events [95 %]"), rows)
+        )
         confused = [row for row, one in zip(rows, found, strict=True) if one.times]
         if confused:
-            console.table(made[-1].title, header, confused)
+            console.table(*made[-1]._replace(rows=confused))
         console.say(f"{len(confused)} of {len(rows)} pairs of keywords were confused{of}")
     return made
 
@@ -244,23 +214,16 @@ def write_page(
     """Write the report as one HTML page.
 
     Args:
-        path: file to write; its folder is made.
-        title, facts, galleries: as for `write_report`.
+        path, title, facts, galleries: as for `write_report`.
         outcomes: for the plot and the tables.
         tables: after the tables of the outcomes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    thresholds = [(o.name, f"{o.calibration.threshold:.4f}: {o.calibration.note}") for o in outcomes if o.calibration]
     own = [
-        _points_table(outcomes, "Operating points"),
-        Table("Evidence for the false-alarm rate", (), [(o.name, _evidence(o)) for o in outcomes]),
-        *confusable_tables(outcomes),
+        _points(outcomes, "Operating points"),
+        Table("Evidence for the false-alarm rate", (), [(o.name, o.evidence) for o in outcomes]),
+        _confusables(outcomes),
         Table("Latency", (), [(o.name, latency_text(o.latency)) for o in outcomes if o.latency]),
-        Table(
-            "Thresholds from validation",
-            (),
-            [(o.name, f"{o.calibration.threshold:.4f}: {o.calibration.note}") for o in outcomes if o.calibration],
-        ),
+        Table("Thresholds from validation", (), thresholds),
     ]
-    groups = [made for o in outcomes for made in group_tables(o)]
-    all_tables = [made for made in (*own, *tables, *groups) if made.rows]
-    write_report(path, title, facts, all_tables, det_lines(outcomes), galleries)
+    write_report(path, title, facts, [*own, *tables, *group_tables(outcomes)], det_lines(outcomes), galleries)

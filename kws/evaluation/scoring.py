@@ -3,9 +3,8 @@
 import copy
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -18,6 +17,7 @@ from kws.data.audio import BadAudio, length_s, pcm_blocks
 from kws.data.streams import Piece, Span, Stream
 from kws.detector import streaming
 from kws.detector.streaming import CHUNK_S, BatchScorer, ScoreTrack, StreamScorer
+from kws.evaluation.operating_points import Calibration
 
 FILES_PER_BATCH = 16  # short files
 
@@ -45,6 +45,7 @@ Result = ScoredStream | BadAudio
 Batch = list[int]  # numbers of sources that are scored together
 Progress = Callable[[float], None]  # called with the seconds scored up to now
 ScoreAll = Callable[[StreamScorer, Sequence[StreamSource], float, Progress], list[Result]]  # `score_all` or Ray's
+ConfusableScores = tuple[ScoreTrack, Sequence[Span]]  # track of the clips, and in it the span of a hit of each clip
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,25 @@ class KeywordScores:
         return [event.span for event in self.events]
 
 
+@dataclass(frozen=True)
+class DetectorScores:
+    """Scores of one detector, and the thresholds at which it counts.
+
+    Args:
+        scores: of each keyword.
+        thresholds: of each keyword.
+        calibrations: of the thresholds that were placed on validation streams.
+        confusables: scores of the confusables of each keyword; empty without confusables.
+        name: in tables; empty for a single detector.
+    """
+
+    scores: Mapping[str, KeywordScores]
+    thresholds: Mapping[str, float]
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    confusables: Mapping[str, ConfusableScores] = field(default_factory=dict)
+    name: str = ""
+
+
 def file_source(file: Path) -> StreamSource:
     """A file to score. Only its header is read."""
     return StreamSource(file, length_s(file))
@@ -133,27 +153,25 @@ def score_sources(
     Args:
         detector: a `Detector` or an exported file.
         sources: of one batch.
-        chunk_s: a row is known at the end of the chunk of this length that completes it, in seconds.
+        chunk_s: length of the audio chunks in seconds; a score row is known at the end of its chunk.
         progress: called with the seconds of each scored block.
     """
     rate = detector.sample_rate
     block_n = round(CHUNK_S * rate)
 
-    def scored_file(file: Path, rows: NDArray[np.float32], n: int) -> Result:
-        if not len(rows):
-            return BadAudio(file.as_posix(), f"shorter than a score row of {detector.frame_s:g} s")
-        return ScoredStream(dict(streaming.as_tracks(detector, rows, n, chunk_s)), [])
+    def result(audio: Path | Stream, rows: NDArray[np.float32], n: int) -> Result:
+        if isinstance(audio, Path) and not len(rows):
+            return BadAudio(audio.as_posix(), f"shorter than a score row of {detector.frame_s:g} s")
+        pieces = [] if isinstance(audio, Path) else audio.pieces
+        return ScoredStream(dict(streaming.as_tracks(detector, rows, n, chunk_s)), pieces)
 
     def score(audio: Path | Stream | Callable[[], Stream]) -> Result:
-        def samples(n: int) -> None:
-            progress(n / rate)
-
-        if isinstance(audio, Path):
-            return scored_file(audio, *streaming.score_blocks(detector, pcm_blocks(audio, rate, block_n), samples))
-        stream = audio if isinstance(audio, Stream) else audio()
-        blocks = (stream.pcm[i : i + block_n] for i in range(0, len(stream.pcm), block_n))
-        rows, n = streaming.score_blocks(detector, blocks, samples)
-        return ScoredStream(dict(streaming.as_tracks(detector, rows, n, chunk_s)), stream.pieces)
+        stream = audio() if callable(audio) else audio
+        if isinstance(stream, Path):
+            blocks = pcm_blocks(stream, rate, block_n)
+        else:
+            blocks = (stream.pcm[i : i + block_n] for i in range(0, len(stream.pcm), block_n))
+        return result(stream, *streaming.score_blocks(detector, blocks, lambda n: progress(n / rate)))
 
     if len(sources) == 1:
         try:
@@ -176,9 +194,9 @@ def score_sources(
     if loaded:
         scores = streaming.score_batch(cast(BatchScorer, detector), list(loaded.values()))
         for i, rows in zip(loaded, scores, strict=True):
-            results[i] = scored_file(files[i], rows, len(loaded[i]))
+            results[i] = result(files[i], rows, len(loaded[i]))
             progress(len(loaded[i]) / rate)
-    return [result for result in results if result is not None]
+    return [one for one in results if one is not None]
 
 
 def score_all(
@@ -216,7 +234,9 @@ def score_all(
         finally:
             detectors.put(own)
 
-    with _one_torch_thread(), ThreadPoolExecutor(workers) as pool:
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # torch's own threads would compete with the workers for the cores
+    with ThreadPoolExecutor(workers) as pool:
         try:
             for done in as_completed([pool.submit(work, batch) for batch in batches]):
                 batch, scored = done.result()
@@ -226,6 +246,8 @@ def score_all(
             stopped.set()  # the other workers stop after their current block
             pool.shutdown(cancel_futures=True)
             raise
+        finally:
+            torch.set_num_threads(torch_threads)
     return [result for result in results if result is not None]
 
 
@@ -234,14 +256,3 @@ def decoded(result: Result) -> ScoredStream:
     if isinstance(result, BadAudio):
         raise result
     return result
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Let torch use one thread: its own thread teams would compete with the workers for the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from kws.common.seeding import numpy_generator
 from kws.data.audio import keyword_bounds, to_float
 from kws.data.audio_cache import AudioCache
@@ -22,16 +20,16 @@ def positive_stream(
     store: AudioCache, chosen: Selection, split: Split, column: int, levels: StreamConfig, number: int = 0
 ) -> Stream:
     """Compose a stream of a keyword's recordings, each once; the split must hold one. Each number has other noise."""
-    rng = numpy_generator(0, "stream", split, chosen.keywords[column], *([number] if number else []))
-    return _stream(store, chosen, split, chosen.positives[split][column], rng, levels, levels.gap_s)
+    purpose = (split, chosen.keywords[column], number) if number else (split, chosen.keywords[column])
+    return _stream(store, chosen, split, chosen.positives[split][column], purpose, levels, levels.gap_s)
 
 
 def negative_stream(
     store: AudioCache, chosen: Selection, split: Split, levels: StreamConfig, number: int = 0
 ) -> Stream:
     """Compose a stream of the negatives of a split. Each number has other noise."""
-    rng = numpy_generator(0, "stream", split, "negative", number)
-    return _stream(store, chosen, split, chosen.speech[split], rng, levels, levels.negative_gap_s)
+    purpose = (split, "negative", number)
+    return _stream(store, chosen, split, chosen.speech[split], purpose, levels, levels.negative_gap_s)
 
 
 def negative_hours(store: AudioCache, chosen: Selection, split: Split, levels: StreamConfig) -> float:
@@ -48,11 +46,12 @@ def _stream(
     chosen: Selection,
     split: Split,
     entries: Sequence[int],
-    rng: np.random.Generator,
+    purpose: tuple[str | int, ...],
     levels: StreamConfig,
     gap_s: float,
 ) -> Stream:
     """Compose entries of the store in random order over the noise of the split. The pieces hold entry indexes."""
+    rng = numpy_generator(0, "stream", *purpose)
     order = [entries[i] for i in rng.permutation(len(entries))]
     clips, noise = [store.audio(i) for i in order], [store.audio(i) for i in chosen.noise[split]]
     stream = compose(clips, noise, rng, gap_s, levels.snr_db, levels.noise_db, sample_rate=store.sample_rate)
@@ -95,7 +94,7 @@ def evaluate_split(
         detector: a `Detector` or an exported file.
         store, chosen: audio and roles of the recordings.
         split, sources: the split, and its streams from `split_streams`. Passes of the negatives are not independent.
-        chunk_s: a row is known at the end of the chunk of this length that completes it, in seconds.
+        chunk_s: length of the audio chunks in seconds; a score row is known at the end of its chunk.
         max_keyword_s: longest keyword in seconds, to find the end of the keyword in its recording.
         progress: called with the seconds scored up to now.
         score: scores the sources.
@@ -120,17 +119,17 @@ def evaluate_split(
             for stream, (result, track, offset) in enumerate(
                 zip(negative_results, tracks, join_offsets(tracks), strict=True), len(keywords)
             )
-            for piece, span in zip(result.pieces, _places(result.pieces, track.duration_s, rate), strict=True)
+            for piece, span in _places(result.pieces, track.duration_s, rate)
         ]
         others = {k: track for k, track in positive.tracks.items() if k != keyword and k in chosen.keywords}
         scores[keyword] = KeywordScores(positive.tracks[keyword], events, join_tracks(tracks), negatives, others)
     return scores
 
 
-def _places(pieces: Sequence[Piece], length_s: float, rate: int) -> list[Span]:
-    """From the start of each recording to the start of the next: false alarms in the gap belong to the first."""
+def _places(pieces: Sequence[Piece], length_s: float, rate: int) -> list[tuple[Piece, Span]]:
+    """Each recording with the span up to the next: false alarms in the gap belong to the recording before it."""
     starts = [piece.start / rate for piece in pieces]
-    return list(zip(starts, [*starts[1:], length_s], strict=True))
+    return list(zip(pieces, zip(starts, [*starts[1:], length_s], strict=True), strict=True))
 
 
 def _segment(store: AudioCache, piece: Piece, span: Span, stream: int, offset_s: float = 0.0) -> Segment:

@@ -14,7 +14,8 @@ from kws.confusables.candidates import Kind
 from kws.confusables.distance import code, distances, weight
 from kws.confusables.ipa import Phones
 from kws.confusables.lexicon import lexicon
-from kws.confusables.search import Candidate, Found, find
+from kws.confusables.scoring import Candidate
+from kws.confusables.search import Found, find
 from kws.confusables.settings import CandidatesConfig
 from kws.confusables.synthesis.espeak import Voice, speak
 

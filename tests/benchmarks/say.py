@@ -8,10 +8,10 @@ from pathlib import Path
 
 from kws.confusables.synthesis import espeak
 from kws.confusables.synthesis.base import Espeak, Utterance
+from kws.confusables.synthesis.corpus import words
 from kws.confusables.synthesis.espeak import NATIVE_RATE, Voice, resampled, speak
 from kws.confusables.synthesis.plan import Prompt, Role, plan_splits
 from kws.confusables.synthesis.render import render
-from kws.confusables.synthesis.sentences import words
 from kws.data.audio import save_flac, to_int16
 from kws.data.manifest import CONFUSABLE
 

@@ -1,4 +1,4 @@
-"""kws confuse: clips in many voices, and a buffer that a run replays; nothing that measures is in it."""
+"""kws confuse: clips in many voices, and a replay buffer with the training clips alone."""
 
 import csv
 import sys
@@ -21,16 +21,16 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def said(cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("said") / "marvin"
-    told = cli("confuse", *FEW, "positives=30", f"out={out}")
-    assert told.code == 0, told.err
-    assert "60 texts" in told.out
+def clips(cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("clips") / "marvin"
+    done = cli("confuse", *FEW, "positives=30", f"out={out}")
+    assert done.code == 0, done.err
+    assert "60 texts" in done.out
     return out
 
 
-def test_each_candidate_is_said_once_and_the_keyword_by_the_same_voices(said: Path) -> None:
-    found = rows(said)
+def test_each_candidate_is_synthesised_once_and_the_keyword_in_the_same_voices(clips: Path) -> None:
+    found = rows(clips)
     train = [row for row in found if row["part"] == "train"]
     assert Counter(row["label"] for row in train) == {"confusable": 60, "hey_marvin": 30}
     assert len({row["text"] or row["phonemes"] for row in train if row["label"] == "confusable"}) == 60
@@ -50,55 +50,55 @@ def test_each_candidate_is_said_once_and_the_keyword_by_the_same_voices(said: Pa
     assert not voices[Split.TEST] & voices[Split.TRAIN]
 
 
-def test_only_what_is_for_training_enters_the_buffer(said: Path) -> None:
-    with Buffer(said / "buffer", None, 16000) as buffer:
+def test_only_clips_for_training_enter_the_buffer(clips: Path) -> None:
+    with Buffer(clips / "buffer", None, 16000) as buffer:
         kept = list(buffer.rows())
-    train = [row for row in rows(said) if (row["part"], row["label"]) == ("train", "confusable")]
+    train = [row for row in rows(clips) if (row["part"], row["label"]) == ("train", "confusable")]
     assert 0 < len(kept) <= len(train)
     assert {row.kind for row in kept} == {"confusable"}
     assert {row.text for row in kept} <= {row["text"] for row in train}
     assert all(row.source.name.startswith("train/confusable/") for row in kept)
 
 
-def test_nobody_imports_the_voices_that_measure(cli, said: Path, tmp_path: Path) -> None:
-    words = [f"buffer={tmp_path}/b", f"folder={said}", "keyword=hey marvin"]
-    told = cli("buffer", "import", *words)
-    assert (told.code, told.err.count("\n")) == (2, 1)
-    assert "kws confuse made it" in told.err
+def test_clips_of_test_voices_cannot_be_imported(cli, clips: Path, tmp_path: Path) -> None:
+    words = [f"buffer={tmp_path}/b", f"folder={clips}", "keyword=hey marvin"]
+    done = cli("buffer", "import", *words)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "kws confuse made it" in done.err
 
 
-def test_the_same_again_changes_nothing_and_another_seed_is_refused(cli, said: Path) -> None:
-    before = {path: path.read_bytes() for path in said.rglob("*.flac")}
-    told = cli("confuse", *FEW, "positives=30", f"out={said}")
-    assert told.code == 0, told.err
-    assert "0 new of" in told.out
-    assert {path: path.read_bytes() for path in said.rglob("*.flac")} == before
-    told = cli("confuse", *FEW, "positives=30", "seed=1", f"out={said}")
-    assert (told.code, told.err.count("\n")) == (2, 1)
+def test_a_second_call_changes_nothing_and_another_seed_is_refused(cli, clips: Path) -> None:
+    before = {path: path.read_bytes() for path in clips.rglob("*.flac")}
+    done = cli("confuse", *FEW, "positives=30", f"out={clips}")
+    assert done.code == 0, done.err
+    assert "0 new of" in done.out
+    assert {path: path.read_bytes() for path in clips.rglob("*.flac")} == before
+    done = cli("confuse", *FEW, "positives=30", "seed=1", f"out={clips}")
+    assert (done.code, done.err.count("\n")) == (2, 1)
 
 
-def test_a_list_that_was_cut_is_what_is_said(cli, tmp_path: Path) -> None:
-    told = cli("confuse", "list", *FEW[:2], f"out={tmp_path}/list.csv")
-    assert told.code == 0, told.err
+def test_an_edited_list_is_synthesised(cli, tmp_path: Path) -> None:
+    done = cli("confuse", "list", *FEW[:2], f"out={tmp_path}/list.csv")
+    assert done.code == 0, done.err
     lines = (tmp_path / "list.csv").read_text().splitlines()
     (tmp_path / "cut.csv").write_text("\n".join([lines[0], *lines[10:18]]) + "\n")
-    told = cli(
+    done = cli(
         "confuse",
         "say",
         "keyword=hey marvin",
         "confuse.n=0",
         f"confuse.include={tmp_path}/cut.csv",
-        f"out={tmp_path}/said",
+        f"out={tmp_path}/clips",
     )
-    assert told.code == 0, told.err
+    assert done.code == 0, done.err
     wanted = [row["text"] for row in csv.DictReader((tmp_path / "cut.csv").read_text().splitlines())]
     plain = {text for text in wanted if not text.startswith("[[")}
-    train = [row for row in rows(tmp_path / "said") if row["part"] == "train"]
+    train = [row for row in rows(tmp_path / "clips") if row["part"] == "train"]
     assert {row["text"] for row in train if row["text"]} == plain
     assert len(train) == 8
 
 
-def test_any_command_can_speak(cli, tmp_path: Path) -> None:
+def test_any_command_can_synthesise(cli, tmp_path: Path) -> None:
     program = tmp_path / "speaker.py"
     program.write_text(
         "import sys, wave\nw = wave.open(sys.argv[1], 'wb')\nw.setparams((1, 2, 16000, 0, 'NONE', ''))\n"
@@ -106,9 +106,9 @@ def test_any_command_can_speak(cli, tmp_path: Path) -> None:
     )
     command = f"command=['{sys.executable}','{program}','{{wav}}','{{text}}','{{voice}}']"
     words = ["keyword=computer", "confuse.n=12", "synth=command", "voices=[anna,ben,carl,dora,emil,fay]"]
-    told = cli("confuse", *words, command, f"out={tmp_path}/said")
-    assert told.code == 0, told.err
-    names = {row["speaker"].removeprefix("command ") for row in rows(tmp_path / "said")}
+    done = cli("confuse", *words, command, f"out={tmp_path}/clips")
+    assert done.code == 0, done.err
+    names = {row["speaker"].removeprefix("command ") for row in rows(tmp_path / "clips")}
     assert names <= {"anna", "ben", "carl", "dora", "emil", "fay"}
     assert len(names) > 1
 
@@ -124,8 +124,10 @@ def test_any_command_can_speak(cli, tmp_path: Path) -> None:
         (["confuse.n=0"], "keyword=computer: no candidates"),
     ],
 )
-def test_what_cannot_be_said_is_one_line(cli, tmp_path: Path, words: list[str], reason: str) -> None:
-    told = cli("confuse", "keyword=computer", *words, f"out={tmp_path}/said")
-    assert (told.code, told.err.count("\n")) == (2, 1), told.err
-    assert reason in told.err
-    assert not (tmp_path / "said").exists()
+def test_settings_that_cannot_be_synthesised_are_refused_in_one_line(
+    cli, tmp_path: Path, words: list[str], reason: str
+) -> None:
+    done = cli("confuse", "keyword=computer", *words, f"out={tmp_path}/clips")
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert reason in done.err
+    assert not (tmp_path / "clips").exists()

@@ -33,8 +33,8 @@ def streams(tones, tmp_path_factory) -> list[str]:
 
 
 def figures(cli, detector: Path, out: Path, *words: str) -> dict[str, dict]:
-    said = cli("evaluate", f"detector={detector}", f"out={out}", "threads=1", *words)
-    assert said.code == 0, said.err
+    done = cli("evaluate", f"detector={detector}", f"out={out}", "threads=1", *words)
+    assert done.code == 0, done.err
     return {outcome["keyword"]: outcome for outcome in json.loads(out.read_text())["outcomes"]}
 
 
@@ -89,10 +89,10 @@ def test_the_referee_counts_the_same(cli, data, run, streams, tmp_path):
 
 def test_an_unknown_keyword_and_incomplete_streams_are_refused(cli, run, streams):
     for words in (["keyword=boop", *streams], streams[:2], [*streams, "data.root=DIR"]):
-        said = cli("evaluate", f"detector={run}/model.pt", *words)
-        assert said.code == 2
-        assert said.err.startswith("kws: ")
-        assert said.err.count("\n") == 1
+        done = cli("evaluate", f"detector={run}/model.pt", *words)
+        assert done.code == 2
+        assert done.err.startswith("kws: ")
+        assert done.err.count("\n") == 1
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_several_keywords_in_one_stream_and_their_confusion(cli, labelled, tmp_p
     ]
 
 
-def test_several_recordings_are_one_after_another(cli, run, streams, tmp_path):
+def test_several_recordings_are_joined(cli, run, streams, tmp_path):
     positive, events, _ = (word.split("=")[1] for word in streams)
     once = figures(cli, run / "model.pt", tmp_path / "a.json", *streams)["beep"]["as_calibrated"]
     twice = [f"positive=[{positive},{positive}]", f"events=[{events},{events}]", streams[2]]
@@ -135,14 +135,14 @@ def test_broken_recordings_are_reported_and_the_rest_counts(cli, run, streams, t
         soundfile.write(folder / f"{i}.flac", np.zeros(16000, np.int16), 16000)
     (folder / "broken.flac").write_bytes(b"fLaC")
     words = [*streams[:2], f"negative={folder}"]
-    said = cli("evaluate", f"detector={run}/model.pt", f"out={tmp_path}/a.json", *words)
-    assert said.code == 0
-    assert "1 of 13 negative recordings do not decode and are left out" in said.err
+    done = cli("evaluate", f"detector={run}/model.pt", f"out={tmp_path}/a.json", *words)
+    assert done.code == 0
+    assert "1 of 13 negative recordings do not decode and are left out" in done.err
     (outcome,) = json.loads((tmp_path / "a.json").read_text())["outcomes"]
     assert outcome["as_calibrated"]["hours"] == pytest.approx(12 / 3600)
-    said = cli("evaluate", f"detector={run}/model.pt", "data.max_undecodable=0.01", *words)
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "the share must be at most data.max_undecodable=0.01" in said.err
+    done = cli("evaluate", f"detector={run}/model.pt", "data.max_undecodable=0.01", *words)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "the share must be at most data.max_undecodable=0.01" in done.err
 
 
 def test_latency_needs_annotations_of_the_keywords_end(cli, labelled, run, streams, tmp_path):
@@ -155,10 +155,10 @@ def test_latency_needs_annotations_of_the_keywords_end(cli, labelled, run, strea
 
 
 def test_another_smoothing_is_the_smoothing_of_an_export(cli, run, streams, tmp_path):
-    said = cli(
+    done = cli(
         "export", f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", "smooth_k=3", "smooth_s=0.16", "thresholds=0.3"
     )
-    assert said.code == 0, said.err
+    assert done.code == 0, done.err
     other = ["smooth_k=3", "smooth_s=0.16"]
     exported = figures(cli, tmp_path / "d.pt", tmp_path / "a.json", *streams)["beep"]["at_fa_per_hour"]
     ours = figures(cli, run / "model.pt", tmp_path / "b.json", *other, *streams)
@@ -166,7 +166,7 @@ def test_another_smoothing_is_the_smoothing_of_an_export(cli, run, streams, tmp_
     assert figures(cli, run / "model.pt", tmp_path / "c.json", *streams)["beep"]["at_fa_per_hour"] != exported
 
 
-def test_settings_that_cannot_be_evaluated_are_one_line(cli, run, tiny, streams, tmp_path):
+def test_settings_that_cannot_be_evaluated_are_refused_in_one_line(cli, run, tiny, streams, tmp_path):
     data = [word for word in tiny if word.startswith("data.")]
     refused = {
         ("threshold.at_fa_per_hour=0.5", *data): "0.00 h of validation negatives are too few",
@@ -174,12 +174,12 @@ def test_settings_that_cannot_be_evaluated_are_one_line(cli, run, tiny, streams,
         (streams[0], "events=[a.json,b.json]", streams[2]): "must be as many files as in positive, 1",
     }
     for words, reason in refused.items():
-        said = cli("evaluate", f"detector={run}/model.pt", *words)
-        assert (said.code, said.err.strip().count("\n")) == (2, 0), said.err
-        assert reason in said.err
-    said = cli("train", *tiny, "threshold.unsupported=refuse", f"out={tmp_path}/run")
-    assert said.code == 2
-    assert "are too few to place a threshold" in said.err
+        done = cli("evaluate", f"detector={run}/model.pt", *words)
+        assert (done.code, done.err.strip().count("\n")) == (2, 0), done.err
+        assert reason in done.err
+    done = cli("train", *tiny, "threshold.unsupported=refuse", f"out={tmp_path}/run")
+    assert done.code == 2
+    assert "are too few to place a threshold" in done.err
     assert not (tmp_path / "run").exists(), "before anything is begun"
 
 
@@ -218,12 +218,12 @@ def test_recordings_that_count_twice_or_not_at_all_are_refused(cli, run, streams
         (*streams, f"plots={run}/model.pt"): "must be a folder",
     }
     for words, reason in refused.items():
-        said = cli("evaluate", f"detector={run}/model.pt", *words)
-        assert (said.code, said.err.count("\n")) == (2, 1), said.err
-        assert reason in said.err
+        done = cli("evaluate", f"detector={run}/model.pt", *words)
+        assert (done.code, done.err.count("\n")) == (2, 1), done.err
+        assert reason in done.err
     recipe = checkpoint.read_model(run / "model.pt").spec
     both = type(recipe)(**{**vars(recipe), "labels": ["beep", "boop"]})
     checkpoint.write_model(tmp_path / "two.pt", both, both.net().state_dict(), [0.5, 0.5], {})
-    said = cli("evaluate", f"detector={tmp_path}/two.pt", *two)
-    assert (said.code, said.err.count("\n")) == (2, 1), said.err
-    assert "line 3 has no label" in said.err
+    done = cli("evaluate", f"detector={tmp_path}/two.pt", *two)
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert "line 3 has no label" in done.err

@@ -22,7 +22,7 @@ def test_the_distance_is_a_metric(a, b, c):
 
 @given(PHONES, st.lists(PHONES, min_size=1, max_size=6))
 @settings(deadline=None, max_examples=100)
-def test_many_at_once_are_as_one_by_one(phones, others):
+def test_distances_of_many_equal_distances_one_by_one(phones, others):
     assert distances(phones, code(others)) == pytest.approx([by_hand(phones, other) for other in others], abs=CLOSE)
 
 
@@ -39,7 +39,7 @@ def by_hand(one, other):
 
 @given(PHONES, PHONES)
 @settings(deadline=None, max_examples=100)
-def test_edits_lead_there_and_cost_the_distance(one, other):
+def test_edits_transform_one_into_the_other_and_cost_the_distance(one, other):
     table = np.stack(list(rows(one, code([other]))))[:, :, 0]
     changes = edits(one, table, other)
     assert sum(between(was, becomes) for _, was, becomes in changes) == pytest.approx(distance(one, other), abs=CLOSE)
@@ -52,12 +52,12 @@ def test_edits_lead_there_and_cost_the_distance(one, other):
     assert (*made, *one[at:]) == other
 
 
-def test_the_weight_is_the_way_to_silence():
+def test_the_weight_is_the_distance_from_silence():
     assert weight(()) == 0
     assert weight(("k", "æ", "t")) == pytest.approx(sum(between(phone, "") for phone in "kæt"), abs=CLOSE)
 
 
-def test_known_words_stand_in_the_order_of_the_ear():
+def test_known_words_are_ordered_by_similarity():
     computer, commuter, compute, banana = (
         tuple(word.split()) for word in ("k ə m p j u t ɚ", "k ə m j u t ɚ", "k ə m p j u t", "b ə n æ n ə")
     )
@@ -67,7 +67,7 @@ def test_known_words_stand_in_the_order_of_the_ear():
     assert distance(("b", "ɛ", "d"), ("b", "æ", "d")) < distance(("b", "ɛ", "d"), ("b", "u", "d"))
 
 
-def test_nothing_is_a_pronunciation_too():
+def test_an_empty_pronunciation_has_a_distance():
     assert distances(("k", "æ"), code([(), ()])) == pytest.approx([weight(("k", "æ"))] * 2)
     assert distances((), code([("k",)])) == pytest.approx([between("k", "")])
     assert code([]).codes.shape == (0, 0)

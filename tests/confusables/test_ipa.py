@@ -32,11 +32,11 @@ def test_no_two_letters_are_the_same_and_none_is_silence():
         ("ɚə", "ɚi"),
     ],
 )
-def test_phones_that_are_alike_are_nearer(nearer, farther):
+def test_similar_phones_are_nearer(nearer, farther):
     assert between(*nearer) < between(*farther)
 
 
-def test_marks_colour_a_phone_a_little():
+def test_a_diacritic_changes_a_phone_a_little():
     for plain, coloured in (("a", "aː"), ("ɔ", "ɔ̃"), ("t", "tʰ"), ("r", "rʲ"), ("n", "n̩"), ("u", "u2"), ("ə", "ɚ")):
         others = [between(plain, letter) for letter in LETTERS if is_vowel(letter) != is_vowel(plain)]
         assert 0 < between(plain, coloured) < min(others)
@@ -53,7 +53,7 @@ def test_a_transcription_is_split_into_phones():
     assert split_ipa(" ˈ. ") == ()
 
 
-def test_letters_that_are_no_phones_are_named():
+def test_unknown_letters_are_returned():
     assert unknown_letters("hˈeɪ mˈɑːɹvɪn t͡ʃ ç ɚ") == ""
     assert unknown_letters("Ñaж") == "Nж"
 
@@ -67,7 +67,7 @@ def test_vowels_and_classes():
     assert not same_class("j", "i")
 
 
-def test_arpabet_is_ipa():
+def test_arpabet_maps_to_known_ipa():
     assert len(ARPABET) == 39
     assert all(split_ipa(ipa) and not unknown_letters(ipa) for ipa in ARPABET.values())
     assert split_ipa(ARPABET["CH"]) == ("tʃ",)
@@ -76,7 +76,7 @@ def test_arpabet_is_ipa():
 
 @espeak
 @pytest.mark.parametrize("language", ["en-us", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "sv", "cmn", "hi", "tr"])
-def test_the_ipa_of_espeak_is_all_phones(language):
+def test_every_ipa_letter_of_espeak_is_known(language):
     found = text_to_ipa([str(i) for i in itertools.chain(range(30), (100, 1999))], language)
     assert [unknown_letters(ipa) for ipa in found] == [""] * len(found)
     assert all(map(split_ipa, found))

@@ -35,7 +35,7 @@ def test_common_words_are_frequent():
     assert "qwxyz" not in used
 
 
-def test_ways_are_those_of_espeak_and_of_cmudict():
+def test_pronunciations_are_those_of_espeak_and_of_cmudict():
     (tomato, unknown, both) = pronunciations(["tomato", "blorf", "hey tomato"], "en-us")
     assert tomato[0] == espeak_phones(["tomato"], "en-us")[0]
     assert set(cmudict()["tomato"]) <= set(tomato)
@@ -54,12 +54,12 @@ def test_the_dialects_of_a_language():
         dialects("klingon")
 
 
-def test_length_counts_where_it_alone_tells_words_apart():
+def test_length_is_ignored_in_english_only():
     assert espeak_phones(["Stadt"], "de") != espeak_phones(["Staat"], "de")
     assert "ː" not in "".join(espeak_phones(["seem"], "en")[0])
 
 
-def test_phoneme_strings_are_spoken_beside_texts():
+def test_phoneme_strings_are_pronounced_among_texts():
     texts = ["cat", "[[k'at]]", "hey", "[[t|S'I]]", "[[tS'I]]"]
     found = espeak_phones(texts, "en-us")
     assert found[0] == found[1] == ("k", "æ", "t")
@@ -90,7 +90,7 @@ def test_a_language_has_its_phonemes(english):
     assert ("t", "s") in german
 
 
-def test_phonemes_stand_in_one_order_in_every_process():
+def test_phonemes_have_one_order_in_every_process():
     once = Inventory(phonemes(["string", "compute"], "en-us"), "en-us").phonemes
     assert [sound.name for sound in once] == ["t", *"srINk@mpj", "u:"], "by count, then as they came"
 
@@ -107,7 +107,7 @@ WORDS = ["string", "judge", "hey marvin", "at shore", "that ship", "white chip",
 
 
 @pytest.mark.parametrize("text", WORDS)
-def test_what_is_written_is_read_and_pronounced_the_same(english, text):
+def test_written_phoneme_strings_are_read_and_pronounced_the_same(english, text):
     (found,) = phonemes([text], "en-us")
     written = english.write(found)
     assert english.read(written) == found

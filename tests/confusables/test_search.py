@@ -41,20 +41,20 @@ def of(keyword: str, n: int = DEFAULT.n, seed: int = 0, **changes) -> Found:
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
-def test_thousands_are_found_each_once_and_none_is_the_keyword(keyword):
+def test_thousands_of_distinct_candidates_are_found_and_none_is_the_keyword(keyword):
     found = of(keyword)
     texts, phones = [one.text for one in found.chosen], [one.phones for one in found.chosen]
     assert len(set(texts)) == len(texts) == 3000
     plain = [text for text, one in zip(texts, found.chosen, strict=True) if not one.is_phonemes]
     assert len({text.casefold() for text in plain}) == len(plain) > 1500
     assert not any(contains_phrase(text, keyword) for text in plain)
-    assert len(set(espeak_phones(texts, "en-us"))) == 3000, "each is another sound"
+    assert len(set(espeak_phones(texts, "en-us"))) == 3000, "all pronunciations differ"
     held = {" ".join(way) for way in found.keyword.pronunciations}
     assert not any(f" {way} " in f" {' '.join(spoken)} " for spoken in phones for way in held)
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
-def test_distance_is_of_the_nearest_pronunciations(keyword):
+def test_the_distance_is_between_the_nearest_pronunciations(keyword):
     found = of(keyword)
     for way in found.keyword.pronunciations:
         apart = distances(way, code([one.phones for one in found.chosen])) / weight(way)
@@ -66,7 +66,7 @@ def test_distance_is_of_the_nearest_pronunciations(keyword):
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
-def test_bands_hold_what_their_quotas_say_or_all_there_is(keyword):
+def test_bands_fill_their_quotas_or_take_all_candidates(keyword):
     found = of(keyword)
     for one in found.chosen:
         assert one.band == max(1, min(int(np.searchsorted(BANDS, one.distance, side="right")), 5))
@@ -83,7 +83,7 @@ def test_bands_hold_what_their_quotas_say_or_all_there_is(keyword):
     assert [one.distance for one in found.chosen] == sorted(one.distance for one in found.chosen)
 
 
-def test_known_confusables_are_there():
+def test_known_confusables_are_found():
     assert {"commuter", "compute", "[[k'@mp]]"} <= {one.text for one in of("computer").chosen}
     near = {one.text: one.distance for one in of("cat").chosen}
     assert {"cap", "hat", "cut", "catch", "kit"} <= set(near)
@@ -109,25 +109,25 @@ def test_homophones_are_left_out_and_listed():
 
 
 @pytest.mark.parametrize("keyword", ["computer", "hey marvin"])
-def test_in_no_dialect_a_near_candidate_is_the_keyword(keyword):
+def test_no_near_candidate_is_pronounced_as_the_keyword_in_any_dialect(keyword):
     near = [one.text for one in of(keyword).chosen][:600]
     for name in dialects("en-us"):
         (as_keyword,) = espeak_phones([keyword], name)
         assert as_keyword not in espeak_phones(near, name), name
 
 
-def test_what_holds_the_keyword_or_cannot_be_told_from_it_is_left_out_and_listed():
+def test_candidates_that_contain_the_keyword_or_are_too_near_are_left_out_and_listed():
     found = of("computer")
     assert {"supercomputer", "computerized", "acomputer"} <= set(found.containing)
     assert not set(found.containing) & {one.text for one in found.chosen}
     back = find("computer", CandidatesConfig(n=0, include=["supercomputer"]))
-    assert [one.text for one in back.chosen] == ["supercomputer"], "a person may think otherwise"
+    assert [one.text for one in back.chosen] == ["supercomputer"], "the user may include one anyway"
     found = find("cat", CandidatesConfig(50, [0.3, 0.5], [1.0], CandidateKinds(1, 0, 0, 0, 0)))
     assert {"cap", "hat"} <= set(found.too_near)
     assert min(one.distance for one in found.chosen) >= 0.3
 
 
-def test_a_choice_is_spread_wider_than_the_nearest():
+def test_the_selection_is_more_diverse_than_the_nearest_candidates():
     chosen, nearest = of("computer", 500).chosen, of("computer").chosen[:500]
     means = []
     for candidates in (chosen, nearest):
@@ -136,7 +136,7 @@ def test_a_choice_is_spread_wider_than_the_nearest():
     assert means[0] > 1.2 * means[1]
 
 
-def test_the_same_arguments_find_the_same_and_another_seed_others():
+def test_equal_arguments_find_equal_candidates_and_another_seed_finds_others():
     again = of.__wrapped__("computer", 500)
     assert again.chosen == of("computer", 500).chosen
     assert again.homophones == of("computer", 500).homophones
@@ -144,13 +144,13 @@ def test_the_same_arguments_find_the_same_and_another_seed_others():
     assert 50 < len(other & {one.text for one in again.chosen}) < 450
 
 
-def test_kinds_without_a_share_do_not_come():
+def test_kinds_without_a_share_are_left_out():
     found = find("computer", CandidatesConfig(200, kinds=CandidateKinds(1, 0, 0, 0, 0)))
     assert {one.kind for one in found.chosen} == {Kind.WORD}
     assert set(found.available) <= {(band, Kind.WORD) for band in range(6)}
 
 
-def test_what_is_included_comes_and_what_is_excluded_does_not(tmp_path):
+def test_included_texts_are_always_and_excluded_texts_never_selected(tmp_path):
     include = ["banana split", "commuter", "[[k'at]]"]
     file = tmp_path / "list.csv"
     file.write_text("text,kind\nbanana split,\ncommuter,word\n[[k'at]],part\n")
@@ -168,20 +168,20 @@ def test_what_is_included_comes_and_what_is_excluded_does_not(tmp_path):
     assert {one.text for one in alone.chosen} == {"banana split", "[[k'at]]"}
 
 
-def test_what_is_chosen_and_given_back_is_the_same(tmp_path):
+def test_a_written_list_gives_the_same_candidates_when_included(tmp_path):
     chosen = of("computer", 300).chosen
     table.write(tmp_path / "list.csv", chosen)
     back = find("computer", CandidatesConfig(n=0, include=str(tmp_path / "list.csv")))
     assert back.chosen == chosen
 
 
-def test_the_keyword_is_not_included():
+def test_an_included_text_with_the_keyword_is_refused():
     for text in ("my computer", "Computers"):
         with pytest.raises(KwsError, match=rf"^confuse\.include: '{text}' contains the keyword"):
             find("computer", CandidatesConfig(n=0, include=[text]))
 
 
-def test_a_given_pronunciation_counts():
+def test_a_given_pronunciation_replaces_the_known_one():
     found = of.__wrapped__("zyra", 200, pronunciations=["zˈaɪɹə", "S IY1 R AH0"])
     assert {split_ipa("zaɪɹə"), split_ipa("siɹə")} <= set(found.keyword.pronunciations)
     strings = [one.text for one in found.chosen if one.kind is Kind.PHONES]
@@ -199,7 +199,7 @@ def german(tmp_path):
     return file
 
 
-def test_another_language_takes_its_own_words(german):
+def test_another_language_uses_its_own_words(german):
     found = of.__wrapped__("Computer", 300, language="de", words=str(german))
     assert found.keyword.pronunciations == [split_ipa("kɔmpjuːtɜ")]
     texts = {one.text for one in found.chosen}
@@ -213,15 +213,15 @@ def test_another_language_takes_its_own_words(german):
         of.__wrapped__("Computer", 300, language="de")
 
 
-def test_german_homophones_are_known_by_their_sound(german):
+def test_german_homophones_are_found_by_pronunciation(german):
     german.write_text("\n".join([*GERMAN.split(), "Seite", "Saite", "Stadt", "Staat"]), "utf-8")
     seite = of.__wrapped__("Seite", 100, language="de", words=str(german))
     assert "Saite" in seite.homophones
     stadt = of.__wrapped__("Stadt", 100, language="de", words=str(german))
-    assert "Staat" not in stadt.homophones, "length tells them apart"
+    assert "Staat" not in stadt.homophones, "they differ in length"
 
 
-def test_another_process_finds_the_same(german):
+def test_another_process_finds_the_same_candidates(german):
     code = (
         "import sys;"
         "from kws.confusables.search import find;"
@@ -244,6 +244,6 @@ def test_another_process_finds_the_same(german):
 
 
 @pytest.mark.parametrize("text", ["...", "", "??"])
-def test_a_keyword_is_something_to_say(text):
+def test_a_keyword_without_a_letter_is_refused(text):
     with pytest.raises(KwsError, match=r"^keyword="):
         of.__wrapped__(text, 10)

@@ -26,7 +26,7 @@ def test_quotas_of_known_cases(n, shares, available, expected):
 
 
 @given(st.integers(0, 120), CELLS)
-def test_quotas_fill_up_and_go_beyond_nothing(n, cells):
+def test_quotas_fill_up_and_never_exceed_what_is_available(n, cells):
     shares, available = [share for share, _ in cells], [there for _, there in cells]
     got = quotas(n, shares, available)
     assert all(0 <= size <= there for size, there in zip(got, available, strict=True))
@@ -38,13 +38,13 @@ def taken(traits, n, seed=0):
     return spread(traits, n, Counter(), np.random.default_rng(seed))
 
 
-def test_what_was_not_yet_taken_comes_first():
+def test_rare_traits_are_selected_first():
     traits = [["a"]] * 50 + [["b"]] * 5 + [["c"]]
     assert Counter(traits[i][0] for i in taken(traits, 9)) == {"a": 4, "b": 4, "c": 1}
     assert sorted(taken(traits, 100)) == list(range(56)), "all, where there are no more"
 
 
-def test_what_was_taken_elsewhere_counts():
+def test_traits_selected_before_count():
     seen = Counter({"a": 100})
     assert [*spread([["a"], ["b"]], 1, seen, np.random.default_rng(0))] == [1]
     assert seen == {"a": 100, "b": 1}
@@ -62,7 +62,7 @@ def test_the_greedy_choice_is_the_best_at_each_step():
         left.remove(i)
 
 
-def test_the_lot_decides_by_the_seed_alone():
+def test_ties_are_broken_by_the_seed_alone():
     traits = [["a"]] * 30
     assert taken(traits, 5) == taken(traits, 5)
     assert taken(traits, 5) != taken(traits, 5, seed=1)

@@ -56,7 +56,7 @@ def test_other_labels_alone_are_an_error(tmp_path: Path) -> None:
             read_annotations(path, "alexa")
 
 
-def test_events_without_labels_are_the_keyword(tmp_path: Path) -> None:
+def test_events_without_labels_are_of_the_keyword(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("start,end\n1,2\n3,4\n")
     (tmp_path / "e.txt").write_text("1.0\t2.0\n3.0\t4.0\t\n")
     (tmp_path / "e.rttm").write_text(

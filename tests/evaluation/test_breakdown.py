@@ -6,8 +6,8 @@ import pytest
 from kws.detector.streaming import ScoreTrack
 from kws.evaluation.breakdown import attribute, confusion, false_alarms_by_group, latency, match_events, misses_by_group
 from kws.evaluation.intervals import poisson, wilson
-from kws.evaluation.report.examples import ExampleSource, clock, examples
-from kws.evaluation.scoring import KeywordScores, Segment
+from kws.evaluation.report.examples import clock, galleries
+from kws.evaluation.scoring import DetectorScores, KeywordScores, Segment
 from tests.tracks import track
 
 
@@ -21,7 +21,7 @@ def peaks(at_s: list[float], length_s: float, height: float = 0.9) -> ScoreTrack
 
 def example_scores() -> KeywordScores:
     """Four events with three hits; false alarms in two of three negative recordings."""
-    said = [
+    events = [
         Segment(0.0, 3.0, "e0", "ann", "phone", 4.0, 1.0),
         Segment(10.0, 13.0, "e1", "ann", "phone", 12.0, 11.0),
         Segment(20.0, 23.0, "e2", "bob", "studio", 14.9, 21.0),
@@ -33,7 +33,7 @@ def example_scores() -> KeywordScores:
         Segment(60.5, 100.0, "n2", "dan", "kitchen", 10.0, None, 0, 10.0),
     ]
     # 40.6 comes so soon after n1 began that n0 caused it.
-    return KeywordScores(peaks([1.2, 11.3, 20.9], 40.0), said, peaks([20.0, 40.6, 70.0], 100.0), negatives)
+    return KeywordScores(peaks([1.2, 11.3, 20.9], 40.0), events, peaks([20.0, 40.6, 70.0], 100.0), negatives)
 
 
 def test_latency_from_the_keywords_end() -> None:
@@ -130,7 +130,8 @@ def test_examples_are_the_lowest_misses_and_the_highest_false_alarms() -> None:
         asked.append((stream, round(start_s, 3), round(end_s, 3)))
         return np.zeros(max(0, round((end_s - start_s) * 16000)), np.int16)
 
-    misses, alarms = examples(ExampleSource("a", "word", one, 0.5, cut, 16000), 1.0, limit=2)
+    detector = DetectorScores({"word": one}, {"word": 0.5}, name="a")
+    ((misses,), (alarms,)) = (gallery.columns for gallery in galleries([detector], cut, 16000, 1.0, limit=2))
     assert (misses.total, alarms.total, len(alarms.examples)) == (1, 3, 2)
     (missed,) = misses.examples
     assert (missed.score, missed.span, missed.kind) == (pytest.approx(0.4), (30.0, 33.0), "miss")
@@ -147,5 +148,5 @@ def test_examples_are_the_lowest_misses_and_the_highest_false_alarms() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00:00.0"), (59.96, "0:01:00.0"), (3723.44, "1:02:03.4")])
-def test_a_clock(seconds: float, text: str) -> None:
+def test_clock_as_text(seconds: float, text: str) -> None:
     assert clock(seconds) == text

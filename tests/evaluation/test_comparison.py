@@ -64,7 +64,7 @@ def test_a_perfect_detector_beats_a_blind_one() -> None:
     assert own.p_alarms == 1.0
 
 
-def test_known_answers_of_the_test() -> None:
+def test_sign_test_known_answers() -> None:
     assert sign_test(0, 0) == sign_test(5, 5) == 1.0
     assert sign_test(1, 9) == pytest.approx(22 / 1024)
     assert sign_test(0, 5) == pytest.approx(2 / 32)
@@ -85,16 +85,16 @@ def test_other_streams_are_refused() -> None:
 def test_a_checkpoint_and_its_export_do_not_differ(cli, run, tiny, tmp_path):
     words = [word for word in tiny if word.startswith(("data.", "threshold."))]
     both = f"compare=[{run}/model.pt,{run}/detector.pt]"
-    said = cli("evaluate", both, *words, f"out={tmp_path}/c.json", f"report={tmp_path}/c.html")
-    assert said.code == 0, said.err
+    done = cli("evaluate", both, *words, f"out={tmp_path}/c.json", f"report={tmp_path}/c.html")
+    assert done.code == 0, done.err
     content = json.loads((tmp_path / "c.json").read_text())
     assert len(content["compared"]) == 6
     for pair in content["compared"]:
         assert pair["misses_a"] == pair["misses_b"]
         assert (pair["only_a"], pair["only_b"], pair["p_misses"]) == (0, 0, 1.0)
         assert pair["alarms_a"] == pair["alarms_b"]
-    assert "beep, a" in said.out
-    assert "beep, b" in said.out
+    assert "beep, a" in done.out
+    assert "beep, b" in done.out
     assert (tmp_path / "c.html").is_file()
 
 
@@ -107,7 +107,7 @@ def test_a_checkpoint_and_its_export_do_not_differ(cli, run, tiny, tmp_path):
         (("compare=5",), "compare=5"),
     ],
 )
-def test_a_wrong_comparison_is_one_line(cli, tones, words, message):
-    said = cli("evaluate", *words, f"data.root={tones}")
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert message in said.err
+def test_a_wrong_comparison_is_refused_in_one_line(cli, tones, words, message):
+    done = cli("evaluate", *words, f"data.root={tones}")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert message in done.err

@@ -52,15 +52,14 @@ def test_clips_that_reach_the_threshold_are_counted(tmp_path):
     files = held_out_confusables(folder_of(tmp_path, rows))
     ((word, found),) = score_confusables(detector, files, 0.08).items()
     assert word == "alexa"
-    scores, pieces = found
-    assert len(pieces) == 7
-    # By hand: a clip fires where a row of it, or of the half second after, reaches the threshold.
-    peaks = []
-    for p in pieces:
-        first, last = p.start / 16000, (p.start + p.n_samples) / 16000 + 0.5
-        peaks.append(scores.scores[(scores.times >= first) & (scores.times <= last)].max())
+    scores, spans = found
+    assert len(spans) == 7
+    lengths = [8000 + 777 * n for n in range(7)]
+    assert [end - start for start, end in spans] == pytest.approx([n / 16000 + 0.5 for n in lengths])
+    # A clip triggers where a row of it, or of the half second after it, reaches the threshold.
+    peaks = [scores.scores[(scores.times >= start) & (scores.times <= end)].max() for start, end in spans]
     middle = float(np.sort(peaks)[3]) - 1e-6
-    low, half, none = confusable_alarms(found, 16000, [at(0.0, 2.0), at(middle, 0.0), at(1.1, None)], 0.0)
+    low, half, none = confusable_alarms(found, [at(0.0, 2.0), at(middle, 0.0), at(1.1, None)], 0.0)
     assert (low.fired, low.clips, none.fired) == (7, 7, 0)
     assert half.fired == 4
     assert (half.low, half.high) == pytest.approx(wilson(4, 7))
@@ -74,20 +73,20 @@ def test_confusables_of_other_keywords_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [None, [], [("train/a.flac", "confusable", "alexa", "train")]])
-def test_a_folder_without_them_is_refused(tmp_path, rows):
+def test_a_folder_without_test_confusables_is_refused(tmp_path, rows):
     folder = tmp_path if rows is None else folder_of(tmp_path, [*rows, ("test/k.flac", "alexa", "alexa", "test")])
     with pytest.raises(KwsError, match=rf"^confusables={re.escape(str(folder))}: must be a folder made by kws confuse"):
         held_out_confusables(folder)
 
 
-def test_an_evaluation_reports_them(cli, run, tones, tiny, tmp_path):
+def test_an_evaluation_reports_confusables(cli, run, tones, tiny, tmp_path):
     folder = folder_of(tmp_path, [(f"test/{n}.flac", "confusable", "beep", "test") for n in range(5)])
     words = [word for word in tiny if word.startswith("data.")]
     for name in ("model.pt", "detector.pt"):
         out = tmp_path / f"{name}.json"
-        said = cli("evaluate", f"detector={run / name}", f"confusables={folder}", f"out={out}", *words)
-        assert said.code == 0, said.err
-        assert "Confusables by voices of the test split" in said.out
+        done = cli("evaluate", f"detector={run / name}", f"confusables={folder}", f"out={out}", *words)
+        assert done.code == 0, done.err
+        assert "Confusables by voices of the test split" in done.out
     ((one,), (other,)) = (
         json.loads((tmp_path / f"{n}.json").read_text())["outcomes"] for n in ("model.pt", "detector.pt")
     )

@@ -18,7 +18,7 @@ def test_wilson_known_answers() -> None:
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_holds_the_proportion_and_mirrors(kn: tuple[int, int]) -> None:
+def test_the_wilson_interval_contains_the_proportion_and_is_symmetric(kn: tuple[int, int]) -> None:
     k, n = kn
     low, high = wilson(k, n)
     assert 0 <= low <= k / n <= high <= 1
@@ -34,7 +34,7 @@ def test_poisson_known_answers() -> None:
 
 
 @given(st.integers(1, 300), st.floats(0.01, 1000))
-def test_poisson_bounds_leave_the_promised_tail(k: int, hours: float) -> None:
+def test_poisson_bounds_leave_2_5_percent_tails(k: int, hours: float) -> None:
     low, high = poisson(k, hours)
     assert poisson_law.sf(k - 1, low * hours) == pytest.approx(0.025)
     assert poisson_law.cdf(k, high * hours) == pytest.approx(0.025)
@@ -58,7 +58,7 @@ def test_rates_as_text() -> None:
     assert [rate_text(x) for x in (0.035, 1.388, 7.74, 133.2)] == ["0.04", "1.4", "7.7", "133"]
 
 
-def test_intervals_are_the_referees(referee: ModuleType) -> None:
+def test_intervals_equal_the_referees(referee: ModuleType) -> None:
     for n in (1, 7, 64, 1000):
         for k in sorted({0, 1, n // 3, n}):
             assert [round(x, 4) for x in wilson(k, n)] == referee.wilson(k, n)
@@ -66,7 +66,7 @@ def test_intervals_are_the_referees(referee: ModuleType) -> None:
         assert poisson_upper(k, 0.72) == pytest.approx(referee.poisson_upper(k) / 0.72, rel=1e-9)
 
 
-def test_the_evidence_of_few_hours() -> None:
+def test_evidence_of_few_hours() -> None:
     assert (
         evidence(0, 0.72, 0.1)
         == "0 false alarms in 0.72 h shows only < 4.2/h; 30 h without a false alarm are needed to show 0.1/h"

@@ -133,7 +133,7 @@ def test_calibration_of_a_long_stream() -> None:
 
 @settings(deadline=None)
 @given(tracks(), st.sampled_from([0.0, 600.0, 1800.0]))
-def test_a_calibrated_threshold_counts_alike_in_both_precisions(negative: ScoreTrack, rate: float) -> None:
+def test_a_calibrated_threshold_gives_equal_counts_in_float32_and_float64(negative: ScoreTrack, rate: float) -> None:
     c = calibrate(sweep(negative), None, rate)
     assert float(np.float32(c.threshold)) == c.threshold
     exact = threshold_for(sweep(negative), rate)
@@ -158,7 +158,7 @@ def test_too_few_hours_are_refused_with_the_lowest_rate() -> None:
         require_hours(1000.0, 0.0)
 
 
-def referee_says(
+def run_referee(
     module: ModuleType, positive: ScoreTrack, spans: list[Span], negatives: list[ScoreTrack], threshold: float
 ) -> Any:
     """The figures that the referee prints when the detector's scores are these tracks."""
@@ -182,7 +182,7 @@ def referee_says(
 
 @settings(deadline=None, max_examples=60)
 @given(tracks(), st.lists(tracks(), min_size=1, max_size=3), st.floats(0, 1, width=32), st.data())
-def test_our_figures_are_the_referees(
+def test_operating_points_equal_the_referees(
     referee: ModuleType,
     positive: ScoreTrack,
     negatives: list[ScoreTrack],
@@ -191,14 +191,14 @@ def test_our_figures_are_the_referees(
 ) -> None:
     starts = data.draw(st.lists(st.floats(0, 6), min_size=1, max_size=5))
     spans: list[Span] = [(a, a + 0.7) for a in sorted(starts)]
-    said = referee_says(referee, positive, spans, negatives, threshold)
+    referee_figures = run_referee(referee, positive, spans, negatives, threshold)
     negative = join_tracks(negatives)
     for p in [
         *points(positive, spans, negative, RATES),
         at(positive, spans, negative, threshold),
     ]:
         wanted = p.wanted_fa_per_hour
-        expected = said["as_exported"] if wanted is None else said["at_fa_per_hour"][str(wanted)]
+        expected = referee_figures["as_exported"] if wanted is None else referee_figures["at_fa_per_hour"][str(wanted)]
         assert {
             "threshold": round(p.threshold, 6),
             "false_alarms": p.false_alarms,
@@ -207,10 +207,10 @@ def test_our_figures_are_the_referees(
             "miss_rate": round(p.miss_rate, 4),
             "miss_95": [round(p.miss_low, 4), round(p.miss_high, 4)],
         } == expected
-    assert round(negative.hours, 3) == said["negative_hours"]
+    assert round(negative.hours, 3) == referee_figures["negative_hours"]
 
 
-def test_our_figures_are_the_referees_over_hours(referee: ModuleType) -> None:
+def test_operating_points_equal_the_referees_over_hours(referee: ModuleType) -> None:
     """Long enough for rates to allow alarms: three negative streams of odd lengths, ties, 80 ms times."""
     rng = np.random.default_rng(3)
 
@@ -221,10 +221,10 @@ def test_our_figures_are_the_referees_over_hours(referee: ModuleType) -> None:
         return ScoreTrack(times, np.round(scores, 3), seconds)
 
     negatives, positive = [stream(s) for s in (7000.04, 1234.56, 3600.0)], stream(300)
-    said = referee_says(referee, positive, SPANS, negatives, 0.25)
+    referee_figures = run_referee(referee, positive, SPANS, negatives, 0.25)
     found = points(positive, SPANS, join_tracks(negatives), RATES)
     assert [p.false_alarms for p in found][-1] > 0
     for p in found:
-        expected = said["at_fa_per_hour"][str(p.wanted_fa_per_hour)]
+        expected = referee_figures["at_fa_per_hour"][str(p.wanted_fa_per_hour)]
         assert (round(p.threshold, 6), p.false_alarms) == (expected["threshold"], expected["false_alarms"])
         assert round(p.miss_rate, 4) == expected["miss_rate"]

@@ -86,6 +86,6 @@ def test_the_command_gives_the_same_figures_on_a_cluster(
     words = [f"detector={run}/model.pt", f"positive={tmp_path}/0.flac", f"events={tmp_path}/events.json"]
     words += [f"negative=[{tmp_path}/1.flac,{tmp_path}/3.flac]"]
     for engine in ("local", "ray"):
-        said = cli("evaluate", *words, f"engine={engine}", f"out={tmp_path}/{engine}.json")
-        assert said.code == 0, said.err
+        done = cli("evaluate", *words, f"engine={engine}", f"out={tmp_path}/{engine}.json")
+        assert done.code == 0, done.err
     assert (tmp_path / "local.json").read_text() == (tmp_path / "ray.json").read_text()

@@ -51,7 +51,7 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def test_figures_read_as_counted() -> None:
+def test_operating_points_as_table_rows() -> None:
     table = points_table({"a": [point(6, 1)], "b": [point(0, 0, wanted=None)]})
     assert table.rows == [
         ("a", "1/h", "6/64 = 9.4 % [4.4, 19.0]", "1 in 0.72 h = 1.4/h [0.04, 7.7]", "0.7500"),
@@ -60,7 +60,7 @@ def test_figures_read_as_counted() -> None:
     assert len(table.header) == len(table.rows[0])
 
 
-def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
+def test_the_page_is_complete_and_loads_nothing(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("an older page")
     lines = {"with replay": [point(6, 1), point(3, 2, wanted=2)], "without": [point(9, 0)]}
@@ -117,7 +117,7 @@ def test_odd_names_are_shown(tmp_path: Path, name: str) -> None:
     assert page.tags["script"] == 0
 
 
-def test_no_line_no_plot(tmp_path: Path) -> None:
+def test_without_a_line_there_is_no_plot(tmp_path: Path) -> None:
     write_report(tmp_path / "r.html", "t", {}, [], [])
     assert Page(tmp_path / "r.html").tags["img"] == 0
 

@@ -131,7 +131,7 @@ def test_an_exported_file_scores_batches_too(tmp_path: Path) -> None:
             np.testing.assert_array_equal(track.scores, other.tracks[label].scores)
 
 
-def test_a_batch_leaves_the_stream_alone() -> None:
+def test_scoring_a_batch_does_not_change_the_stream_state() -> None:
     detector, x = random_detector(), sound(RATE, 3)
     detector.reset()
     whole = detector(x)
@@ -145,7 +145,7 @@ def test_a_batch_leaves_the_stream_alone() -> None:
     ("rate", "channels", "subtype"), [(16000, 1, "PCM_16"), (44100, 2, "PCM_24"), (8000, 1, "FLOAT")]
 )
 @pytest.mark.parametrize("block_n", [700, 16000, 10**7])
-def test_blocks_hold_the_whole_file(
+def test_blocks_together_are_the_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, channels: int, subtype: str, block_n: int
 ) -> None:
     x = 0.4 * np.random.default_rng(0).standard_normal((rate * 2 + 77, channels)).clip(-2, 2)
@@ -158,7 +158,7 @@ def test_blocks_hold_the_whole_file(
     assert len(whole) == -(-len(x) * RATE // rate)
 
 
-def test_a_cut_is_a_part_of_the_whole(tmp_path: Path) -> None:
+def test_a_cut_is_a_slice_of_the_whole_file(tmp_path: Path) -> None:
     (file,) = recordings(tmp_path, [3.0])
     whole = to_int16(load(file))
     np.testing.assert_array_equal(audio.cut(file, RATE, 1.0, 1.5), whole[RATE : RATE + RATE // 2])

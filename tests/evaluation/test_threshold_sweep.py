@@ -26,7 +26,9 @@ def between(t: ScoreTrack) -> list[float]:
 
 @settings(deadline=None)
 @given(tracks(), SPANS, st.sampled_from([0.0, 0.3, 1.0, 5.0]))
-def test_every_threshold_is_brute_force(t: ScoreTrack, drawn: list[tuple[float, float]], refractory_s: float) -> None:
+def test_counts_at_every_threshold_equal_a_plain_loop(
+    t: ScoreTrack, drawn: list[tuple[float, float]], refractory_s: float
+) -> None:
     spans = [(a, a + length) for a, length in drawn]
     swept = sweep(t, refractory_s, spans)
     tried = between(t)
@@ -37,7 +39,7 @@ def test_every_threshold_is_brute_force(t: ScoreTrack, drawn: list[tuple[float, 
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 5, 40]), st.sampled_from([0.0, 0.5, 1.0]))
-def test_long_smooth_tracks_too(seed: int, smooth: int, refractory_s: float) -> None:
+def test_counts_of_long_smooth_tracks_equal_a_plain_loop(seed: int, smooth: int, refractory_s: float) -> None:
     """Minutes of rows that rise and fall together, as a detector's do, at chunk ends that repeat."""
     rng = np.random.default_rng(seed)
     scores = np.convolve(rng.random(8000 + smooth - 1) ** 3, np.ones(smooth) / smooth, "valid").astype(np.float32)
@@ -49,7 +51,7 @@ def test_long_smooth_tracks_too(seed: int, smooth: int, refractory_s: float) -> 
         assert swept.at(threshold) == (len(found), misses(found, spans))
 
 
-def test_a_trigger_before_a_span_silences_the_one_in_it() -> None:
+def test_a_trigger_before_a_span_silences_the_trigger_in_it() -> None:
     """So misses may fall as the threshold rises: at 0.4 the row before the span triggers, at 0.5 the one within it."""
     t = track([0.0, 0.4, 0.0, 0.9, 0.0], row_s=0.3)
     swept = sweep(t, 1.0, [(1.0, 1.3)])
@@ -66,7 +68,7 @@ def test_thresholds_for_a_number_of_triggers_by_hand() -> None:
 @settings(deadline=None)
 @given(tracks(), tracks(), SPANS.filter(bool), st.sampled_from([100.0, 2000.0, 1e6]))
 @example(track([0.0]), track([0.0]), [(0.0, 1.0)], 100.0)
-def test_the_curve_holds_every_count(
+def test_the_curve_has_every_count(
     positive: ScoreTrack, negative: ScoreTrack, drawn: list[tuple[float, float]], most: float
 ) -> None:
     spans = [(a, a + length) for a, length in drawn]

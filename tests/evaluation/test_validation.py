@@ -55,7 +55,7 @@ def held_out(tones: Path, cache: Path, keywords: list[str], noise_label: str = "
     )
 
 
-def said(made: Stream, found: list[float], column: int = 0) -> dict[float, tuple[int, float]]:
+def occurrences(made: Stream, found: list[float], column: int = 0) -> dict[float, tuple[int, float]]:
     """These scores, one in the middle of each event."""
     return {(a + b) / 2: (column, score) for (a, b), score in zip(spans(made), found, strict=True)}
 
@@ -77,7 +77,7 @@ def test_misses_at_a_false_alarm_rate(tones, tmp_path, alarms, above, missed, mi
     held = held_out(tones, tmp_path, ["beep"])
     detector = Scripted(
         ["beep"],
-        [scores(held.negative, 1, ALARMS), scores(held.positive["beep"], 1, said(held.positive["beep"], FOUND))],
+        [scores(held.negative, 1, ALARMS), scores(held.positive["beep"], 1, occurrences(held.positive["beep"], FOUND))],
     )
     scores_ = held.score(detector)
     hours = len(held.negative.pcm) / 16000 / 3600
@@ -99,8 +99,8 @@ def test_each_keyword_has_its_own_threshold(tones, tmp_path):
         ["beep", "speech"],
         [
             scores(held.negative, 2, negative),
-            scores(beep, 2, said(beep, FOUND)),
-            scores(speech, 2, said(speech, FOUND, column=1)),
+            scores(beep, 2, occurrences(beep, FOUND)),
+            scores(speech, 2, occurrences(speech, FOUND, column=1)),
         ],
     )
     points = held.operating_points(held.score(detector), 0.5)
@@ -133,24 +133,24 @@ def test_the_last_row_has_the_counts_of_the_calibration(run):
 
 
 def test_the_progress_shows_the_last_misses(cli, tiny, tmp_path):
-    said = cli("train", *tiny, f"out={tmp_path}/a", "optim.steps=10")
-    assert said.code == 0, said.err
+    done = cli("train", *tiny, f"out={tmp_path}/a", "optim.steps=10")
+    assert done.code == 0, done.err
     last = rows(tmp_path / "a")[-1]
     assert last["step"] == "9"
-    assert f"misses {last['misses']}/{last['events']} with no alarm in {float(last['hours']):.2f} h" in said.out
+    assert f"misses {last['misses']}/{last['events']} with no alarm in {float(last['hours']):.2f} h" in done.out
 
 
 def test_training_is_the_same_without_validation(cli, tiny, run, tmp_path):
     words = [word for word in tiny if not word.startswith("validate_every")]
-    said = cli("train", *words, "validate_every=null", "tensorboard=false", f"out={tmp_path}/a")
-    assert said.code == 0, said.err
+    done = cli("train", *words, "validate_every=null", "tensorboard=false", f"out={tmp_path}/a")
+    assert done.code == 0, done.err
     a, b = (checkpoint.read(out / "model.pt") for out in (run, tmp_path / "a"))
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
     assert a["thresholds"] == b["thresholds"]
     assert (run / "metrics.csv").read_text() == (tmp_path / "a/metrics.csv").read_text()
     assert rows(tmp_path / "a") == []
     assert not (tmp_path / "a/tensorboard").exists()
-    assert "misses" not in said.out.split("Calibrating")[0]
+    assert "misses" not in done.out.split("Calibrating")[0]
 
 
 def test_streams_are_scored_once_at_a_step(cli, tiny, tmp_path, monkeypatch):
@@ -161,8 +161,8 @@ def test_streams_are_scored_once_at_a_step(cli, tiny, tmp_path, monkeypatch):
     words += ["replay.target_fa_per_hour=0"]
     counts = {}
     for every in (4, "null"):
-        said = cli("train", *words, f"validate_every={every}", f"out={tmp_path}/{every}")
-        assert said.code == 0, said.err
+        done = cli("train", *words, f"validate_every={every}", f"out={tmp_path}/{every}")
+        assert done.code == 0, done.err
         counts[every] = len(calls)
         calls.clear()
     # The share is steered after 13, 16, 19 and 22 steps, rows of validation after 4, 8, 12, 16, 20 and 24.
@@ -173,7 +173,7 @@ def test_streams_are_scored_once_at_a_step(cli, tiny, tmp_path, monkeypatch):
         assert (tmp_path / "4" / name).read_text() == (tmp_path / "null" / name).read_text()
 
 
-def test_a_model_that_never_triggers_misses_all(tones, tmp_path):
+def test_a_model_that_never_triggers_misses_every_event(tones, tmp_path):
     held = held_out(tones, tmp_path, ["beep"])
     blind = Scripted(["beep"], [scores(held.negative, 1, {}), scores(held.positive["beep"], 1, {})])
     (point,) = held.operating_points(held.score(blind), 0.5).values()

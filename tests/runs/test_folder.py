@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from kws.common.errors import KwsError
 from kws.detector.streaming import ScoreTrack
 from kws.evaluation.results import as_json, outcomes_of, write_json
-from kws.evaluation.scoring import KeywordScores, Segment
+from kws.evaluation.scoring import DetectorScores, KeywordScores, Segment
 from kws.runs.folder import claim
 from kws.training.metrics import Curves, StepMetrics
 
@@ -128,7 +128,7 @@ def test_results_count_misses_and_false_alarms_at_each_rate() -> None:
             ScoreTrack(times, positive, 3600.0), [Segment(*span) for span in spans], ScoreTrack(times, negative, 3600.0)
         )
     }
-    (result,) = as_json(outcomes_of(scores, {"alexa": 0.55}, 1.0, "b"))
+    (result,) = as_json(outcomes_of(DetectorScores(scores, {"alexa": 0.55}, name="b"), 1.0))
     assert (result["detector"], result["keyword"], result["calibration"]) == ("b", "alexa", None)
     own, at = result["as_calibrated"], result["at_fa_per_hour"]
     assert (own["misses"], own["events"], own["false_alarms"]) == (2, 4, 2)

@@ -1,9 +1,10 @@
 """The interface of every synthesiser: voices by split, and utterances that become sound; espeak-ng behind it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,28 +45,34 @@ class Utterance:
     split: Split
 
 
-class Synthesiser(Protocol):
+class Synthesiser(ABC):
     """Plain values that can be pickled for another process, which synthesises."""
 
     name: ClassVar[str]
-    speaks_phonemes: ClassVar[bool]
-    batch_size: ClassVar[int]  # most utterances of one call of `synthesise`
+    speaks_phonemes: ClassVar[bool] = False
+    batch_size: ClassVar[int] = 50  # most utterances of one call of `synthesise`
 
+    @abstractmethod
     def voices(self) -> Voices:
         """The voices, by split and timbre."""
 
     def speaker(self, voice: str) -> str:
         """The timbre of a voice."""
+        return voice
 
     def model(self, voice: str) -> str:
         """The model of a voice: one call of `synthesise` gets utterances of one model."""
+        return self.name
 
+    @abstractmethod
     def describe(self, utterance: Utterance) -> str:
         """Voice, rate and pitch in words, as far as the synthesiser uses them."""
 
+    @abstractmethod
     def identity(self, voices: Collection[str]) -> dict[str, object]:
         """Everything else that determines the bytes of utterances by `voices`, such as releases and model hashes."""
 
+    @abstractmethod
     def synthesise(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
         """The sound of each utterance, in order. The same utterances in one call give the same samples everywhere.
 
@@ -74,8 +81,8 @@ class Synthesiser(Protocol):
 
 
 @dataclass(frozen=True)
-class Espeak:
-    """espeak-ng inside the process.
+class Espeak(Synthesiser):
+    """espeak-ng inside the process. Every English accent has every variant; the variants are the timbres.
 
     Args:
         seed: of the assignment of timbres to splits; it must be equal for all folders that are used together.
@@ -84,35 +91,23 @@ class Espeak:
     seed: int = 0
     name: ClassVar[str] = "espeak-ng"
     speaks_phonemes: ClassVar[bool] = True
-    batch_size: ClassVar[int] = 50
 
     def voices(self) -> Voices:
-        """Every variant in every English accent; the variants are divided in exact shares."""
         return split_exactly(timbres(), numpy_generator(self.seed, "corpus", "cast"))
 
     def speaker(self, voice: str) -> str:
-        """The variant."""
         return voice.partition("+")[2]
 
-    def model(self, voice: str) -> str:
-        """One model for all voices: each utterance loads the library anew."""
-        return self.name
-
     def describe(self, utterance: Utterance) -> str:
-        """Voice, rate and pitch."""
         return f"{utterance.voice}, {utterance.rate_wpm} wpm, pitch {utterance.pitch}"
 
     def identity(self, voices: Collection[str]) -> dict[str, object]:
-        """The release of the library."""
         return {"synthesiser": self.name, "release": version("espeakng-loader")}
 
     def synthesise(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
-        """See `Synthesiser`."""
         for one in utterances:
             voice = Voice(one.voice, one.rate_wpm, one.pitch)
-            speech = (
-                speak_phonemes(one.phonemes, voice, sample_rate)
-                if one.phonemes
-                else speak(one.text, voice, sample_rate)
-            )
-            yield to_int16(speech)
+            if one.phonemes:
+                yield to_int16(speak_phonemes(one.phonemes, voice, sample_rate))
+            else:
+                yield to_int16(speak(one.text, voice, sample_rate))

@@ -1,4 +1,4 @@
-"""Any synthesiser that is a command: it gets a text and writes an audio file."""
+"""Any command as a synthesiser: it gets a text and writes an audio file."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.common.errors import KwsError, printable
-from kws.confusables.synthesis.base import Utterance
+from kws.confusables.synthesis.base import Synthesiser, Utterance
 from kws.confusables.synthesis.espeak import plain
 from kws.confusables.synthesis.voices import Voices, split_by_hash
 from kws.data.audio import BadAudio, load, to_int16
@@ -22,7 +22,7 @@ _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(Synthesiser):
     """A command line as a list of arguments, run as it is: no shell reads it.
 
     `{text}`, `{voice}`, `{wav}` (the file to write, in any format that kws reads), `{rate}` (words per minute) and
@@ -34,22 +34,22 @@ class Command:
         names: the voices; each is a timbre of its own.
         timeout_s: longest time of an utterance, above 0.
 
-    Raises KwsError for a template that lacks `{text}` or `{wav}`, or has another placeholder, and for bad voices.
+    Raises:
+        KwsError: the template lacks `{text}` or `{wav}`, or has another placeholder, or a voice is malformed.
     """
 
     template: tuple[str, ...]
     names: tuple[str, ...] = ("default",)
     timeout_s: float = 60.0
     name: ClassVar[str] = "command"
-    speaks_phonemes: ClassVar[bool] = False
     batch_size: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         shown = list(self.template)
         used = [name for word in self.template for name in _PLACEHOLDER.findall(word)]
         if unknown := [name for name in used if name not in PLACEHOLDERS]:
-            allowed = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-            raise KwsError(f"command: {shown}: {{{unknown[0]}}} must be one of {allowed}")
+            known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            raise KwsError(f"command: {shown}: {{{unknown[0]}}} must be one of {known}")
         if missing := [name for name in ("text", "wav") if name not in used]:
             raise KwsError(f"command: {shown}: {{{missing[0]}}} is missing")
         if not self.template[0] or _PLACEHOLDER.search(self.template[0]):
@@ -65,29 +65,18 @@ class Command:
             raise KwsError(f"command: timeout_s={self.timeout_s}: must be above 0")
 
     def voices(self) -> Voices:
-        """The named voices, divided by a hash of their names."""
         return split_by_hash({name: [name] for name in self.names})
 
-    def speaker(self, voice: str) -> str:
-        """The voice itself."""
-        return voice
-
-    def model(self, voice: str) -> str:
-        """One model for all voices."""
-        return self.name
-
     def describe(self, utterance: Utterance) -> str:
-        """Program, and voice, rate and pitch as far as the template uses them."""
         values = {"voice": "{voice}", "rate": "{rate} wpm", "pitch": "pitch {pitch}"}
         used = [words for name, words in values.items() if f"{{{name}}}" in "".join(self.template)]
         return ", ".join([Path(self.template[0]).name, *(_filled(words, utterance, Path()) for words in used)])
 
     def identity(self, voices: Collection[str]) -> dict[str, object]:
-        """The template."""
         return {"synthesiser": self.name, "template": list(self.template)}
 
     def synthesise(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
-        """See `Synthesiser`; raises KwsError where the command fails, times out or writes no sound."""
+        """Run the command for each utterance; raises KwsError if it fails, times out or writes no sound."""
         for one in utterances:
             with tempfile.TemporaryDirectory() as folder:
                 yield self._run(one, Path(folder), sample_rate)
@@ -114,14 +103,14 @@ class Command:
         try:
             pcm = to_int16(load(wav, sample_rate))
         except BadAudio as error:
-            raise KwsError(f"{where}: wrote a file that is no audio ({error.reason})") from error
+            raise KwsError(f"{where}: wrote a file that is not audio ({error.reason})") from error
         if not pcm.any():
             raise KwsError(f"{where}: wrote silence")
         return pcm
 
 
 def _filled(word: str, one: Utterance, wav: Path) -> str:
-    """An argument with its values. A space before odd texts keeps programs from taking them for options or files."""
+    """Fill in an argument. A text that begins with a sign gets a space before it, so that it is no option or file."""
     text = plain(one.text)
     if word.startswith("{text}") and not text[0].isalnum():
         text = f" {text}"

@@ -6,7 +6,7 @@ The same text and voice then give the same samples, whatever was synthesised bef
 nothing else in the process has loaded the same library. 900 ms of speech takes 4 ms in all (measured).
 
 A phoneme string, such as `[[k@mpj'u:t#3]]`, holds espeak-ng's own names of phonemes with their stress marks. It is
-synthesised as it stands, where text would be read by its spelling.
+synthesised as it stands; text is read by its spelling.
 """
 
 import ctypes
@@ -49,17 +49,14 @@ _one_at_a_time = threading.Lock()  # the library has one state for the whole pro
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice and its manner: a name out of `voices()`, words per minute in [80, 450], pitch in [0, 99]."""
+    """A voice: a name out of `voices()`, words per minute in [80, 450], pitch in [0, 99]."""
 
     name: str
     rate_wpm: int = 175
     pitch: int = 50
 
     def __post_init__(self) -> None:
-        for field, value, (low, high) in (
-            ("rate_wpm", self.rate_wpm, RATES_WPM),
-            ("pitch", self.pitch, PITCHES),
-        ):
+        for field, value, (low, high) in (("rate_wpm", self.rate_wpm, RATES_WPM), ("pitch", self.pitch, PITCHES)):
             if not low <= value <= high:
                 raise KwsError(f"{field}={value}: must be between {low} and {high}")
 
@@ -76,10 +73,8 @@ def _installation() -> tuple[str, Path]:
 
 def accents() -> list[str]:
     """The English accents, sorted: `en` (Great Britain), `en-us`, `en-gb-scotland` and so on."""
-    _, data = _installation()
-    names = (path.name.lower() for path in (data / "lang").glob("*/en*"))
     # en-shaw reads the Shavian alphabet; from Latin letters it synthesises the very samples of `en`.
-    return sorted(name for name in names if (name == "en" or name.startswith("en-")) and name != "en-shaw")
+    return [name for name in languages() if name.split("-")[0] == "en" and name != "en-shaw"]
 
 
 @functools.cache
@@ -101,19 +96,15 @@ def variants() -> list[str]:
     return sorted(path.name for path in (data / "voices" / "!v").iterdir() if path.is_file())
 
 
-def voices() -> list[str]:
-    """Every accent in every variant, sorted: `en-us+f2` and so on."""
-    return sorted(voice for names in timbres().values() for voice in names)
-
-
 def timbres() -> dict[str, list[str]]:
     """The voices of each variant, one in each accent: the same larynx throughout."""
     return {variant: [f"{accent}+{variant}" for accent in accents()] for variant in variants()}
 
 
 @functools.cache
-def _voice_names() -> frozenset[str]:
-    return frozenset(voices())
+def voices() -> frozenset[str]:
+    """Every variant in every accent: `en-us+f2` and so on."""
+    return frozenset(voice for names in timbres().values() for voice in names)
 
 
 @contextmanager
@@ -149,7 +140,11 @@ def is_phonemes(text: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """`text` without control characters: some are commands to synthesisers. Raises KwsError for an unspeakable one."""
+    """`text` without control characters, some of which are commands to synthesisers.
+
+    Raises:
+        KwsError: the text has no letter or digit.
+    """
     plain = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in text)
     if not any(char.isalnum() for char in plain):
         raise KwsError(f"text: {text!r} holds no letter or digit to speak")
@@ -159,16 +154,17 @@ def plain(text: str) -> str:
 def speak(text: str, voice: Voice, sample_rate: int = 16000) -> npt.NDArray[np.float32]:
     """Synthesise a text; returns samples in [-1, 1] with the pauses that espeak-ng puts around it.
 
-    The text is plain: markup (SSML) and phoneme strings are read out as characters, not obeyed.
+    Markup (SSML) and phoneme strings in the text are read out as characters, not obeyed.
 
     Args:
         text: at least one letter or digit.
         voice: a name out of `voices()`, rate and pitch.
         sample_rate: of the result, in Hz; espeak-ng itself works at 22 050.
 
-    Shape: [T].
+    Shape: returns [T].
 
-    Raises KwsError for an unknown voice, a text without a letter or digit, and where the extra is not installed.
+    Raises:
+        KwsError: the voice is unknown, the text has no letter or digit, or the extra is not installed.
     """
     return _synthesised(plain(text), 0, voice, sample_rate)
 
@@ -176,7 +172,8 @@ def speak(text: str, voice: Voice, sample_rate: int = 16000) -> npt.NDArray[np.f
 def speak_phonemes(string: str, voice: Voice, sample_rate: int = 16000) -> npt.NDArray[np.float32]:
     """Synthesise a phoneme string as `speak` does a text, in the accent of the voice.
 
-    Raises KwsError for a string that is none, or holds what espeak-ng would take for a command or a pause.
+    Raises:
+        KwsError: it is no phoneme string, or contains a command or a pause of espeak-ng.
     """
     if not _PHONEME_STRING.fullmatch(string):
         raise KwsError(f"phonemes: {string!r} must be a phoneme string such as [[k'at]]")
@@ -184,7 +181,7 @@ def speak_phonemes(string: str, voice: Voice, sample_rate: int = 16000) -> npt.N
 
 
 def _synthesised(text: str, flags: int, voice: Voice, sample_rate: int) -> npt.NDArray[np.float32]:
-    if voice.name not in _voice_names():
+    if voice.name not in voices():
         raise KwsError(f"voice={voice.name!r}: must be an English voice of espeak-ng, such as 'en-us+f2'")
     chunks: list[bytes] = []
 
@@ -206,7 +203,7 @@ def _synthesised(text: str, flags: int, voice: Voice, sample_rate: int) -> npt.N
 
 
 def resampled(sound: npt.NDArray[np.float32], rate: int, sample_rate: int) -> npt.NDArray[np.float32]:
-    """`sound` at another rate, in [-1, 1].
+    """Resample `sound`; returns samples in [-1, 1].
 
     Shape: sound [T]; returns [T * sample_rate / rate].
     """
@@ -221,7 +218,8 @@ def resampled(sound: npt.NDArray[np.float32], rate: int, sample_rate: int) -> np
 def text_to_ipa(texts: Sequence[str], language: str = "en-us") -> list[str]:
     """The pronunciation of each text in `language`, one of `languages()`: IPA with stress marks and spaces.
 
-    Raises KwsError for an unknown language or a text without a letter or digit.
+    Raises:
+        KwsError: the language is unknown, or a text has no letter or digit.
     """
     encoded = [plain(text).encode() for text in texts]
     with _reader(language) as read:
@@ -267,7 +265,7 @@ def phonemes_to_ipa(strings: Sequence[str], language: str = "en-us") -> list[str
 
 
 def _synthesise(library: ctypes.CDLL, text: bytes, flags: int) -> bool:
-    """Run espeak_Synth; returns whether it succeeded."""
+    """Call espeak_Synth; returns whether it succeeded."""
     library.espeak_Synth.argtypes = [ctypes.c_char_p, ctypes.c_size_t, *[ctypes.c_uint] * 4, *[ctypes.c_void_p] * 2]
     return bool(library.espeak_Synth(text, len(text) + 1, 0, 0, 0, flags, None, None) == 0)
 

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from kws.common.errors import KwsError
+from kws.common.errors import KwsError, first_line
 from kws.common.seeding import seed_of
-from kws.confusables.synthesis.base import OWN_PACE_WPM, Utterance
+from kws.confusables.synthesis.base import OWN_PACE_WPM, Synthesiser, Utterance
 from kws.confusables.synthesis.espeak import phonemes_to_ipa, plain, resampled
 from kws.confusables.synthesis.voices import Voices, split_by_hash
 from kws.data.audio import to_int16
@@ -30,11 +30,12 @@ class _Speaker:
 
 
 @dataclass(frozen=True)
-class Piper:
+class Piper(Synthesiser):
     """The voices of a folder: each `NAME.onnx` with its `NAME.onnx.json`, as they are published.
 
     A voice is `NAME`, or `NAME#SPEAKER` where a model has several. Speakers of one name are one person: voices are
-    published at several qualities, and speakers are in several collections.
+    published at several qualities, and speakers are in several collections. Speakers are divided over the splits by a
+    hash of their names. The pitch is the voice's own.
 
     Each loaded model keeps a generator of noise. A call of `synthesise` therefore loads the model anew, on one thread,
     with a seed made of all its utterances.
@@ -48,7 +49,6 @@ class Piper:
     language: str = "en-us"
     name: ClassVar[str] = "piper"
     speaks_phonemes: ClassVar[bool] = True
-    batch_size: ClassVar[int] = 50
 
     @functools.cached_property
     def _configs(self) -> dict[str, dict[str, Any]]:
@@ -73,22 +73,18 @@ class Piper:
         return found
 
     def voices(self) -> Voices:
-        """All speakers of all models, divided by a hash of their names."""
         timbres: dict[str, list[str]] = {}
         for voice, speaker in self._speakers.items():
             timbres.setdefault(speaker.timbre, []).append(voice)
         return split_by_hash(timbres)
 
     def speaker(self, voice: str) -> str:
-        """The name of the speaker."""
         return self._speakers[voice].timbre
 
     def model(self, voice: str) -> str:
-        """The name of the model."""
         return self._speakers[voice].model
 
     def describe(self, utterance: Utterance) -> str:
-        """Voice and rate; the pitch is the voice's own."""
         return f"{utterance.voice}, {utterance.rate_wpm} wpm"
 
     def identity(self, voices: Collection[str]) -> dict[str, object]:
@@ -101,7 +97,7 @@ class Piper:
         return {"synthesiser": self.name, "release": _packages()[2], "models": hashes, "language": self.language}
 
     def synthesise(self, utterances: Sequence[Utterance], sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
-        """See `Synthesiser`; raises KwsError for a model that does not load, and for phonemes that it lacks."""
+        """Synthesise utterances of one model; raises KwsError if it does not load or lacks a phoneme."""
         piper, onnxruntime, _ = _packages()
         model = self.model(utterances[0].voice)
         options = onnxruntime.SessionOptions()
@@ -112,7 +108,7 @@ class Piper:
             session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
             voice = piper.PiperVoice(session=session, config=piper.PiperConfig.from_dict(self._configs[model]))
         except Exception as error:  # a damaged model raises errors of many kinds
-            raise KwsError(f"{file}: not a Piper voice ({_first_line(error)})") from error
+            raise KwsError(f"{file}: not a Piper voice ({first_line(error)})") from error
         strings = [one.phonemes for one in utterances if one.phonemes]
         ipa = dict(zip(strings, phonemes_to_ipa(strings, self.language), strict=True))
         for one in utterances:
@@ -123,7 +119,7 @@ class Piper:
             except KwsError:
                 raise
             except Exception as error:
-                raise KwsError(f"{file}: cannot speak {one.phonemes or one.text!r} ({_first_line(error)})") from error
+                raise KwsError(f"{file}: cannot speak {one.phonemes or one.text!r} ({first_line(error)})") from error
             sounds = [np.zeros(0, np.float32), *(chunk.audio_float_array.reshape(-1) for chunk in chunks)]
             sound = np.concatenate(sounds)
             if not (np.isfinite(sound).all() and sound.any()):
@@ -152,7 +148,7 @@ def _config(file: Path) -> dict[str, Any]:
         fits &= all(name.isprintable() and type(i) is int and 0 <= i < max(1, speakers) for name, i in ids.items())
         fits &= isinstance(config["phoneme_id_map"], dict)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise KwsError(f"{file}: not the settings of a Piper voice ({_first_line(error)})") from error
+        raise KwsError(f"{file}: not the settings of a Piper voice ({first_line(error)})") from error
     if not fits:
         raise KwsError(f"{file}: not the settings of a Piper voice")
     return dict(config)
@@ -176,7 +172,3 @@ def _input(one: Utterance, ipa: str, voice: Any, file: Path) -> str:
     if unknown:
         raise KwsError(f"{shown}: this voice has no sound {min(unknown)!r}")
     return written
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().split("\n") or [""])[0][:200] or type(error).__name__

@@ -1,16 +1,16 @@
-"""Which clips are synthesised, in which voice and manner: plain records, drawn by a seed.
+"""Plan of the clips to synthesise: texts, voices, rates and pitches, chosen by a seed.
 
 Positives, confusables and sentences of a plan use the same voices equally often, at the same rates and pitches. A voice
 therefore never gives the class away.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kws.common.errors import KwsError
 from kws.common.seeding import numpy_generator
-from kws.confusables.search import Candidate
+from kws.confusables.scoring import Candidate
 from kws.confusables.synthesis.base import Synthesiser, Utterance
 from kws.confusables.synthesis.espeak import PITCHES, RATES_WPM, plain
 from kws.confusables.synthesis.render import plain_name
@@ -27,7 +27,8 @@ class Prompt:
         phonemes: such as `[[k'at]]`; synthesised in place of the text where not empty.
         keyword: the keyword that this is, or resembles.
 
-    Raises KwsError where there is nothing to synthesise.
+    Raises:
+        KwsError: there is nothing to synthesise.
     """
 
     text: str = ""
@@ -50,7 +51,8 @@ class Role:
         shares: of train and validation; test gets the rest. At least 0 each, at most 1 together.
         once: whether each prompt belongs to one split only; there are as many prompts as clips then.
 
-    Raises KwsError for a negative number of clips, for clips without prompts, and for bad shares.
+    Raises:
+        KwsError: the number of clips is negative, there are no prompts for them, or the shares are out of range.
     """
 
     label: str
@@ -74,10 +76,10 @@ def plan(
     rates: tuple[int, int] = (130, 210),
     pitches: tuple[int, int] = (20, 80),
 ) -> list[Utterance]:
-    """The clips of one split; they depend on the arguments alone.
+    """Plan the clips of one split; they depend on the arguments alone.
 
     There are as many voices as the smallest role has clips, and every role uses each of them equally often. The i-th
-    clips of all roles have the same voice, rate and pitch.
+    clips of all roles have the same voice, rate and pitch. Each prompt is spoken by many voices.
 
     Args:
         synthesiser: its voices of the split are used.
@@ -87,10 +89,21 @@ def plan(
         rates: lowest and highest words per minute, in [80, 450].
         pitches: lowest and highest pitch, in [0, 99].
 
-    Raises KwsError for values out of range, a label that repeats or is `NOISE`, phoneme strings for a synthesiser that
-    speaks texts alone, and a split without a voice.
+    Raises:
+        KwsError: a value is out of range, a label repeats or is `NOISE`, the synthesiser speaks no phoneme strings but
+            there are some, or no voice belongs to the split.
     """
-    _check(synthesiser, roles, rates, pitches)
+    for name, (low, high), (least, most) in (("rates", rates, RATES_WPM), ("pitches", pitches, PITCHES)):
+        if not least <= low <= high <= most:
+            raise KwsError(f"{name}=[{low}, {high}]: must be [low, high] between {least} and {most}")
+    folders: set[str] = set()
+    for role in roles:
+        folder = plain_name(role.label)
+        if not role.label or role.label != role.label.strip() or role.label == NOISE or folder in folders:
+            raise KwsError(f"label {role.label!r}: must be unique, without spaces around it, and not {NOISE}")
+        folders.add(folder)
+        if not synthesiser.speaks_phonemes and any(one.phonemes for one in role.prompts):
+            raise KwsError(f"label {role.label!r}: the synthesiser {synthesiser.name} speaks no phoneme strings")
     roles = [role for role in roles if role.n]
     if not roles:
         return []
@@ -103,7 +116,10 @@ def plan(
     rate, pitch = (rng.integers(low, high + 1, max(counts)) for low, high in (rates, pitches))
     found = []
     for role in roles:
-        for i, one in enumerate(_in_turn(role, seed, split)):
+        for i in range(role.n):
+            if (k := i % len(role.prompts)) == 0:  # every prompt in a random order, then every prompt in another
+                order = numpy_generator(seed, "said", split, role.label, i).permutation(len(role.prompts))
+            one = role.prompts[order[k]]
             name = plain_name(one.text or one.phonemes.strip("[]"))
             file = f"{split}/{plain_name(role.label)}/{name}-{i:05d}.flac"
             manner = voices[i % len(voices)], int(rate[i]), int(pitch[i])
@@ -118,18 +134,18 @@ def plan_splits(
     rates: tuple[int, int] = (130, 210),
     pitches: tuple[int, int] = (20, 80),
 ) -> list[Utterance]:
-    """The clips of all splits: the `n` clips of each role are divided by its shares among splits that have voices.
+    """Plan the clips of all splits. The clips of a role are divided by its shares among the splits that have voices.
 
-    Raises KwsError as `plan` does.
+    Args and errors are those of `plan`.
     """
     splits = [assign_splits(role.n, _shares(synthesiser, role.shares)) for role in roles]
     found = []
     for split in Split:
         counted = []
         for role, its in zip(roles, splits, strict=True):
-            prompts = (
-                [one for one, of in zip(role.prompts, its, strict=True) if of is split] if role.once else role.prompts
-            )
+            prompts = role.prompts
+            if role.once:
+                prompts = [one for one, of in zip(prompts, its, strict=True) if of is split]
             counted.append(replace(role, prompts=prompts, n=its.count(split)))
         found += plan(synthesiser, counted, seed, split, rates, pitches)
     return found
@@ -146,44 +162,23 @@ def _shares(synthesiser: Synthesiser, shares: tuple[float, float]) -> tuple[floa
     return train / whole, validation / whole
 
 
-def _check(synthesiser: Synthesiser, roles: Sequence[Role], rates: tuple[int, int], pitches: tuple[int, int]) -> None:
-    for name, (low, high), (least, most) in (("rates", rates, RATES_WPM), ("pitches", pitches, PITCHES)):
-        if not least <= low <= high <= most:
-            raise KwsError(f"{name}=[{low}, {high}]: must be [low, high] between {least} and {most}")
-    seen = set()
-    for role in roles:
-        folder = plain_name(role.label)
-        if not role.label or role.label != role.label.strip() or role.label == NOISE or folder in seen:
-            raise KwsError(f"label {role.label!r}: must be unique, without spaces around it, and not {NOISE}")
-        seen.add(folder)
-        if not synthesiser.speaks_phonemes and any(one.phonemes for one in role.prompts):
-            raise KwsError(f"label {role.label!r}: the synthesiser {synthesiser.name} speaks no phoneme strings")
-
-
-def _in_turn(role: Role, seed: int, split: Split) -> Iterator[Prompt]:
-    """All prompts in a random order, then all in another, so that each is spoken by many voices."""
-    for start in range(0, role.n, len(role.prompts)):
-        order = numpy_generator(seed, "said", split, role.label, start).permutation(len(role.prompts))
-        yield from (role.prompts[i] for i in order[: role.n - start])
-
-
 def keyword_role(synthesiser: Synthesiser, keyword: str, train_n: int) -> Role:
-    """The role of a keyword with so many clips for training."""
+    """The role of a keyword with `train_n` clips for training."""
     label = " ".join(keyword.split()).replace(" ", "_")
     return Role(label, [Prompt(keyword, keyword=keyword)], total_clips(synthesiser, train_n))
 
 
 def prompts_of(synthesiser: Synthesiser, keyword: str, candidates: Sequence[Candidate]) -> list[Prompt]:
     """Prompts of the confusables of a keyword, without phoneme strings where the synthesiser cannot speak them."""
-    spoken = [one for one in candidates if synthesiser.speaks_phonemes or not one.is_phonemes]
     return [
         Prompt(phonemes=one.text, keyword=keyword) if one.is_phonemes else Prompt(one.text, keyword=keyword)
-        for one in spoken
+        for one in candidates
+        if synthesiser.speaks_phonemes or not one.is_phonemes
     ]
 
 
 def confusable_role(synthesiser: Synthesiser, prompts: Sequence[Prompt], train_n: int | None) -> Role:
-    """The role of confusables with so many clips for training; None: one of each prompt."""
+    """The role of confusables with `train_n` clips for training; None: one of each prompt."""
     return Role(CONFUSABLE, prompts, total_clips(synthesiser, len(prompts) if train_n is None else train_n))
 
 

@@ -47,11 +47,12 @@ def render(
         synthesiser: the one that the plan was made with.
         utterances: of `plan.plan` or `plan.plan_splits`.
         workers: processes that synthesise, at least 1; 1 is this one. More processes import the main module, as spawned
-            processes do: a script that calls this guards itself by `if __name__ == "__main__"`.
+            processes do: a script that calls this needs `if __name__ == "__main__"`.
         sample_rate: of the clips, Hz.
         progress: called with (clips done, clips in all).
 
-    Raises KwsError for a folder that holds other recordings, and for an utterance that cannot be synthesised.
+    Raises:
+        KwsError: the folder holds other recordings, or an utterance cannot be synthesised.
     """
     if not utterances:
         raise KwsError("the plan has no clips")
@@ -82,16 +83,15 @@ def render(
         done += more
         progress(done, len(utterances))
     table = io.StringIO(newline="")
-    csv.writer(table, lineterminator="\n").writerows([COLUMNS, *(_row(synthesiser, one) for one in utterances)])
+    csv.writer(table, lineterminator="\n").writerow(COLUMNS)
+    for one in utterances:
+        speaker = f"{synthesiser.name} {synthesiser.speaker(one.voice)}"
+        source = f"{synthesiser.name} {synthesiser.describe(one)}"
+        row = (one.file, one.label, speaker, one.text, one.split, source, one.keyword, one.phonemes)
+        csv.writer(table, lineterminator="\n").writerow(row)
     with replacing(manifest) as target:
         target.write(table.getvalue().encode())
     return manifest
-
-
-def _row(synthesiser: Synthesiser, one: Utterance) -> tuple[str, ...]:
-    speaker = f"{synthesiser.name} {synthesiser.speaker(one.voice)}"
-    source = f"{synthesiser.name} {synthesiser.describe(one)}"
-    return one.file, one.label, speaker, one.text, one.split, source, one.keyword, one.phonemes
 
 
 def _chunks(synthesiser: Synthesiser, utterances: Sequence[Utterance]) -> list[list[Utterance]]:

@@ -3,19 +3,21 @@
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kws.data.audio import to_float
+from kws.data import audio
 from kws.data.features import LogMel
-from kws.data.streams import Span
+from kws.data.streams import Span, Stream
 from kws.evaluation.breakdown import attribute, match_events
 from kws.evaluation.events import event_peaks
 from kws.evaluation.report.det import colour
-from kws.evaluation.scoring import KeywordScores, Segment
+from kws.evaluation.scoring import DetectorScores, Segment, StreamSource
 
 LIMIT = 20  # examples of each kind, keyword and detector
 BEFORE_S, AFTER_S = 2.0, 0.7  # around a false alarm
@@ -79,94 +81,97 @@ class Gallery:
         return {name: i for i, name in enumerate(sorted(names))}
 
 
-@dataclass(frozen=True)
-class ExampleSource:
-    """One detector on the streams of one keyword, from which examples are taken."""
+def galleries(
+    detectors: Sequence[DetectorScores], cut: Cut, sample_rate: int, refractory_s: float, limit: int = LIMIT
+) -> list[Gallery]:
+    """Misses, the lowest score first, and false alarms, the highest score first, of each keyword and detector.
 
-    name: str
-    keyword: str
-    scores: KeywordScores
-    threshold: float
-    cut: Cut
-    sample_rate: int
-    others: Sequence["ExampleSource"] = field(default_factory=list)  # other detectors, plotted on the same axes
-
-
-def examples(one: ExampleSource, refractory_s: float, limit: int = LIMIT) -> tuple[Column, Column]:
-    """Misses, the lowest score first, and false alarms, the highest score first; at most `limit` of each."""
-    scores = one.scores
-    hit_at, alarms = match_events(scores, one.threshold, refractory_s)
-    peaks = event_peaks(scores.positive, scores.spans)
-    missed = sorted(np.flatnonzero(np.isnan(hit_at)).tolist(), key=lambda i: (peaks[i], i))
-    alarm_peaks = event_peaks(scores.negative, [(at, at + refractory_s) for at in alarms.tolist()])
-    order = sorted(range(len(alarms)), key=lambda i: (-alarm_peaks[i], i))
-    causes = attribute(scores.negatives, alarms)
-    by = f" by {one.name}" if one.others else ""
-    misses = [_miss(one, scores.events[i], float(peaks[i])) for i in missed[:limit]]
-    false_alarms = [
-        _false_alarm(one, float(alarms[i]), float(alarm_peaks[i]), scores.negatives[causes[i]])
-        for i in order[:limit]
-        if causes
-    ]
-    return Column(f"missed{by}", misses, len(missed)), Column(f"false alarms{by}", false_alarms, len(alarms))
-
-
-def galleries(sources: Sequence[ExampleSource], refractory_s: float) -> list[Gallery]:
-    """Misses and false alarms of each keyword, a column for each detector."""
+    Args:
+        detectors: scores of the same streams.
+        cut: audio of the streams.
+        sample_rate: of that audio, in Hz.
+        refractory_s: seconds of silence after each trigger.
+        limit: most examples of each kind, keyword and detector.
+    """
     made = []
-    for keyword in dict.fromkeys(one.keyword for one in sources):
-        columns = [examples(one, refractory_s) for one in sources if one.keyword == keyword]
+    for keyword in dict.fromkeys(keyword for one in detectors for keyword in one.scores):
+        which = [one for one in detectors if keyword in one.scores]
+        each = [[one, *(other for other in which if other is not one)] for one in which]
+        columns = [_columns(shown, keyword, cut, sample_rate, refractory_s, limit) for shown in each]
         misses, alarms = zip(*columns, strict=True)
         made += [Gallery(f"{keyword}: misses", misses), Gallery(f"{keyword}: false alarms", alarms)]
     return made
 
 
-def _miss(one: ExampleSource, event: Segment, peak: float) -> Example:
-    start, end = max(event.offset_s, event.start_s - MARGIN_S), event.end_s + MARGIN_S
-    return _example(one, "miss", event, peak, (start, min(end, start + LONGEST_S)), "positive", span=event.span)
+def _columns(
+    shown: Sequence[DetectorScores], keyword: str, cut: Cut, sample_rate: int, refractory_s: float, limit: int
+) -> tuple[Column, Column]:
+    """Misses and false alarms of the first detector, with the scores of all of them."""
+
+    def example(segment: Segment, score: float, at_s: float | None = None) -> Example:
+        """An event, or a false alarm at `at_s`."""
+        offset = segment.offset_s
+        if at_s is None:
+            start = max(offset, segment.start_s - MARGIN_S)
+            end = min(segment.end_s + MARGIN_S, start + LONGEST_S)
+        else:
+            start, end = max(offset, at_s - BEFORE_S), at_s + AFTER_S
+        tracks, thresholds = {}, {}
+        for one in shown:
+            track = one.scores[keyword].positive if at_s is None else one.scores[keyword].negative
+            a, b = np.searchsorted(track.times, (start, end))
+            tracks[one.name or "detector"] = track.times[a:b] - offset, track.scores[a:b]
+            thresholds[one.name or "detector"] = one.thresholds[keyword]
+        facts = [segment.name, segment.speaker and f"speaker {segment.speaker}", segment.source]
+        if segment.snr_db is not None:
+            facts.append(f"{segment.snr_db:.1f} dB")
+        # The time within the recording. A keyword in a composed stream is the whole recording and needs none.
+        if at_s is not None:
+            facts.insert(0, clock(max(0.0, at_s - segment.start_s)))
+        elif segment.snr_db is None:
+            facts.insert(0, clock(max(0.0, segment.start_s - offset)))
+        return Example(
+            "miss" if at_s is None else "false alarm",
+            ", ".join(dict.fromkeys(filter(None, facts))),
+            score,
+            cut(segment.stream, start - offset, end - offset),
+            sample_rate,
+            start - offset,
+            tracks,
+            thresholds,
+            (segment.start_s - offset, segment.end_s - offset) if at_s is None else None,
+            None if at_s is None else at_s - offset,
+        )
+
+    scores, by = shown[0].scores[keyword], f" by {shown[0].name}" if len(shown) > 1 else ""
+    hit_at, alarm_times = match_events(scores, shown[0].thresholds[keyword], refractory_s)
+    peaks = event_peaks(scores.positive, scores.spans)
+    missed = sorted(np.flatnonzero(np.isnan(hit_at)).tolist(), key=lambda i: (peaks[i], i))
+    misses = [example(scores.events[i], float(peaks[i])) for i in missed[:limit]]
+    times = alarm_times.tolist()
+    alarm_peaks = event_peaks(scores.negative, [(at, at + refractory_s) for at in times])
+    causes = [scores.negatives[i] for i in attribute(scores.negatives, alarm_times)]
+    order = sorted(range(len(causes)), key=lambda i: (-alarm_peaks[i], i))
+    alarms = [example(causes[i], float(alarm_peaks[i]), times[i]) for i in order[:limit]]
+    return Column(f"missed{by}", misses, len(missed)), Column(f"false alarms{by}", alarms, len(times))
 
 
-def _false_alarm(one: ExampleSource, at_s: float, score: float, segment: Segment) -> Example:
-    window = max(segment.offset_s, at_s - BEFORE_S), at_s + AFTER_S
-    return _example(one, "false alarm", segment, score, window, "negative", at_s=at_s)
+def cutter(sources: Sequence[StreamSource], sample_rate: int) -> Cut:
+    """A function that returns the audio of a source between two seconds. A stream is composed again for it."""
 
+    @lru_cache(maxsize=2)
+    def stream(number: int) -> Stream:
+        source = sources[number].audio
+        assert not isinstance(source, Path)
+        return source if isinstance(source, Stream) else source()
 
-def _example(
-    one: ExampleSource,
-    kind: str,
-    segment: Segment,
-    score: float,
-    window: Span,
-    side: str,
-    span: Span | None = None,
-    at_s: float | None = None,
-) -> Example:
-    offset = segment.offset_s
-    tracks = {}
-    for each in (one, *one.others):
-        track = getattr(each.scores, side)
-        a, b = np.searchsorted(track.times, window)
-        tracks[each.name] = track.times[a:b] - offset, track.scores[a:b]
-    facts = [segment.name, segment.speaker and f"speaker {segment.speaker}", segment.source]
-    if segment.snr_db is not None:
-        facts.append(f"{segment.snr_db:.1f} dB")
-    # The time within the recording. A keyword in a composed stream is the whole recording and needs none.
-    if at_s is not None:
-        facts.insert(0, clock(max(0.0, at_s - segment.start_s)))
-    elif segment.snr_db is None:
-        facts.insert(0, clock(max(0.0, segment.start_s - offset)))
-    return Example(
-        kind,
-        ", ".join(dict.fromkeys(filter(None, facts))),
-        score,
-        one.cut(segment.stream, window[0] - offset, window[1] - offset),
-        one.sample_rate,
-        window[0] - offset,
-        tracks,
-        {each.name: each.threshold for each in (one, *one.others)},
-        None if span is None else (span[0] - offset, span[1] - offset),
-        None if at_s is None else at_s - offset,
-    )
+    def cut(number: int, start_s: float, end_s: float) -> NDArray[np.int16]:
+        source = sources[number].audio
+        if isinstance(source, Path):
+            return audio.cut(source, sample_rate, start_s, end_s)
+        return stream(number).pcm[max(0, round(start_s * sample_rate)) : round(end_s * sample_rate)]
+
+    return cut
 
 
 def clock(seconds: float) -> str:
@@ -198,7 +203,7 @@ def plot_example(example: Example, colours: Mapping[str, int]) -> bytes:
     top.set_ylim(-0.02, 1.02)
     top.set_ylabel("score")
     front_end = LogMel(example.sample_rate)
-    x = torch.from_numpy(to_float(example.pcm))
+    x = torch.from_numpy(audio.to_float(example.pcm))
     if len(x) >= front_end.window_n:
         mels = front_end(x[None])[0].numpy()
         below.imshow(mels, origin="lower", aspect="auto", extent=(example.begin_s, end_s, 0, len(mels)), cmap="magma")

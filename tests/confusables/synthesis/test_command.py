@@ -16,7 +16,7 @@ from kws.confusables.synthesis.plan import Prompt, Role, plan, plan_splits
 from kws.confusables.synthesis.render import render
 from kws.data.manifest import CONFUSABLE, Split
 
-# A synthesiser with options, as most have: a tone of so many Hz as the text has letters, tens of them.
+# A synthesiser with options, as most have: a tone whose frequency is 10 Hz times the number of letters.
 SCRIPT = """
 import argparse, json, sys
 import numpy as np, soundfile
@@ -66,7 +66,7 @@ def test_a_text_is_spoken_by_the_voice_at_the_rate_and_pitch(script, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["--voice=high", "-h", "- one", "@file", "/x y", "'tis"])
-def test_a_text_is_never_an_option(script, text):
+def test_a_text_is_never_read_as_an_option(script, text):
     pcm = sound_of([sys.executable, script, "{wav}", "{text}"], text)
     assert np.argmax(np.abs(np.fft.rfft(pcm))) * 2 == 10 * len(text)
 
@@ -101,7 +101,7 @@ def test_values_are_filled_in_once():
         (("", "{text}", "{wav}"), "must begin with a program"),
     ],
 )
-def test_a_bad_template_names_itself(template, error):
+def test_a_bad_template_is_refused_by_name(template, error):
     with pytest.raises(KwsError, match=error):
         Command(template)
 
@@ -117,7 +117,7 @@ def test_a_bad_template_names_itself(template, error):
         ({"timeout_s": 0}, "timeout_s=0"),
     ],
 )
-def test_bad_voices_and_times_name_themselves(changed, error):
+def test_bad_voices_and_timeouts_are_refused_by_name(changed, error):
     with pytest.raises(KwsError, match=error):
         Command(**{"template": ("say", "{wav}", "{text}")} | changed)
 
@@ -138,12 +138,12 @@ with wave.open(sys.argv[1], "wb") as file:
         ),
         ("import os; os._exit(3)", r"exit code 3 \(no message\)"),
         ("pass", r"wrote no file \{wav\}"),
-        ("import sys; open(sys.argv[1], 'w').write('text')", "wrote a file that is no audio"),
+        ("import sys; open(sys.argv[1], 'w').write('text')", "wrote a file that is not audio"),
         (SILENCE, "wrote silence"),
         ("import time; time.sleep(60)", r"timed out after 0\.5 s"),
     ],
 )
-def test_what_goes_wrong_is_one_line_that_names_the_command(code, error):
+def test_a_failure_is_one_line_that_names_the_command(code, error):
     timeout_s = 0.5 if "sleep" in code else 60
     with pytest.raises(KwsError, match=error) as caught:
         sound_of([sys.executable, "-c", code, "{wav}", "{text}"], timeout_s=timeout_s)
@@ -151,7 +151,7 @@ def test_what_goes_wrong_is_one_line_that_names_the_command(code, error):
     assert "\n" not in str(caught.value)
 
 
-def test_a_program_that_is_not_there_names_itself():
+def test_a_missing_program_is_named():
     with pytest.raises(KwsError, match="command: no-such-program-here for 'computer': cannot be run"):
         sound_of(["no-such-program-here", "{wav}", "{text}"])
 
@@ -179,7 +179,7 @@ def test_a_plan_is_rendered_by_voices_that_have_splits(script, tmp_path):
     assert soundfile.info(tmp_path / "one" / planned[0].file).samplerate == 16000
 
 
-def test_a_failure_is_gone_on_from(script, tmp_path):
+def test_rendering_resumes_after_a_failure(script, tmp_path):
     command = Command((sys.executable, script, "{wav}", "{text}"))
     planned = plan(command, [Role("computer", [Prompt("computer")], 3)], 0, Split.TRAIN)
 

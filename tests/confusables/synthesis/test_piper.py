@@ -39,7 +39,7 @@ def spoken(folder, *utterances, rate=RATE):
     return list(Piper(folder).synthesise(utterances, rate))
 
 
-def test_voices_are_the_speakers_of_the_folder_and_one_person_is_in_one_part(folder):
+def test_voices_are_the_speakers_of_the_folder_and_one_person_is_in_one_split(folder):
     splits = Piper(folder).voices()
     assert sorted(name for some in splits.values() for names in some for name in names) == sorted(
         ["en_US-lessac-low", "en_US-lessac-high", *(f"en_GB-vctk-medium#{name}" for name in SPEAKERS)]
@@ -64,7 +64,7 @@ def test_speakers_without_names_are_numbered(tmp_path):
 
 
 def tone_hz(pcm, phone):
-    """The strongest frequency while a voice of tones says its phone of this number."""
+    """The strongest frequency of a voice of tones at its phone of this number."""
     span = pcm[phone * PHONE_N : (phone + 1) * PHONE_N].astype(float)
     return float(np.argmax(np.abs(np.fft.rfft(span, 10 * RATE))) / 10)
 
@@ -79,7 +79,7 @@ def test_a_word_is_spoken_phone_by_phone_by_its_speaker(folder):
         assert tone_hz(other, place) == pytest.approx(HZ * number + 19 * OWN_HZ, abs=6)
 
 
-def test_the_phonemes_of_a_text_are_its_sound_with_its_stress(folder):
+def test_phonemes_of_a_text_sound_like_the_text_with_its_stress(folder):
     text, phones = (spoken(folder, *some)[0] for some in ((one("computer"),), (one("", phonemes="[[k@mpj'u:t#3]]"),)))
     assert len(text) == len(phones) == 23 * PHONE_N
     assert np.corrcoef(text, phones)[0, 1] > 0.99
@@ -119,7 +119,7 @@ def digests(folder):
     return [(path.relative_to(folder), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
 
 
-def test_a_plan_is_the_same_bytes_by_one_or_two_processes_and_after_a_stop(folder, tmp_path):
+def test_one_or_two_processes_and_a_resumed_call_write_the_same_bytes(folder, tmp_path):
     roles = [
         Role("computer", [Prompt("computer", keyword="computer")], 60),
         Role(CONFUSABLE, [Prompt(phonemes="[[k@mpj'u:d3]]", keyword="computer"), Prompt("commuter")], 60),
@@ -142,7 +142,7 @@ def test_a_plan_is_the_same_bytes_by_one_or_two_processes_and_after_a_stop(folde
     assert len(digests(tmp_path / "one")) == 122
 
 
-def test_another_model_of_the_same_name_does_not_go_on(folder, tmp_path):
+def test_another_model_of_the_same_name_does_not_resume(folder, tmp_path):
     write_voice(tmp_path / "voices", "en_US-lessac-low")
     voices = Piper(tmp_path / "voices")
     planned = plan(voices, [Role("computer", [Prompt("computer")], 2)], 0, Split.TRAIN)
@@ -152,7 +152,7 @@ def test_another_model_of_the_same_name_does_not_go_on(folder, tmp_path):
         render(tmp_path / "clips", Piper(tmp_path / "voices"), planned)
 
 
-def test_sounds_that_a_voice_has_not_are_an_error_and_not_left_out(folder, tmp_path):
+def test_sounds_that_a_voice_lacks_are_an_error(folder, tmp_path):
     with pytest.raises(KwsError, match=r"en_US-lessac-low.onnx: .*: this voice has no sound 'h'"):
         spoken(folder, one("", phonemes="[[h'at]]"))
     write_voice(tmp_path, "few", phoneme_id_map={sign: [0] for sign in "_^$kəmpjˈuːɾ"})
@@ -178,27 +178,27 @@ def test_a_voice_that_reads_letters_speaks_no_phonemes(tmp_path):
         json.dumps(GOOD | {"phoneme_id_map": []}),
     ],
 )  # fmt: skip
-def test_damaged_settings_name_their_file(tmp_path, settings):
+def test_damaged_settings_are_refused_with_their_file(tmp_path, settings):
     write_voice(tmp_path, "bad")
     (tmp_path / "bad.onnx.json").write_text(settings)
     with pytest.raises(KwsError, match=r"bad.onnx.json: not the settings of a Piper voice"):
         Piper(tmp_path).voices()
 
 
-def test_settings_that_piper_cannot_use_name_their_model(tmp_path):
+def test_settings_that_piper_cannot_use_are_refused_with_their_model(tmp_path):
     write_voice(tmp_path, "bad", inference={"length_scale": "fast"})
     with pytest.raises(KwsError, match=r"bad.onnx: cannot speak 'computer'"):
         spoken(tmp_path, one("computer", "bad"))
 
 
-def test_a_damaged_model_names_its_file(tmp_path):
+def test_a_damaged_model_is_refused_with_its_file(tmp_path):
     write_voice(tmp_path, "bad")
     (tmp_path / "bad.onnx").write_bytes(b"no model at all")
     with pytest.raises(KwsError, match=r"bad.onnx: not a Piper voice"):
         spoken(tmp_path, one("computer", "bad"))
 
 
-def test_a_folder_without_voices_says_what_belongs_there(tmp_path):
+def test_a_folder_without_voices_is_refused(tmp_path):
     with pytest.raises(KwsError, match=r"must hold NAME.onnx and NAME.onnx.json"):
         Piper(tmp_path).voices()
     (tmp_path / "lonely.onnx").write_bytes(b"")

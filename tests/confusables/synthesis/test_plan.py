@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kws.common.errors import KwsError
 from kws.confusables.candidates import Kind
 from kws.confusables.ipa import split_ipa
-from kws.confusables.search import Candidate
+from kws.confusables.scoring import Candidate
 from kws.confusables.synthesis.base import Espeak
 from kws.confusables.synthesis.plan import (
     Prompt,
@@ -41,7 +41,7 @@ def planned():
     return plan_splits(Espeak(), roles(400, 1200), 0)
 
 
-def test_counts_are_those_asked_for_in_the_shares_of_the_splits(planned):
+def test_clips_are_divided_by_the_shares_of_the_splits(planned):
     counts = Counter((one.label, one.split) for one in planned)
     assert counts == {
         ("computer", Split.TRAIN): 240, ("computer", Split.VALIDATION): 60, ("computer", Split.TEST): 100,
@@ -95,20 +95,20 @@ def test_no_voice_is_of_one_class_alone(n_positives, n_confusables, seed, split)
     assert {*asked} == {*near}
 
 
-def test_positives_are_a_switch_and_without_them_all_voices_are_free():
+def test_without_positives_confusables_use_more_voices():
     alone = plan_splits(Espeak(), roles(0, 1200), 0)
     assert {one.label for one in alone} == {CONFUSABLE}
     assert len({one.voice for one in alone}) > len({one.voice for one in plan_splits(Espeak(), roles(40, 1200), 0)})
 
 
-def test_every_prompt_comes_as_often_as_the_next_by_many_voices(planned):
+def test_prompts_are_equally_frequent_and_spoken_by_many_voices(planned):
     near = [one for one in planned if one.label == CONFUSABLE and one.split is Split.TRAIN]
     assert set(Counter(one.text for one in near).values()) == {180}
     for text in {one.text for one in near}:
         assert len({one.voice for one in near if one.text == text}) > 100
 
 
-def test_the_same_arguments_make_the_same_plan_and_another_seed_another(planned):
+def test_equal_arguments_give_equal_plans_and_another_seed_another_plan(planned):
     assert plan_splits(Espeak(), roles(400, 1200), 0) == planned
     assert plan_splits(Espeak(), roles(400, 1200), 1) != planned
 
@@ -158,24 +158,24 @@ def test_a_prompt_is_a_text_or_a_phoneme_string():
         ({"roles": [Role(" ", NEAR, 3)]}, "' '"),
     ],
 )
-def test_bad_arguments_name_themselves(changed, message):
+def test_bad_arguments_are_refused_by_name(changed, message):
     with pytest.raises(KwsError, match=message):
         plan_splits(**{"synthesiser": Espeak(), "roles": roles(10, 10), "seed": 0} | changed)
 
 
 @pytest.mark.parametrize(("prompts", "n"), [(NEAR, -1), ([], 1)])
-def test_a_role_has_clips_and_prompts(prompts, n):
+def test_clips_without_prompts_are_refused(prompts, n):
     with pytest.raises(KwsError, match=f"'cat': {n} clips of {len(prompts)} prompts"):
         Role("cat", prompts, n)
 
 
 @pytest.mark.parametrize("shares", [(0.8, 0.3), (-0.1, 0.3)])
-def test_shares_are_shares(shares):
+def test_shares_out_of_range_are_refused(shares):
     with pytest.raises(KwsError, match=rf"shares=\[{shares[0]}, 0.3\]: must be"):
         Role("cat", NEAR, 3, shares)
 
 
-def test_prompts_that_come_once_are_in_one_split_each_in_the_shares_of_their_role():
+def test_prompts_of_a_once_role_are_in_one_split_each():
     sentences = [Prompt(f"sentence {i}") for i in range(100)]
     planned = plan_splits(Espeak(), [*roles(100, 0), Role("speech", sentences, 100, (0.35, 0.15), once=True)], 0)
     spoken = [one for one in planned if one.label == "speech"]
@@ -194,7 +194,8 @@ def sound(one):
 
 def test_a_candidate_is_synthesised_with_the_stress_that_it_is_scored_with():
     text = "[[k@mpj'u:t#3]]"  # the phonemes of "computer", with the stress on its second vowel
-    candidate = Candidate(text, True, split_ipa("kəmpjuɾɚ"), Kind.PHONES, 0.0, 1)
+    phones = split_ipa("kəmpjuɾɚ")
+    candidate = Candidate(text, Kind.PHONES, phones, phones, 0, 0.0, 1)
     prompts = prompts_of(Espeak(), "x", [candidate])
     (spoken,) = plan(Espeak(), [Role(CONFUSABLE, prompts, 1)], 0, Split.TRAIN)
     as_text, first_vowel = replace(spoken, text="computer", phonemes=""), replace(spoken, phonemes="[[k'@mpju:t#3]]")
@@ -202,7 +203,7 @@ def test_a_candidate_is_synthesised_with_the_stress_that_it_is_scored_with():
     assert not np.array_equal(sound(spoken), sound(first_vowel))
 
 
-def test_clips_for_training_are_as_many_as_asked_for():
+def test_the_train_split_gets_the_wanted_number_of_clips():
     for train_n in (1, 7, 144, 300):
         planned = plan_splits(Espeak(), [keyword_role(Espeak(), "hey cat", train_n)], 0)
         assert {one.label for one in planned} == {"hey_cat"}
@@ -210,5 +211,5 @@ def test_clips_for_training_are_as_many_as_asked_for():
     assert confusable_role(Espeak(), NEAR, None).n == total_clips(Espeak(), len(NEAR)) == 7
 
 
-def test_nothing_asked_for_is_an_empty_plan():
+def test_roles_without_clips_give_an_empty_plan():
     assert plan_splits(Espeak(), [replace(role, n=0) for role in roles(1, 1)], 0) == []

@@ -76,14 +76,14 @@ def test_the_manifest_reads_as_recordings_with_splits(rendered, planned):
     )
 
 
-def test_phonemes_are_spoken_and_not_their_spelling(rendered, planned):
+def test_a_phoneme_string_is_synthesised_in_place_of_the_text(rendered, planned):
     (one, *_) = (one for one in planned if one.phonemes)
     pcm, _ = soundfile.read(rendered / one.file, dtype="int16")
     assert not np.array_equal(pcm, to_int16(speak(one.text, Voice(one.voice, one.rate_wpm, one.pitch))))
     assert pcm.any()
 
 
-def test_two_processes_make_the_same_bytes_as_one(rendered, planned, tmp_path):
+def test_two_processes_write_the_same_bytes_as_one(rendered, planned, tmp_path):
     steps = []
     render(tmp_path / "two", Espeak(), planned, workers=2, progress=lambda *step: steps.append(step))
     assert digests(tmp_path / "two") == digests(rendered)
@@ -172,13 +172,13 @@ class Mute(Espeak):
         raise KwsError(f"text: nothing for {utterances[0].text!r}")
 
 
-def test_a_complete_folder_is_left_alone(rendered, planned):
+def test_a_complete_folder_is_not_rendered_again(rendered, planned):
     before = digests(rendered)
     assert render(rendered, Mute(), planned) == rendered / "manifest.csv"
     assert digests(rendered) == before
 
 
-def test_a_folder_of_other_clips_is_refused_and_left_as_it_is(rendered, planned, tmp_path):
+def test_a_folder_of_other_clips_is_refused_and_unchanged(rendered, planned, tmp_path):
     before = digests(rendered)
     for changed in (
         {"utterances": plan_splits(Espeak(), ROLES, 4)},
@@ -204,7 +204,7 @@ def test_another_release_of_the_synthesiser_does_not_resume(rendered, planned, t
         render(tmp_path / "begun", Espeak(), planned, workers=1)
 
 
-def test_an_utterance_that_fails_is_one_error_and_no_manifest(planned, tmp_path):
+def test_a_failing_utterance_raises_and_writes_no_manifest(planned, tmp_path):
     with pytest.raises(KwsError, match="nothing for"):
         render(tmp_path / "a", Mute(), planned, workers=2)
     assert not (tmp_path / "a/manifest.csv").exists()

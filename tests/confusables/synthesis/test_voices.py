@@ -24,7 +24,7 @@ def test_shares_are_exact():
 
 
 @given(NAMES, st.integers(0, 2**32 - 1))
-def test_every_timbre_is_in_one_part_with_all_its_voices(names, seed):
+def test_every_timbre_is_in_one_split_with_all_its_voices(names, seed):
     for splits in (split_exactly(of(names), np.random.default_rng(seed)), split_by_hash(of(names))):
         assert tuple(splits) == tuple(Split)
         assert sorted(voices for split in Split for voices in splits[split]) == sorted(of(names).values())
@@ -32,7 +32,7 @@ def test_every_timbre_is_in_one_part_with_all_its_voices(names, seed):
 
 
 @given(NAMES, NAMES)
-def test_a_timbre_keeps_its_part_when_voices_come_and_go(some, more):
+def test_a_timbre_keeps_its_split_when_other_voices_are_added(some, more):
     before, after = split_by_hash(of(some)), split_by_hash(of({*some, *more}))
     for split in (Split.VALIDATION, Split.TEST):
         assert all(voices in after[split] for voices in before[split])
@@ -48,7 +48,7 @@ def test_one_voice_alone_is_for_training():
     assert split_by_hash({}) == {split: [] for split in Split}
 
 
-def test_all_timbres_speak_before_one_does_twice_in_any_of_its_voices():
+def test_every_timbre_is_chosen_before_any_repeats():
     names = choose_voices(list(of("vwxyz").values()), 12, np.random.default_rng(0))
     timbres = [name[-1] for name in names]
     assert timbres == list("vwxyzvwxyzvw")
@@ -61,6 +61,6 @@ def test_espeak_has_every_variant_in_every_accent_and_the_splits_in_exact_shares
 
     splits = Espeak().voices()
     assert [len(splits[split]) for split in Split] == [62, 16, 26]
-    assert sorted(name for split in Split for names in splits[split] for name in names) == voices()
+    assert {name for split in Split for names in splits[split] for name in names} == voices()
     assert Espeak(seed=1).voices() != splits
     assert Espeak().speaker("en-gb-scotland+f2") == Espeak().speaker("en-us+f2") == "f2"

@@ -1,9 +1,21 @@
+"""Sentences of random words, and generated noise."""
+
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from kws.confusables.synthesis.noise import COLOURS, KINDS, Noise, noise, plan_noise
+from kws.common.errors import KwsError
+from kws.confusables.synthesis.corpus import (
+    COLOURS,
+    KINDS,
+    Noise,
+    noise,
+    plan_noise,
+    sentences,
+    without_keywords,
+    words,
+)
 from kws.confusables.synthesis.render import render
 from kws.data import manifest
 from kws.data.manifest import Split
@@ -37,3 +49,26 @@ def test_noise_is_rendered_in_all_splits_to_the_same_bytes(tmp_path):
     assert [(one.name, one.label, one.split) for one in found] == [(one.file, "noise", one.split) for one in planned]
     of = {name: [(tmp_path / name / one.file).read_bytes() for one in planned] for name in "abc"}
     assert of["a"] == of["b"] != of["c"]
+
+
+def test_sentences_are_random_words_without_a_keyword():
+    keywords = ["computer", "hey jarvis"]
+    found = sentences(keywords, 200, 0)
+    assert len(set(found)) == 200
+    assert all(4 <= len(sentence.split()) <= 12 for sentence in found)
+    assert {word for sentence in found for word in sentence.split()} <= set(words())
+    assert not any(text in sentence.replace(" ", "") for sentence in found for text in ("computer", "heyjarvis"))
+    assert sentences(keywords, 200, 0) == found
+    assert sentences(keywords, 200, 1) != found
+
+
+def test_homophones_of_a_keyword_are_no_negatives():
+    near = ["nite", "knight", "nights", "overnight", "night", "net", "light", "nine"]
+    assert without_keywords(["night"], near) == ["net", "light", "nine"]
+    # father and farther sound alike only in accents that drop the r
+    assert without_keywords(["father"], ["farther", "feather"]) == ["feather"]
+
+
+def test_keywords_that_most_words_contain_are_refused():
+    with pytest.raises(KwsError, match=r"^keyword=\['a', 'e', 'i', 'o'\]: must be longer"):
+        sentences(["a", "e", "i", "o"], 7, 0)

@@ -74,7 +74,7 @@ def refuse_other_task(task: Task) -> None:
         key = given.lstrip("+~").split("=")[0]
         for other, keys in OF_TASK.items():
             if other is not task and key.startswith(keys):
-                raise KwsError(f"{given}: allowed only with task={other.value}")
+                raise KwsError(f"{given}: must be left out unless task={other.value}")
 
 
 def refuse_processes(s: TrainConfig) -> None:

@@ -20,7 +20,7 @@ from kws.config.renamed import refusal
 from kws.config.schema import SCHEMAS
 from kws.config.sweep import RunEnd, in_sweep, run_in_sweep
 
-# What takes the next word on the command line of a Hydra app.
+# Options of a Hydra app that take the next word of the command line.
 TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
 TAKES_ONE |= {"-cd", "--config-dir"}
 
@@ -40,11 +40,11 @@ def verb(name: str, run: Callable[[DictConfig], object]) -> Callable[[], None]:
         except (HydraException, OmegaConfBaseException) as error:
             fail(explain(error, SCHEMAS[name]))
         except ValueError as error:
-            if "Config group override" not in str(error):  # Hydra's word for recipe=3
+            if "Config group override" not in str(error):  # Hydra's error for recipe=3
                 raise
             fail(f"{error}; must be the name of an option")
         except AssertionError as error:
-            if "Unexpected type for root" not in str(error):  # Hydra's word for model.channels=8 where model is null
+            if "Unexpected type for root" not in str(error):  # Hydra's error for model.channels=8 where model is null
                 raise
             fail(f"{key_within(sys.argv[1:])}: its group must be given too, see --help")
         except KeyboardInterrupt:

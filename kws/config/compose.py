@@ -1,6 +1,6 @@
-"""Settings: composed by Hydra from dataclasses, conf/ and recipes/, checked, and given to the commands as dataclasses.
+"""Composition of settings by Hydra from dataclasses, conf/ and recipes/.
 
-A command calls `settings` once. Library modules know nothing of Hydra.
+A command calls `settings` once and passes dataclasses on. Library modules do not use Hydra.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
         raise KwsError(must_be_given(missing[0], schema))
     plain = OmegaConf.to_object(cfg)
     assert isinstance(plain, schema)
-    refuse_extra(plain)
+    refuse_keys(cfg, plain)
     plugins.check_loaded(getattr(plain, "plugins", ()))
     check(plain)
     return plain
@@ -51,14 +51,17 @@ def must_be_given(key: str, schema: type) -> str:
     return f"{key}=... must be given: {meaning}"
 
 
-def refuse_extra(config: Any, prefix: str = "") -> None:
-    """Raise KwsError for a key added with +key=value, which nothing would read."""
+def refuse_keys(cfg: DictConfig, config: Any, prefix: str = "") -> None:
+    """Raise KwsError for a key that +key=value added or ~key removed."""
     known = {item.name for item in dataclasses.fields(config)}
-    for name, value in vars(config).items():
-        if name not in known:
-            raise KwsError(f"{prefix}{name}: no such setting; settings {', '.join(sorted(known))}")
-        if dataclasses.is_dataclass(value):
-            refuse_extra(value, f"{prefix}{name}.")
+    for key in map(str, cfg):
+        if key not in known:
+            raise KwsError(f"{prefix}{key}: no such setting; settings {', '.join(sorted(known))}")
+    for name in sorted(known):
+        if name not in cfg:
+            raise KwsError(f"{prefix}{name}: must not be removed")
+        if dataclasses.is_dataclass(value := getattr(config, name)):
+            refuse_keys(cfg[name], value, f"{prefix}{name}.")
 
 
 def keywords(value: Any, key: str = "keyword") -> list[str]:
@@ -93,12 +96,12 @@ def folder(name: str) -> Path:
 
 
 def register(command: str, words: Iterable[str] = ()) -> None:
-    """Give Hydra the settings of a command: its dataclasses, and the recipes.
+    """Register the dataclasses and the recipes of a command with Hydra.
 
-    Recipes are the files of recipes/, and those that the words of a command line name: `recipe=FILE.yaml`.
+    Recipes are the files of recipes/ and the files that a command line names: `recipe=FILE.yaml`.
 
     Raises:
-        KwsError: such a file is missing, or cannot be read.
+        KwsError: such a file is missing or cannot be read.
     """
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():

@@ -1,4 +1,4 @@
-"""Every setting of a command, as its dataclasses declare it."""
+"""The settings of a command, read from its dataclasses."""
 
 import enum
 from collections.abc import Iterator, Mapping
@@ -24,10 +24,10 @@ class Setting:
 
     Args:
         key: dotted, as on the command line.
-        option: the option of its group that has it, such as a family of models; empty where all have it.
-        hint: its annotation.
-        default: its value unless given; None as well where it has none.
-        description: its meaning; empty where the annotation has none.
+        option: option of the group, such as a family of models, that has the setting; empty if all have it.
+        hint: type annotation.
+        default: default value; None also for a setting without default.
+        description: meaning; empty if the annotation has none.
     """
 
     key: str
@@ -45,7 +45,7 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """The values: a range, or a list of names; empty where the type says all."""
+        """The possible values: a range or a list of names; empty if the type implies them."""
         if limits := bounds(self.hint):
             low, high = (None if limit is None else number(limit) for limit in limits)
             return f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
@@ -53,7 +53,7 @@ class Setting:
 
 
 def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Setting]:
-    """Every setting of a dataclass, dotted; of a group with options, such as model, the settings of each option too."""
+    """The settings of a dataclass; for a group with options, such as model, those of each option too."""
     hints = get_type_hints(schema, include_extras=True)
     for item in fields(schema):
         key, nested = prefix + item.name, [kind for kind in parts(hints[item.name]) if is_dataclass(kind)]
@@ -72,7 +72,7 @@ def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Se
 
 
 def options(kind: type) -> Mapping[str, type]:
-    """The dataclasses that may stand for one, by the name of the option: families of models, front ends."""
+    """The dataclasses that a group may have in place of `kind`, by name of the option: families, front ends."""
     if kind is AugmentConfig and EXTRAS:
         return {"plugins": augment_config()}
     if kind is EvictionRules or kind is SourceSettings:
@@ -90,12 +90,12 @@ def parts(hint: Any) -> list[Any]:
 
 
 def metadata(hint: Any) -> tuple[Any, ...]:
-    """What an annotation holds beside the type."""
+    """The metadata of an annotation."""
     return getattr(hint, "__metadata__", ())
 
 
 def bounds(hint: Any) -> tuple[float | None, float | None] | None:
-    """The lowest and highest number that an annotation allows; None where it names no range."""
+    """The lowest and the highest number of an annotation; None without a range."""
     for item in metadata(hint):
         if isinstance(item, Each):
             return item.low, item.high

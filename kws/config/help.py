@@ -33,7 +33,7 @@ Tab completion in bash: eval "$(kws --completion)"."""
 
 
 def help_of(command: str, topic: str = "") -> str:
-    """The settings of a command that users change most; with a topic, "all" or a group, all of those.
+    """The most common settings of a command; with a topic ("all", a group or a setting) all settings of the topic.
 
     Raises:
         KwsError: there is no such topic.
@@ -46,9 +46,8 @@ def help_of(command: str, topic: str = "") -> str:
     if topic not in ("", "all"):
         chosen = [one for one in every if f"{one.key}.".startswith(f"{topic}.")]
     elif not topic and command in COMMON:
-        chosen = sorted(
-            (one for one in every if one.key in COMMON[command]), key=lambda s: COMMON[command].index(s.key)
-        )
+        order = COMMON[command]
+        chosen = sorted((one for one in every if one.key in order), key=lambda one: order.index(one.key))
     elif not topic:
         chosen = [one for one in every if "." not in one.key]
     footer = FOOTER.format(groups=", ".join(names) or "none")
@@ -85,7 +84,7 @@ def lines(settings: Iterable[Setting]) -> list[str]:
 
 
 def merged(settings: Iterable[Setting]) -> list[tuple[Setting, list[str]]]:
-    """The settings, those that several options of a group share by one entry with the names of the options."""
+    """One entry per setting, with the options of its group that have it."""
     found: dict[tuple[str, str, str], tuple[Setting, list[str]]] = {}
     for one in settings:
         _, options = found.setdefault((one.key, one.description, default(one)), (one, []))
@@ -112,7 +111,7 @@ def page() -> str:
     """docs/settings.md."""
     found = [
         "# Settings",
-        "Every setting of every command. `python -m kws.config.help > docs/settings.md` writes this page from the "
+        "All settings of all commands. `python -m kws.config.help > docs/settings.md` writes this page from the "
         "dataclasses that declare them. A setting is an override on the command line, `key=value`. `...` marks one "
         "that must be given. `kws COMMAND --help` shows the most common ones.",
     ]
@@ -120,16 +119,12 @@ def page() -> str:
         text = inspect.getdoc(schema) or ""
         found += [f"## kws {command}", text.partition(": ")[2]]
         every = merged([*groups_of(command), *settings_of(schema)])
-        for group, members in groupby(
-            sorted(every, key=lambda pair: "." in pair[0].key), lambda pair: group_of(pair[0])
-        ):
-            rows = [
-                f"| `{one.key}` | `{default(one)}` | {one.allowed} | {meaning(one, options, False)} |"
-                for one, options in members
-            ]
-            if group:
-                found.append(f"### {command}: {group}")
-            found.append("\n".join(["| setting | default | values | meaning |", "| --- | --- | --- | --- |", *rows]))
+        every.sort(key=lambda pair: "." in pair[0].key)
+        for group, members in groupby(every, lambda pair: group_of(pair[0])):
+            rows = ["| setting | default | values | meaning |", "| --- | --- | --- | --- |"]
+            for one, options in members:
+                rows.append(f"| `{one.key}` | `{default(one)}` | {one.allowed} | {meaning(one, options, False)} |")
+            found += [f"### {command}: {group}"] * bool(group) + ["\n".join(rows)]
     return "\n\n".join(found) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Plugins: modules of the user that register models, augmentations and so on."""
+"""Plugins: modules of the user that register models, augmentations, eviction rules or mining sources."""
 
 import importlib
 import os

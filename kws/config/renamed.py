@@ -1,4 +1,4 @@
-"""Settings that earlier versions named otherwise. An old name is refused, and the message names the new one."""
+"""Renamed and removed settings. An old name is refused, and the message names the new one."""
 
 from collections.abc import Mapping
 
@@ -54,7 +54,7 @@ REMOVED: Mapping[str, str] = {
 
 
 def refusal(key: str) -> str | None:
-    """The message for an old setting or `setting=value`, or for a setting of an old group; None where it is not old."""
+    """The message for an old `setting`, `setting=value` or group; None for others."""
     name, tail = key, ""
     while name:
         if name in RENAMED:

@@ -27,6 +27,7 @@ from kws.replay.records import Kind, State
 from kws.training.classification import ClassificationConfig
 from kws.training.optim import OptimConfig
 
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="of all random numbers")]
 Threads = Annotated[int, Field(ge=0, le=1024, description="CPU threads; 0: OMP_NUM_THREADS, else the number of cores")]
 Plugins = Annotated[
     list[str], Field(description="modules with models and so on of your own, see docs/extending.md; command line only")
@@ -40,7 +41,7 @@ SmoothK = Annotated[
 
 
 class Task(StrEnum):
-    """What a net is trained for."""
+    """Purpose of a net."""
 
     wake_word = auto()
     classification = auto()
@@ -61,24 +62,24 @@ class TrainDataConfig(DataConfig):
 
 
 class Engine(StrEnum):
-    """Where recordings are heard."""
+    """Where recordings are scored."""
 
-    local = "local"
-    ray = "ray"
+    local = auto()
+    ray = auto()
 
 
 class Order(StrEnum):
-    """What a list of clips is sorted by."""
+    """Sort key of a list of clips."""
 
-    score = "score"
-    drawn = "drawn"
-    loss = "loss"
-    age = "age"
+    score = auto()
+    drawn = auto()
+    loss = auto()
+    age = auto()
 
 
 @dataclass
 class TrainConfig:
-    """kws train: the defaults. A recipe (recipes/*.yaml) is what differs from them."""
+    """kws train: train a model. The settings below are the defaults; a recipe (recipes/*.yaml) changes some of them."""
 
     task: Annotated[
         Task,
@@ -88,7 +89,7 @@ class TrainConfig:
     out: Annotated[str, Field(description="run folder; that of a killed run resumes it")] = (
         "runs/${now:%Y-%m-%d_%H-%M-%S}"
     )
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="of all random numbers")] = 0
+    seed: Seed = 0
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1")] = "auto"
     precision: Annotated[
         str, Field(description="32-true, or bf16-mixed: on a GPU the net computes in bfloat16, weights stay float32")
@@ -268,7 +269,7 @@ class ConfuseConfig:
     limit: Annotated[
         int | None, Field(ge=1, le=10**7, description="list: rows shown, over all distances; null: all")
     ] = 60
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="of all random numbers")] = 0
+    seed: Seed = 0
     confusables: Annotated[
         int | None,
         Field(ge=1, le=10**6, description="say: clips for training; null: one of each; other voices add two thirds"),
@@ -303,6 +304,10 @@ class ModelsConfig:
     features: FeaturesConfig = MISSING
     model: ModelConfig | None = None
     plugins: Plugins = field(default_factory=list)
+
+    def check(self) -> None:
+        if self.model is not None:
+            self.model.check_rows(self.features.n_rows())
 
 
 @dataclass

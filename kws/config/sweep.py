@@ -36,7 +36,7 @@ class RunEnd:
 
 
 def place(out: str) -> Path:
-    """The run folder for `out`. In a sweep Hydra has numbered it; otherwise nothing is made before it is checked."""
+    """The run folder for `out`; in a sweep, the numbered folder that Hydra made."""
     return Path(HydraConfig.get().runtime.output_dir) if in_sweep() else Path(out).absolute()
 
 

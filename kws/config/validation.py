@@ -1,4 +1,4 @@
-"""What settings may be: a range for every number, and the rules between them."""
+"""Checks of settings: the range of every number, and rules between settings."""
 
 import re
 from dataclasses import fields, is_dataclass
@@ -11,11 +11,7 @@ from pydantic_core import ErrorDetails
 from kws.common.errors import KwsError
 from kws.common.settings import SettingError, number
 from kws.config.declared import bounds
-from kws.config.schema import (
-    ModelsConfig,
-    Task,
-    TrainConfig,
-)
+from kws.config.schema import Task, TrainConfig
 from kws.replay.schedule import Schedule
 from kws.training.optim import Average
 
@@ -42,8 +38,8 @@ def check(config: Any, prefix: str = "") -> None:
         first = error.errors()[0]
         name = str(first["loc"][0])
         raise SettingError(prefix + name, getattr(config, name), rule(kind, name, first)) from None
-    if not prefix:
-        check_between(config)
+    if isinstance(config, TrainConfig):
+        check_train(config)
 
 
 @cache
@@ -54,37 +50,27 @@ def adapter(kind: type) -> TypeAdapter[Any]:
 
 
 def rule(kind: type, name: str, error: ErrorDetails) -> str:
-    """What a setting must be, for an error of pydantic about it."""
+    """The rule that a value violates, for an error of pydantic."""
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    limits = bounds(get_type_hints(kind, include_extras=True)[name])
-    if limits is not None and error["type"] not in ("too_short", "too_long"):
-        low, high = limits
-        if low is not None and high is not None:
-            return f"must be between {number(low)} and {number(high)}"
+    low, high = bounds(get_type_hints(kind, include_extras=True)[name]) or (None, None)
+    if low is not None and high is not None and error["type"] not in ("too_short", "too_long"):
+        return f"must be between {number(low)} and {number(high)}"
     return re.sub(r"^\w+ should", "must", error["msg"]).partition(" after validation")[0]
 
 
-def check_between(config: Any) -> None:
-    """Rules of the commands between settings."""
-    if isinstance(config, TrainConfig):
-        check_train(config)
-    if isinstance(config, ModelsConfig) and config.model is not None:
-        config.model.check_rows(config.features.n_rows())
-
-
 def check_train(c: TrainConfig) -> None:
-    """Rules between settings of a training run."""
+    """Rules between groups of settings of a training run."""
     if c.threshold.at_fa_per_hour is None:
-        raise KwsError("threshold.at_fa_per_hour=null: allowed is a rate; only kws evaluate leaves thresholds alone")
+        raise KwsError("threshold.at_fa_per_hour=null: must be a rate; only kws evaluate can keep thresholds")
     if c.precision not in ("32-true", "bf16-mixed"):
-        raise KwsError(f"precision={c.precision}: allowed is 32-true or bf16-mixed")
+        raise SettingError("precision", c.precision, "must be 32-true or bf16-mixed")
     c.model.check_rows(c.features.n_rows())
     if c.task is Task.classification:
         check_classification(c)
         return
     if c.optim.epochs is not None:
-        raise KwsError(f"optim.epochs={c.optim.epochs:g}: allowed only with task=classification")
+        raise KwsError(f"optim.epochs={c.optim.epochs:g}: must be left out unless task=classification")
     keyword_s = c.batch.max_keyword_s + c.batch.keyword_end_s[1]
     if keyword_s > c.batch.clip_s:
         rule = f"must be at least batch.max_keyword_s + batch.keyword_end_s[1] = {keyword_s:g}"
@@ -95,32 +81,28 @@ def check_train(c: TrainConfig) -> None:
         rule = f"must be at most {rows_n}, the rows of optim.peak_early_s and optim.peak_late_s"
         raise SettingError("model.train_every", every, rule)
     if c.augment.mel_masks * c.augment.mel_mask_n >= c.features.n_mels:
-        raise KwsError(
-            f"augment.mel_mask_n={c.augment.mel_mask_n}: allowed is that mel_masks of them hide fewer than "
-            f"features.n_mels={c.features.n_mels} bands"
-        )
-    check_optim(c)
+        rule = f"must hide, times mel_masks, fewer than features.n_mels={c.features.n_mels} bands"
+        raise SettingError("augment.mel_mask_n", c.augment.mel_mask_n, rule)
+    check_average(c)
     check_replay(c)
     if c.mining.post_s >= c.batch.clip_s:
         raise SettingError("mining.post_s", c.mining.post_s, f"must be less than batch.clip_s={c.batch.clip_s}")
 
 
-def check_optim(c: TrainConfig) -> None:
-    """Rules between the settings of the objective, and of what is kept in the end."""
-    o = c.optim
-    if o.average is Average.best and c.validate_every is None:
-        raise KwsError("validate_every=null: allowed is a number with optim.average=best: no look, no best of them")
-    if o.average is Average.best and c.validate_every is not None:
-        looks = -(-o.steps // c.validate_every)
-        if o.best_n > looks:
-            raise KwsError(
-                f"optim.best_n={o.best_n}: allowed is at most {looks}, the looks of optim.steps={o.steps} with "
-                f"validate_every={c.validate_every}"
-            )
+def check_average(c: TrainConfig) -> None:
+    """Rules between validation and the average of the best weights."""
+    if c.optim.average is not Average.best:
+        return
+    if c.validate_every is None:
+        raise KwsError("validate_every=null: must be a number with optim.average=best, which compares validations")
+    n_validations = -(-c.optim.steps // c.validate_every)
+    if c.optim.best_n > n_validations:
+        rule = f"must be at most {n_validations}, the validations in optim.steps with validate_every={c.validate_every}"
+        raise SettingError("optim.best_n", c.optim.best_n, rule)
 
 
 def check_classification(c: TrainConfig) -> None:
-    """Rules between the settings of a classification."""
+    """Rules between groups of settings of a classification run."""
     if c.classification.mel_masks * (c.classification.mel_mask_n or 0) >= c.features.n_mels:
         rule = f"must hide, times mel_masks, fewer than features.n_mels={c.features.n_mels} bands"
         raise SettingError("classification.mel_mask_n", c.classification.mel_mask_n, rule)
@@ -132,7 +114,7 @@ def check_classification(c: TrainConfig) -> None:
 
 
 def check_replay(c: TrainConfig) -> None:
-    """Rules between the settings of the replay and others."""
+    """Rules between the settings of replay and other groups."""
     room = 0.95 - c.batch.positive_share
     rule = f"must be at most 0.95 - batch.positive_share = {room:g}, so that fresh negatives remain"
     if c.replay.share > room:

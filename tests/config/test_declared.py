@@ -1,4 +1,4 @@
-"""Settings declared by annotations: checked, described, and refused under their old names."""
+"""Settings declared by annotations: checks, descriptions, and the refusal of old names."""
 
 import math
 from dataclasses import dataclass, field
@@ -68,13 +68,13 @@ class Root:
         ({"colour": "green"}, "mine.colour=green: must be 'red' or 'blue'"),
     ],
 )
-def test_a_value_outside_is_refused_with_key_value_and_rule(values, message):
+def test_an_invalid_value_is_refused_with_key_value_and_rule(values, message):
     with pytest.raises(SettingError) as caught:
         check(Root(Replay(**values)))
     assert str(caught.value).startswith(message)
 
 
-def test_what_is_inside_passes():
+def test_valid_values_pass():
     check(Root(Replay(share=0.5, most=0.5, capacity=None, snr_db=[-20.0, 60.0], dilations=[64])))
 
 

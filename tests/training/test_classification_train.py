@@ -202,9 +202,9 @@ def test_a_finished_run_stays_and_other_settings_are_refused(cli, small, whole):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["replay.share=0.2"], "replay.share=0.2: allowed only with task=wake_word"),
-        (["augment=none"], "augment=none: allowed only with task=wake_word"),
-        (["batch.positive_share=0.3"], "batch.positive_share=0.3: allowed only with task=wake_word"),
+        (["replay.share=0.2"], "replay.share=0.2: must be left out unless task=wake_word"),
+        (["augment=none"], "augment=none: must be left out unless task=wake_word"),
+        (["batch.positive_share=0.3"], "batch.positive_share=0.3: must be left out unless task=wake_word"),
         (
             ["classification.mel_mask_n=20"],
             "classification.mel_mask_n=20: must hide, times mel_masks, fewer",
@@ -226,7 +226,7 @@ def test_what_it_cannot_use_is_refused_in_one_line(cli, small, tmp_path, words, 
 def test_a_wake_word_has_no_use_for_settings_of_classes(cli, tiny, tmp_path, word):
     done = cli("train", *tiny, word, f"out={tmp_path}/a")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert f"{word}: allowed only with task=classification" in done.err
+    assert f"{word}: must be left out unless task=classification" in done.err
 
 
 def test_a_wake_word_can_be_trained_by_sgd(cli, tiny, run, tmp_path):

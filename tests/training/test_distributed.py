@@ -207,7 +207,7 @@ def test_mixed_precision_is_refused_on_a_cpu(cli, tiny, tmp_path):
         pass
     said = cli("train", *tiny, "precision=bf16", f"out={tmp_path}/a")
     assert said.code == 2
-    assert "precision=bf16: allowed is 32-true or bf16-mixed" in said.err
+    assert "precision=bf16: must be 32-true or bf16-mixed" in said.err
     assert not (tmp_path / "a").exists()
 
 

@@ -260,11 +260,8 @@ class Buffer:
     def decide(self, clips: Iterable[str], decision: Decision) -> int:
         """Record the decision of a user: released clips become active, rejected clips retire.
 
-        Returns:
-            Number of clips whose state changed.
-
-        Raises:
-            KwsError: no such clip, or the file of one to release is gone.
+        Returns the number of clips whose state changed. Raises KwsError for an unknown clip, or one to release whose
+        file was deleted.
         """
         state = State.active if decision is Decision.released else State.retired
         changed = 0
@@ -282,15 +279,12 @@ class Buffer:
         return changed
 
     def update(self, hashes: Sequence[str], priority: Sequence[float], times_drawn: Sequence[int]) -> int:
-        """Write back the priorities of clips after training, all or nothing.
+        """Write back priorities after training, all or nothing. Returns the number of clips that are known.
 
         Args:
             hashes: the clips; unknown ones are skipped.
             priority: latest loss of each clip, at least 0.
             times_drawn: how often training sampled each clip so far.
-
-        Returns:
-            Number of known clips among them.
         """
         for clip, value in zip(hashes, priority, strict=True):
             if not 0 <= value < math.inf:
@@ -303,9 +297,7 @@ class Buffer:
 
         A clip that another run found too stays, and a clip that another run evicted stays evicted. An eviction is final
         once `purge` deleted the file. `update` is not undone, since the run writes its checkpoint's values again.
-
-        Returns:
-            Number of clips that were removed, came back, or were evicted again.
+        Returns the number of clips that were removed, came back, or were evicted again.
         """
         with self._index.writing():
             changed = self._index.undo(run, round, lambda clip: self.path(clip).exists())
@@ -319,15 +311,12 @@ class Buffer:
     def purge(
         self, min_age_s: float = 3600, retired: bool = False, on_delete: Callable[[Path], None] = lambda _: None
     ) -> int:
-        """Delete the files of evicted clips, and unfinished or unknown files. Rows stay, for provenance.
+        """Delete the files of evicted clips, and unfinished or unknown files; returns how many. Rows stay.
 
         Args:
             min_age_s: seconds since the last change of an unfinished or unknown file before it is deleted.
             retired: delete the files of retired clips too.
             on_delete: called with each file before its deletion.
-
-        Returns:
-            Number of deleted files.
         """
         out = {State.evicted, State.retired} if retired else {State.evicted}
         with self._index.writing():  # so that no process brings such a clip back meanwhile

@@ -12,9 +12,9 @@ from pydantic import Field
 
 from kws.replay.records import ClipTable, NewClip, as_blob, matrix
 
-BLOCK = 2**22  # cosines at once
-SLACK_S = 1e-6  # less than a sample: seconds are rounded
-SLACK = 1e-6  # of a cosine in float32
+BLOCK = 2**22  # cosines in memory
+SLACK_S = 1e-6  # rounding error of seconds, less than a sample
+SLACK = 1e-6  # rounding error of a cosine in float32
 
 
 @dataclass
@@ -30,10 +30,10 @@ class DuplicatesConfig:
 
 
 def near_duplicates(new: ClipTable, old: ClipTable, config: DuplicatesConfig, sample_rate: int) -> list[int]:
-    """The new clips that repeat an old one, or an earlier new one that is kept, as places in the table.
+    """The new clips that are duplicates of an old one, or of an earlier new one that is kept, as places in the table.
 
-    Two clips of one recording are duplicates when they share `duplicate_overlap` of the shorter one, and anything at
-    all. Two clips are duplicates when the cosine of their embeddings is at least `duplicate_cosine`.
+    Two clips of one recording are duplicates when they overlap by at least `duplicate_overlap` of the shorter one. Two
+    clips are duplicates when the cosine of their embeddings is at least `duplicate_cosine`.
 
     Args:
         new: clips to be added, in the order of preference.
@@ -41,26 +41,31 @@ def near_duplicates(new: ClipTable, old: ClipTable, config: DuplicatesConfig, sa
         config: thresholds.
         sample_rate: Hz.
     """
-    overlap, cosine = config.duplicate_overlap, config.duplicate_cosine
-    repeats = np.zeros(len(new.recording), bool)
-    at = _of_recordings(new)
+    share, cosine = config.duplicate_overlap, config.duplicate_cosine
+    of_recording: dict[str, list[int]] = {recording: [] for recording in new.recording}
+    for i, recording in enumerate(old.recording):
+        if recording in of_recording:
+            of_recording[recording].append(i)
+    old_at = {recording: np.array(places, np.int64) for recording, places in of_recording.items()}
+    kept_at: dict[str, list[int]] = defaultdict(list)
     rows, units = _units(new)
-    if overlap <= 1:
-        repeats |= _overlap_any(new, old, overlap, at, sample_rate)
+    nearest = np.full(len(new), -np.inf)  # cosine with the nearest old or kept clip
     if cosine <= 1 and len(rows):
-        repeats[rows] |= _highest_cosine(units, _units(old)[1]) >= cosine - SLACK
-
+        nearest[rows] = _highest_cosine(units, _units(old)[1])
     place = {row: i for i, row in enumerate(rows.tolist())}
-    for i, source in enumerate(new.recording):
-        if repeats[i]:
+    found = []
+    for i, recording in enumerate(new.recording):
+        overlaps = share <= 1 and (
+            _overlap(new, i, old, old_at[recording], share, sample_rate)
+            or _overlap(new, i, new, np.array(kept_at[recording], np.int64), share, sample_rate)
+        )
+        if overlaps or (cosine <= 1 and nearest[i] >= cosine - SLACK):
+            found.append(i)
             continue
-        if overlap <= 1:
-            later = at[source][np.searchsorted(at[source], i, "right") :]
-            repeats[later] |= _overlap(new, i, new, later, overlap, sample_rate)
+        kept_at[recording].append(i)
         if cosine <= 1 and i in place:
-            behind = slice(place[i] + 1, None)
-            repeats[rows[behind]] |= units[behind] @ units[place[i]] >= cosine - SLACK
-    return np.flatnonzero(repeats).tolist()
+            nearest[rows] = np.maximum(nearest[rows], units @ units[place[i]])
+    return found
 
 
 def repeats(
@@ -69,11 +74,11 @@ def repeats(
     config: DuplicatesConfig,
     sample_rate: int,
 ) -> set[str]:
-    """The new clips that are near-duplicates of one another or of clips of the buffer. Of new ones the harder stays.
+    """The new clips that are near-duplicates of one another or of clips of the buffer. The harder new clip is kept.
 
     Args:
         new: by hash.
-        existing: clips of the buffer with their embeddings by a checkpoint, or without for None.
+        existing: returns the clips of the buffer with embeddings by a checkpoint; without any for None.
         config: thresholds.
         sample_rate: Hz.
     """
@@ -84,55 +89,27 @@ def repeats(
     # Only embeddings of one model can be compared.
     checkpoint = next((clip.checkpoint for clip in clips if clip.embedding is not None), "")
     vectors = [clip.embedding if clip.checkpoint == checkpoint else None for clip in clips]
-    nothing = np.zeros(len(clips))
+    unused = np.zeros(len(clips))
     table = ClipTable(
         hash=order,
         kind=[clip.kind for clip in clips],
         recording=[clip.source.hash for clip in clips],
         start_s=np.array([clip.offset_s for clip in clips]),
         n_samples=np.array([len(clip.pcm) for clip in clips]),
-        score=nothing,
-        priority=nothing,
-        times_drawn=nothing.astype(np.int64),
+        score=unused,
+        priority=unused,
+        times_drawn=unused.astype(np.int64),
         embedding=matrix([None if vector is None else as_blob(vector) for vector in vectors]),
     )
     old = existing(checkpoint if config.duplicate_cosine <= 1 else None)
     return {order[i] for i in near_duplicates(table, old, config, sample_rate)}
 
 
-def _of_recordings(clips: ClipTable, only: set[str] | None = None) -> dict[str, NDArray[np.int64]]:
-    """The places of the clips of each recording, ascending."""
-    at: dict[str, list[int]] = defaultdict(list)
-    for i, source in enumerate(clips.recording):
-        if only is None or source in only:
-            at[source].append(i)
-    return {source: np.array(clips) for source, clips in at.items()}
-
-
-def _overlap(
-    a: ClipTable, i: int, b: ClipTable, others: NDArray[np.int64], share: float, sample_rate: int
-) -> NDArray[np.bool_]:
-    """Whether clip `i` of `a` shares this much of the shorter one with each of the others of the same recording."""
+def _overlap(a: ClipTable, i: int, b: ClipTable, others: NDArray[np.int64], share: float, sample_rate: int) -> bool:
+    """Whether clip `i` of `a` overlaps one of the others of its recording by this share of the shorter one."""
     start, length, own = b.start_s[others], b.n_samples[others] / sample_rate, a.n_samples[i] / sample_rate
     common = np.minimum(start + length, a.start_s[i] + own) - np.maximum(start, a.start_s[i])
-    enough = share * np.minimum(length, own)
-    return np.asarray((common > SLACK_S) & (common >= enough - SLACK_S))
-
-
-def _overlap_any(
-    new: ClipTable, old: ClipTable, share: float, at: dict[str, NDArray[np.int64]], sample_rate: int
-) -> NDArray[np.bool_]:
-    """Whether each new clip overlaps an old one. Only old clips that begin near it are compared."""
-    repeats = np.zeros(len(new.recording), bool)
-    for source, clips in _of_recordings(old, set(at)).items():
-        there = clips[np.argsort(old.start_s[clips])]
-        starts, longest = old.start_s[there], old.n_samples[there].max() / sample_rate
-        mine = at[source]
-        first = np.searchsorted(starts, new.start_s[mine] - longest)
-        last = np.searchsorted(starts, new.start_s[mine] + new.n_samples[mine] / sample_rate)
-        for i, lo, hi in zip(mine.tolist(), first.tolist(), last.tolist(), strict=True):
-            repeats[i] = _overlap(new, i, old, there[lo:hi], share, sample_rate).any()
-    return repeats
+    return bool(((common > SLACK_S) & (common >= share * np.minimum(length, own) - SLACK_S)).any())
 
 
 def _units(clips: ClipTable) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

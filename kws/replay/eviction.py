@@ -5,7 +5,7 @@ An eviction rule orders clips, the first to be evicted first. One of your own is
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, make_dataclass
 from hashlib import blake2b
 from typing import Annotated
@@ -21,7 +21,7 @@ MAX_CLUSTERS = 64
 FITTED = 10_000  # clips that the clusters are fitted to, where there are more
 
 Order = NDArray[np.int64]
-EvictionRule = Callable[[ClipTable, Order, NDArray[np.int64]], Order]
+EvictionRule = Callable[..., Order]
 RULES: dict[str, EvictionRule] = {}
 EMBEDDING_RULES: set[str] = set()  # those that need embeddings, which take long to read
 _SETTINGS: dict[str, type] = {}
@@ -29,7 +29,7 @@ _SETTINGS: dict[str, type] = {}
 
 def register_eviction(
     name: str, settings: type | None = None, embeddings: bool = False
-) -> Callable[[Callable[..., Order]], Callable[..., Order]]:
+) -> Callable[[EvictionRule], EvictionRule]:
     """Make a function the eviction rule `replay.eviction=name`.
 
     The function takes a table of clips, the places of those that may be evicted, oldest first, and the group of each
@@ -42,7 +42,7 @@ def register_eviction(
         embeddings: whether it needs the embeddings of the clips.
     """
 
-    def register(rule: Callable[..., Order]) -> Callable[..., Order]:
+    def register(rule: EvictionRule) -> EvictionRule:
         RULES[name] = rule
         if settings is not None:
             _SETTINGS[name] = settings
@@ -70,7 +70,7 @@ class QuotaConfig:
     batch_hard: Annotated[Share, Field(description="hardest negatives of training batches")] = None
     neighbour: Annotated[Share, Field(description="neighbours of the keyword in embedding space")] = None
     confusable: Annotated[Share, Field(description="confusables")] = None
-    user: Annotated[Share, Field(description="clips that a person added")] = None
+    user: Annotated[Share, Field(description="clips that a user added")] = None
 
 
 @dataclass
@@ -110,15 +110,15 @@ class EvictionConfig:
 
 
 def no_limits() -> EvictionConfig:
-    """Limits of a buffer that a person fills: nothing is evicted."""
+    """Limits of a buffer that a user fills: nothing is evicted."""
     return EvictionConfig(capacity=10**7, max_per_recording=None)
 
 
 def surplus(clips: ClipTable, config: EvictionConfig, sample_rate: int) -> list[int]:
     """The clips to evict so that all limits hold, as places in the table, in the order of eviction.
 
-    First `max_per_recording` is enforced, then `quota`, `capacity` and `hours`. The rule decides which clips are
-    evicted, and the oldest among equals.
+    First `max_per_recording` is enforced, then `quota`, `capacity` and `hours`. The rule chooses the clips, and among
+    equal ones the oldest.
 
     Args:
         clips: what the buffer holds, oldest first.
@@ -128,38 +128,34 @@ def surplus(clips: ClipTable, config: EvictionConfig, sample_rate: int) -> list[
     Raises:
         KwsError: an unknown rule.
     """
-    rule = RULES.get(config.eviction)
-    if rule is None:
+    if config.eviction not in RULES:
         raise KwsError(f"replay.eviction={config.eviction}: must be one of {', '.join(RULES)}")
-    extra = [settings] if (settings := getattr(config.eviction_rules, config.eviction, None)) is not None else []
-    everything = np.zeros(len(clips), np.int64)
-    stages: list[tuple[NDArray[np.int64], Callable[[Order], NDArray[np.bool_]]]] = []
+    rule, settings = RULES[config.eviction], getattr(config.eviction_rules, config.eviction, None)
+    left, evicted = np.arange(len(clips)), list[int]()
+
+    def enforce(group: NDArray[np.int64], exceeds: Callable[[Order], NDArray[np.bool_]]) -> None:
+        nonlocal left
+        if exceeds(left).any():  # in any order
+            order = rule(clips, left, group) if settings is None else rule(clips, left, group, settings)
+            out = order[exceeds(order)]
+            evicted.extend(out.tolist())
+            left = np.setdiff1d(left, out)
 
     def at_most(group: NDArray[np.int64], limit: NDArray[np.float64]) -> None:
-        stages.append((group, lambda order: _followers(group[order]) >= limit[group[order]]))
-
-    def too_long(order: Order) -> NDArray[np.bool_]:
-        hours = np.cumsum(clips.n_samples[order][::-1])[::-1] / sample_rate / 3600
-        return np.asarray(hours > (math.inf if config.hours is None else config.hours))
+        enforce(group, lambda order: _followers(group[order]) >= limit[group[order]])
 
     if config.max_per_recording is not None:
-        recordings, recording = _codes(clips.recording)
+        recordings, recording = np.unique(np.array(clips.recording, str), return_inverse=True)
         at_most(recording, np.full(len(recordings), config.max_per_recording, np.float64))
     if quota := config.quotas():
-        kinds, kind = _codes(clips.kind)
-        limit = np.array([quota.get(name, math.inf) for name in kinds]) * config.capacity
+        kinds, kind = np.unique(np.array(clips.kind, str), return_inverse=True)
+        limit = np.array([quota.get(name, math.inf) for name in kinds.tolist()], np.float64) * config.capacity
         at_most(kind, np.floor(limit + 1e-9))  # in floating point 0.29 x 100 is less than 29
-    at_most(everything, np.array([config.capacity], np.float64))
-    stages.append((everything, too_long))
-
-    left, evicted = np.arange(len(clips)), list[int]()
-    for group, exceeds in stages:
-        if not exceeds(left).any():  # in whatever order
-            continue
-        order = rule(clips, left, group, *extra)
-        out = order[exceeds(order)]
-        evicted += out.tolist()
-        left = np.setdiff1d(left, out)
+    one_group = np.zeros(len(clips), np.int64)
+    at_most(one_group, np.array([config.capacity], np.float64))
+    if (max_hours := config.hours) is not None:
+        max_n = max_hours * 3600 * sample_rate
+        enforce(one_group, lambda order: np.cumsum(clips.n_samples[order][::-1])[::-1] > max_n)
     return evicted
 
 
@@ -197,13 +193,6 @@ def balanced(clips: ClipTable, places: Order, group: NDArray[np.int64]) -> Order
     order = hardest(clips, places, group)
     cell = group * (cluster.max() + 1) + cluster
     return order[np.argsort(-_followers(cell[order]), kind="stable")]
-
-
-def _codes(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """The distinct names, and the number of each name among them."""
-    code: dict[str, int] = {}
-    codes = np.array([code.setdefault(name, len(code)) for name in names], np.int64)
-    return list(code), codes
 
 
 def _followers(groups: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -170,6 +170,10 @@ def portions(order: Sequence[int], cache: AudioCache) -> Iterator[list[int]]:
         yield portion
 
 
+# Of a stream: audio, scores, nearness and numbers of the recordings, as in `MiningStream`.
+Block = tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
+
+
 @dataclass(frozen=True)
 class KnownRecording:
     """A recording that a manifest or a checkpoint knows: its source, label and transcript."""
@@ -179,6 +183,7 @@ class KnownRecording:
     text: str = ""
 
 
+@dataclass(eq=False)
 class FileStreams:
     """Streams of recordings from files of any length. Each file is decoded once, block by block.
 
@@ -199,26 +204,21 @@ class FileStreams:
         LeakError: a recording is held out for validation or test.
     """
 
-    def __init__(
-        self,
-        detector: Detector,
-        files: Sequence[Path],
-        known: Mapping[str, KnownRecording],
-        clip_n: int,
-        max_per_recording: int,
-        near: Nearness = no_nearness,
-        progress: Callable[[int], None] = lambda _: None,
-    ) -> None:
-        self.detector, self.files, self.known, self.near, self.progress = detector, files, known, near, progress
-        self.max_per_recording, self.clip_rows = max_per_recording, clip_n // detector.block_n
-        self.admitted: dict[str, KnownRecording] = {}  # by the hash in a clip's source, the number of its file
-        self.bad: list[BadAudio] = []
-        self.with_keyword: list[str] = []
-        self.hours = 0.0
-        self._rng = numpy_generator(0, "mine")
-        self._blocks: list[tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]] = []
-        self._begins: dict[int, int] = {}  # sample of the stream at which a recording begins; below 0: before it
-        self._read_n: Counter[int] = Counter()  # samples of each recording so far
+    detector: Detector
+    files: Sequence[Path]
+    known: Mapping[str, KnownRecording]
+    clip_n: int
+    max_per_recording: int
+    near: Nearness = no_nearness
+    progress: Callable[[int], None] = lambda _: None
+    admitted: dict[str, KnownRecording] = field(default_factory=dict)  # by number of the file, the source of its clips
+    bad: list[BadAudio] = field(default_factory=list)
+    with_keyword: list[str] = field(default_factory=list)
+    hours: float = 0.0
+    _rng: np.random.Generator = field(default_factory=lambda: numpy_generator(0, "mine"))
+    _blocks: list[Block] = field(default_factory=list)
+    _begins: dict[int, int] = field(default_factory=dict)  # sample of the stream where a recording begins, or < 0
+    _read_n: Counter[int] = field(default_factory=Counter)  # samples of each recording so far
 
     def __iter__(self) -> Iterator[MiningStream]:
         rate, row_n = self.detector.sample_rate, self.detector.block_n
@@ -226,7 +226,7 @@ class FileStreams:
         for number, file in enumerate(self.files):
             self.detector.reset()
             # Silence first, so that a clip near the start of the recording gives the same score.
-            self._score(np.zeros(self.clip_rows * row_n, np.int16), -1)
+            self._score(np.zeros(self.clip_n, np.int16), -1)
             self._begins[number] = self._stream_n
             hash_ = hashlib.sha256()
             try:
@@ -271,7 +271,8 @@ class FileStreams:
         """The blocks so far as a stream. Unless `whole`, its end is repeated at the start of the next stream."""
         if not self._blocks:
             return
-        rate, row_n, clip_rows = self.detector.sample_rate, self.detector.block_n, self.clip_rows
+        rate, row_n = self.detector.sample_rate, self.detector.block_n
+        clip_rows = self.clip_n // row_n
         pcm, scores, nearest, recordings = (np.concatenate(parts) for parts in zip(*self._blocks, strict=True))
         self._blocks = []
         if not whole:
@@ -308,16 +309,15 @@ def mine_files(streams: FileStreams, config: SelectionConfig, checkpoint: str, m
         LeakError: a recording is held out for validation or test.
         KwsError: too many recordings do not decode, or nothing is left to mine.
     """
-    clip_n = streams.clip_rows * streams.detector.block_n
     found: list[NewClip] = []
     nothing = np.zeros(0, np.int16)
     with TemporaryFile() as spool:
-        for some in mine(streams, streams.detector, config, clip_n, checkpoint, "kws mine", 0):
+        for some in mine(streams, streams.detector, config, streams.clip_n, checkpoint, "kws mine", 0):
             for clip in embedded(some, streams.detector):
                 spool.write(clip.pcm.tobytes())
                 found.append(replace(clip, pcm=nothing))
         spool.flush()
-        pcm = np.memmap(spool, np.int16, "r").reshape(-1, clip_n) if found else nothing
+        pcm = np.memmap(spool, np.int16, "r").reshape(-1, streams.clip_n) if found else nothing
     bad, n, admitted = streams.bad, len(streams.files), streams.admitted
     if len(bad) > max_undecodable * n or len(bad) == n:
         raise KwsError(

@@ -10,7 +10,7 @@ from pydantic import Field
 from kws.data.manifest import contains_phrase
 from kws.replay.records import Kind
 
-TRUSTED = (Kind.confusable, Kind.user)  # a person chose them, so any score is fine
+TRUSTED = (Kind.confusable, Kind.user)  # chosen by a user, so no score is suspect
 
 
 @dataclass

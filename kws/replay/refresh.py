@@ -1,10 +1,11 @@
-"""Refresh: each round scores the buffer again, retires learned clips and brings forgotten ones back."""
+"""Refresh: each round scores the buffer again, retires learned clips and reactivates forgotten ones."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from kws.common.seeding import numpy_generator
@@ -13,7 +14,7 @@ from kws.detector.detector import Detector
 from kws.replay.buffer import Buffer, BufferClip, Decision, State
 from kws.replay.quarantine import suspicion
 
-BLOCK = 512  # clips scored at once
+BLOCK = 512  # clips in memory, since the audio of a large buffer takes gigabytes
 
 
 @dataclass
@@ -31,7 +32,7 @@ class RefreshConfig:
 
 @dataclass(frozen=True)
 class Refreshed:
-    """How many clips a round scored again, and how many changed their state."""
+    """Number of clips that a round scored again, and of those that changed their state."""
 
     scored: int
     retired: int
@@ -51,11 +52,11 @@ def refresh(
     run: str,
     round_: int,
 ) -> Refreshed:
-    """Score active, quarantined and rejected clips again, and a sample of the retired ones; keep scores, move clips.
+    """Score active, quarantined and rejected clips again, and a sample of the retired ones; store scores and states.
 
     Args:
         buffer: holds the clips.
-        detector, checkpoint: the model of this round, and the hash of its weights.
+        detector, checkpoint: model of this round, and the hash of its weights.
         config: when clips retire.
         return_above: score from which a retired clip becomes active again.
         seed: of the sample of retired clips.
@@ -67,28 +68,23 @@ def refresh(
     retired = [row for row in out if row.decision is not Decision.rejected]
     rng = numpy_generator(seed, "probe", round_)
     rows += [retired[i] for i in sorted(rng.permutation(len(retired))[: config.recheck_retired])]
-    # A rejected clip stays retired. Its embedding must be of this model to keep out its near-duplicates.
+    # A rejected clip stays retired. Its near-duplicates are found by an embedding of this model.
     rows += [row for row in out if row.decision is Decision.rejected]
-    if not rows:
-        return Refreshed(0, 0, 0, 0, 0)
-    # A block at a time, since the audio of a large buffer is gigabytes.
-    blocks = [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
-    scored = [score_clips(detector, [buffer.audio(row.hash) for row in block]) for block in blocks]
-    by_keyword, vectors = (np.concatenate(parts) for parts in zip(*scored, strict=True))
-    column = {keyword: i for i, keyword in enumerate(detector.labels)}
-    # A clip of a keyword that this model does not know gets its highest score.
-    scores = [
-        float(line[column[row.keyword]] if row.keyword in column else line.max())
-        for row, line in zip(rows, by_keyword, strict=True)
-    ]
+    scores: list[float] = []
+    embeddings: dict[str, NDArray[np.float32]] = {}
+    for at in range(0, len(rows), BLOCK):
+        block = rows[at : at + BLOCK]
+        by_keyword, vectors = score_clips(detector, [buffer.audio(row.hash) for row in block])
+        embeddings |= zip((row.hash for row in block), vectors, strict=True)
+        for row, line in zip(block, by_keyword, strict=True):
+            # A clip of a keyword that this model does not know gets its highest score.
+            known = row.keyword in detector.labels
+            scores.append(float(line[detector.labels.index(row.keyword)] if known else line.max()))
     moves = verdicts(rows, scores, config.retire_below, return_above, suspect_from, detector.labels)
-    hashes = [row.hash for row in rows]
-    buffer.rescored(
-        run, round_, checkpoint,
-        dict(zip(hashes, scores, strict=True)), dict(zip(hashes, vectors, strict=True)), moves,
-    )  # fmt: skip
-    before = {row.hash: row.state for row in rows}
-    changes = [(before[clip], state) for clip, (state, _) in moves.items()]
+    by_hash = {row.hash: score for row, score in zip(rows, scores, strict=True)}
+    if rows:
+        buffer.rescored(run, round_, checkpoint, by_hash, embeddings, moves)
+    changes = [(row.state, moves[row.hash][0]) for row in rows if row.hash in moves]
     return Refreshed(
         len(rows),
         retired=sum(state is State.retired for _, state in changes),
@@ -108,9 +104,8 @@ def verdicts(
 ) -> dict[str, tuple[State, str]]:
     """New state and reason of the clips that change their state with their new scores.
 
-    A decision of a person stands. Suspicion is judged anew each round, so a clip that no longer scores like the keyword
-    leaves the quarantine. A clip that was never sampled does not retire, since random clips and neighbours may score
-    low from the first.
+    A decision of a user stands. A clip that no longer scores like the keyword leaves the quarantine. A clip that was
+    never sampled does not retire, since random clips and neighbours may score low from the start.
     """
     moves = {}
     for row, score in zip(rows, scores, strict=True):

@@ -71,7 +71,7 @@ class Snapshot:
                 another run.
             keywords: of this run; clips whose text says one are left out.
 
-        `gone` counts the clips of the checkpoint that are no longer active, because of a person or another run.
+        `gone` counts the clips of the checkpoint that are no longer active, because of a user or another run.
         """
         if state is None:
             clips = buffer.samplable(spoken, keywords)

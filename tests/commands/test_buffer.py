@@ -1,4 +1,4 @@
-"""`kws buffer` as a person runs it: what is in a buffer and what is wrong with it, decisions, carrying it elsewhere."""
+"""`kws buffer`: counts, figures, checks, decisions, export and import."""
 
 import csv
 import filecmp
@@ -33,7 +33,7 @@ def only(folder: Path, state: State) -> str:
 
 
 def suspect(folder: Path, n: int) -> list[str]:
-    """Put so many active clips into quarantine, and say which."""
+    """Quarantine `n` active clips, and return their hashes."""
     with Buffer(folder) as buffer:
         clips = [row.hash for row in buffer.rows()[:n]]
         moves = dict.fromkeys(clips, (State.quarantined, "scores 0.990"))
@@ -42,7 +42,7 @@ def suspect(folder: Path, n: int) -> list[str]:
 
 
 def recordings(folder: Path, n: int = 3, seed: int = 0) -> list[np.ndarray]:
-    """A folder of recordings that nobody knows."""
+    """Write a folder of new recordings."""
     rng = np.random.default_rng(seed)
     sounds = [(3000 * rng.standard_normal(RATE // 2)).astype(np.int16) for _ in range(n)]
     for i, pcm in enumerate(sounds):
@@ -52,7 +52,7 @@ def recordings(folder: Path, n: int = 3, seed: int = 0) -> list[np.ndarray]:
     return sounds
 
 
-def test_stats_count_what_is_there(cli, folder):
+def test_stats_count_the_clips(cli, folder):
     suspect(folder, 2)
     said = cli("buffer", "stats", f"buffer={folder}")
     assert said.code == 0, said.err
@@ -98,7 +98,7 @@ def test_a_list_is_filtered_and_sorted(cli, folder):
     assert "0 clips" in cli("buffer", "list", f"buffer={folder}", "kind=user").out
 
 
-def test_the_check_proves_a_good_buffer_and_names_what_is_wrong(cli, folder):
+def test_check_passes_a_good_buffer_and_names_faults(cli, folder):
     said = cli("buffer", "check", f"buffer={folder}")
     assert said.code == 0, said.err
     assert f"good; {len(rows(folder))} clips" in said.out
@@ -117,7 +117,7 @@ def test_the_check_proves_a_good_buffer_and_names_what_is_wrong(cli, folder):
     assert "good" not in said.out
 
 
-def test_what_is_exported_comes_back_the_same(cli, folder, tmp_path):
+def test_export_and_import_restore_the_buffer(cli, folder, tmp_path):
     suspect(folder, 1)
     released = only(folder, State.quarantined)
     assert cli("buffer", "release", f"buffer={folder}", f"clips=[{released[:10]}]").code == 0
@@ -145,21 +145,21 @@ def test_what_is_exported_comes_back_the_same(cli, folder, tmp_path):
     assert {json.loads(line).get("state") for line in lines} == {None, "active"}
 
 
-def test_recordings_come_in_as_a_persons_clips(cli, folder, tmp_path):
+def test_recordings_are_imported_as_clips(cli, folder, tmp_path):
     sounds = recordings(tmp_path / "mine")
     words = ("buffer", "import", f"buffer={folder}", f"folder={tmp_path}/mine", "keyword=beep")
     said = cli(*words, "kind=confusable")
     assert said.code == 0, said.err
-    brought = [row for row in rows(folder) if row.kind is Kind.confusable]
-    assert {row.hash for row in brought} == {content_hash(pcm) for pcm in sounds}
-    assert {(row.source.name, row.keyword, row.state) for row in brought} == {
+    imported = [row for row in rows(folder) if row.kind is Kind.confusable]
+    assert {row.hash for row in imported} == {content_hash(pcm) for pcm in sounds}
+    assert {(row.source.name, row.keyword, row.state) for row in imported} == {
         (f"room {i % 2}/{i}.wav", "beep", State.active) for i in range(3)
     }
     assert "0 clips are new" in cli(*words).out
     assert cli("buffer", "check", f"buffer={folder}").code == 0
 
 
-def test_a_text_that_says_the_keyword_goes_to_quarantine_unless_it_is_a_confusable(cli, tmp_path):
+def test_a_text_with_the_keyword_is_quarantined_unless_it_is_a_confusable(cli, tmp_path):
     recordings(tmp_path / "mine")
     words = ("buffer", "import", f"folder={tmp_path}/mine", "keyword=beep", "text=it went beep")
     assert cli(*words, f"buffer={tmp_path}/user").code == 0
@@ -179,7 +179,7 @@ def test_a_held_out_recording_is_not_imported_under_any_name(cli, folder, tones,
     assert rows(folder) == before, "all or nothing"
 
 
-def test_what_does_not_decode_is_counted(cli, tmp_path):
+def test_undecodable_recordings_are_counted(cli, tmp_path):
     recordings(tmp_path / "mine", 3)
     (tmp_path / "mine" / "broken.flac").write_bytes(b"fLaC and no more")
     words = ("buffer", "import", f"buffer={tmp_path}/new", f"folder={tmp_path}/mine", "keyword=beep")
@@ -214,7 +214,7 @@ def test_a_name_does_not_drive_the_terminal(cli, tmp_path):
     assert "[red]x.wav" in listed.out, "in one line"
 
 
-def test_hours_are_mined_and_not_imported(cli, tmp_path):
+def test_long_recordings_are_not_imported(cli, tmp_path):
     (tmp_path / "mine").mkdir()
     soundfile.write(tmp_path / "mine" / "radio.flac", np.ones(61 * RATE, np.int16), RATE)
     said = cli("buffer", "import", f"buffer={tmp_path}/new", f"folder={tmp_path}/mine", "keyword=beep")
@@ -223,7 +223,7 @@ def test_hours_are_mined_and_not_imported(cli, tmp_path):
     assert "kws mine" in said.err
 
 
-def test_a_person_hears_and_decides(cli, folder, tmp_path):
+def test_review_and_decisions(cli, folder, tmp_path):
     first, second, third = suspect(folder, 3)
     said = cli("buffer", "review", f"buffer={folder}")
     assert said.code == 0, said.err
@@ -240,7 +240,7 @@ def test_a_person_hears_and_decides(cli, folder, tmp_path):
     assert found[third] == (State.quarantined, Decision.none)
 
 
-def test_no_decision_is_said(cli, folder, tmp_path):
+def test_a_file_without_a_decision_is_refused(cli, folder, tmp_path):
     (tmp_path / "decisions.json").write_text('{"release": [], "reject": []}')
     said = cli("buffer", "review", f"buffer={folder}", f"decisions={tmp_path}/decisions.json")
     assert (said.code, "holds no decision" in said.err) == (2, True)
@@ -256,7 +256,7 @@ def test_decisions_about_unknown_clips_change_nothing(cli, folder, tmp_path):
     assert rows(folder) == before
 
 
-def test_clips_are_named_by_their_beginning_or_chosen_by_what_they_are(cli, folder):
+def test_clips_are_chosen_by_hash_or_by_filters(cli, folder):
     clips = suspect(folder, 2)
     said = cli("buffer", "release", f"buffer={folder}", f"clips=['{clips[0][:12]}']")
     assert said.code == 0, said.err
@@ -269,7 +269,7 @@ def test_clips_are_named_by_their_beginning_or_chosen_by_what_they_are(cli, fold
                row.state is State.retired)  # fmt: skip
 
 
-def test_prune_deletes_sound_that_nobody_needs(cli, folder):
+def test_prune_deletes_files_of_retired_clips(cli, folder):
     clip = only(folder, State.active)
     assert cli("buffer", "retire", f"buffer={folder}", f"clips=['{clip}']").code == 0
     with Buffer(folder) as buffer:
@@ -314,7 +314,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
-def test_what_a_person_got_wrong_is_one_line(cli, run, words, message):
+def test_a_wrong_setting_is_refused_in_one_line(cli, run, words, message):
     given = words if any(w.startswith("buffer=") for w in words) else (*words, f"buffer={run}/buffer")
     before = sorted(p for p in (run / "buffer").rglob("*") if p.suffix == ".flac")
     said = cli("buffer", *given)
@@ -325,7 +325,7 @@ def test_what_a_person_got_wrong_is_one_line(cli, run, words, message):
     assert sorted(p for p in (run / "buffer").rglob("*") if p.suffix == ".flac") == before
 
 
-def test_curves_say_how_much_of_each_batch_was_replayed(run):
+def test_metrics_hold_the_replayed_clips_of_each_batch(run):
     with (run / "metrics.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert {line["batch"] for line in lines} == {"16"}

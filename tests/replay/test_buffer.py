@@ -1,4 +1,4 @@
-"""The replay buffer: what it refuses, keeps and forgets, and that neither a kill nor a full disk breaks it."""
+"""The replay buffer: adding, eviction, rollback, purge, kills and a full disk."""
 
 import sqlite3
 import subprocess
@@ -51,7 +51,7 @@ def buffer(tmp_path: Path) -> Iterator[Buffer]:
         yield it
 
 
-def test_a_clip_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_clip_is_stored_and_read_unchanged(tmp_path: Path) -> None:
     pcm = np.random.default_rng(0).integers(-32768, 32768, 1600).astype(np.int16)
     clip = NewClip(
         pcm, Kind.confusable, "jarvis", ROOM, -0.25, 0.75, "weights", "run", 2,
@@ -74,7 +74,7 @@ def test_a_clip_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hostile", ["../../x", "<script>alert(1)</script>", "'; DROP TABLE clips; --", "bad\udcff"])
-def test_names_are_only_data(buffer: Buffer, hostile: str) -> None:
+def test_hostile_names_are_stored_as_text(buffer: Buffer, hostile: str) -> None:
     source = Source("c3", hostile, Split.TRAIN)
     buffer.add([replace(found(1, source=source), mixed_with=(replace(FAN, name=hostile),), text=hostile)])
     (row,) = buffer.rows()
@@ -88,7 +88,7 @@ def test_names_are_only_data(buffer: Buffer, hostile: str) -> None:
 
 @pytest.mark.parametrize("split", [Split.VALIDATION, Split.TEST])
 @pytest.mark.parametrize("as_mixed", [False, True])
-def test_a_part_that_measures_may_not_train(buffer: Buffer, split: Split, as_mixed: bool) -> None:
+def test_validation_and_test_recordings_are_refused(buffer: Buffer, split: Split, as_mixed: bool) -> None:
     held = Source("d4", "talks/lecture.wav", split)
     leak = replace(found(2), mixed_with=(held,)) if as_mixed else found(2, source=held)
     with pytest.raises(LeakError, match=rf"talks/lecture\.wav.*{split}"):
@@ -107,7 +107,7 @@ def test_a_held_out_recording_stays_out_under_any_name(buffer: Buffer, as_mixed:
     assert everything(buffer) == ([], [])
 
 
-def test_what_clips_come_from_cannot_be_held_out(buffer: Buffer) -> None:
+def test_a_recording_with_clips_in_the_buffer_cannot_be_held_out(buffer: Buffer) -> None:
     buffer.add([replace(found(1), mixed_with=(FAN,))])
     buffer.add([found(1, source=Source("e5", "copy.wav", Split.TRAIN))])  # the same sound, found elsewhere
     buffer.add([found(i, round_=2) for i in (2, 3, 4)])
@@ -121,18 +121,18 @@ def test_what_clips_come_from_cannot_be_held_out(buffer: Buffer) -> None:
         buffer.hold_out([ROOM])
 
 
-def test_over_capacity_the_lowest_latest_scores_go_first(buffer: Buffer) -> None:
+def test_the_lowest_latest_scores_are_evicted_beyond_the_capacity(buffer: Buffer) -> None:
     buffer.add([found(1, score=0.9), found(2, score=0.2), found(3, score=0.4)])
     buffer.rescored("run", 2, "weights", {name(1): 0.4, name(2): 0.7}, {}, {})
     assert buffer.add([found(4, round_=2)]) == Added([name(4)], 0, [name(1)])  # the oldest among equals
     assert buffer.add([found(5, round_=3, score=0.1)]) == Added([name(5)], 0, [name(5)])  # too easy to stay
     assert [r.hash for r in buffer.rows()] == [name(2), name(3), name(4)]
     assert [r.hash for r in buffer.rows(State.evicted)] == [name(1), name(5)]
-    assert buffer.add([replace(found(6, round_=4), score=None)]).evicted == [name(3)]  # never heard: the hardest
+    assert buffer.add([replace(found(6, round_=4), score=None)]).evicted == [name(3)]  # without a score: the hardest
     assert buffer.check() == []
 
 
-def test_the_same_sound_is_kept_once(buffer: Buffer) -> None:
+def test_equal_audio_is_stored_once(buffer: Buffer) -> None:
     buffer.add([found(1, score=0.3), found(2), found(3)])
     buffer.update([name(1)], [0.1], [7])
     assert buffer.add([found(2), found(4), found(4)]) == Added([name(4)], 2, [name(1)])
@@ -145,7 +145,7 @@ def test_the_same_sound_is_kept_once(buffer: Buffer) -> None:
     np.testing.assert_array_equal(buffer.audio(name(1)), sound(1))
 
 
-def test_update_writes_what_was_learned(buffer: Buffer) -> None:
+def test_update_stores_priority_and_times_sampled(buffer: Buffer) -> None:
     buffer.add([found(1), found(2)])
     n = buffer.update([name(2), name(9)], np.array([0.25, 1], np.float32).tolist(), [5, 1])
     row = buffer.rows()[1]
@@ -225,7 +225,7 @@ def test_purge_makes_an_eviction_final(buffer: Buffer) -> None:
         assert buffer.check() == []
 
 
-def test_purge_takes_only_what_nobody_needs(buffer: Buffer) -> None:
+def test_purge_deletes_only_unknown_and_unfinished_files(buffer: Buffer) -> None:
     buffer.add([found(i) for i in (1, 2, 3)])
     orphan, draft = buffer.path(name(8)), buffer.path(name(1)).with_name(f"{name(1)}.flac.0a1b.tmp")
     orphan.parent.mkdir(exist_ok=True)
@@ -241,7 +241,7 @@ def test_purge_takes_only_what_nobody_needs(buffer: Buffer) -> None:
     assert buffer.check() == []
 
 
-def test_check_and_audio_name_what_is_damaged(buffer: Buffer) -> None:
+def test_check_and_audio_name_damaged_files(buffer: Buffer) -> None:
     buffer.add([found(i) for i in (1, 2, 3)])
     buffer.path(name(1)).unlink()
     save_flac(buffer.path(name(2)), sound(9), 16000)
@@ -290,7 +290,7 @@ def test_malformed_clips_are_refused(buffer: Buffer, change: dict[str, Any], mes
     assert everything(buffer) == ([], [])
 
 
-def test_a_folder_that_is_no_such_buffer_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_another_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KwsError, match="content hash"):
         Source("", "x.wav", Split.TRAIN)
     Buffer(tmp_path / "b", sample_rate=16000).close()
@@ -378,11 +378,11 @@ def dying(moment):
             buffer.add(batch(10, 4, 1))
     return work
 
-def hear(buffer, round_):
+def rescore(buffer, round_):
     clips = [row.hash for row in buffer.rows(None)]
     random.shuffle(clips)
     states = [State.retired, State.quarantined, State.active]
-    moves = {clip: (state, "heard") for clip, state in zip(clips, states)}
+    moves = {clip: (state, "scored") for clip, state in zip(clips, states)}
     vectors = {clip: np.ones(4, np.float32) for clip in clips}
     buffer.rescored(str(os.getpid()), round_, "c", dict.fromkeys(clips, random.random()), vectors, moves)
 
@@ -391,7 +391,7 @@ def writer(first):
         for i in range(12):
             with Buffer(folder, EvictionConfig(max_per_recording=None, capacity=1000)) as buffer:
                 buffer.add(batch(first + 3 * i, 5, i))
-                hear(buffer, i)
+                rescore(buffer, i)
                 buffer.purge()
     return work
 
@@ -400,7 +400,7 @@ def endless():
     with Buffer(folder, EvictionConfig(max_per_recording=None, capacity=8)) as buffer:
         for i in range(10**6):
             buffer.add(batch(1 + random.randrange(90), 4, i))
-            hear(buffer, i)
+            rescore(buffer, i)
             buffer.purge(min_age_s=0)
             if i % 5 == 4:
                 buffer.rollback(str(os.getpid()), i - 2)
@@ -451,7 +451,7 @@ def test_a_kill_while_adding_loses_only_that_batch(tmp_path: Path) -> None:
             assert len(everything(buffer)[1]) == len(buffer) == 8
 
 
-def test_a_kill_at_any_time_leaves_a_good_buffer(tmp_path: Path) -> None:
+def test_a_kill_at_any_time_leaves_index_and_files_agreeing(tmp_path: Path) -> None:
     run_children(tmp_path / "b", "endless")
     with Buffer(tmp_path / "b", evicting(capacity=8)) as buffer:
         assert buffer.score_history()  # the children did get to their work
@@ -472,7 +472,7 @@ def test_two_processes_add_at_once(tmp_path: Path) -> None:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.lists(st.integers(0, 9), max_size=5)),
-        st.tuples(st.sampled_from(["update", "hear", "release", "reject"]), st.lists(st.integers(0, 9), max_size=3)),
+        st.tuples(st.sampled_from(["update", "rescore", "release", "reject"]), st.lists(st.integers(0, 9), max_size=3)),
         st.tuples(st.sampled_from(["rollback", "purge"]), st.just([])),
     ),
     max_size=8,
@@ -492,13 +492,13 @@ def test_any_history_keeps_capacity_and_agreement(
                 assert len(added.new) + added.known == len(clips)
             elif what == "update":
                 buffer.update([name(i) for i in clips], [i / 9 for i in clips], [1] * len(clips))
-            elif what == "hear":
-                scores, moves = {name(i): i / 9 for i in clips}, {name(i): (moved, "heard") for i in clips}
+            elif what == "rescore":
+                scores, moves = {name(i): i / 9 for i in clips}, {name(i): (moved, "scored") for i in clips}
                 buffer.rescored("run", round_, "weights", scores, {}, moves)
             elif what in ("release", "reject"):
                 known = {row.hash for row in buffer.rows(None)}
                 buffer.decide(known & set(here), Decision.released if what == "release" else Decision.rejected)
-                buffer.add([found(99, round_=round_)])  # a person may release more than there is room for
+                buffer.add([found(99, round_=round_)])  # a user may release more clips than the capacity
             elif what == "rollback":
                 buffer.rollback("run", round_ - 1 - back)
             else:
@@ -514,12 +514,12 @@ SCORE = st.integers(0, 10).map(lambda tenths: tenths / 10)
 ADD = st.tuples(st.just("add"), st.dictionaries(st.integers(0, 9), SCORE, min_size=1, max_size=5))
 MOVES = st.sampled_from([None, State.active, State.quarantined, State.retired])
 NEAR = DuplicatesConfig(0.5, 0.999)
-HEAR = st.tuples(st.just("hear"), st.dictionaries(st.integers(0, 9), st.tuples(SCORE, MOVES), max_size=5))
+RESCORE = st.tuples(st.just("rescore"), st.dictionaries(st.integers(0, 9), st.tuples(SCORE, MOVES), max_size=5))
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    rounds=st.lists(st.lists(ADD | HEAR, max_size=3), min_size=1, max_size=6),
+    rounds=st.lists(st.lists(ADD | RESCORE, max_size=3), min_size=1, max_size=6),
     limits=st.builds(
         evicting,
         capacity=st.integers(1, 4),
@@ -547,7 +547,7 @@ def test_rollback_is_exact_for_any_rounds(
                     assert len(added.new) + added.known + added.near == len(clips)
                 else:
                     scores = {name(i): score for i, (score, _) in clips.items()}
-                    moves = {name(i): (state, "heard") for i, (_, state) in clips.items() if state}
+                    moves = {name(i): (state, "scored") for i, (_, state) in clips.items() if state}
                     buffer.rescored("run", round_, "weights", scores, {}, moves)
             states.append(buffer.rows(None))
         for to in sorted(data.draw(st.sets(st.integers(0, len(rounds)), min_size=1)), reverse=True):

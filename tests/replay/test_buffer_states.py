@@ -1,4 +1,4 @@
-"""The states of a buffer's clips: near-duplicates, limits, what a person decided, and what a rollback undoes."""
+"""States of the clips of a buffer: near-duplicates, limits, decisions of a user, rollback."""
 
 import math
 import tempfile
@@ -34,7 +34,7 @@ def name(number: int, n_samples: int = 40) -> str:
 
 
 def found(number: int, score: float | None = 0.5, run: str = "run", round_: int = 1, source: Source = ROOM) -> NewClip:
-    """Clip `number` begins at so many seconds, so that no two overlap."""
+    """Clip `number` starts at second `number`, so that no two overlap."""
     pcm = sound(number)
     return NewClip(pcm, Kind.false_trigger, "computer", source, float(number), score, "weights", run, round_)
 
@@ -72,7 +72,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Buffer]]:
 # Near-duplicates
 
 
-def test_what_overlaps_a_clip_enough_is_refused_and_counted(make: Callable[..., Buffer]) -> None:
+def test_overlapping_clips_are_refused_and_counted(make: Callable[..., Buffer]) -> None:
     buffer = make(overlap=0.5)
     buffer.add([at(1, 10.0)])
     beside = [at(2, 10.020), at(3, 9.979), at(4, 10.020, source=HALL)]  # half of it, a ms less, elsewhere
@@ -82,13 +82,13 @@ def test_what_overlaps_a_clip_enough_is_refused_and_counted(make: Callable[..., 
     assert buffer.check() == []
 
 
-def test_a_buffer_refuses_equal_sounds_only_unless_told_to(make: Callable[..., Buffer]) -> None:
+def test_without_duplicate_thresholds_only_equal_audio_is_refused(make: Callable[..., Buffer]) -> None:
     buffer = make()
     buffer.add([replace(like(1, 1, 0), offset_s=0.0)])
     assert len(buffer.add([replace(like(2, 1, 0), offset_s=0.001)]).new) == 1
 
 
-def test_the_harder_of_two_that_repeat_each_other_stays(make: Callable[..., Buffer]) -> None:
+def test_of_two_near_duplicates_the_harder_is_added(make: Callable[..., Buffer]) -> None:
     buffer = make(overlap=0.5)
     assert buffer.add([at(1, 10.0, 0.3), at(2, 10.01, 0.8)]) == Added([name(2)], 0, [], near=1)
     never_scored = replace(at(4, 20.01), score=None)
@@ -96,7 +96,7 @@ def test_the_harder_of_two_that_repeat_each_other_stays(make: Callable[..., Buff
     assert buffer.add([at(5, 10.0, 0.9)]).near == 1  # but what is in stays
 
 
-def test_a_chain_is_thinned_out_from_the_hardest_on(make: Callable[..., Buffer]) -> None:
+def test_a_chain_of_overlaps_is_thinned_from_the_hardest_clip(make: Callable[..., Buffer]) -> None:
     buffer = make(overlap=0.5)
     chain = [at(i, 10 + 0.02 * i, score) for i, score in enumerate([0.1, 0.9, 0.2, 0.5, 0.4])]
     assert sorted(buffer.add(chain).new) == sorted([name(1), name(3)])
@@ -117,7 +117,7 @@ def test_embeddings_of_several_checkpoints_in_a_batch_are_not_compared(make: Cal
     assert set(buffer.add(batch).new) == {name(1), name(2), name(9)}
 
 
-def test_embeddings_are_those_of_the_last_checkpoint_that_heard_the_clip(make: Callable[..., Buffer]) -> None:
+def test_the_latest_checkpoint_replaces_the_embedding_of_a_clip(make: Callable[..., Buffer]) -> None:
     buffer = make(cosine=0.99)
     buffer.add([like(1, 1, 0)])
     buffer.rescored("run", 2, "later", {name(1): 0.5}, {name(1): np.array([0, 1], np.float32)}, {})
@@ -130,7 +130,7 @@ def test_embeddings_are_those_of_the_last_checkpoint_that_heard_the_clip(make: C
     ("state", "comes_in"),
     [(State.quarantined, False), (State.evicted, True), (State.retired, True), ("rejected", False)],
 )
-def test_which_clips_keep_their_repetitions_out(
+def test_the_state_of_a_clip_decides_whether_its_near_duplicates_are_refused(
     make: Callable[..., Buffer], by: str, state: State | str, comes_in: bool
 ) -> None:
     buffer = make(evicting(capacity=1), overlap=0.5, cosine=0.99)
@@ -161,7 +161,7 @@ def test_which_clips_keep_their_repetitions_out(
         (evicting(capacity=4, quota={"false_trigger": 0.25}), {2, 4, 5}),
     ],
 )
-def test_each_limit_holds_for_the_active_and_for_the_quarantined(
+def test_each_limit_holds_for_active_and_for_quarantined_clips(
     make: Callable[..., Buffer], state: State, limits: EvictionConfig, stay: set[int]
 ) -> None:
     buffer = make(limits)
@@ -178,14 +178,14 @@ def test_each_limit_holds_for_the_active_and_for_the_quarantined(
     assert {row.state for row in buffer.rows(None)} == {state, State.evicted}
 
 
-def test_the_quarantined_take_no_places_of_the_active(make: Callable[..., Buffer]) -> None:
+def test_quarantined_clips_do_not_count_against_the_capacity_of_active_ones(make: Callable[..., Buffer]) -> None:
     buffer = make(evicting(capacity=2))
     buffer.add([found(i, i / 10) for i in range(1, 10)], {"computer": 0.55})
     assert [row.hash for row in buffer.rows()] == [name(4), name(5)]
     assert [row.hash for row in buffer.rows(State.quarantined)] == [name(8), name(9)]
 
 
-def test_what_comes_back_when_heard_again_keeps_to_the_limits(make: Callable[..., Buffer]) -> None:
+def test_reactivated_clips_count_against_the_limits(make: Callable[..., Buffer]) -> None:
     buffer = make(evicting(capacity=2))
     buffer.add([found(1), found(2)])
     move(buffer, 1, State.retired)
@@ -195,31 +195,7 @@ def test_what_comes_back_when_heard_again_keeps_to_the_limits(make: Callable[...
     assert states(buffer) == {name(1): State.active, name(2): State.evicted, name(3): State.active}
 
 
-def test_hardest_keeps_what_scores_highest_now(make: Callable[..., Buffer]) -> None:
-    buffer = make(evicting(capacity=2, eviction="hardest"))
-    buffer.add([found(1, 0.9), found(2, 0.3)])
-    buffer.rescored("run", 2, "later", {name(1): 0.1}, {}, {})
-    assert buffer.add([found(3, 0.2)]).evicted == [name(1)]
-
-
-def test_oldest_keeps_the_newest(make: Callable[..., Buffer]) -> None:
-    buffer = make(evicting(capacity=2, eviction="oldest"))
-    assert buffer.add([found(1, 0.9), found(2, 0.8)]).evicted == []
-    assert buffer.add([found(3, 0.1)]).evicted == [name(1)]
-
-
-def test_reservoir_keeps_the_same_clips_in_whatever_batches_they_come(tmp_path: Path) -> None:
-    kept = []
-    for size in (1, 5, 30):
-        with Buffer(tmp_path / str(size), evicting(capacity=6, eviction="reservoir")) as buffer:
-            for first in range(0, 30, size):
-                buffer.add([found(i, i / 30) for i in range(first, first + size)])
-            kept.append({row.hash for row in buffer.rows()})
-    assert kept[0] == kept[1] == kept[2]
-    assert kept[0] != {name(i) for i in range(24, 30)}
-
-
-def test_balanced_keeps_as_many_of_a_rare_sound_as_of_a_common_one(make: Callable[..., Buffer]) -> None:
+def test_balanced_eviction_keeps_equally_many_clips_of_each_cluster(make: Callable[..., Buffer]) -> None:
     buffer = make(evicting(capacity=10, eviction="balanced"))
     common = [like(i, 0, i / 100, score=0.9) for i in range(30)]
     rare = [like(i, 100, i / 100, score=0.1) for i in range(30, 35)]
@@ -228,7 +204,7 @@ def test_balanced_keeps_as_many_of_a_rare_sound_as_of_a_common_one(make: Callabl
     assert Counter(row.score for row in buffer.rows()) == {0.9: 5, 0.1: 5}
 
 
-def test_balanced_goes_by_the_model_that_heard_what_is_there_now(make: Callable[..., Buffer]) -> None:
+def test_balanced_eviction_uses_the_checkpoint_of_most_embeddings(make: Callable[..., Buffer]) -> None:
     buffer = make(evicting(capacity=10, eviction="balanced"))
     old = [like(i, i, 1, checkpoint="old", score=0.0) for i in range(100, 160)]
     assert len(buffer.add(old).evicted) == 50
@@ -239,7 +215,7 @@ def test_balanced_goes_by_the_model_that_heard_what_is_there_now(make: Callable[
     buffer.add(rare)
     kept = Counter(row.score for row in buffer.rows())
     assert kept.total() == 10
-    assert min(kept[0.9], kept[0.1]) >= 3, "clips that it did not hear count as one sound more"
+    assert min(kept[0.9], kept[0.1]) >= 3, "clips without an embedding by that checkpoint form another cluster"
 
 
 @settings(max_examples=20, deadline=None)
@@ -278,7 +254,7 @@ def test_all_limits_hold_after_every_batch(limits: EvictionConfig, batches: list
             assert buffer.check() == []
 
 
-# What a person decided
+# Decisions of a user
 
 
 def test_a_released_clip_is_active_and_a_rejected_one_retired(make: Callable[..., Buffer]) -> None:
@@ -294,11 +270,11 @@ def test_a_released_clip_is_active_and_a_rejected_one_retired(make: Callable[...
         name(2): released,
         name(3): (State.retired, Decision.rejected, "rejected by a user"),
     }
-    assert buffer.decide([name(3)], Decision.released) == 1  # who changes their mind
+    assert buffer.decide([name(3)], Decision.released) == 1  # the latest decision counts
     assert states(buffer)[name(3)] is State.active
 
 
-def test_what_cannot_be_decided_changes_nothing(make: Callable[..., Buffer]) -> None:
+def test_a_decision_that_is_not_possible_changes_nothing(make: Callable[..., Buffer]) -> None:
     buffer = make(evicting(capacity=1))
     buffer.add([found(1, 0.4)])
     buffer.add([found(2)])
@@ -327,7 +303,7 @@ def test_a_rejected_clip_never_comes_back(make: Callable[..., Buffer]) -> None:
     assert buffer.check() == []
 
 
-def test_what_others_did_while_a_checkpoint_listened_stands(make: Callable[..., Buffer]) -> None:
+def test_changes_by_others_during_a_refresh_stand(make: Callable[..., Buffer]) -> None:
     buffer = make(evicting(capacity=4))
     buffer.add([found(i, 0.1 * i) for i in (1, 2, 3, 4)])
     buffer.add([found(9, 0.01, "other", 1)])
@@ -379,7 +355,7 @@ def test_a_rollback_leaves_decisions_alone(make: Callable[..., Buffer]) -> None:
         name(1): State.retired,
         name(2): State.active,
         name(3): State.active,
-        name(4): State.retired,  # found in round 2 only, and yet a person rejected it
+        name(4): State.retired,  # found in round 2 only, but rejected by a user
         name(5): State.active,
     }
     assert buffer.check() == []
@@ -389,7 +365,7 @@ def test_a_rollback_leaves_decisions_alone(make: Callable[..., Buffer]) -> None:
     assert buffer.check() == []
 
 
-def test_who_found_a_clip_too_keeps_it_where_it_stood(make: Callable[..., Buffer]) -> None:
+def test_a_rollback_keeps_a_clip_that_another_run_found_in_its_state(make: Callable[..., Buffer]) -> None:
     buffer = make()
     buffer.add([found(1, 0.9, "killed", 1), found(2, 0.5, "killed", 1)], {"computer": 0.8})
     buffer.add([found(1, 0.9, "other", 1), found(2, 0.5, "other", 1)])
@@ -401,9 +377,7 @@ def test_who_found_a_clip_too_keeps_it_where_it_stood(make: Callable[..., Buffer
 
 
 @pytest.mark.parametrize("out", [State.evicted, State.retired])
-def test_who_found_a_clip_that_had_come_back_would_have_brought_it_back(
-    make: Callable[..., Buffer], out: State
-) -> None:
+def test_a_rollback_keeps_a_reactivated_clip_that_another_run_found(make: Callable[..., Buffer], out: State) -> None:
     buffer = make(evicting(capacity=1))
     buffer.add([found(1, 0.1, "old")])
     if out is State.retired:
@@ -424,12 +398,12 @@ def test_a_rollback_restores_scores_and_keeps_those_of_other_runs(make: Callable
     buffer = make()
     buffer.add([found(1, 0.5), found(2, 0.5)])
 
-    def hear(run: str, round_: int, scores: Mapping[int, float]) -> None:
+    def rescore(run: str, round_: int, scores: Mapping[int, float]) -> None:
         buffer.rescored(run, round_, "weights", {name(i): s for i, s in scores.items()}, {}, {})
 
-    hear("run", 2, {1: 0.4, 2: 0.4})
-    hear("other", 1, {1: 0.3})
-    hear("run", 3, {1: 0.2, 2: 0.2})
+    rescore("run", 2, {1: 0.4, 2: 0.4})
+    rescore("other", 1, {1: 0.3})
+    rescore("run", 3, {1: 0.2, 2: 0.2})
     buffer.rollback("run", 2)
     assert [row.score_now for row in buffer.rows()] == [0.3, 0.4]
     buffer.rollback("run", 1)
@@ -440,7 +414,7 @@ def test_a_rollback_restores_scores_and_keeps_those_of_other_runs(make: Callable
 
 OPS = st.lists(
     st.tuples(
-        st.sampled_from(["add", "hear", "release", "reject"]),
+        st.sampled_from(["add", "rescore", "release", "reject"]),
         st.sampled_from(["killed", "other"]),
         st.sets(st.integers(0, 6), min_size=1, max_size=3),
         st.sampled_from([State.active, State.quarantined, State.retired]),
@@ -455,7 +429,7 @@ NEAR = DuplicatesConfig(0.5, 2.0)
 
 @settings(max_examples=30, deadline=None)
 @given(ops=OPS, clips=st.integers(1, 4), to=st.integers(-1, 12))
-def test_a_rollback_keeps_what_others_did(
+def test_a_rollback_keeps_changes_by_other_runs_and_users(
     ops: list[tuple[str, str, set[int], State, int]], clips: int, to: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, Buffer(Path(folder), evicting(clips), RATE, NEAR) as buffer:
@@ -467,8 +441,8 @@ def test_a_rollback_keeps_what_others_did(
                 added = buffer.add([found(i, score, run, round_) for i in numbers], {"computer": 0.8})
                 if run == "other":
                     others_found |= set(added.new)
-            elif what == "hear":
-                moves = dict.fromkeys(here, (state, "heard"))
+            elif what == "rescore":
+                moves = dict.fromkeys(here, (state, "scored"))
                 buffer.rescored(run, round_, "weights", dict.fromkeys(here, score), {}, moves)
             else:
                 buffer.decide(here, Decision.released if what == "release" else Decision.rejected)

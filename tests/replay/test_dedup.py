@@ -1,4 +1,4 @@
-"""Near-duplicates: clips that say nothing new."""
+"""Near-duplicates by overlap and by embedding."""
 
 import math
 
@@ -78,18 +78,12 @@ COSINES = st.sampled_from([-0.55, 0.0, 0.33, 0.77, 0.93, 1.0, OFF])
 
 
 @given(sounds(), sounds(), SHARES, COSINES)
-def test_the_same_as_by_pairs(new: ClipTable, old: ClipTable, overlap: float, cosine: float) -> None:
+def test_near_duplicates_equal_a_comparison_of_all_pairs(
+    new: ClipTable, old: ClipTable, overlap: float, cosine: float
+) -> None:
     repeats = near_duplicates(new, old, overlap, cosine)
     assert repeats == by_pairs(new, old, overlap, cosine)
     assert repeats == near_duplicates(new, old, overlap, cosine)
-
-
-@given(sounds(), sounds(), SHARES, COSINES)
-def test_what_is_left_has_no_near_duplicates(new: ClipTable, old: ClipTable, overlap: float, cosine: float) -> None:
-    gone = set(near_duplicates(new, old, overlap, cosine))
-    rows = [i for i in range(len(new.recording)) if i not in gone]
-    left = new.select(np.array(rows, np.int64))
-    assert near_duplicates(left, old, overlap, cosine) == []
 
 
 def test_an_overlap_counts_from_the_share_on_and_within_a_recording_only() -> None:
@@ -100,7 +94,7 @@ def test_an_overlap_counts_from_the_share_on_and_within_a_recording_only() -> No
     assert near_duplicates(new, old, OFF, OFF) == []
 
 
-def test_the_share_is_of_the_shorter_clip() -> None:
+def test_the_overlap_is_relative_to_the_shorter_clip() -> None:
     long, short = spans(("a", 0.0, 10.0)), spans(("a", 9.5, 1.0))
     assert near_duplicates(short, long, 0.5, OFF) == [0]
     assert near_duplicates(long, short, 0.5, OFF) == [0]
@@ -116,18 +110,18 @@ def test_rounded_seconds_do_not_hide_an_overlap() -> None:
     assert near_duplicates(spans(("a", 1.0, 0.6)), spans(("a", 0.7, 0.6)), 0.5, OFF) == [0]
 
 
-def test_a_long_old_clip_is_found_far_behind_its_beginning() -> None:
+def test_an_overlap_with_the_end_of_a_long_clip_is_found() -> None:
     old = spans(("a", 0.0, 100.0), *[("a", float(t), 0.5) for t in range(1, 90)])
     assert near_duplicates(spans(("a", 95.0, 1.0), ("a", 101.0, 1.0)), old, 1.0, OFF) == [0]
 
 
-def test_of_new_clips_that_overlap_the_first_stays() -> None:
+def test_of_overlapping_new_clips_the_first_is_kept() -> None:
     new = spans(("a", 0.0, 1.0), ("a", 0.4, 1.0), ("a", 0.8, 1.0))
     # The second repeats the first; the third repeats only the second, which does not stay.
     assert near_duplicates(new, NONE, 0.5, OFF) == [1]
 
 
-def test_of_new_clips_that_are_alike_the_first_stays() -> None:
+def test_of_new_clips_with_near_embeddings_the_first_is_kept() -> None:
     new = vectors([1, 0], [1, 1], [0, 1])
     assert near_duplicates(new, NONE, OFF, 0.7) == [1]
 
@@ -139,7 +133,7 @@ def test_embeddings_are_compared_by_direction() -> None:
     assert near_duplicates(new, old, OFF, 0.95) == [0, 2, 3]
 
 
-def test_nothing_is_like_a_zero_vector_or_none() -> None:
+def test_zero_and_missing_embeddings_match_no_other() -> None:
     new = vectors([0, 0], [0, 0], [math.nan, 1], [math.nan, 1], [math.inf, 1], [math.inf, 1])
     assert near_duplicates(new, new, OFF, -1.0) == []
     without = spans(("a", 0.0, 1.0), ("b", 0.0, 1.0))
@@ -149,12 +143,12 @@ def test_nothing_is_like_a_zero_vector_or_none() -> None:
 
 @pytest.mark.parametrize("overlap", [0.5, OFF])
 @pytest.mark.parametrize("cosine", [0.5, OFF])
-def test_nothing_repeats_nothing(overlap: float, cosine: float) -> None:
+def test_empty_tables_have_no_near_duplicates(overlap: float, cosine: float) -> None:
     assert near_duplicates(NONE, vectors([1, 0]), overlap, cosine) == []
     assert near_duplicates(vectors([1, 0]), NONE, overlap, cosine) == []
 
 
-def test_every_block_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embeddings_are_compared_in_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dedup, "BLOCK", 12)
     rng = np.random.default_rng(0)
     old = vectors(*rng.normal(size=(50, 16)).tolist())

@@ -1,4 +1,4 @@
-"""Eviction: who goes from a full buffer."""
+"""Eviction: limits, and the rules that choose clips."""
 
 import math
 from collections import Counter
@@ -59,7 +59,7 @@ def limited(eviction: st.SearchStrategy[str]) -> st.SearchStrategy[EvictionConfi
     )
 
 
-def test_hardest_lets_the_lowest_scores_go_the_oldest_first_among_equals() -> None:
+def test_hardest_evicts_the_lowest_scores_and_the_oldest_among_equals() -> None:
     clips = some([0.5, 0.2, 0.9, 0.2, 0.7])
     assert surplus(clips, evicting(capacity=2), RATE) == [1, 3, 0]
 
@@ -68,12 +68,12 @@ def test_a_clip_never_scored_counts_as_the_hardest() -> None:
     assert surplus(some([0.9, math.nan, 1.0, math.nan]), evicting(capacity=1), RATE) == [0, 2, 1]
 
 
-def test_oldest_lets_the_oldest_go() -> None:
+def test_oldest_evicts_the_oldest() -> None:
     assert surplus(some([0.9, 0.1, 0.5]), evicting(capacity=1, eviction="oldest"), RATE) == [0, 1]
 
 
 @pytest.mark.parametrize("eviction", list(RULES))
-def test_of_clips_that_are_alike_in_all_the_oldest_go(eviction: str) -> None:
+def test_among_equal_clips_the_oldest_are_evicted(eviction: str) -> None:
     clips = some([0.5] * 5, hash=["same"] * 5, embedding=np.ones((5, 2), np.float32))
     assert surplus(clips, evicting(capacity=3, eviction=eviction), RATE) == [0, 1]
 
@@ -91,14 +91,14 @@ def test_a_quota_is_a_share_of_the_capacity() -> None:
     assert surplus(clips, evicting(capacity=100, quota={KINDS[1]: 0.0}), RATE) == list(range(40, 80))
 
 
-def test_hours_count_the_sound_and_not_the_clips() -> None:
+def test_hours_limit_the_duration_of_the_clips() -> None:
     clips = some([0.1, 0.2, 0.3, 0.4], n_samples=np.array([1, 50, 2, 3]) * RATE)
     assert surplus(clips, evicting(hours=56 / 3600), RATE) == []
     assert surplus(clips, evicting(hours=55 / 3600), RATE) == [0]
     assert surplus(clips, evicting(hours=6 / 3600), RATE) == [0, 1]
 
 
-def test_first_recordings_then_kinds_then_clips_then_hours() -> None:
+def test_limits_are_enforced_in_the_order_recording_kind_capacity_hours() -> None:
     clips = some(
         [0.9, 0.8, 0.5, 0.6, 0.1, 0.2, 0.3],
         recording=["a", "a", "b", "c", "d", "e", "f"],
@@ -108,7 +108,7 @@ def test_first_recordings_then_kinds_then_clips_then_hours() -> None:
     assert surplus(clips, limits, RATE) == [1, 2, 4, 5]
 
 
-def test_the_reservoir_keeps_the_same_when_it_is_filled_bit_by_bit() -> None:
+def test_the_reservoir_keeps_the_same_clips_when_filled_in_batches() -> None:
     clips = some([0.5] * 300)
     limits = evicting(capacity=20, eviction="reservoir")
     held: list[int] = []
@@ -148,7 +148,7 @@ def test_balanced_takes_turns_once_the_clusters_are_equal() -> None:
     assert gone == [*range(80), 90, 80, 91, 81]
 
 
-def test_balanced_holds_clips_without_an_embedding_for_a_cluster() -> None:
+def test_balanced_treats_clips_without_an_embedding_as_a_cluster() -> None:
     embedding = far_clusters(90, 10)
     embedding[70:90] = math.nan
     clips = some([i / 100 for i in range(100)], embedding=embedding)
@@ -184,7 +184,7 @@ def test_an_empty_buffer_has_no_surplus(eviction: str) -> None:
 
 @settings(deadline=None)
 @given(buffers(), limited(st.sampled_from([*RULES])))
-def test_what_stays_is_within_all_limits_and_is_left_alone_then(clips: ClipTable, limits: EvictionConfig) -> None:
+def test_all_limits_hold_and_a_second_eviction_changes_nothing(clips: ClipTable, limits: EvictionConfig) -> None:
     gone = surplus(clips, limits, RATE)
     assert len(set(gone)) == len(gone)
     assert gone == surplus(clips, limits, RATE)
@@ -199,13 +199,13 @@ def test_what_stays_is_within_all_limits_and_is_left_alone_then(clips: ClipTable
 
 @settings(deadline=None)
 @given(buffers(), st.integers(1, 45), st.sampled_from([*RULES]))
-def test_no_more_clips_go_than_must(clips: ClipTable, most: int, eviction: str) -> None:
+def test_no_more_clips_are_evicted_than_necessary(clips: ClipTable, most: int, eviction: str) -> None:
     gone = surplus(clips, evicting(capacity=most, eviction=eviction), RATE)
     assert len(gone) == max(0, len(clips.hash) - most)
 
 
 @given(buffers(), st.integers(1, 45))
-def test_no_clip_goes_that_is_harder_than_one_that_stays(clips: ClipTable, most: int) -> None:
+def test_hardest_evicts_no_clip_that_is_harder_than_a_kept_one(clips: ClipTable, most: int) -> None:
     kept = stay(clips, evicting(capacity=most))
     score = np.where(np.isnan(clips.score), np.inf, clips.score)
     gone = np.delete(score, kept)
@@ -231,7 +231,7 @@ class NewestSettings:
     keep: int = 1
 
 
-def test_a_rule_of_ones_own_evicts_too_with_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_rule_evicts_with_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eviction, "RULES", dict(RULES))
     monkeypatch.setattr(eviction, "_SETTINGS", {})
 

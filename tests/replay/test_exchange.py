@@ -1,4 +1,4 @@
-"""A buffer carried elsewhere: what comes back is the same, and a folder from anywhere is believed nothing."""
+"""Export and import of a buffer: exact, and every value of the folder is checked."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def rewrite(folder: Path, change: Callable[[list[dict[str, Any]]], object], file
     (folder / file).write_text("".join(json.dumps(line) + "\n" for line in content))
 
 
-def test_a_buffer_comes_back_the_same(buffer: Buffer, folder: Path, tmp_path: Path) -> None:
+def test_an_exported_buffer_is_restored_unchanged(buffer: Buffer, folder: Path, tmp_path: Path) -> None:
     assert restored(folder, tmp_path / "there") == (6, 0)
     with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         assert there.rows(None) == buffer.rows(None)
@@ -93,10 +93,12 @@ def test_a_buffer_comes_back_the_same(buffer: Buffer, folder: Path, tmp_path: Pa
         with pytest.raises(LeakError):
             there.admit([Source("t" * 64, "another name", Split.TRAIN)])
         again = there.add([found(4, run="other"), found(5, run="other")])
-        assert (again.new, again.known) == ([], 2), "what a person rejected stays out there too, also without its sound"
+        assert (again.new, again.known) == ([], 2), (
+            "a rejected clip stays out of the other buffer, also without its file"
+        )
 
 
-def test_what_is_known_there_stays_as_it_is(folder: Path, tmp_path: Path) -> None:
+def test_a_known_clip_stays_unchanged_and_gains_origins(folder: Path, tmp_path: Path) -> None:
     with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         there.add([found(1, score=0.9, run="mine", source=Source("b" * 64, "bath.wav", Split.TRAIN))])
         before = there.rows()
@@ -107,12 +109,12 @@ def test_what_is_known_there_stays_as_it_is(folder: Path, tmp_path: Path) -> Non
             there.hold_out([Source(KITCHEN.hash, "kitchen.wav", Split.TEST)])
 
 
-def test_some_states_alone(buffer: Buffer, tmp_path: Path) -> None:
+def test_an_export_of_one_state(buffer: Buffer, tmp_path: Path) -> None:
     assert exchange.export(buffer, tmp_path / "some", State.quarantined) == 1
     assert [line["state"] for line in lines(tmp_path / "some")[1:]] == ["quarantined"]
 
 
-def test_an_export_is_whole_or_not_there(buffer: Buffer, tmp_path: Path) -> None:
+def test_a_failed_export_leaves_nothing(buffer: Buffer, tmp_path: Path) -> None:
     path = buffer.path(buffer.rows()[-1].hash)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(KwsError, match=path.name):
@@ -125,14 +127,14 @@ def test_an_export_is_whole_or_not_there(buffer: Buffer, tmp_path: Path) -> None
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
 
-def test_a_killed_export_is_none(folder: Path) -> None:
+def test_an_unfinished_export_is_refused(folder: Path) -> None:
     assert exchange.is_export(folder)
     (folder / exchange.CLIPS).unlink()
     with pytest.raises(KwsError, match="not finished"):
         exchange.is_export(folder)
 
 
-def test_a_held_out_recording_cannot_be_smuggled_in(folder: Path, tmp_path: Path) -> None:
+def test_a_recording_held_out_by_the_buffer_is_refused(folder: Path, tmp_path: Path) -> None:
     with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         there.hold_out([Source(KITCHEN.hash, "kitchen.wav", Split.VALIDATION)])
     with pytest.raises(LeakError, match=r"kitchen\.wav"):
@@ -143,14 +145,14 @@ def test_a_held_out_recording_cannot_be_smuggled_in(folder: Path, tmp_path: Path
         assert there.leftovers() == []
 
 
-def test_nor_one_that_the_export_itself_holds_out(folder: Path, tmp_path: Path) -> None:
+def test_a_recording_held_out_by_the_export_is_refused(folder: Path, tmp_path: Path) -> None:
     line = {"recording": "n" * 64, "name": "rain.ogg", "part": "test"}
     rewrite(folder, lambda held: held.append(line), exchange.HELD_OUT)
     with pytest.raises(LeakError, match=r"comes from the test recording 'rain\.ogg'"):
         restored(folder, tmp_path / "there")
 
 
-def test_nor_by_leaving_out_where_a_clip_comes_from(folder: Path, tmp_path: Path) -> None:
+def test_a_clip_without_its_origins_is_refused(folder: Path, tmp_path: Path) -> None:
     rewrite(folder, lambda content: content[1].update(origins=[]))
     with pytest.raises(KwsError, match="origins: must name recording"):
         restored(folder, tmp_path / "there")
@@ -185,7 +187,7 @@ WRONG: list[tuple[str, object, str]] = [
 
 
 @pytest.mark.parametrize(("name", "value", "message"), WRONG, ids=[f"{n}-{m}" for n, _, m in WRONG])
-def test_a_wrong_value_names_its_line_and_nothing_comes_in(
+def test_a_wrong_value_names_its_line_and_imports_nothing(
     folder: Path, tmp_path: Path, name: str, value: object, message: str
 ) -> None:
     rewrite(folder, lambda content: content[1].update({name: value}))
@@ -216,13 +218,13 @@ def test_a_wrong_file_is_refused(folder: Path, tmp_path: Path, change: Any, mess
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1', "\xff", "[" * 100000])
-def test_what_is_no_json_is_refused(folder: Path, tmp_path: Path, content: str) -> None:
+def test_malformed_json_is_refused(folder: Path, tmp_path: Path, content: str) -> None:
     (folder / exchange.CLIPS).write_text(content, encoding="latin-1")
     with pytest.raises(KwsError, match=rf"{exchange.CLIPS}:1: "):
         restored(folder, tmp_path / "there")
 
 
-def test_sound_must_be_what_it_is_named_by(folder: Path, tmp_path: Path) -> None:
+def test_audio_must_have_the_hash_that_names_it(folder: Path, tmp_path: Path) -> None:
     file = folder / "clips" / f"{content_hash(found(1).pcm)}.flac"
     soundfile.write(file, found(1).pcm + 1, RATE)
     with pytest.raises(KwsError, match="do not have the hash that names it"):
@@ -237,7 +239,7 @@ def test_sound_must_be_what_it_is_named_by(folder: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="there are no links on this system")
-def test_links_lead_nowhere(folder: Path, tmp_path: Path) -> None:
+def test_links_out_of_the_folder_are_refused(folder: Path, tmp_path: Path) -> None:
     name = f"{content_hash(found(1).pcm)}.flac"
     (folder / "clips" / name).rename(tmp_path / name)
     (folder / "clips" / name).symlink_to(tmp_path / name)
@@ -249,7 +251,7 @@ def test_links_lead_nowhere(folder: Path, tmp_path: Path) -> None:
         restored(folder, tmp_path / "there")
 
 
-def test_what_a_rollback_left_comes_back_too(tmp_path: Path) -> None:
+def test_clips_after_a_rollback_are_restored(tmp_path: Path) -> None:
     with Buffer(tmp_path / "buffer", evicting(capacity=100), RATE) as buffer:
         (clip,) = buffer.add([found(1, run="a", round=3)]).new
         buffer.decide([clip], Decision.released)

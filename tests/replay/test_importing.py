@@ -1,3 +1,5 @@
+"""Synthetic confusables as clips of a buffer."""
+
 import csv
 import shutil
 
@@ -30,8 +32,8 @@ def planned():
 
 
 @pytest.fixture(scope="module")
-def said(planned, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("said")
+def synthetic(planned, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("synthetic")
     render(folder, Espeak(), planned, workers=1)
     return folder
 
@@ -40,73 +42,73 @@ def hash_of(folder, one):
     return content_hash(to_int16(load(folder / one.file, 16000)))
 
 
-def test_train_confusables_come_in_with_text_keyword_and_voice(said, planned, tmp_path):
+def test_train_confusables_are_added_with_text_keyword_and_voice(synthetic, planned, tmp_path):
     wanted = [one for one in planned if one.split is Split.TRAIN and one.label == CONFUSABLE]
     steps = []
     with Buffer(tmp_path / "buffer", duplicates=DuplicatesConfig()) as buffer:
-        added = into_buffer(buffer, said, lambda *step: steps.append(step))
+        added = into_buffer(buffer, synthetic, lambda *step: steps.append(step))
         rows = buffer.rows()
-        assert added.new == [row.hash for row in rows] == [hash_of(said, one) for one in wanted]
+        assert added.new == [row.hash for row in rows] == [hash_of(synthetic, one) for one in wanted]
         assert (added.known, added.near, added.evicted) == (0, 0, [])
         for row, one in zip(rows, wanted, strict=True):
             assert (row.kind, row.keyword, row.text) == (Kind.confusable, one.keyword, one.text)
             assert one.file in row.source.name
             assert one.voice in row.source.name
-            pcm, _ = soundfile.read(said / one.file, dtype="int16")
+            pcm, _ = soundfile.read(synthetic / one.file, dtype="int16")
             assert np.array_equal(buffer.audio(row.hash), pcm)
         assert {row.keyword for row in rows} == {"computer", "alexa"}
         assert buffer.check() == []
     assert steps == [(n, 30) for n in range(1, 31)]
 
 
-def test_they_are_never_quarantined_for_what_they_score_or_say(said, tmp_path):
+def test_synthetic_confusables_are_never_quarantined(synthetic, tmp_path):
     with Buffer(tmp_path) as buffer:
-        assert into_buffer(buffer, said).quarantined == []
+        assert into_buffer(buffer, synthetic).quarantined == []
         assert any(row.text == "computer games" for row in buffer.rows())
         assert len(buffer.samplable(saying=["computer", "alexa"])) == len(buffer) == 12
 
 
-def test_nothing_of_validation_and_test_comes_in_then_or_later(said, planned, tmp_path):
+def test_validation_and_test_clips_are_held_out(synthetic, planned, tmp_path):
     with Buffer(tmp_path) as buffer:
-        into_buffer(buffer, said)
+        into_buffer(buffer, synthetic)
         held = {one.hash for one in buffer.held_out()}
-        assert held == {hash_of(said, one) for one in planned if one.split is not Split.TRAIN}
+        assert held == {hash_of(synthetic, one) for one in planned if one.split is not Split.TRAIN}
         assert not held & {row.hash for row in buffer.rows(None)}
         (one, *_) = (one for one in planned if one.split is Split.TEST)
-        pcm = to_int16(load(said / one.file, 16000))
+        pcm = to_int16(load(synthetic / one.file, 16000))
         renamed = Source(content_hash(pcm), "renamed.flac", Split.TRAIN)
         with pytest.raises(LeakError, match="held out as the test recording"):
             buffer.add([NewClip(pcm, Kind.confusable, "computer", renamed, 0.0, None, "", "mine", 0)])
 
 
-def test_a_clip_that_measures_elsewhere_is_refused(said, planned, tmp_path):
+def test_a_clip_that_the_buffer_holds_out_is_refused(synthetic, planned, tmp_path):
     (one, *_) = (one for one in planned if one.split is Split.TRAIN and one.label == CONFUSABLE)
     with Buffer(tmp_path) as buffer:
-        buffer.hold_out([Source(hash_of(said, one), "elsewhere.flac", Split.TEST)])
+        buffer.hold_out([Source(hash_of(synthetic, one), "elsewhere.flac", Split.TEST)])
         with pytest.raises(LeakError, match=r"elsewhere\.flac"):
-            into_buffer(buffer, said)
+            into_buffer(buffer, synthetic)
         assert len(buffer.rows(None)) == 0
 
 
-def test_a_buffer_that_trained_on_a_test_clip_is_refused(said, planned, tmp_path):
+def test_a_buffer_with_a_test_clip_is_refused(synthetic, planned, tmp_path):
     (one, *_) = (one for one in planned if one.split is Split.TEST)
-    pcm = to_int16(load(said / one.file, 16000))
+    pcm = to_int16(load(synthetic / one.file, 16000))
     with Buffer(tmp_path) as buffer:
         source = Source(content_hash(pcm), "x.flac", Split.TRAIN)
         buffer.add([NewClip(pcm, Kind.user, "computer", source, 0.0, None, "", "mine", 0)])
         with pytest.raises(LeakError, match="clip"):
-            into_buffer(buffer, said)
+            into_buffer(buffer, synthetic)
         assert [row.state for row in buffer.rows(None)] == [State.active]
 
 
-def test_twice_is_known(said, tmp_path):
+def test_a_second_import_finds_all_clips_known(synthetic, tmp_path):
     with Buffer(tmp_path) as buffer:
-        new = into_buffer(buffer, said).new
-        again = into_buffer(buffer, said)
+        new = into_buffer(buffer, synthetic).new
+        again = into_buffer(buffer, synthetic)
         assert (again.new, again.known) == ([], len(new))
 
 
-def test_an_unfinished_folder_and_an_unknown_keyword_name_themselves(tmp_path):
+def test_an_unfinished_folder_and_a_faulty_manifest_are_refused(tmp_path):
     with Buffer(tmp_path / "buffer") as buffer:
         with pytest.raises(KwsError, match=r"no manifest\.csv; the clips are not all made"):
             into_buffer(buffer, tmp_path)
@@ -127,10 +129,10 @@ def test_an_unfinished_folder_and_an_unknown_keyword_name_themselves(tmp_path):
         assert len(buffer.rows(None)) == 0
 
 
-def test_a_damaged_clip_names_itself(said, tmp_path):
-    shutil.copytree(said, tmp_path / "said")
-    with (said / "manifest.csv").open(newline="", encoding="utf-8") as file:
+def test_a_damaged_clip_is_named(synthetic, tmp_path):
+    shutil.copytree(synthetic, tmp_path / "synthetic")
+    with (synthetic / "manifest.csv").open(newline="", encoding="utf-8") as file:
         (row, *_) = (row for row in csv.DictReader(file) if row["part"] == "test")
-    (tmp_path / "said" / row["path"]).write_bytes(b"fLaC")
+    (tmp_path / "synthetic" / row["path"]).write_bytes(b"fLaC")
     with Buffer(tmp_path / "buffer") as buffer, pytest.raises(KwsError, match=row["path"]):
-        into_buffer(buffer, tmp_path / "said")
+        into_buffer(buffer, tmp_path / "synthetic")

@@ -1,4 +1,4 @@
-"""False triggers: which rows they are, and that each clip is all it takes to hear its score again."""
+"""Mining: the rows that each source chooses, and clips that score again as recorded."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def test_peaks_by_hand() -> None:
 
 @given(scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), max_size=60), apart_n=st.integers(0, 10))
 @settings(deadline=None)
-def test_each_high_row_is_a_peak_or_beside_a_higher_one(scores: list[float], apart_n: int) -> None:
+def test_each_high_row_is_a_peak_or_near_a_higher_peak(scores: list[float], apart_n: int) -> None:
     kept = peaks(np.array(scores, np.float32), 0.5, apart_n).tolist()
     assert all(abs(a - b) > apart_n for a in kept for b in kept if a != b)
     assert [scores[i] for i in kept] == sorted((scores[i] for i in kept), reverse=True)
@@ -84,7 +84,7 @@ def pick(scores: np.ndarray, n: int, bands: int, seed: int = 0) -> np.ndarray:
     return false_triggers(candidates(scores, np.arange(len(scores)), n, bands, seed))
 
 
-def test_every_band_gives_as_much_until_it_is_empty() -> None:
+def test_each_score_band_gives_equally_many_clips() -> None:
     scores = np.array([0.99, 0.98, 0.97, 0.96, 0.95, 0.7, 0.3, 0.2, 0.1], np.float32)
     kept = scores[pick(scores, 5, 4)]
     assert kept.tolist() == sorted(kept.tolist(), reverse=True)
@@ -97,12 +97,12 @@ def test_every_band_gives_as_much_until_it_is_empty() -> None:
     assert pick(scores[:0], 5, 4).tolist() == []
 
 
-def test_one_band_keeps_the_highest() -> None:
+def test_one_band_keeps_the_highest_scores() -> None:
     scores = np.random.default_rng(1).random(50).astype(np.float32)
     assert pick(scores, 7, 1).tolist() == np.argsort(-scores)[:7].tolist()
 
 
-def test_a_noisy_recording_leaves_its_places_to_others() -> None:
+def test_a_recording_at_its_limit_leaves_its_places_to_others() -> None:
     scores = np.concatenate([np.full(90, 0.9), np.full(30, 0.5)]).astype(np.float32)
     recordings = np.concatenate([np.zeros(90, int), np.arange(1, 31)])
     kept = false_triggers(candidates(scores, recordings, 30, 4, limit=3))
@@ -127,7 +127,7 @@ def test_a_stream_of_seconds_gives_one_clip_and_no_limit_gives_none() -> None:
     assert (brief.n_clips(300), brief.n_clips(3000), brief.n_clips(0)) == (1, 3, 0)
 
 
-def test_the_random_share_keeps_its_distance() -> None:
+def test_random_clips_lie_apart_from_each_other_and_from_false_triggers() -> None:
     nothing, taken = np.zeros(1000, np.float32), np.array([100, 500])
     anywhere = candidates(nothing, np.zeros(1000, int), 8, limit=99, apart_n=20, random_share=1.0)
     found = random_share(replace(anywhere, taken=taken)).tolist()
@@ -139,7 +139,7 @@ def test_the_random_share_keeps_its_distance() -> None:
     assert len(random_share(replace(full, taken=np.array([15])))) == 0, "there is no room"
 
 
-def test_the_random_share_passes_over_gaps_and_full_recordings_and_is_whole_all_the_same() -> None:
+def test_random_clips_skip_gaps_and_recordings_at_their_limit() -> None:
     rows = np.arange(4000)
     halves = np.where(rows % 100 < 50, rows // 100, -1)  # 40 recordings of 50 rows, with gaps between them
     found = random_share(candidates(np.zeros(4000, np.float32), halves, 20, apart_n=5, random_share=1.0))
@@ -159,7 +159,7 @@ class FirstRows:
     n: int = 1
 
 
-def test_a_source_of_ones_own_mines_too(store: AudioCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_source_mines_with_its_settings(store: AudioCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mining, "SOURCES", dict(mining.SOURCES))
 
     @register_mining_source("first_rows", Kind.user, FirstRows)
@@ -214,7 +214,7 @@ def near_to(store: AudioCache, i: int) -> Nearness:
     return nearness(random_detector(), [store.audio(i)])
 
 
-def test_what_a_round_finds_can_be_heard_again(store: AudioCache) -> None:
+def test_mined_clips_score_again_as_recorded(store: AudioCache) -> None:
     found = mined(store)
     assert {one.keyword for one in found} == {"alexa", "computer"}
     for one in found:
@@ -224,16 +224,16 @@ def test_what_a_round_finds_can_be_heard_again(store: AudioCache) -> None:
         assert (one.run, one.round, one.checkpoint) == ("run", 1, "weights")
 
 
-def test_every_recording_in_a_clip_is_named(store: AudioCache) -> None:
+def test_every_audible_recording_of_a_clip_is_named(store: AudioCache) -> None:
     found, named_n = mined(store, replace(CONFIG, snr_db=(5.0, 5.0))), []
     for one in found:
         # A tone that fills a tenth of the clip stands far above what the others leave at its place.
         spectrum = np.abs(np.fft.rfft(to_float(one.pcm) * np.hanning(CLIP_N)))
         places = [round(hz * CLIP_N / RATE) for hz in HZ]
         strength = np.array([spectrum[p - 2 : p + 3].max() for p in places])
-        heard = {f"{hz}.wav" for hz, s in zip(HZ, strength, strict=True) if s > 0.05 * strength.max()}
+        audible = {f"{hz}.wav" for hz, s in zip(HZ, strength, strict=True) if s > 0.05 * strength.max()}
         named = [one.source.name, *(s.name for s in one.mixed_with)]
-        assert heard <= set(named)
+        assert audible <= set(named)
         assert strength[HZ.index(int(one.source.name.removesuffix(".wav")))] > 0.02 * strength.max()
         assert len(set(named)) == len(named)
         assert all(s.split is Split.TRAIN for s in (one.source, *one.mixed_with))
@@ -243,7 +243,7 @@ def test_every_recording_in_a_clip_is_named(store: AudioCache) -> None:
     assert min(named_n) < 4, "not simply all that there is"
 
 
-def test_a_clip_lies_in_its_source_where_it_says(store: AudioCache) -> None:
+def test_the_offset_of_a_clip_is_its_place_in_the_recording(store: AudioCache) -> None:
     found = mined(store, noise=())  # without noise: as it is
     assert len(found) > 5
     for one in found:
@@ -260,10 +260,10 @@ def test_a_clip_lies_in_its_source_where_it_says(store: AudioCache) -> None:
 def test_rounds_differ_and_repeat(store: AudioCache) -> None:
     first, again, second = (sorted(content_hash(f.pcm) for f in mined(store, round_=n)) for n in (1, 1, 2))
     assert first == again
-    assert not set(first) & set(second), "each round hears other noise"
+    assert not set(first) & set(second), "each round has other noise"
 
 
-def test_a_recording_gives_no_more_than_it_may(store: AudioCache) -> None:
+def test_no_recording_exceeds_its_limit(store: AudioCache) -> None:
     config = replace(CONFIG, passes=2, max_per_recording=1, neighbours_per_hour=5000.0, random_share=0.2)
     found = mined(store, config, near=near_to(store, 2))
     triggered = [(one.keyword, one.source.name) for one in found if one.kind is Kind.false_trigger]
@@ -279,7 +279,7 @@ def test_a_recording_gives_no_more_than_it_may(store: AudioCache) -> None:
     assert mined(store, replace(CONFIG, min_score=min(1.0, high + 1e-3))) == []
 
 
-def test_the_buffer_takes_what_a_round_finds(store: AudioCache, tmp_path: Path) -> None:
+def test_the_buffer_stores_mined_clips(store: AudioCache, tmp_path: Path) -> None:
     found = mined(store)
     with Buffer(tmp_path / "buffer") as buffer:
         added = buffer.add(found)
@@ -287,7 +287,7 @@ def test_the_buffer_takes_what_a_round_finds(store: AudioCache, tmp_path: Path) 
         np.testing.assert_array_equal(buffer.audio(added.new[0]), found[0].pcm)
 
 
-def test_the_reserve_brings_what_does_not_trigger(store: AudioCache) -> None:
+def test_random_clips_may_score_below_the_threshold(store: AudioCache) -> None:
     nothing = replace(CONFIG, min_score=1.0, clips_per_hour=2000.0)
     assert mined(store, nothing) == []
     spare = mined(store, replace(nothing, random_share=1.0))
@@ -295,7 +295,7 @@ def test_the_reserve_brings_what_does_not_trigger(store: AudioCache) -> None:
     assert all(one.score is not None and one.score < 1.0 for one in spare)
 
 
-def test_neighbours_come_whatever_they_score(store: AudioCache) -> None:
+def test_neighbours_may_have_any_score(store: AudioCache) -> None:
     config = replace(CONFIG, min_score=1.0, neighbours_per_hour=5000.0, passes=1)
     found = mined(store, config, noise=(), near=near_to(store, 2))
     assert {one.kind for one in found} == {Kind.neighbour}

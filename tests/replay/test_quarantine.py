@@ -1,4 +1,4 @@
-"""Quarantine: what is too hard, or says the keyword, is not drawn until somebody listens or it scores lower."""
+"""Quarantine: clips that score like the keyword or contain it are not sampled until they are released."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -53,11 +53,11 @@ def buffer(tmp_path: Path) -> Iterator[Buffer]:
         (Kind.false_trigger, "computer", "commuter", 0.1, ""),
     ],
 )
-def test_what_is_suspect(kind: Kind, keyword: str, text: str, score: float | None, why: str) -> None:
+def test_suspicion_by_text_and_score(kind: Kind, keyword: str, text: str, score: float | None, why: str) -> None:
     assert suspicion(kind, keyword, text, score, FROM) == why
 
 
-def test_no_keyword_of_the_run_may_be_said() -> None:
+def test_text_with_any_keyword_of_the_run_is_suspect() -> None:
     text = "alexa, is the computer on?"
     assert suspicion(Kind.user, "jarvis", text, None, {}) == ""
     assert suspicion(Kind.user, "jarvis", text, None, {}, ["alexa", "computer"]) == "its text says alexa"
@@ -69,7 +69,7 @@ def test_without_limits_only_the_text_counts() -> None:
     assert suspicion(Kind.false_trigger, "computer", "computer", 0.0, {}) == "its text says computer"
 
 
-def test_suspects_are_kept_but_not_drawn(buffer: Buffer) -> None:
+def test_suspect_clips_are_stored_but_not_sampled(buffer: Buffer) -> None:
     batch = [
         found(1, 0.85),
         found(2, 0.75),
@@ -83,7 +83,7 @@ def test_suspects_are_kept_but_not_drawn(buffer: Buffer) -> None:
     assert [row.hash for row in buffer.rows(State.quarantined)] == suspect
     assert buffer.rows(State.quarantined)[0].reason == "scores 0.850, suspect from 0.800"
     assert buffer.samplable().hash == [name(2), name(4), name(5)]
-    np.testing.assert_array_equal(buffer.audio(name(1)), found(1, 0).pcm)  # a person can listen
+    np.testing.assert_array_equal(buffer.audio(name(1)), found(1, 0).pcm)  # a user can listen
     assert len(buffer) == len(buffer.rows(State.quarantined)) == 3
     assert buffer.check() == []
 

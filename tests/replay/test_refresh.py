@@ -1,4 +1,4 @@
-"""Staleness: what is solved retires, what was forgotten comes back, and what a person decided stands."""
+"""Refresh: learned clips retire, forgotten ones become active, decisions of a user stand."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -64,9 +64,9 @@ def buffer(tmp_path: Path) -> Iterator[Buffer]:
         yield it
 
 
-def test_every_clip_gets_the_score_and_the_embedding_of_now(buffer: Buffer) -> None:
+def test_every_clip_gets_a_new_score_and_embedding(buffer: Buffer) -> None:
     buffer.add(clips()[:4])
-    buffer.add(clips("alexa")[4:5], {"alexa": 0.0})  # in quarantine, and heard there
+    buffer.add(clips("alexa")[4:5], {"alexa": 0.0})  # in quarantine, and scored there
     buffer.add(clips("gone")[5:])  # whatever it triggers now
     aged = age(buffer, DETECTOR, "new", NEVER, {"alexa": 0.0, "computer": 2.0, "gone": 2.0}, "run", 2)
     assert aged == Refreshed(scored=6, retired=0, returned=0, quarantined=0, released=0)
@@ -84,7 +84,7 @@ def test_every_clip_gets_the_score_and_the_embedding_of_now(buffer: Buffer) -> N
     assert [round_ for _, _, round_, _ in buffer.score_history()] == [2] * 6
 
 
-def test_what_is_solved_retires(buffer: Buffer) -> None:
+def test_learned_clips_retire(buffer: Buffer) -> None:
     buffer.add(clips())
     scores = SCORES[:, COLUMN]
     bound = float(np.sort(scores)[2])  # which is not below itself
@@ -99,7 +99,7 @@ def test_what_is_solved_retires(buffer: Buffer) -> None:
     assert buffer.check() == []
 
 
-def test_what_was_forgotten_comes_back(buffer: Buffer) -> None:
+def test_forgotten_clips_become_active(buffer: Buffer) -> None:
     buffer.add(clips())
     retire(buffer, NAMES)
     bound = float(np.sort(SCORES[:, COLUMN])[2])
@@ -110,21 +110,21 @@ def test_what_was_forgotten_comes_back(buffer: Buffer) -> None:
     assert all(row.reason.startswith("forgotten: scores 0.") for row in buffer.rows())
 
 
-def test_the_probe_is_drawn_by_seed_and_round_and_no_larger_than_asked(tmp_path: Path) -> None:
-    def heard(seed: int, round_: int, folder: str) -> set[str]:
+def test_the_sample_of_retired_clips_depends_on_seed_and_round(tmp_path: Path) -> None:
+    def scored(seed: int, round_: int, folder: str) -> set[str]:
         with Buffer(tmp_path / folder) as buffer:
             buffer.add(clips())
             retire(buffer, NAMES)
             assert age(buffer, DETECTOR, "new", (0.0, 2.0, 3, seed), {}, "run", round_).scored == 3
             return {clip for clip, *_ in buffer.score_history()}
 
-    assert heard(0, 2, "a") == heard(0, 2, "b")
-    drawn = {frozenset(heard(seed, round_, f"{seed}-{round_}")) for seed in (0, 1) for round_ in (2, 3, 4)}
+    assert scored(0, 2, "a") == scored(0, 2, "b")
+    drawn = {frozenset(scored(seed, round_, f"{seed}-{round_}")) for seed in (0, 1) for round_ in (2, 3, 4)}
     assert len(drawn) > 2
     assert all(len(one) == 3 for one in drawn)
 
 
-def test_a_probe_passes_over_what_cannot_or_must_not_come_back(buffer: Buffer) -> None:
+def test_purged_and_rejected_clips_are_not_reactivated(buffer: Buffer) -> None:
     buffer.add(clips())
     retire(buffer, NAMES)
     buffer.decide([NAMES[0]], Decision.rejected)
@@ -132,11 +132,11 @@ def test_a_probe_passes_over_what_cannot_or_must_not_come_back(buffer: Buffer) -
     retire(buffer, [NAMES[1]])  # released, and solved since
     buffer.path(NAMES[2]).unlink()  # its file was purged
     aged = age(buffer, DETECTOR, "new", (0.0, 0.0, 100, 0), {}, "run", 2)
-    assert (aged.scored, aged.returned) == (5, 4), "the rejected one is heard, and stays"
+    assert (aged.scored, aged.returned) == (5, 4), "the rejected clip is scored, and stays"
     assert {n for n, state in states(buffer).items() if state is State.retired} == {NAMES[0], NAMES[2]}
 
 
-def test_suspects_go_to_quarantine_and_out_again(buffer: Buffer) -> None:
+def test_suspect_clips_enter_and_leave_the_quarantine(buffer: Buffer) -> None:
     buffer.add(clips())
     retire(buffer, NAMES[:1])
     bound = float(np.sort(SCORES[:, COLUMN])[3])
@@ -152,7 +152,7 @@ def test_suspects_go_to_quarantine_and_out_again(buffer: Buffer) -> None:
     assert set(states(buffer).values()) == {State.active}
 
 
-def test_what_a_person_decided_stands(buffer: Buffer) -> None:
+def test_decisions_of_a_user_stand(buffer: Buffer) -> None:
     buffer.add(clips(text="computer"))
     buffer.decide(NAMES[:2], Decision.released)
     buffer.decide(NAMES[2:4], Decision.rejected)
@@ -160,7 +160,7 @@ def test_what_a_person_decided_stands(buffer: Buffer) -> None:
     assert [state.value for state in states(buffer).values()] == ["active"] * 2 + ["retired"] * 2 + ["quarantined"] * 2
 
 
-def test_a_rollback_takes_a_round_of_ageing_back(buffer: Buffer) -> None:
+def test_a_rollback_undoes_a_refresh(buffer: Buffer) -> None:
     buffer.add(clips())
     age(buffer, DETECTOR, "new", (0.0, 2.0, 0, 0), {}, "run", 2)
     before = buffer.rows(None)
@@ -171,11 +171,11 @@ def test_a_rollback_takes_a_round_of_ageing_back(buffer: Buffer) -> None:
     assert buffer.check() == []
 
 
-def test_an_empty_buffer_does_not_age(buffer: Buffer) -> None:
+def test_an_empty_buffer_is_refreshed_without_effect(buffer: Buffer) -> None:
     assert age(buffer, DETECTOR, "new", (0.1, 0.5, 10, 0), {}, "run", 2) == Refreshed(0, 0, 0, 0, 0)
 
 
-def test_more_come_back_than_there_is_room_for(tmp_path: Path) -> None:
+def test_reactivated_clips_beyond_the_capacity_are_evicted(tmp_path: Path) -> None:
     with Buffer(tmp_path / "b", evicting(capacity=2)) as buffer:
         for one in clips():
             buffer.add([one])
@@ -215,10 +215,10 @@ NONE, RELEASED, REJECTED = Decision.none, Decision.released, Decision.rejected
         (QUARANTINED, NONE, 0.0, ACTIVE),
     ],
 )
-def test_where_a_clip_goes(row: BufferClip, state: State, decision: Decision, score: float, to: State | None) -> None:
+def test_new_states_by_score(row: BufferClip, state: State, decision: Decision, score: float, to: State | None) -> None:
     moves = verdicts([replace(row, state=state, decision=decision)], [score], 0.1, 0.3, {"computer": 0.8})
     assert [state for state, _ in moves.values()] == ([] if to is None else [to])
 
 
-def test_a_clip_that_was_never_drawn_does_not_retire(row: BufferClip) -> None:
+def test_a_clip_that_was_never_sampled_does_not_retire(row: BufferClip) -> None:
     assert verdicts([replace(row, times_drawn=0)], [0.0], 0.1, 0.3, {}) == {}

@@ -1,4 +1,4 @@
-"""The buffer as training sees it: which clips a batch replays, and what training learns about them."""
+"""Snapshot of the buffer in training: sampled clips, priorities, resuming."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -44,17 +44,17 @@ def buffer(tmp_path: Path) -> Iterator[Buffer]:
         yield it
 
 
-def test_a_snapshot_holds_the_sound_in_order(buffer: Buffer) -> None:
+def test_a_snapshot_holds_the_audio_in_order(buffer: Buffer) -> None:
     snapshot = snapshot_of(buffer, 400, CPU)
     assert snapshot.hashes == [content_hash(clip(n).pcm) for n in (1, 2, 3)]
-    heard = snapshot.bank.window(torch.arange(3), torch.zeros(3, dtype=torch.long), 403) * 32768
+    pcm = snapshot.bank.window(torch.arange(3), torch.zeros(3, dtype=torch.long), 403) * 32768
     for n in (1, 2, 3):
-        np.testing.assert_array_equal(heard[n - 1, : 400 + n], clip(n).pcm)
-        assert not heard[n - 1, 400 + n :].any()
+        np.testing.assert_array_equal(pcm[n - 1, : 400 + n], clip(n).pcm)
+        assert not pcm[n - 1, 400 + n :].any()
     assert len(snapshot_of(Buffer(buffer.folder.with_name("empty")), 400, CPU)) == 0
 
 
-def test_another_process_draws_the_same_from_its_contents(buffer: Buffer) -> None:
+def test_another_process_samples_the_same_clips_from_its_contents(buffer: Buffer) -> None:
     drawing, reads = SamplingConfig(mix=MixConfig(false_trigger=1.0)), []
     first = snapshot_of(buffer, 400, CPU, drawing)
     first.set_priorities(torch.tensor([2, 0]), torch.tensor([0.5, 3.0]))
@@ -76,7 +76,7 @@ def test_another_process_draws_the_same_from_its_contents(buffer: Buffer) -> Non
     assert reads == [first.hashes[1]], "what it never replays it never reads"
 
 
-def test_what_was_learned_is_written_back_and_steers_the_draws(buffer: Buffer) -> None:
+def test_priorities_are_written_back_and_steer_the_sampling(buffer: Buffer) -> None:
     snapshot = snapshot_of(buffer, 400, CPU)
     snapshot.set_priorities(torch.tensor([2, 0]), torch.tensor([0.0, 3.0], requires_grad=True))
     snapshot.set_priorities(torch.tensor([2]), torch.tensor([0.25]))
@@ -91,7 +91,7 @@ def test_what_was_learned_is_written_back_and_steers_the_draws(buffer: Buffer) -
         assert torch.equal(mine, theirs)
 
 
-def test_clips_of_what_is_a_keyword_here_are_left_out(buffer: Buffer) -> None:
+def test_clips_of_keyword_recordings_of_the_run_are_left_out(buffer: Buffer) -> None:
     rows = buffer.rows()
     spoken = {rows[1].source.hash}
     left = snapshot_of(buffer, 400, CPU, spoken=spoken).hashes
@@ -99,12 +99,12 @@ def test_clips_of_what_is_a_keyword_here_are_left_out(buffer: Buffer) -> None:
     assert len(left) < len(rows)
 
 
-def test_a_clip_that_was_not_drawn_has_no_last_loss(buffer: Buffer) -> None:
+def test_a_clip_that_was_not_sampled_has_no_last_loss(buffer: Buffer) -> None:
     snapshot_of(buffer, 400, CPU).write_back(buffer)
     assert [row.last_loss for row in buffer.rows()] == [None, None, None]
 
 
-def test_a_checkpoint_brings_its_own_clips_and_priorities(buffer: Buffer) -> None:
+def test_a_checkpoint_restores_its_clips_and_priorities(buffer: Buffer) -> None:
     before = snapshot_of(buffer, 400, CPU)
     before.set_priorities(torch.tensor([1]), torch.tensor([7.0]))
     state = before.state()
@@ -118,7 +118,7 @@ def test_a_checkpoint_brings_its_own_clips_and_priorities(buffer: Buffer) -> Non
     assert resumed.gone == 0
 
 
-def test_clips_that_were_taken_out_since_are_counted_and_left_out(buffer: Buffer) -> None:
+def test_clips_that_are_no_longer_active_are_counted_and_left_out(buffer: Buffer) -> None:
     before = snapshot_of(buffer, 400, CPU)
     before.set_priorities(torch.tensor([1, 2]), torch.tensor([7.0, 5.0]))
     buffer.decide([before.hashes[1]], Decision.rejected)
@@ -131,7 +131,7 @@ def test_clips_that_were_taken_out_since_are_counted_and_left_out(buffer: Buffer
     assert sorted(index.tolist()) == [0, 1]
 
 
-def test_two_runs_write_back_what_each_has_drawn(buffer: Buffer) -> None:
+def test_two_runs_write_back_the_clips_that_each_sampled(buffer: Buffer) -> None:
     first, second = snapshot_of(buffer, 400, CPU), snapshot_of(buffer, 400, CPU)
     first.set_priorities(torch.tensor([0]), torch.tensor([3.0]))
     second.set_priorities(torch.tensor([1]), torch.tensor([2.0]))
@@ -143,7 +143,7 @@ def test_two_runs_write_back_what_each_has_drawn(buffer: Buffer) -> None:
     ]
 
 
-def test_what_says_a_keyword_of_this_run_is_left_out(tmp_path: Path) -> None:
+def test_clips_whose_text_contains_a_keyword_of_the_run_are_left_out(tmp_path: Path) -> None:
     with Buffer(tmp_path / "buffer", evicting(capacity=10)) as buffer:
         texts = ["turn the computer off", "a computer", "nothing", "the computers hum"]
         kinds = [Kind.false_trigger, Kind.confusable, Kind.user, Kind.user]
@@ -153,10 +153,10 @@ def test_what_says_a_keyword_of_this_run_is_left_out(tmp_path: Path) -> None:
         assert snapshot_of(buffer, 400, CPU).hashes == hashes
         assert snapshot_of(buffer, 400, CPU, keywords=["alexa", "computer"]).hashes == [hashes[1], hashes[2]]
         buffer.decide([hashes[0]], Decision.released)
-        assert hashes[0] in snapshot_of(buffer, 400, CPU, keywords=["computer"]).hashes, "a person knows better"
+        assert hashes[0] in snapshot_of(buffer, 400, CPU, keywords=["computer"]).hashes, "released by a user"
 
 
-def test_sound_is_read_when_a_batch_asks_for_it(buffer: Buffer) -> None:
+def test_audio_is_read_when_a_batch_needs_it(buffer: Buffer) -> None:
     snapshot = snapshot_of(buffer, 400, CPU)
     buffer.path(snapshot.hashes[1]).unlink()
     snapshot.bank.window(torch.tensor([0, 2]), torch.zeros(2, dtype=torch.long), 400)
@@ -164,7 +164,7 @@ def test_sound_is_read_when_a_batch_asks_for_it(buffer: Buffer) -> None:
         snapshot.bank.window(torch.tensor([1]), torch.zeros(1, dtype=torch.long), 400)
 
 
-def test_a_mix_is_kept_in_every_batch(tmp_path: Path) -> None:
+def test_every_batch_has_the_mix(tmp_path: Path) -> None:
     kinds = [Kind.false_trigger, Kind.confusable, Kind.user]
     with Buffer(tmp_path / "buffer", evicting(capacity=100)) as buffer:
         for kind in kinds:
@@ -187,7 +187,7 @@ def test_a_mix_is_kept_in_every_batch(tmp_path: Path) -> None:
             assert torch.equal(mine, theirs)
 
 
-def test_new_clips_weigh_one_and_known_ones_by_how_likely_they_were(buffer: Buffer) -> None:
+def test_new_clips_have_weight_one_and_others_their_importance_weight(buffer: Buffer) -> None:
     snapshot = snapshot_of(buffer, 400, CPU, SamplingConfig(Sampling.proportional, 1.0))
     _, weight = snapshot.sample(3, 1.0, rng())
     assert weight.tolist() == [1, 1, 1]

@@ -64,18 +64,18 @@ def report(cli, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out.html"
 
 
-def test_it_renders_whole_and_complains_of_nothing(browser, report: Path) -> None:
+def test_the_report_renders_without_errors(browser, report: Path) -> None:
     browser.get(report.as_uri())
     widths = browser.execute_script("return [...document.images].map(i => i.complete ? i.naturalWidth : 0)")
     assert len(widths) > 3
     assert all(widths), "every picture is drawn"
     assert browser.execute_script("return document.querySelectorAll('section h3').length") == 4
-    told = [h3.text.split(":")[0] for h3 in browser.find_elements("css selector", "section h3")]
-    assert told == ["missed by a", "missed by b", "false alarms by a", "false alarms by b"]
+    titles = [h3.text.split(":")[0] for h3 in browser.find_elements("css selector", "section h3")]
+    assert titles == ["missed by a", "missed by b", "false alarms by a", "false alarms by b"]
     assert not browser.get_log("browser")
 
 
-def test_its_players_play_what_is_shown(browser, report: Path) -> None:
+def test_its_players_play(browser, report: Path) -> None:
     browser.get(report.as_uri())
     browser.set_script_timeout(20)
     lengths = browser.execute_async_script(

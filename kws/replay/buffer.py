@@ -1,7 +1,8 @@
 """The replay buffer on disk: hard negatives with their origins, states and priorities."""
 
 import math
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from kws.common.errors import KwsError
 from kws.data.audio import content_hash
-from kws.data.manifest import Source
+from kws.data.manifest import Source, Split
 from kws.replay import storage
 from kws.replay.database import Index, Record
 from kws.replay.dedup import DuplicatesConfig, repeats
@@ -105,17 +106,13 @@ class Buffer:
                     yield row, self._index.record(row.hash)
 
     def restore(
-        self,
-        held_out: Iterable[Source],
-        records: Iterable[Record],
-        audio: Callable[[str], NDArray[np.int16] | None],
+        self, held_out: Iterable[Source], clips: Iterable[tuple[Record, NDArray[np.int16] | None]]
     ) -> tuple[int, int]:
         """Insert clips exported from another buffer, all or none, and evict nothing. A known clip only gains origins.
 
         Args:
             held_out: validation and test recordings to register.
-            records: the clips, checked by the caller.
-            audio: checked samples of a clip by its hash; None for a clip without a file.
+            clips: records and samples int16 [T], checked by the caller; None for a clip without a file.
 
         Returns:
             Number of new clips, and of known ones.
@@ -124,14 +121,21 @@ class Buffer:
             LeakError: a clip comes from a recording that this buffer or the other one holds out.
             OSError: the disk is full or fails.
         """
+        n = Counter[bool]()
+
+        def new_files() -> Iterator[tuple[str, NDArray[np.int16]]]:
+            for record, pcm in clips:
+                origins = [Source(one["recording"], one["name"], Split.TRAIN) for one in record["origins"]]
+                self._index.refuse_held_out(origins)
+                new = self._index.restore(record)
+                n[new] += 1
+                if new and pcm is not None:
+                    yield record["hash"], pcm
+
         with self._index.writing():
             self._index.hold_out(held_out)
-            clips = [(record["hash"], self._index.restore(record)) for record in records]
-            self._index.refuse_leaks()
-            new = [clip for clip, is_new in clips if is_new]
-            files = ((clip, pcm) for clip in new if (pcm := audio(clip)) is not None)
-            storage.save(self._clips, files, self.sample_rate)
-        return len(new), len(clips) - len(new)
+            storage.save(self._clips, new_files(), self.sample_rate)
+        return n[True], n[False]
 
     def path(self, clip: str) -> Path:
         """The file of a clip."""

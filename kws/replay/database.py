@@ -146,7 +146,8 @@ class Index:
                 raise KwsError(f"{one.name!r}: a train recording cannot be held out")
             line = (one.hash, plain(one.name), one.split)
             self._db.execute("INSERT OR IGNORE INTO held_out VALUES (?, ?, ?)", line)
-        self.refuse_leaks()
+        if leaks := self.leaks():
+            raise LeakError(leaks[0])
 
     def held_out(self) -> list[Source]:
         """The held-out recordings, in the order of registration."""
@@ -157,11 +158,6 @@ class Index:
         """A line for each clip that comes from a held-out recording."""
         sql = "SELECT h.name, h.part, o.hash FROM origins o JOIN held_out h USING (recording) ORDER BY o.rowid"
         return [f"{n!r}: a {split} recording, but clip {clip} comes from it" for n, split, clip in self.read(sql)]
-
-    def refuse_leaks(self) -> None:
-        """Raise LeakError if a clip comes from a held-out recording."""
-        if leaks := self.leaks():
-            raise LeakError(leaks[0])
 
     def refuse_held_out(self, sources: Iterable[Source]) -> None:
         """Raise LeakError if one of these recordings is not for training."""

@@ -23,6 +23,7 @@ from kws.common.files import replacing
 from kws.data.audio import content_hash, load, save_flac, to_int16
 from kws.data.manifest import Source, Split
 from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, State
+from kws.replay.database import Record
 from kws.replay.records import ClipHash
 
 FORMAT = 1
@@ -32,7 +33,7 @@ _MAX_LINE_MB = 16
 _OUT = (State.evicted, State.retired)  # states of clips that may lack their file
 
 
-def _embedding(vector: str) -> str:
+def _float32(vector: str) -> str:
     values = base64.b64decode(vector, validate=True)
     if not values or len(values) % 4 or not np.isfinite(np.frombuffer(values, "<f4")).all():
         raise ValueError("must be finite float32 in base64")
@@ -45,42 +46,30 @@ Score = Annotated[float, Field(ge=0, le=1)]
 Priority = Annotated[float, Field(ge=0, le=1e9)]  # sums of powers of losses stay finite
 
 
-class Line(BaseModel):
-    """A line of an export, or an object inside one."""
-
+class _Line(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Settings(Line):
-    """The first line of clips.jsonl."""
-
+class _Settings(_Line):
     format: Literal[1]
     sample_rate: Annotated[int, Field(ge=1000, le=384000)]
 
 
-class Origin(Line):
-    """A recording in which a clip was found."""
-
+class _Origin(_Line):
     recording: Name
     name: str
 
 
-class HeldOut(Origin):
-    """A line of held_out.jsonl."""
-
+class _HeldOut(_Origin):
     part: Literal[Split.VALIDATION, Split.TEST]
 
 
-class MixedWith(Line):
-    """A recording that is audible in a clip beside its source."""
-
+class _MixedWith(_Line):
     hash: Name
     name: str
 
 
-class Event(Line):
-    """An event in the history of a clip."""
-
+class _Event(_Line):
     run: str
     round: Whole
     found: Annotated[int, Field(ge=0, le=1)]
@@ -89,23 +78,19 @@ class Event(Line):
     priority: Priority | None
 
 
-class RoundScore(Line):
-    """The score of a clip in a mining round."""
-
+class _RoundScore(_Line):
     run: str
     round: Whole
     score: Score
 
 
-class Embedding(Line):
-    """The embedding of a clip by the model of a checkpoint, float32 in base64."""
-
+class _Embedding(_Line):
     checkpoint: str
-    vector: Annotated[str, AfterValidator(_embedding)]
+    vector: Annotated[str, AfterValidator(_float32)]
 
 
-class ClipLine(Line):
-    """A clip with its rows of all tables of the index; `sound` tells whether its file is in the export."""
+class _Clip(_Line):
+    """A clip with its rows of all tables of the index. `sound` is true if its file is in the export."""
 
     hash: ClipHash
     n_samples: Annotated[int, Field(ge=1, le=2**62)]
@@ -115,7 +100,7 @@ class ClipLine(Line):
     recording_name: str
     offset_s: float
     text: str
-    mixed_with: list[MixedWith]
+    mixed_with: list[_MixedWith]
     mix: dict[str, float]
     run: str
     round: Whole
@@ -129,10 +114,10 @@ class ClipLine(Line):
     state: State
     reason: str
     decision: Decision
-    origins: list[Origin]
-    history: list[Event]
-    scores: list[RoundScore]
-    embedding: Embedding | None
+    origins: list[_Origin]
+    history: list[_Event]
+    scores: list[_RoundScore]
+    embedding: _Embedding | None
     sound: bool
 
     @model_validator(mode="after")
@@ -215,7 +200,7 @@ def restore(
 ) -> tuple[int, int]:
     """Add the clips of an exported folder to a buffer, all or none.
 
-    Everything is read and checked before the buffer is opened, and again when it is added.
+    Everything is read and checked before the buffer is opened, and again while it is added.
 
     Args:
         buffer: opens the buffer for a sample rate in Hz; raises KwsError if it has another.
@@ -231,25 +216,13 @@ def restore(
         OSError: the disk is full or fails.
     """
     where, line = next(_read(folder, CLIPS), (f"{folder / CLIPS}:1", b"{}"))
-    rate = _parse(Settings, where, line).sample_rate
-    held_out = [_parse(HeldOut, where, line) for where, line in _read(folder, HELD_OUT)]
+    rate = _parse(_Settings, where, line).sample_rate
+    held_out = [_parse(_HeldOut, where, line) for where, line in _read(folder, HELD_OUT)]
     held = {one.recording: Source(one.recording, one.name, one.part) for one in held_out}
-    n_samples: dict[str, int] = {}  # of the clips with a file
-    for n, (where, clip) in enumerate(_read_clips(folder, rate), 1):
-        for origin in clip.origins:
-            if one := held.get(origin.recording):
-                raise LeakError(f"{where}: the clip comes from the {one.split} recording {one.name!r}")
-        if clip.sound:
-            n_samples[clip.hash] = clip.n_samples
-            _audio(folder, clip.hash, clip.n_samples, rate)
+    for n, _ in enumerate(_read_clips(folder, rate, held), 1):
         progress(n)
-
-    def audio(clip: str) -> NDArray[np.int16] | None:
-        return _audio(folder, clip, n_samples[clip], rate) if clip in n_samples else None
-
-    records = (clip.model_dump(mode="json", exclude={"sound"}) for _, clip in _read_clips(folder, rate))
     with buffer(rate) as into:
-        return into.restore(held.values(), records, audio)
+        return into.restore(held.values(), _read_clips(folder, rate, held))
 
 
 def is_export(folder: Path) -> bool:
@@ -283,7 +256,7 @@ def fault(error: ValidationError) -> str:
     return f"{key[:80]}{shown}: {rule}"
 
 
-AnyLine = TypeVar("AnyLine", bound=Line)
+AnyLine = TypeVar("AnyLine", bound=_Line)
 
 
 def _parse(kind: type[AnyLine], where: str, line: bytes) -> AnyLine:
@@ -309,19 +282,25 @@ def _read(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
             yield f"{path}:{number}", line
 
 
-def _read_clips(folder: Path, sample_rate: int) -> Iterator[tuple[str, ClipLine]]:
-    """The clips of an export, with file name and line number."""
+def _read_clips(
+    folder: Path, sample_rate: int, held_out: Mapping[str, Source]
+) -> Iterator[tuple[Record, NDArray[np.int16] | None]]:
+    """The clips of an export with their audio, if they have any."""
     lines = _read(folder, CLIPS)
     next(lines)  # settings
     seen = set()
     for where, line in lines:
-        clip = _parse(ClipLine, where, line)
+        clip = _parse(_Clip, where, line)
         if clip.n_samples > MAX_CLIP_S * sample_rate:
             raise KwsError(f"{where}: n_samples={clip.n_samples}: must be at most {MAX_CLIP_S} s")
         if clip.hash in seen:
             raise KwsError(f"{where}: clip {clip.hash}: must not be there twice")
         seen.add(clip.hash)
-        yield where, clip
+        for origin in clip.origins:
+            if one := held_out.get(origin.recording):
+                raise LeakError(f"{where}: the clip comes from the {one.split} recording {one.name!r}")
+        pcm = _audio(folder, clip.hash, clip.n_samples, sample_rate) if clip.sound else None
+        yield clip.model_dump(mode="json", exclude={"sound"}), pcm
 
 
 def _audio(folder: Path, clip: str, n_samples: int, sample_rate: int) -> NDArray[np.int16]:

@@ -64,7 +64,7 @@ def score(detector: StreamScorer, audio: Audio, chunk_s: float = 0.08) -> dict[s
     Args:
         detector: of `load_detector`; it is reset first.
         audio: file, or samples [T] at the detector's sample rate, int16 or floats in [-1, 1].
-        chunk_s: a row is known at the end of the chunk of this length that completes it, in seconds.
+        chunk_s: length of the audio chunks in seconds; a score row is known at the end of its chunk.
 
     Raises:
         KwsError: the file does not decode, or the audio is shorter than a score row.

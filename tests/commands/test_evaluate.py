@@ -26,8 +26,8 @@ def streams(tones, tmp_path_factory) -> list[str]:
 
     noise, speech = sounds("noise"), sounds("speech")
     save_stream(compose(sounds("beep") * 2, noise, rng, 1.0), folder / "p.flac", folder / "p.json")
-    save_stream(compose(speech * 10, noise, rng, 0.3), folder / "n1.flac")
-    save_stream(compose(speech * 7, noise, rng, 0.7), folder / "n2.flac")
+    save_stream(compose(speech * 4, noise, rng, 0.3), folder / "n1.flac")
+    save_stream(compose(speech * 3, noise, rng, 0.7), folder / "n2.flac")
     negative = f"[{folder}/n1.flac,{folder}/n2.flac]"
     return [f"positive={folder}/p.flac", f"events={folder}/p.json", f"negative={negative}"]
 

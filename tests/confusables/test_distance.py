@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ CLOSE = 1e-3  # float32
 
 
 @given(PHONES, PHONES, PHONES)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_the_distance_is_a_metric(a, b, c):
     assert distance(a, a) < CLOSE
     assert distance(a, b) == pytest.approx(distance(b, a), abs=CLOSE)
@@ -26,6 +28,7 @@ def test_distances_of_many_equal_distances_one_by_one(phones, others):
     assert distances(phones, code(others)) == pytest.approx([by_hand(phones, other) for other in others], abs=CLOSE)
 
 
+@functools.cache
 def by_hand(one, other):
     """The textbook's recursion."""
     if not one or not other:

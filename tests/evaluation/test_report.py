@@ -102,7 +102,7 @@ def test_each_line_has_the_colour_of_its_name(tmp_path: Path) -> None:
 def test_no_name_becomes_markup(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     path = tmp_path_factory.getbasetemp() / "r.html"
     plain = tmp_path_factory.getbasetemp() / "plain.html"
-    for target, word in ((path, name), (plain, "word")):
+    for target, word in ((path, name), (plain, "word"))[: 1 if plain.exists() else 2]:
         tables = [points_table({word: [point(1, 1)]}, title=word or "-"), Table("t", (word,), [(word,)])]
         write_report(target, word, {word: word}, tables, [])
     assert Page(path).tags == Page(plain).tags

@@ -37,7 +37,7 @@ def test_counts_at_every_threshold_equal_a_plain_loop(
         assert swept.at(threshold) == (len(found), misses_by_hand(found, spans))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 5, 40]), st.sampled_from([0.0, 0.5, 1.0]))
 def test_counts_of_long_smooth_tracks_equal_a_plain_loop(seed: int, smooth: int, refractory_s: float) -> None:
     """Minutes of rows that rise and fall together, as a detector's do, at chunk ends that repeat."""

@@ -132,45 +132,34 @@ def test_the_last_row_has_the_counts_of_the_calibration(run):
     assert last["fa_low"] <= last["fa_per_hour"] < last["fa_high"]
 
 
-def test_the_progress_shows_the_last_misses(cli, tiny, tmp_path):
-    done = cli("train", *tiny, f"out={tmp_path}/a", "optim.steps=10")
-    assert done.code == 0, done.err
-    last = rows(tmp_path / "a")[-1]
-    assert last["step"] == "9"
-    assert f"misses {last['misses']}/{last['events']} with no alarm in {float(last['hours']):.2f} h" in done.out
-
-
-def test_training_is_the_same_without_validation(cli, tiny, run, tmp_path):
-    words = [word for word in tiny if not word.startswith("validate_every")]
-    done = cli("train", *words, "validate_every=null", "tensorboard=false", f"out={tmp_path}/a")
-    assert done.code == 0, done.err
-    a, b = (checkpoint.read(out / "model.pt") for out in (run, tmp_path / "a"))
-    assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
-    assert a["thresholds"] == b["thresholds"]
-    assert (run / "metrics.csv").read_text() == (tmp_path / "a/metrics.csv").read_text()
-    assert rows(tmp_path / "a") == []
-    assert not (tmp_path / "a/tensorboard").exists()
-    assert "misses" not in done.out.split("Calibrating")[0]
-
-
-def test_streams_are_scored_once_at_a_step(cli, tiny, tmp_path, monkeypatch):
+def test_validation_scores_streams_once_a_step_and_changes_no_training(cli, tiny, tmp_path, monkeypatch):
     calls, real = [], ValidationStreams.score
     monkeypatch.setattr(ValidationStreams, "score", lambda *args: calls.append(1) or real(*args))
     words = [word for word in tiny if not word.startswith("validate_every")]
     words += ["replay.schedule=adaptive", "replay.steer_every=3", "replay.steer_at_score=0"]
     words += ["replay.target_fa_per_hour=0"]
-    counts = {}
-    for every in (4, "null"):
-        done = cli("train", *words, f"validate_every={every}", f"out={tmp_path}/{every}")
+    counts, printed, every4, never = {}, {}, tmp_path / "4", tmp_path / "null"
+    for every, tensorboard in ((4, True), ("null", False)):
+        place = f"out={tmp_path}/{every}"
+        done = cli("train", *words, f"validate_every={every}", f"tensorboard={tensorboard}", place)
         assert done.code == 0, done.err
-        counts[every] = len(calls)
+        counts[every], printed[every] = len(calls), done.out
         calls.clear()
     # The share is steered after 13, 16, 19 and 22 steps, rows of validation after 4, 8, 12, 16, 20 and 24.
     assert counts == {4: 9, "null": 4}
-    assert [row["step"] for row in rows(tmp_path / "4")] == ["3", "7", "11", "15", "19", "23"]
-    assert [row["step"] for row in rows(tmp_path / "4", "share.csv")] == ["12", "15", "18", "21"]
+    assert [row["step"] for row in rows(every4)] == ["3", "7", "11", "15", "19", "23"]
+    assert rows(never) == []
+    assert [row["step"] for row in rows(every4, "share.csv")] == ["12", "15", "18", "21"]
     for name in ("share.csv", "metrics.csv"):
-        assert (tmp_path / "4" / name).read_text() == (tmp_path / "null" / name).read_text()
+        assert (every4 / name).read_text() == (never / name).read_text()
+    a, b = (checkpoint.read(out / "model.pt") for out in (every4, never))
+    assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
+    assert a["thresholds"] == b["thresholds"]
+    assert (every4 / "tensorboard").exists()
+    assert not (never / "tensorboard").exists()
+    last = rows(every4)[-1]
+    assert f"misses {last['misses']}/{last['events']} with no alarm in {float(last['hours']):.2f} h" in printed[4]
+    assert "misses" not in printed["null"].split("Calibrating")[0]
 
 
 def test_a_model_that_never_triggers_misses_every_event(tones, tmp_path):

@@ -257,7 +257,7 @@ class Synth(StrEnum):
 class ConfuseConfig:
     """kws confuse: find confusables of a keyword, synthesise them in many voices, and add them to a replay buffer."""
 
-    action: Annotated[str, Field(description="say or list; or the first word: kws confuse list keyword=alexa")] = "say"
+    action: Annotated[str, Field(description="say (synthesise) or list; or first word: kws confuse list")] = "say"
     keyword: Annotated[str, Field(description="keyword of the detector")] = MISSING
     out: Annotated[
         str | None,

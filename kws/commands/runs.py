@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kws.common.console import Console
 from kws.common.errors import KwsError
@@ -18,8 +17,7 @@ from kws.config.app import TAKES_ONE, verb
 from kws.config.compose import settings
 from kws.config.schema import RunsConfig
 from kws.evaluation.intervals import poisson, wilson
-from kws.runs.folder import dotted
-from kws.runs.recipe import FILE, chosen_groups, find_run, recipe_text, words
+from kws.runs.folder import RECIPE
 from kws.runs.results import Run, find
 from kws.runs.table import (
     Row,
@@ -30,11 +28,13 @@ from kws.runs.table import (
     misses_cell,
     ordered,
     rows,
+    shown,
     state_cell,
     time_cell,
     value_of,
 )
 
+RECIPE_FILE = re.compile(r"[A-Za-z0-9_./-]+\.yaml")  # needs no quotes, neither for a shell nor for Hydra
 SUMMED = "Seeds are summed as if their recordings differed. They are the same, so the intervals are too narrow."
 
 
@@ -42,24 +42,26 @@ def run(cfg: DictConfig) -> None:
     """Show the runs, or write the recipe of one run."""
     s, console = settings(cfg, RunsConfig), Console()
     out = None if s.out is None else Path(s.out)
-    if s.recipe_of is not None and (out is None or not FILE.fullmatch(s.out or "")):
-        raise KwsError(f"out={s.out or '...'}: must be NAME.yaml of letters, digits and ._-/ for a recipe")
+    if s.recipe_of is not None and not RECIPE_FILE.fullmatch(s.out or "recipe.yaml"):
+        raise KwsError(f"out={s.out}: must be NAME.yaml of letters, digits and ._-/ for a recipe")
     if out is not None and out.exists():
         raise KwsError(f"out={out}: must be a new file, it exists already")
     runs = find(Path(s.dir))
+    if s.recipe_of is not None:
+        show_recipe(runs, s.recipe_of, out, console)
+        return
     rates = s.at_fa_per_hour
     if rates is None:  # the rates of their calibration
         own = {rate for run in runs if isinstance(rate := run.settings.get("threshold.at_fa_per_hour"), int | float)}
         rates = sorted(float(rate) for rate in own if 0 <= rate <= 20)
-    if s.recipe_of is not None and out is not None:
-        write_recipe(find_run(runs, s.recipe_of), rates, out, console)
-        return
     keys, more = columns(runs)
     if s.group:
         keys = [key for key in keys if key != "seed"]
     lines = ordered(rows(runs, s.group), s.sort, rates, keys)
     if out is not None:
-        write(out, csv_of(lines, keys, rates))
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(csv_of(lines, keys, rates))
+        write(out, text.getvalue().encode())
         console.say(f"{len(lines)} rows in {out}")
         return
     show(s, runs, lines, keys, more, rates, console)
@@ -130,28 +132,29 @@ def csv_of(lines: Sequence[Row], keys: Sequence[str], rates: Sequence[float]) ->
     return table
 
 
-def write(out: Path, table: Sequence[Sequence[Any]]) -> None:
-    """Write the CSV file, atomically."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(table)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as file:
-        file.write(text.getvalue().encode())
+def show_recipe(runs: Sequence[Run], name: str, out: Path | None, console: Console) -> None:
+    """Print the recipe of a run, or copy it to `out` and print the command that trains the run again."""
+    run = next((run for run in runs if run.name == name), None)
+    if run is None:
+        raise KwsError(f"recipe_of={name}: must be one of {', '.join(run.name for run in runs)}")
+    if not (run.folder / RECIPE).is_file():
+        why = run.error or "an earlier version of kws trained it"
+        raise KwsError(f"recipe_of={name}: must be a run with a {RECIPE}, this one has none: {why}")
+    recipe = (run.folder / RECIPE).read_bytes()
+    if out is None:
+        for line in recipe.decode(errors="replace").splitlines():
+            console.say(line)
+        return
+    write(out, recipe)
+    plugins = shown(run.settings.get("plugins") or [])
+    console.say(f"kws train recipe={out}{f' plugins={plugins}' if plugins != '[]' else ''}")
 
 
-def write_recipe(run: Run, rates: Sequence[float], out: Path, console: Console) -> None:
-    """Write the recipe of a run, and print the command that reproduces it."""
-    usual = hydra.compose("train", return_hydra_config=True).hydra.runtime.choices
-    groups = chosen_groups(run, {group: name for group, name in usual.items() if name and "/" not in group})
-    composed = hydra.compose("train", [f"{group}={name}" for group, name in groups.items()])
-    defaults = dotted(OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(composed, resolve=True))))
-    comment, tree = recipe_text(run, groups, defaults, out, rates)
-    text = comment + OmegaConf.to_yaml(OmegaConf.create(tree))
+def write(out: Path, content: bytes) -> None:
+    """Write a new file, atomically."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
-        file.write(text.encode())
-    console.say(f"the recipe of run {run.name} is in {out}. The command to reproduce the run:")
-    console.say(f"kws train {words(out)}")
+        file.write(content)
 
 
 entry = verb("runs", run)

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from kws import __version__
 from kws.common.console import Console
+from kws.common.files import replacing
 from kws.common.seeding import seed_of
+from kws.config.recipe import recipe_text
 from kws.config.schema import TrainConfig
 from kws.data.audio_cache import AudioCache
 from kws.detector import checkpoint
@@ -21,7 +23,7 @@ from kws.detector.checkpoint import ModelSpec
 from kws.detector.detector import Detector
 from kws.detector.torchscript import export
 from kws.models.base import KeywordNet, to_train
-from kws.runs.folder import SessionRecorder, claim, commit
+from kws.runs.folder import RECIPE, SessionRecorder, claim, commit
 from kws.training.distributed import Distributed
 from kws.training.hard_negatives import held_out_sources
 from kws.training.metrics import Log, MetricsLog
@@ -52,8 +54,11 @@ class Run:
 
     def begin(self) -> str:
         """Claim the run folder; return the id of the run. On rank 0 alone."""
-        id_ = claim(self.out, self.config)
-        self.session.begin(self.out, torch.get_num_threads(), str(self.dist.device))
+        id_, threads, device = claim(self.out, self.config), torch.get_num_threads(), str(self.dist.device)
+        if not (self.out / RECIPE).exists():  # a resumed run keeps the threads and the device of its first session
+            with replacing(self.out / RECIPE) as file:
+                file.write(recipe_text(self.config, threads, device).encode())
+        self.session.begin(self.out, threads, device)
         self.console.say(f"run folder: {self.out} (a killed run resumes with the same command and out={self.out})")
         return id_
 

@@ -31,6 +31,7 @@ def verb(name: str, run: Callable[[DictConfig], object]) -> Callable[[], None]:
     def entry() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach this function; it prints one line
         try:
+            refuse_deletion(sys.argv[1:])
             plugins.load(sys.argv[1:])
             compose.register(name, sys.argv[1:] if name == "train" else ())
             app = hydra.main(version_base="1.3", config_path=str(compose.folder("conf")), config_name=name)
@@ -61,6 +62,7 @@ def composed(name: str, words: Iterable[str]) -> DictConfig:
         KwsError: a word is not a setting, or its value is of another type.
     """
     words = list(words)
+    refuse_deletion(words)
     plugins.load(words)
     compose.register(name, words)
     GlobalHydra.instance().clear()
@@ -73,6 +75,13 @@ def composed(name: str, words: Iterable[str]) -> DictConfig:
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg
+
+
+def refuse_deletion(words: Iterable[str]) -> None:
+    """Refuse ~key, with which Hydra deletes a setting or a group; raises KwsError."""
+    for word in words:
+        if word.startswith("~"):
+            raise KwsError(f"{word}: a setting cannot be deleted; give it a value, such as null, or leave it out")
 
 
 def take_action(verb: str, actions: Collection[str]) -> None:

@@ -123,6 +123,7 @@ def register(command: str, words: Iterable[str] = ()) -> None:
     for name, layer in INPUTS.items():
         store.store(group="features/input", name=name, node=layer.settings)
     store.store(group="augment/settings", name="strong", node=augment_config())
+    store.repo.pop("recipe", None)  # files that an earlier call in this process named
     root = folder("recipes")
     for file in sorted(root.rglob("*.yaml")):
         place = file.relative_to(root)

@@ -324,7 +324,7 @@ class RunsConfig:
         str | None, Field(description="run, misses (at the first rate), alarms, time, state or a setting: replay.share")
     ] = None
     group: Annotated[bool, Field(description="one row for all seeds of the same settings: sums, and range")] = False
-    recipe_of: Annotated[str | None, Field(description="run in the table whose recipe is written to out")] = None
+    recipe_of: Annotated[str | None, Field(description="run of the table: print its recipe, or copy it to out")] = None
     out: Annotated[str | None, Field(description="new file: the table as CSV, or with recipe_of the recipe")] = None
 
 

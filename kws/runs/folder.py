@@ -21,6 +21,7 @@ from kws.common.files import replacing
 
 # Settings that may differ when a run is resumed. Other threads or devices change the rounding.
 FREE = ("out", "device", "threads", "data.cache")
+RECIPE = "recipe.yaml"
 _ID = re.compile(r"# run ([0-9a-f]{12})\n")  # the first line of config.yaml
 
 

@@ -1,0 +1,48 @@
+"""The recipe of a run: its settings that differ from the defaults."""
+
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from kws import __version__
+from kws.common.errors import printable
+from kws.config.compose import folder
+from kws.runs.folder import commit, flat, parsed
+
+
+def recipe_text(config: str, threads: int, device: str) -> str:
+    """Content of recipe.yaml: options of groups and settings that differ from the defaults, and the origin of the run.
+
+    Args:
+        config: the resolved configuration of the run, YAML.
+        threads, device: of the run; other threads and devices change the rounding of sums.
+    """
+    defaults = OmegaConf.load(folder("conf") / "train.yaml").defaults
+    usual = {str(group): name for one in defaults if isinstance(one, DictConfig) for group, name in one.items()}
+    choices = HydraConfig.get().runtime.choices
+    groups = {group: choices[group] for group in usual if group != "recipe" and choices[group] != usual[group]}
+    default = settings_with(tuple(groups.items()))
+    options = [{f"override /{group}": name} for group, name in groups.items()]
+    tree = OmegaConf.create({"defaults": options} if options else {})
+    for key, value in flat(parsed(config)).items():
+        if key not in default or value != default[key]:
+            OmegaConf.update(tree, key, value, force_add=True)
+    tree.device, tree.threads = device, threads
+    origin = f"kws {__version__}{f', commit {known}' if (known := commit()) else ''}"
+    words = " ".join(HydraConfig.get().overrides.task)
+    comment = "".join(f"# {printable(line)}\n" for line in (origin, f"kws train {words}"))
+    return comment + OmegaConf.to_yaml(tree)
+
+
+@cache
+def settings_with(groups: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """All settings of kws train, dotted, with these options of groups."""
+    initialized = GlobalHydra.instance().is_initialized()  # not where Python calls kws.train
+    with nullcontext() if initialized else hydra.initialize_config_dir(str(folder("conf")), version_base="1.3"):
+        composed = hydra.compose("train", [f"{group}={name}" for group, name in groups])
+    return flat(parsed(OmegaConf.to_yaml(composed, resolve=True)))

@@ -57,7 +57,7 @@ def main() -> None:
             sys.argv = [f"kws {words[0]}", *words[1:]]
             importlib.import_module(f"kws.commands.{MODULES.get(words[0], words[0])}").main()
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read has seen enough
+    except BrokenPipeError:  # the reader, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

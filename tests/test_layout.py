@@ -1,5 +1,7 @@
 """Layout of the package: few entries, short files, one name for one module."""
 
+import ast
+import importlib
 from collections import defaultdict
 
 import pytest
@@ -44,6 +46,17 @@ def test_packages_do_not_share_the_names_of_modules_without_a_reason():
 def test_a_module_has_a_name_that_says_more_than_utils(folder):
     names = {module.stem for module in (ROOT / folder).rglob("*.py")}
     assert not names & {"utils", "util", "helpers", "misc", "tools"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests/benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_benchmarks_import_names_that_exist(file):
+    """No test runs the benchmarks. Many of their imports stand inside functions."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("kws", "tests"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                if not hasattr(module, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")
 
 
 @pytest.mark.xfail(reason="some files are still being divided")

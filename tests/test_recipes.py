@@ -62,7 +62,7 @@ def test_speech_commands_is_the_published_recipe(composed):
     """Kim et al., 2021: the schedule, the front end, 9,232 weights with 12 classes."""
     said = schema.TrainConfig
     s = compose.settings(typed(said, composed("recipe=speech_commands/v2_12", "data.root=DIR")), said)
-    net = builders.recipe(
+    net = builders.model_spec(
         s,
         compose.keywords(s.keyword),
         classification_dataset.others(s.classification.unknown, s.classification.silence),
@@ -71,7 +71,7 @@ def test_speech_commands_is_the_published_recipe(composed):
     optim = classification.optim_in_steps(s.optim, steps_per_epoch=370)  # of 36,923 clips
     assert (optim.steps, optim.warmup, optim.lr, optim.optimizer) == (200 * 370, 5 * 370, 0.1, "sgd")
     assert (optim.momentum, optim.weight_decay, optim.ema, s.batch.size) == (0.9, 0.001, 0.0, 100)
-    front_end = builders.recipe(s, ["yes"], []).front_end()
+    front_end = builders.model_spec(s, ["yes"], []).front_end()
     assert (front_end.n_mels, front_end.window_n, front_end.hop_n, front_end.fft_n) == (40, 480, 160, 512)
     assert classification.variation(s) == Variation(1600, 0.8, (0.0, 0.1), 2, 20, 2, 0)
     assert [classification.masked_bands(tau) for tau in (1, 1.5, 2, 3, 6, 8)] == [0, 1, 3, 5, 6, 7]

@@ -1,4 +1,4 @@
-"""From settings to objects: the last place that knows the configuration."""
+"""Objects from settings, for several commands."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,31 +18,28 @@ from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
 from kws.evaluation.operating_points import ThresholdConfig
 from kws.models.base import family_of, shape_of
-from kws.training.hard_negatives import Policy
-from kws.training.optim import Average
-from kws.training.wake_word import WakeWordConfig
 
 
 def device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU where there is one."""
+    """The device of that name; `auto` is the GPU if there is one. Raises KwsError if the device does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError):
-        raise KwsError(f"device={name}: not here; allowed is auto, cpu, or a device that torch finds") from None
+        raise KwsError(f"device={name}: must be auto, cpu, or a device that torch finds here") from None
     return chosen
 
 
 def threads(count: int) -> None:
-    """Use so many CPU threads; 0 leaves torch its own choice: OMP_NUM_THREADS, else the cores."""
+    """Set the number of CPU threads. 0 leaves the choice to torch: OMP_NUM_THREADS, else the number of cores."""
     if count:
         torch.set_num_threads(count)
 
 
 def store(data: DataConfig, console: Console, found: Sequence[Recording]) -> AudioCache:
-    """Their sound, decoded once; says what does not decode."""
+    """Decode recordings into the cache. Prints the recordings that do not decode and those that are left out."""
     with console.progress("Reading recordings", len(found)) as tick:
         packed = pack(found, Path(data.cache), data.sample_rate, data.max_undecodable, lambda done, _: tick(done))
         tick(len(found))
@@ -58,8 +55,12 @@ def store(data: DataConfig, console: Console, found: Sequence[Recording]) -> Aud
     return packed
 
 
-def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None) -> ModelSpec:
-    """The net and its front end; `others` as in `ModelSpec`."""
+def model_spec(s: c.TrainConfig, labels: list[str], others: list[str] | None = None) -> ModelSpec:
+    """The net and its front end; `others` as in `ModelSpec`.
+
+    Raises:
+        KwsError: the clips are shorter than the receptive field, or no whole number of rows for a classification.
+    """
     row_s = s.features.hop_s * s.model.stride
     smooth_n = smoothing(s.model.smooth_s, s.model.smooth_k, row_s, "model.")
     layer, layer_shape = s.features.layer()
@@ -79,18 +80,19 @@ def recipe(s: c.TrainConfig, labels: list[str], others: list[str] | None = None)
         input=layer,
         input_shape=layer_shape,
     )
-    if others is not None:  # a clip is judged at its end, by as much of it as the model hears
+    if others is not None:  # a clip is classified by its last row
         if abs(s.batch.clip_s / row_s - round(s.batch.clip_s / row_s)) > 1e-6:
             raise KwsError(
                 f"batch.clip_s={s.batch.clip_s:g}: must be a whole number of score rows with task=classification, of "
                 f"features.hop_s times model.stride={s.model.stride} or {row_s:g} s"
             )
         return built
+    # A mined clip must hold all audio that its score depends on.
     reach_s = built.net().receptive_field * s.features.hop_s + s.features.window_s + s.model.smooth_s
     if reach_s > s.batch.clip_s - s.mining.post_s:
         raise KwsError(
-            f"batch.clip_s={s.batch.clip_s}: must be at least {reach_s + s.mining.post_s:.2f}, what the model hears "
-            f"({reach_s:.2f} s) and mining.post_s, so that a mined clip holds all its score depends on"
+            f"batch.clip_s={s.batch.clip_s}: must be at least {reach_s + s.mining.post_s:.2f}, the receptive field of "
+            f"the model ({reach_s:.2f} s) and mining.post_s"
         )
     return built
 
@@ -101,84 +103,64 @@ def samples(seconds: float, row_s: float, sample_rate: int) -> int:
 
 
 def smoothing(smooth_s: float, smooth_k: int, row_s: float, group: str = "") -> int:
-    """Rows that scores are smoothed over; raises KwsError, naming the key in its group, where k of them cannot be."""
+    """Number of score rows in `smooth_s`. Raises KwsError with the key in its group if `smooth_k` is above it."""
     smooth_n = max(1, round(smooth_s / row_s))
     if smooth_k > smooth_n:
         raise KwsError(
-            f"{group}smooth_k={smooth_k}: allowed is 0 to {smooth_n}, the rows of {1000 * row_s:g} ms in "
+            f"{group}smooth_k={smooth_k}: must be between 0 and {smooth_n}, the rows of {1000 * row_s:g} ms in "
             f"{group}smooth_s={smooth_s:g}"
         )
     return smooth_n
 
 
 def resmoothed(model: Checkpoint, smooth_s: float | None, smooth_k: int | None) -> Detector:
-    """The detector of a checkpoint with another smoothing of its scores; null leaves it as it was trained."""
-    r = model.spec
-    row_s = model.detector.frame_s
-    k = r.smooth_k if smooth_k is None else smooth_k
-    n = smoothing(r.smooth_n * row_s if smooth_s is None else smooth_s, k, row_s)
-    made = model.detector
-    return Detector(made.features, made.model, r.labels, made.thresholds, n, k, made.exclusive)
+    """The detector of a checkpoint with another smoothing of its scores; None keeps the smoothing of its training."""
+    spec, made = model.spec, model.detector
+    k = spec.smooth_k if smooth_k is None else smooth_k
+    n = smoothing(spec.smooth_n * made.frame_s if smooth_s is None else smooth_s, k, made.frame_s)
+    return Detector(made.features, made.model, spec.labels, made.thresholds, n, k, made.exclusive)
 
 
-def wake_word(s: c.TrainConfig) -> WakeWordConfig:
-    """Settings of the wake-word task."""
-    row_s, o, r, m = s.features.hop_s * s.model.stride, s.optim, s.replay, s.mining
-    at = [m.first_at + (m.last_at - m.first_at) * i / max(1, m.rounds - 1) for i in range(m.rounds)]
-    return WakeWordConfig(
-        seed=s.seed,
-        steps=o.steps,
-        batch_size=s.batch.size,
-        positive_share=s.batch.positive_share,
-        focal_gamma=o.focal_gamma,
-        label_smoothing=o.label_smoothing,
-        negative_weight=o.negative_weight,
-        best_n=o.best_n if o.average is Average.best else 0,
-        early_n=round(o.peak_early_s / row_s),
-        late_n=round(o.peak_late_s / row_s),
-        schedule=r,
-        importance_exponent=r.importance_exponent,
-        mining_steps=tuple(min(o.steps - 1, round(a * o.steps)) for a in at),
-        replay_from=round(m.first_at * o.steps),
-        validate_every=s.validate_every,
-        batch_mining_every=r.batch_mining_every if r.batch_mining else 0,
-        batch_mining_clips=r.batch_mining_clips,
-        quarantine_above=r.quarantine_above,
-        at_fa_per_hour=target(s.threshold),
-    )
-
-
-def drawer(
+def batch_sampler(
     s: c.TrainConfig,
-    packed: AudioCache,
+    cache: AudioCache,
     chosen: Selection,
     clip_n: int,
     where: torch.device,
     synthetic: Path | None = None,
 ) -> tuple[BatchSampler, list[int]]:
-    """The batches: train recordings only, without the pool; and which entry of the store each clip of its bank is."""
+    """Training batches of train recordings outside the mined pool, and the cache entry of each clip of their bank.
+
+    Args:
+        s: settings.
+        cache, chosen: audio and roles of the recordings.
+        clip_n: samples of a clip.
+        where: device of the bank.
+        synthetic: folder of synthetic speech; other recordings are real.
+
+    Raises:
+        LeakError: a training recording is of another split.
+    """
     positives = [(i, k) for k, indexes in enumerate(chosen.positives[Split.TRAIN]) for i in indexes]
     used = [i for i, _ in positives] + chosen.speech[Split.TRAIN] + chosen.noise[Split.TRAIN]
     for i in used:
-        recording = packed.entries[i].recording
+        recording = cache.entries[i].recording
         if recording.split is not Split.TRAIN:
             raise LeakError(f"{recording.name}: a {recording.split} recording among those of training")
     synthetic = None if synthetic is None else synthetic.resolve()  # the paths of recordings are resolved too
     place = {entry: n for n, entry in enumerate(used)}
-    bank = ClipBank.of([packed.audio(i) for i in used], 2 * clip_n, where)
-    longest_s = s.batch.max_keyword_s
-    bounds = [keyword_bounds(to_float(packed.audio(i)), packed.sample_rate, longest_s) for i, _ in positives]
+    rate, longest_s = cache.sample_rate, s.batch.max_keyword_s
+    bounds = [keyword_bounds(to_float(cache.audio(i)), rate, longest_s) for i, _ in positives]
+    real = [synthetic is None or not cache.entries[i].recording.path.is_relative_to(synthetic) for i, _ in positives]
     keywords = Keywords(
         index=torch.tensor([place[i] for i, _ in positives]),
         column=torch.tensor([k for _, k in positives]),
         start=torch.tensor([a for a, _ in bounds]),
         end=torch.tensor([b for _, b in bounds]),
-        real=torch.tensor(
-            [synthetic is None or not packed.entries[i].recording.path.is_relative_to(synthetic) for i, _ in positives]
-        ),
+        real=torch.tensor(real),
     )
-    made = BatchSampler(
-        bank,
+    sampler = BatchSampler(
+        ClipBank.of([cache.audio(i) for i in used], 2 * clip_n, where),
         keywords,
         [place[i] for i in chosen.speech[Split.TRAIN]],
         [place[i] for i in chosen.noise[Split.TRAIN]],
@@ -186,24 +168,13 @@ def drawer(
         clip_n,
         s.batch,
         s.augment,
-        packed.sample_rate,
+        rate,
         s.features.hop_s,
     )
-    return made, used
-
-
-def policy(s: c.TrainConfig) -> Policy:
-    """What comes into the buffer, what leaves it, and how it is sampled."""
-    return Policy(s.mining, s.seed, s.stream.negative_gap_s, s.replay)
+    return sampler, used
 
 
 def target(threshold: ThresholdConfig) -> float:
-    """The false alarms an hour that thresholds are placed for; of a run there is one."""
+    """The false-alarm rate of the calibration, which a run always has."""
     assert threshold.at_fa_per_hour is not None
     return threshold.at_fa_per_hour
-
-
-def pair(values: Sequence[float]) -> tuple[float, float]:
-    """[low, high], checked by the schema."""
-    low, high = values
-    return low, high

@@ -20,7 +20,7 @@ from kws.evaluation import results
 from kws.evaluation.classification import ClassificationResult, ValidationAccuracy, classify, show
 from kws.evaluation.report.page import write_report
 from kws.runs.folder import commit
-from kws.training.classification import ClassificationTask, Clips, EpochSampler, Variation, load_clips
+from kws.training.classification import ClassificationTask, Clips, EpochSampler, load_clips
 from kws.training.metrics import ClassificationMetrics
 from kws.training.optim import OptimConfig
 
@@ -72,20 +72,6 @@ def optim_in_steps(o: OptimConfig, steps_per_epoch: int) -> OptimConfig:
     return replace(o, steps=o.epochs * steps_per_epoch, warmup=round(o.warmup_epochs * steps_per_epoch))
 
 
-def variation(s: TrainConfig) -> Variation:
-    """Augmentation of training clips."""
-    v = s.classification
-    return Variation(
-        shift_n=round(v.shift_s * s.data.sample_rate),
-        noise_p=v.noise_p,
-        noise_amplitude=builders.pair(v.noise_amplitude),
-        time_masks=v.time_masks,
-        time_mask_n=round(v.time_mask_s / s.features.hop_s),
-        mel_masks=v.mel_masks,
-        mel_mask_n=masked_bands(getattr(s.model, "tau", 0.0)) if v.mel_mask_n is None else v.mel_mask_n,
-    )
-
-
 def masked_bands(tau: float) -> int:
     """Bands of the widest frequency mask for a BC-ResNet of this `tau`, or of the next smaller published one, or 0."""
     return max((bands for known, bands in MASKS.items() if known <= tau), default=0)
@@ -95,7 +81,10 @@ def fit(r: Run, clips: Mapping[Split, Clips]) -> Mapping[str, Tensor]:
     """Train; return the averaged weights."""
     s, spec, device = r.s, r.spec, r.dist.device
     net, front_end = r.net(), spec.front_end().to(device)
-    sampler = EpochSampler(clips[Split.TRAIN], s.batch.size, variation(s), s.seed)
+    config = s.classification
+    if config.mel_mask_n is None:
+        config = replace(config, mel_mask_n=masked_bands(getattr(s.model, "tau", 0.0)))
+    sampler = EpochSampler(clips[Split.TRAIN], s.batch.size, config, s.data.sample_rate, s.features.hop_s, s.seed)
     optim = optim_in_steps(s.optim, sampler.steps_per_epoch)
 
     def validate(weights: Mapping[str, Tensor], step: int) -> ValidationAccuracy:

@@ -1,4 +1,4 @@
-"""kws train: recordings in, an exported model out: a wake-word detector, or a classifier of words."""
+"""kws train: train a wake-word detector or a classifier of words, and export it."""
 
 import time
 from collections.abc import Mapping
@@ -21,20 +21,14 @@ from kws.data.classification_dataset import others
 from kws.runs.folder import SessionRecorder, finished
 from kws.training.distributed import processes, together
 
-# Settings of one task alone: the other would ignore them in silence.
+# Settings that only one task reads.
 OF_TASK: Mapping[Task, tuple[str, ...]] = {
     Task.classification: ("classification", "optim.epochs", "optim.warmup_epochs"),
     Task.wake_word: (
-        *("augment", "replay", "mining", "threshold", "stream", "confuse", "data.synthetic"),
+        *("augment", "replay", "mining", "threshold", "stream", "confuse", "data.synthetic", "precision"),
         *("batch.positive_share", "batch.real_share", "batch.noise_share", "batch.max_keyword_s"),
-        *(
-            "batch.keyword_end_s",
-            "optim.negative_weight",
-            "optim.peak_early_s",
-            "optim.peak_late_s",
-            "optim.focal_gamma",
-        ),
-        *("optim.average", "optim.best_n", "precision"),
+        *("batch.keyword_end_s", "optim.negative_weight", "optim.peak_early_s", "optim.peak_late_s"),
+        *("optim.focal_gamma", "optim.average", "optim.best_n"),
     ),
 }
 
@@ -50,12 +44,8 @@ def run(cfg: DictConfig) -> None:
         refuse_processes(s)
         builders.threads(s.threads)
         classes = others(s.classification.unknown, s.classification.silence) if s.task is Task.classification else None
-        spec, out, config = (
-            builders.recipe(s, keywords(s.keyword), classes),
-            place(s.out),
-            OmegaConf.to_yaml(cfg, resolve=True),
-        )
-        begun = time.monotonic()
+        spec = builders.model_spec(s, keywords(s.keyword), classes)
+        out, config, begun = place(s.out), OmegaConf.to_yaml(cfg, resolve=True), time.monotonic()
         with together(builders.device(s.device), s.precision) as dist:
             console = Console(quiet=not dist.is_main)
             if dist.on_main(lambda: finished(out, config)):
@@ -69,7 +59,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def refuse_other_task(task: Task) -> None:
-    """Refuse what the command line gives and only the other task uses; raises KwsError."""
+    """Raise KwsError for a setting of the command line that only the other task reads."""
     for given in HydraConfig.get().overrides.task:
         key = given.lstrip("+~").split("=")[0]
         for other, keys in OF_TASK.items():
@@ -78,14 +68,14 @@ def refuse_other_task(task: Task) -> None:
 
 
 def refuse_processes(s: TrainConfig) -> None:
-    """Refuse what several processes cannot train together; raises KwsError."""
+    """Raise KwsError for settings that several processes cannot train with."""
     n = processes()
     if n > 1 and s.task is Task.classification:
         raise KwsError("task=classification: must be wake_word under torchrun")
     if n > s.batch.size:
         raise KwsError(f"batch.size={s.batch.size}: must be at least {n}, a row for each process")
     if n > 1 and in_sweep():
-        raise KwsError("-m: must be one run at a time under torchrun")
+        raise KwsError("-m: must be left out under torchrun, which trains one run at a time")
 
 
 main = verb("train", run)

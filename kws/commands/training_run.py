@@ -1,4 +1,4 @@
-"""What both tasks of `kws train` share: the run, the training loop with its curves, the files of the model."""
+"""Run folder, training loop and model files of `kws train`, for both tasks."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""kws train task=wake_word: recordings in, a calibrated detector out; hard negatives mined and replayed on the way."""
+"""kws train task=wake_word: train with replayed hard negatives, calibrate, export and evaluate a detector."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -30,7 +30,8 @@ from kws.replay.snapshot import Snapshot
 from kws.training.hard_negatives import HardNegativeMiner, held_out_sources
 from kws.training.metrics import ShareMetrics, StepMetrics, ValidationMetrics
 from kws.training.optim import ValidatedWeights, mean_weights
-from kws.training.wake_word import Validator, WakeWordTask
+from kws.training.validation import Validator
+from kws.training.wake_word import WakeWordConfig, WakeWordTask
 
 
 def train_wake_word(r: Run) -> None:
@@ -45,8 +46,9 @@ def train_wake_word(r: Run) -> None:
     with one_at_a_time(Path(s.data.cache)):
         made = dist.on_main(lambda: speech.synthesise(s, words, console))
         store, chosen = dist.main_first(load)
+    folder = Path(s.replay.buffer) if s.replay.buffer else r.out / "buffer"
     if not dist.is_main:
-        fit(r, store, chosen, made.speech, None, "")
+        fit(r, store, chosen, made.speech, folder, None, "")
         dist.leave()
         return
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
@@ -54,22 +56,23 @@ def train_wake_word(r: Run) -> None:
         require_hours(hours, builders.target(s.threshold))
     id_ = r.begin()
     describe(console, store, chosen)
-    folder = buffer_folder(r)
     with Buffer(folder, s.replay, store.sample_rate, s.replay) as buffer:
         buffer.hold_out(held_out_sources(store))
-        if not (r.out / "state.pt").is_file():
-            import_confusables(buffer, r, made.speech)
+        if made.speech and s.data.synthetic.confusables and not (r.out / "state.pt").is_file():
+            added = into_buffer(buffer, made.speech)
+            if added.new:
+                console.say(f"buffer: {len(added.new)} synthetic confusables, {added.near} near-duplicates")
         # Recordings that may not be mined are refused now, not after the training before the first round.
         sources = [*chosen.pool, *chosen.noise[Split.TRAIN]]
         sources += chosen.speech[Split.TRAIN] if s.replay.batch_mining else []
         buffer.admit(source_of(store.entries[i]) for i in sources)
-        weights, best = fit(r, store, chosen, made.speech, buffer, id_)
+        weights, best = fit(r, store, chosen, made.speech, folder, buffer, id_)
         dist.leave()
         if not s.replay.buffer:  # another run may be about to replay a buffer that runs share
             buffer.purge()
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
     outcomes = finish(r, store, chosen, made.speech, weights, best)
-    title = f"{', '.join(words)}: test part" if outcomes else f"{', '.join(words)}: no test recordings"
+    title = f"{', '.join(words)}: test split" if outcomes else f"{', '.join(words)}: no test recordings"
     results.show(console, title, outcomes)
     results.write_page(r.out / "report.html", title, {"run": r.out.name, "seed": str(s.seed)}, outcomes)
     # The last file: a run that has it is finished.
@@ -79,42 +82,30 @@ def train_wake_word(r: Run) -> None:
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
 
 
-def buffer_folder(r: Run) -> Path:
-    """Folder of the replay buffer."""
-    return Path(r.s.replay.buffer) if r.s.replay.buffer else r.out / "buffer"
-
-
-def import_confusables(buffer: Buffer, r: Run, synthetic: Path | None) -> None:
-    """Add the synthetic confusables for training to the buffer, before training begins."""
-    if synthetic and r.s.data.synthetic.confusables:
-        added = into_buffer(buffer, synthetic)
-        if added.new:
-            r.console.say(f"buffer: {len(added.new)} synthetic confusables, {added.near} repeat others")
-
-
 def fit(
-    r: Run, store: AudioCache, chosen: Selection, synthetic: Path | None, buffer: Buffer | None, id_: str
+    r: Run, store: AudioCache, chosen: Selection, synthetic: Path | None, folder: Path, buffer: Buffer | None, id_: str
 ) -> tuple[Mapping[str, Tensor], list[ValidatedWeights]]:
-    """Train; return the weights that the run keeps, and of which validated weights they are the mean (none: of none).
+    """Train; return the weights to keep, and the validated weights whose mean they are: none for the moving average.
 
     Only rank 0 has a buffer.
     """
     s, spec, dist, stream = r.s, r.spec, r.dist, r.s.stream
     net, front_end = r.net(), spec.front_end().to(dist.device)
-    sampler, entries = dist.main_first(lambda: builders.drawer(s, store, chosen, spec.clip_n, dist.device, synthetic))
+    sampler, entries = dist.main_first(
+        lambda: builders.batch_sampler(s, store, chosen, spec.clip_n, dist.device, synthetic)
+    )
     miner = None
     if buffer is not None:
-        keywords = sampler.plain_keywords
         miner = HardNegativeMiner(
-            builders.policy(s), spec, store, chosen, entries, keywords, buffer, r.console, id_, dist.device
+            s.mining, s.replay, s.seed, stream.negative_gap_s, spec, store, chosen, entries, sampler.plain_keywords,
+            buffer, r.console, id_, dist.device,
         )  # fmt: skip
-    sound = partial(storage.read, buffer_folder(r) / storage.CLIPS, sample_rate=store.sample_rate)
+    sound = partial(storage.read, folder / storage.CLIPS, sample_rate=store.sample_rate)
     task = WakeWordTask(
-        builders.wake_word(s),
+        WakeWordConfig(s.seed, s.optim, s.batch, s.replay, s.mining, s.validate_every, builders.target(s.threshold)),
         spec,
         front_end,
         sampler,
-        dist,
         Validator(spec, lambda: ValidationStreams(store, chosen, stream, stream.chunk_s, stream.refractory_s)),
         miner,
         lambda contents: Snapshot(contents, sound, spec.clip_n, dist.device, s.replay),
@@ -127,7 +118,7 @@ def fit(
         task.replay.write_back(buffer)
     if task.best:
         weights, steps = mean_weights(task.best), ", ".join(str(one) for one in task.best)
-        r.console.say(f"kept: the mean of the weights after steps {steps}; chosen on the part that calibrates")
+        r.console.say(f"kept: the mean of the weights after steps {steps}; chosen on the validation split")
     return weights, task.best
 
 
@@ -144,9 +135,9 @@ def finish(
     detector, stream = r.spec.detector(state), r.s.stream
 
     def score(title: str, split: Split, passes: int) -> Mapping[str, KeywordScores]:
-        takes = split_streams(store, chosen, split, stream, passes)
-        with listening(r.console, title, total_s(takes)) as tell:
-            return evaluate_split(detector, store, chosen, split, takes, stream.chunk_s, stream.max_keyword_s, tell)
+        streams = split_streams(store, chosen, split, stream, passes)
+        with listening(r.console, title, total_s(streams)) as tick:
+            return evaluate_split(detector, store, chosen, split, streams, stream.chunk_s, stream.max_keyword_s, tick)
 
     passes, t = r.s.threshold.passes, stream.refractory_s
     scores = score("Calibrating", Split.VALIDATION, passes)
@@ -182,6 +173,6 @@ def describe(console: Console, store: AudioCache, chosen: Selection) -> None:
         positives = ", ".join(f"{len(p)}" for p in chosen.positives[split])
         kinds = chosen.speech[split], chosen.pool if split is Split.TRAIN else [], chosen.noise[split]
         table.append((str(split), positives, *(f"{len(x)} ({hours(x):.2f} h)" if x else "-" for x in kinds)))
-    console.table(", ".join(chosen.keywords), ("part", "keywords", "negatives", "only mined", "noise"), table)
+    console.table(", ".join(chosen.keywords), ("split", "keywords", "negatives", "only mined", "noise"), table)
     if chosen.spoken:
         console.warn(f"left out, their transcript holds a keyword: {len(chosen.spoken)} negatives")

@@ -37,10 +37,9 @@ def claim(out: Path, config: str) -> str:
     Raises:
         KwsError: the folder belongs to another configuration. The message names the first key that differs.
     """
-    mine = flat(parsed(config))
-    file = out / "config.yaml"
+    mine, file = flat(parsed(config)), out / "config.yaml"
     if file.is_file():
-        theirs = identity(file)
+        theirs = flat(settings_of(file))
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
                 raise KwsError(
@@ -65,11 +64,6 @@ def run_id(folder: Path) -> str:
     except OSError:
         return ""
     return known.group(1) if known else ""
-
-
-def identity(file: Path) -> dict[str, Any]:
-    """Settings that a resumed run must share, dotted. Raises KwsError if the file cannot be read."""
-    return {key: value for key, value in settings_of(file).items() if key not in FREE}
 
 
 def settings_of(file: Path) -> dict[str, Any]:
@@ -106,7 +100,7 @@ def finished(out: Path, config: str) -> bool:
     """Whether a run of this configuration has finished in `out`. A resumed sweep skips it."""
     if not ((out / "results.json").is_file() and (out / "config.yaml").is_file()):
         return False
-    return identity(out / "config.yaml") == flat(parsed(config))
+    return flat(settings_of(out / "config.yaml")) == flat(parsed(config))
 
 
 def commit() -> str:
@@ -119,7 +113,7 @@ def commit() -> str:
 
 
 def flat(tree: Any) -> dict[str, Any]:
-    """Dotted keys and their values, without the settings that may differ. Lists are values."""
+    """Dotted keys and their values without the settings that may differ in a resumed run. Lists are values."""
     return {key: value for key, value in dotted(tree).items() if key not in FREE}
 
 
@@ -137,8 +131,7 @@ FILE = "sessions.json"
 # Files that a run writes while it trains. Their times date the end of a killed session.
 SIGNS = ("metrics.csv", "state.pt", "config.yaml", "model.pt", "detector.pt")
 
-
-_SECONDS = Field(ge=0, lt=1e11)
+Seconds = Annotated[float, Field(ge=0, lt=1e11)]
 
 
 @dataclass(frozen=True)
@@ -155,14 +148,14 @@ class Session:
         error: message of a failed session.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # the file may come from anybody
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
-    began: Annotated[float, _SECONDS]
+    began: Seconds
     command: list[str] = field(default_factory=list)
     choices: dict[str, str] = field(default_factory=dict)
     threads: int | None = None
     device: str | None = None
-    seconds: Annotated[float, _SECONDS] | None = None
+    seconds: Seconds | None = None
     ended: str = ""
     error: str = ""
 
@@ -235,7 +228,7 @@ def closed(session: Session, folder: Path) -> Session:
 def read(folder: Path) -> list[Session]:
     """Sessions of a run; empty if the file is missing or damaged, because no run depends on it."""
     try:
-        return _SESSIONS.validate_json((folder / FILE).read_bytes())
+        return _SESSIONS.validate_json((folder / FILE).read_bytes(), strict=True)  # the file may come from anybody
     except (OSError, ValueError):
         return []
 

@@ -1,6 +1,5 @@
 """Runs below a folder, read from their files. The content of the files is checked and never executed."""
 
-import csv
 import os
 import re
 from collections.abc import Iterator
@@ -9,28 +8,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from kws.common.errors import KwsError
 from kws.runs.folder import FILE, Session, closed, read, run_id, settings_of
-from kws.training.metrics import complete
+from kws.training.metrics import read_rows
 
 RESULTS, STEPS = "results.json", "metrics.csv"
-STRICT = ConfigDict(strict=True)  # the files may come from anybody
 
-
-_COUNT = Field(ge=0, lt=10**12)
+Count = Annotated[int, Field(ge=0, lt=10**12)]
 
 
 @dataclass(frozen=True)
 class Counts:
     """Counts at one threshold."""
 
-    __pydantic_config__ = STRICT
-
-    misses: Annotated[int, _COUNT]
-    events: Annotated[int, _COUNT]
-    false_alarms: Annotated[int, _COUNT]
+    misses: Count
+    events: Count
+    false_alarms: Count
     hours: Annotated[float, Field(gt=0, lt=1e9)]
 
 
@@ -38,21 +33,23 @@ class Counts:
 class Curve:
     """Counts at each threshold at which one of them changes, from the lowest."""
 
-    __pydantic_config__ = STRICT
-
-    false_alarms: list[Annotated[int, _COUNT]]
-    misses: list[Annotated[int, _COUNT]]
+    false_alarms: list[Count]
+    misses: list[Count]
 
 
 @dataclass(frozen=True)
 class Figures:
     """Results of one keyword on the test split, at the calibrated threshold and at all others."""
 
-    __pydantic_config__ = STRICT
-
     keyword: str
     as_calibrated: Counts
     curve: Curve
+
+    def __post_init__(self) -> None:
+        if self.as_calibrated.misses > self.as_calibrated.events:
+            raise ValueError("more misses than events")
+        if len(self.curve.misses) != len(self.curve.false_alarms):
+            raise ValueError("columns of different lengths")
 
     def at(self, fa_per_hour: float) -> Counts:
         """Counts at the lowest threshold with at most this rate of false alarms, 0 to 20 per hour."""
@@ -62,38 +59,28 @@ class Figures:
         return Counts(misses, own.events, alarms, own.hours)
 
 
-def _consistent(one: Figures) -> Figures:
-    if one.as_calibrated.misses > one.as_calibrated.events or len(one.curve.misses) != len(one.curve.false_alarms):
-        raise ValueError("inconsistent counts")
-    return one
-
-
 @dataclass(frozen=True)
 class Accuracy:
     """Correctly classified clips of the test split."""
 
-    __pydantic_config__ = STRICT
-
-    right: Annotated[int, _COUNT]
+    right: Count
     clips: Annotated[int, Field(gt=0, lt=10**12)]
 
-
-def _at_most_all(one: Accuracy) -> Accuracy:
-    if one.right > one.clips:
-        raise ValueError("more correct clips than clips")
-    return one
+    def __post_init__(self) -> None:
+        if self.right > self.clips:
+            raise ValueError("more correct clips than clips")
 
 
 @dataclass(frozen=True)
 class _Test:
-    accuracy: Annotated[Accuracy, AfterValidator(_at_most_all)]
+    accuracy: Accuracy
 
 
 @dataclass(frozen=True)
 class _Results:
     """Content of results.json: keywords of a wake-word task, or the test split of a classification task."""
 
-    outcomes: list[Annotated[Figures, AfterValidator(_consistent)]]
+    outcomes: list[Figures]
     test: _Test | None = None
 
 
@@ -138,11 +125,10 @@ class Run:
     def step(self) -> int:
         """Number of completed steps."""
         try:
-            with (self.folder / STEPS).open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if complete(row, ["step", "loss"])]
-            return int(rows[-1]["step"]) + 1 if rows else 0
-        except (OSError, ValueError, csv.Error):
+            rows = read_rows(self.folder / STEPS, ["step", "loss"])
+        except KwsError:
             return 0
+        return int(rows[-1]["step"]) + 1 if rows else 0
 
     @property
     def seconds(self) -> float | None:
@@ -205,6 +191,6 @@ def _read(folder: Path, name: str) -> Run:
 
 def _results(file: Path) -> _Results:
     try:
-        return _RESULTS.validate_json(file.read_bytes())
+        return _RESULTS.validate_json(file.read_bytes(), strict=True)  # the file may come from anybody
     except (OSError, ValueError):
         raise KwsError(f"{file}: unreadable results; the file is damaged, or another version wrote it") from None

@@ -1,6 +1,6 @@
 """Table of runs: the settings that differ, misses, false alarms, duration and state."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,25 +105,16 @@ def columns(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
 
 def rows(runs: Sequence[Run], group: bool) -> list[Row]:
     """One row per run and keyword; grouped, one row for all seeds of equal settings."""
-    sets = list(seeds_together(runs).values()) if group else [[run] for run in runs]
-    return [row for some in sets for row in _rows_of(some)]
-
-
-def seeds_together(runs: Sequence[Run]) -> dict[Any, list[Run]]:
-    """Group runs by all settings except the seed. Runs without settings stay alone."""
-    found: dict[Any, list[Run]] = {}
+    sets: dict[Any, list[Run]] = {}
     for run in runs:
         same = [(key, shown(value)) for key, value in run.settings.items() if key not in (SEED, *FREE)]
-        found.setdefault(tuple(same) or run.name, []).append(run)
+        sets.setdefault((group and tuple(same)) or run.name, []).append(run)  # runs without settings stay alone
+    found = []
+    for some in sets.values():
+        every = [one for run in some for one in run.figures]
+        by_keyword = [[one for one in every if one.keyword == k] for k in dict.fromkeys(one.keyword for one in every)]
+        found += [Row(some, figures) for figures in by_keyword or [[]]]
     return found
-
-
-def _rows_of(runs: list[Run]) -> Iterator[Row]:
-    keywords = dict.fromkeys(one.keyword for run in runs for one in run.figures)
-    if not keywords:
-        yield Row(runs, [])
-    for keyword in keywords:
-        yield Row(runs, [one for run in runs for one in run.figures if one.keyword == keyword])
 
 
 def ordered(lines: Sequence[Row], by: str | None, rates: Sequence[float], settings: Sequence[str]) -> list[Row]:
@@ -139,7 +130,7 @@ def ordered(lines: Sequence[Row], by: str | None, rates: Sequence[float], settin
         "run": lambda row: natural_key(row.runs[0].name),
         "misses": lambda row: None if (c := row.total(first)) is None else c.misses / max(1, c.events),
         "alarms": lambda row: None if (c := row.total(None)) is None else c.false_alarms / c.hours,
-        "accuracy": right_share,
+        "accuracy": lambda row: None if (total := accuracy(row)) is None else total.right / total.clips,
         "time": lambda row: row.seconds,
         "state": lambda row: row.runs[0].state,
     }
@@ -159,12 +150,6 @@ def ordered(lines: Sequence[Row], by: str | None, rates: Sequence[float], settin
 
     known_rows = sorted((row for row in lines if key(row) is not None), key=key)
     return [*known_rows, *(row for row in lines if key(row) is None)]
-
-
-def right_share(row: Row) -> float | None:
-    """Accuracy of a classification task; None for a wake-word task."""
-    total = accuracy(row)
-    return total.right / total.clips if total else None
 
 
 def accuracy(row: Row) -> Accuracy | None:

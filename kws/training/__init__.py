@@ -1,1 +1,1 @@
-"""The training loop."""
+"""Training: the loop, its two tasks, losses, optimizers, several processes, metrics."""

@@ -1,4 +1,4 @@
-"""Classification: each clip is one of several classes. Clips as recorded for validation, augmented for training."""
+"""Classification: each clip belongs to one of several classes. Training clips are augmented, others are not."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -100,7 +100,7 @@ class Clips:
 
 
 def load_clips(store: AudioCache, roles: Roles, split: Split, clip_n: int, device: torch.device) -> Clips:
-    """The clips of a split; each is decoded when it is first used.
+    """Load the clips of a split; each is decoded when it is first used.
 
     Raises:
         LeakError: a training clip, or the noise of one, is of another split.
@@ -118,31 +118,23 @@ def load_clips(store: AudioCache, roles: Roles, split: Split, clip_n: int, devic
     return Clips(split, bank, torch.tensor(classes, dtype=torch.long), ClipBank.of(cut, longest_n, device), clip_n)
 
 
-@dataclass(frozen=True)
-class Variation:
-    """Augmentation of training clips, as `ClassificationConfig` but in samples, frames and bands."""
-
-    shift_n: int
-    noise_p: float
-    noise_amplitude: tuple[float, float]
-    time_masks: int
-    time_mask_n: int  # frames
-    mel_masks: int
-    mel_mask_n: int  # bands
-
-
 class EpochSampler:
     """Training batches: each epoch goes once through all clips, in an order of its own.
 
     Args:
         clips: of the train split.
         size: of a batch; the last batch of an epoch may be smaller.
-        variation: augmentation.
+        config: augmentation; `mel_mask_n` must be a number.
+        sample_rate: of the clips in Hz.
+        hop_s: seconds between feature frames.
         seed: of the run.
     """
 
-    def __init__(self, clips: Clips, size: int, variation: Variation, seed: int) -> None:
-        self.clips, self.size, self.variation, self.seed = clips, size, variation, seed
+    def __init__(
+        self, clips: Clips, size: int, config: ClassificationConfig, sample_rate: int, hop_s: float, seed: int
+    ) -> None:
+        self.clips, self.size, self.config, self.seed = clips, size, config, seed
+        self.shift_n, self.time_mask_n = round(config.shift_s * sample_rate), round(config.time_mask_s / hop_s)
         self.steps_per_epoch = math.ceil(len(clips) / size)
         self._order: tuple[int, Tensor] = (-1, torch.zeros(0))
 
@@ -155,12 +147,12 @@ class EpochSampler:
 
     def render(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Audio of the clips, shifted and with noise added, and their classes. Shape: returns [B, T] and [B]."""
-        v, clips = self.variation, self.clips
+        config, clips = self.config, self.clips
         rng, n = generator(self.seed, "batch", step), len(index)
-        offset = torch.randint(-v.shift_n, v.shift_n + 1, (n,), generator=rng)
+        offset = torch.randint(-self.shift_n, self.shift_n + 1, (n,), generator=rng)
         pcm = clips.windows(index, offset)
         if len(clips.noise):
-            amplitude = uniform(n, v.noise_amplitude, rng) * (torch.rand(n, generator=rng) < v.noise_p)
+            amplitude = uniform(n, config.noise_amplitude, rng) * (torch.rand(n, generator=rng) < config.noise_p)
             # Silence is noise at any level (Warden, 2018).
             amplitude = torch.where(index >= len(clips.bank), torch.rand(n, generator=rng), amplitude)
             pcm = (pcm + clips.noises(n, rng) * amplitude[:, None].to(pcm.device)).clamp(-1, 1)
@@ -168,8 +160,10 @@ class EpochSampler:
 
     def augment_features(self, x: Tensor, step: int) -> Tensor:
         """SpecAugment (Park et al., 2019) without time warping. Shape: x [B, M, N]; returns the same."""
-        v, rng = self.variation, generator(self.seed, "masks", step)
-        for axis, longest, count in ((2, v.time_mask_n, v.time_masks), (1, v.mel_mask_n, v.mel_masks)):
+        config, rng = self.config, generator(self.seed, "masks", step)
+        assert config.mel_mask_n is not None
+        masks = (2, self.time_mask_n, config.time_masks), (1, config.mel_mask_n, config.mel_masks)
+        for axis, longest, count in masks:
             size = x.shape[axis]
             x = augment.mask(x, axis, augment.spans(len(x), size, min(longest, size), count, rng))
         return x
@@ -186,6 +180,7 @@ class ClassificationPlan:
         return len(self.index)
 
 
+@dataclass(eq=False)
 class ClassificationTask:
     """Cross-entropy on the logits at the end of each clip; a `Task` for one process.
 
@@ -193,23 +188,18 @@ class ClassificationTask:
         front_end: on the device.
         sampler: training batches.
         label_smoothing: spread over all classes, 0 to 1.
-        validate: counts what weights do on the validation split after a step.
-        steps, validate_every: of the run; None: no validation before its end.
+        accuracy: counts correct validation clips with the weights after a step.
+        steps, validate_every: of the run; None: no validation.
     """
 
-    max_grad_norm: float | None = None
+    max_grad_norm = None
 
-    def __init__(
-        self,
-        front_end: LogMel,
-        sampler: EpochSampler,
-        label_smoothing: float,
-        validate: Callable[[Mapping[str, Tensor], int], ValidationAccuracy],
-        steps: int,
-        validate_every: int | None,
-    ) -> None:
-        self.front_end, self.sampler, self.label_smoothing = front_end, sampler, label_smoothing
-        self._validate, self.steps, self.validate_every = validate, steps, validate_every
+    front_end: LogMel
+    sampler: EpochSampler
+    label_smoothing: float
+    accuracy: Callable[[Mapping[str, Tensor], int], ValidationAccuracy]
+    steps: int
+    validate_every: int | None
 
     def setup(self, net: KeywordNet, dist: Distributed, compile: bool) -> Callable[[Tensor], Tensor]:
         """See `Task`."""
@@ -217,14 +207,14 @@ class ClassificationTask:
         return compiled(net.last_logits, dist.device) if compile else net.last_logits
 
     def start(self, state: Mapping[str, Any] | None) -> None:
-        """See `Task`: a step and the weights are all the state there is."""
+        """See `Task`. There is no state beside the step and the weights."""
 
     def state(self) -> dict[str, Any]:
         """See `Task`."""
         return {}
 
     def mining_due(self, step: int) -> bool:
-        """See `Task`: nothing is mined."""
+        """See `Task`. Nothing is mined."""
         return False
 
     def mine(self, weights: Mapping[str, Tensor], step: int) -> None:
@@ -257,5 +247,5 @@ class ClassificationTask:
     def validate(self, weights: Mapping[str, Tensor], step: int, log: Log) -> None:
         """See `Task`."""
         if self.validate_every is not None and ((step + 1) % self.validate_every == 0 or step + 1 == self.steps):
-            row = self._validate(weights, step)
+            row = self.accuracy(weights, step)
             log.validation([row], f"{row.right} of {row.clips} validation clips right")

@@ -15,22 +15,12 @@ from kws.data.dataset import Selection
 from kws.data.manifest import Source, Split
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.clip_scores import score_clips
-from kws.replay.buffer import Added, Buffer, Kind, NewClip
+from kws.replay.buffer import Buffer, Kind, NewClip
 from kws.replay.config import ReplayConfig
 from kws.replay.mining import Nearness, embedded, mine, nearness
 from kws.replay.mining_streams import MiningConfig, no_nearness, pool_streams, source_of
 from kws.replay.refresh import refresh
 from kws.replay.snapshot import Snapshot
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Settings of mining and replay; see conf/replay and conf/mining."""
-
-    mining: MiningConfig
-    seed: int
-    gap_s: float  # of noise after each recording of the pool
-    replay: ReplayConfig
 
 
 @dataclass(frozen=True)
@@ -53,11 +43,14 @@ class HardExample:
     loss: float
 
 
+@dataclass(eq=False)
 class HardNegativeMiner:
     """Fills the replay buffer of a run; works on rank 0.
 
     Args:
-        policy: settings.
+        mining, replay: settings.
+        seed: of the run.
+        gap_s: seconds of noise after each recording of the pool.
         spec: of the net.
         store, chosen: audio and roles of the recordings.
         bank_entries: entry of the store of each clip of the training bank.
@@ -68,31 +61,26 @@ class HardNegativeMiner:
         device: of the replayed audio.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        spec: ModelSpec,
-        store: AudioCache,
-        chosen: Selection,
-        bank_entries: Sequence[int],
-        keywords: Callable[[], Tensor],
-        buffer: Buffer,
-        console: Console,
-        run: str,
-        device: torch.device,
-    ) -> None:
-        self.policy, self.spec, self.store, self.chosen = policy, spec, store, chosen
-        self.bank_entries, self.keywords, self.buffer = bank_entries, keywords, buffer
-        self.console, self.run, self.device = console, run, device
+    mining: MiningConfig
+    replay: ReplayConfig
+    seed: int
+    gap_s: float
+    spec: ModelSpec
+    store: AudioCache
+    chosen: Selection
+    bank_entries: Sequence[int]
+    keywords: Callable[[], Tensor]
+    buffer: Buffer
+    console: Console
+    run: str
+    device: torch.device
 
     def snapshot(self, state: Mapping[str, Any] | None = None) -> Snapshot:
         """The clips that this run may replay: none of a recording that is a keyword here. See `Snapshot`."""
         entries, chosen = self.store.entries, self.chosen
         spoken = {entries[i].hash for lists in chosen.positives.values() for one in lists for i in one}
         spoken |= {entries[i].hash for i in chosen.spoken}
-        made = Snapshot.of(
-            self.buffer, self.spec.clip_n, self.device, self.policy.replay, state, spoken, self.spec.labels
-        )
+        made = Snapshot.of(self.buffer, self.spec.clip_n, self.device, self.replay, state, spoken, self.spec.labels)
         if made.gone:
             self.console.warn(
                 f"{self.buffer.folder}: {made.gone} clips are no longer active since the run stopped: on without"
@@ -116,53 +104,48 @@ class HardNegativeMiner:
             hard: negatives of the batches with the highest losses.
             quarantine_above: score of each keyword from which a clip is quarantined; a missing keyword has no limit.
         """
-        policy = self.policy
         aged = refresh(
-            self.buffer, model.detector, model.hash, policy.replay, policy.mining.min_score, policy.seed,
-            quarantine_above, self.run, round_,
+            self.buffer, model.detector, model.hash, self.replay, self.mining.min_score, self.seed, quarantine_above,
+            self.run, round_,
         )  # fmt: skip
         if aged.scored:
             self.console.say(
-                f"round {round_}: {aged.scored} clips scored again, {aged.retired} solved and retired, "
-                f"{aged.returned} forgotten and back, {aged.quarantined} to quarantine, {aged.released} out of it"
+                f"round {round_}: {aged.scored} clips scored again, {aged.retired} retired, {aged.returned} active "
+                f"again, {aged.quarantined} to quarantine, {aged.released} out of it"
             )
         found = self._mine_pool(model, round_) if from_pool else []
         found += self._hard_clips(model, round_, hard)
         added = self.buffer.add(embedded(found, model.detector), quarantine_above, self.spec.labels)
-        self._report(round_, found, added)
+        kinds = Counter(str(one.kind) for one in found)
+        listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "nothing"
+        self.console.say(
+            f"round {round_}: {listed} found, {len(added.new)} new in the buffer, {added.near} near-duplicates, "
+            f"{len(added.quarantined)} to quarantine, {len(added.evicted)} evicted"
+        )
         return self.snapshot()
 
     def _mine_pool(self, model: Checkpoint, round_: int) -> list[NewClip]:
-        config, clip_n = self.policy.mining, self.spec.clip_n
+        config, clip_n = self.mining, self.spec.clip_n
         near: Nearness = no_nearness
         if config.neighbours_per_hour:
             near = nearness(model.detector, [to_int16(one.cpu().numpy()) for one in self.keywords()])
         with self.console.progress(f"Mining, round {round_}", config.passes) as tick:
             streams = pool_streams(
-                model.detector,
-                self.store,
-                self.chosen.pool,
-                self.chosen.noise[Split.TRAIN],
-                config,
-                self.policy.seed,
-                self.policy.gap_s,
-                clip_n,
-                round_,
-                near,
-                tick,
-            )
+                model.detector, self.store, self.chosen.pool, self.chosen.noise[Split.TRAIN], config, self.seed,
+                self.gap_s, clip_n, round_, near, tick,
+            )  # fmt: skip
             found = mine(streams, model.detector, config, clip_n, model.hash, self.run, round_)
             return [clip for some in found for clip in some]
 
     def _hard_clips(self, model: Checkpoint, round_: int, hard: Sequence[HardExample]) -> list[NewClip]:
-        """Those of the hard examples that the averaged weights score high too, with their sources."""
+        """The hard examples that score above mining.min_score with the averaged weights, with their sources."""
         pcm = [one.pcm.numpy() for one in hard]
         scores, _ = score_clips(model.detector, pcm)
         found = []
         for one, clip, line in zip(hard, pcm, scores, strict=True):
             entry = self.store.entries[self.bank_entries[one.index]]
             score = float(line[one.column])
-            if score < self.policy.mining.min_score:
+            if score < self.mining.min_score:
                 continue
             beneath = [] if one.noise < 0 else [source_of(self.store.entries[self.bank_entries[one.noise]])]
             found.append(
@@ -182,14 +165,6 @@ class HardNegativeMiner:
                 )
             )
         return found
-
-    def _report(self, round_: int, found: Sequence[NewClip], added: Added) -> None:
-        kinds = Counter(str(one.kind) for one in found)
-        listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "nothing"
-        self.console.say(
-            f"round {round_}: {listed} found, {len(added.new)} new in the buffer, {added.near} repeat others, "
-            f"{len(added.quarantined)} to quarantine, {len(added.evicted)} evicted"
-        )
 
 
 def held_out_sources(store: AudioCache) -> list[Source]:

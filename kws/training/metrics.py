@@ -1,13 +1,12 @@
-"""Training curves: CSV files that any program reads, TensorBoard event files, and a note beside the progress bar."""
+"""Training curves: CSV files, TensorBoard event files, and a note below the progress bar."""
 
 import csv
 import dataclasses
 import io
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from kws.common.console import Console
@@ -103,7 +102,7 @@ def summary(rows: Sequence[ValidationMetrics]) -> str:
     return f"{counted} at {rate:g}/h" if rate * hours >= 1 else f"{counted} with no alarm in {hours:.2f} h"
 
 
-class Curves:
+class Curves(AbstractContextManager["Curves"]):
     """Appends rows to a CSV file. Rows of steps that a resumed run repeats are dropped first.
 
     Args:
@@ -113,29 +112,21 @@ class Curves:
     """
 
     def __init__(self, path: Path, step: int, kind: type[Any]) -> None:
-        self.names = [f.name for f in dataclasses.fields(kind)]
-        done = []
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                done = [row for row in csv.DictReader(file) if complete(row, self.names) and int(row["step"]) < step]
+        names = [field.name for field in dataclasses.fields(kind)]
+        done = read_rows(path, names) if path.is_file() else []
         with replacing(path) as target:
             text = io.StringIO(newline="")
-            csv.writer(text).writerows([self.names, *([row[n] for n in self.names] for row in done)])
+            csv.writer(text).writerows([names, *([row[n] for n in names] for row in done if int(row["step"]) < step)])
             target.write(text.getvalue().encode())
         self.file = path.open("a", newline="", encoding="utf-8", buffering=1)  # a kill loses at most one line
         self.writer = csv.writer(self.file)
 
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
     def add(self, row: Any) -> None:
         """Append one row."""
         self.writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in dataclasses.astuple(row))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.file.close()
 
 
 class Log:
@@ -151,7 +142,7 @@ class Log:
         """Record a validation, summarised by `note`: one row, or one for each keyword."""
 
 
-class MetricsLog(Log):
+class MetricsLog(Log, ExitStack):
     """Writes the curves of a run: metrics.csv, validation.csv, share.csv and tensorboard/.
 
     Args:
@@ -171,17 +162,15 @@ class MetricsLog(Log):
         console: Console,
         tick: Callable[..., None],
     ) -> None:
+        super().__init__()
         self.console, self.tick = console, tick
         self.done, self.note, self.validated = step, "", ""
         self.events_folder = folder / "tensorboard"
         self.writer: SummaryWriter | None = None
-        with ExitStack() as stack:
-            self.curves = {
-                name: stack.enter_context(Curves(folder / f"{name}.csv", step, kind)) for name, kind in kinds.items()
-            }
-            self.files = stack.pop_all()
+        self.curves = {n: self.enter_context(Curves(folder / f"{n}.csv", step, kind)) for n, kind in kinds.items()}
         if tensorboard:
             self._to_tensorboard(lambda: self._open(step))
+            self.callback(self._close)
 
     def step(self, row: Any) -> None:
         """Record a training step."""
@@ -227,34 +216,37 @@ class MetricsLog(Log):
             self.console.warn(f"{self.events_folder}: TensorBoard stops here ({error}); the CSV files go on")
             self.writer = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.files.close()
+    def _close(self) -> None:
         if self.writer is not None:
             self._to_tensorboard(self.writer.close)
 
 
-def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[float]]:
-    """Read columns of a CSV file of curves; a last row that a kill cut is left out.
+def read_rows(path: Path, names: Sequence[str]) -> list[dict[str, str]]:
+    """Read the rows of a CSV file of curves that have `step` and these columns. A kill may have cut the last row.
 
     Raises:
-        KwsError: no such file, or a column is missing or holds no number.
+        KwsError: no such file, or a column is missing.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            rows = [row for row in reader if complete(row, list(names))]
-            if missing := [name for name in names if name not in (reader.fieldnames or ())]:
-                raise KwsError(f"{path}: no column {missing[0]}; another version of kws wrote it, or another program")
-            return {name: [float(row[name]) for row in rows] for name in names}
-    except (OSError, ValueError) as error:
+            rows = [row for row in reader if all(row.get(n) for n in names) and (row.get("step") or "").isdigit()]
+            missing = [name for name in names if name not in (reader.fieldnames or ())]
+    except (OSError, ValueError, csv.Error) as error:
         raise KwsError(f"{path}: no curves of a run can be read ({error})") from error
+    if missing:
+        raise KwsError(f"{path}: no column {missing[0]}; another version of kws wrote it, or another program")
+    return rows
 
 
-def complete(row: dict[str, str], names: list[str]) -> bool:
-    """Is the row complete? A kill may have cut the last one."""
-    return all(row.get(n) for n in names) and row["step"].isdigit()
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[float]]:
+    """Read columns of numbers of a CSV file of curves.
+
+    Raises:
+        KwsError: no such file, or a column is missing or holds no number.
+    """
+    rows = read_rows(path, names)
+    try:
+        return {name: [float(row[name]) for row in rows] for name in names}
+    except ValueError as error:
+        raise KwsError(f"{path}: no curves of a run can be read ({error})") from error

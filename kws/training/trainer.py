@@ -17,21 +17,23 @@ from kws.training.optim import OptimConfig, learning_rate, make_optimizer, updat
 
 
 class Task(Protocol):
-    """What a net is trained for: a wake word or a classification. Every rank calls each method, in the same order."""
+    """A wake word or a classification. Every rank calls each method, in the same order."""
 
-    max_grad_norm: float | None  # gradients are clipped to this norm; None: not clipped
+    @property
+    def max_grad_norm(self) -> float | None:
+        """Norm to which gradients are clipped; None: not clipped."""
 
     def setup(self, net: KeywordNet, dist: Distributed, compile: bool) -> Any:
         """Return the callable for `loss`: the net, its gradients shared between the ranks, or compiled."""
 
     def start(self, state: Mapping[str, Any] | None) -> None:
-        """Begin a run, or resume from what `state` returned."""
+        """Begin a run, or resume it from a value of `state`."""
 
     def state(self) -> dict[str, Any]:
-        """What a resume needs beside net, average, optimizer and step."""
+        """State for a resume, beside net, average, optimizer and step."""
 
     def mining_due(self, step: int) -> bool:
-        """Is a mining round due before this step?"""
+        """Whether a mining round is due before this step."""
 
     def mine(self, weights: Mapping[str, Tensor], step: int) -> None:
         """Refill the replay buffer with the averaged weights."""
@@ -40,16 +42,19 @@ class Task(Protocol):
         """The batch of a step as numbers, the same on every rank; its length is its number of rows."""
 
     def render(self, plan: Any, rows: Tensor) -> Any:
-        """Audio and features of some rows of a batch."""
+        """Render audio and features of some rows of a batch."""
 
     def loss(self, model: Any, batch: Any) -> tuple[Tensor, Tensor]:
-        """The objective of these rows, summed over the ranks that of the batch, and losses. Shape: [], [rows, F]."""
+        """Objective of these rows, and figures of each row. The sum over the ranks is the objective of the batch.
+
+        Shape: returns [] and [rows, F].
+        """
 
     def after_step(self, plan: Any, batch: Any, losses: Tensor, lr: float) -> Any:
-        """Learn from the losses of all rows of the batch; return the metrics of the step. Shape: losses [B, F]."""
+        """Update priorities from the figures of all rows; return the metrics of the step. Shape: losses [B, F]."""
 
     def validate(self, weights: Mapping[str, Tensor], step: int, log: Log) -> None:
-        """After step `step`: validate the averaged weights where that is due."""
+        """Validate the averaged weights if a validation is due after step `step`."""
 
 
 class Trainer:

@@ -129,7 +129,7 @@ def figures(data: Path, out: Path) -> None:
     from kws.config.schema import TrainConfig
     from kws.data.dataset import recordings, select
     from kws.data.streams import StreamConfig, compose, spans
-    from kws.detector.detector import checkpoint, streaming
+    from kws.detector import checkpoint, streaming
     from kws.evaluation.splits import negative_stream, positive_stream
     from kws.evaluation.threshold_sweep import sweep
 

@@ -1,9 +1,9 @@
 """The figures of docs/training.md: short runs that differ in their objective, or in what they keep.
 
-python -m tests.benchmarks.objectives train DATA OUT SEED   trains what is missing of a seed; a cut-off loses one run
-python -m tests.benchmarks.objectives figures DATA OUT      hears the test part with each; a table as Markdown
+python -m tests.benchmarks.objectives train DATA OUT SEED   trains the missing runs of a seed; a kill loses one run
+python -m tests.benchmarks.objectives figures DATA OUT      scores the test split with each; a table as Markdown
 
-Plain training and the best looks are one run: what is kept changes nothing of what is learned.
+Plain training and the mean of the best weights come from one run: optim.average does not change the training.
 """
 
 import csv
@@ -25,14 +25,14 @@ ARMS = {
     "focal": ["optim.focal_gamma=2"],
     "smooth": ["optim.label_smoothing=0.05"],
 }
-PASSES, SNR_DB, NOISE_DB = 4, (0.0, 10.0), (-45.0, -20.0)  # of the streams that all are heard on
+PASSES, SNR_DB, NOISE_DB = 4, (0.0, 10.0), (-45.0, -20.0)  # of the streams that all are scored on
 RATES = (0.3, 1.0, 3.0)  # false alarms an hour
 
 Weights = Mapping[str, Tensor]
 
 
 def train(data: Path, out: Path, seed: int) -> None:
-    """The runs of a seed that are not finished, one after another."""
+    """Train the runs of a seed that are not finished, one after another."""
     out.mkdir(parents=True, exist_ok=True)
     for name, own in ARMS.items():
         folder = out / f"{name}-{seed}"
@@ -46,8 +46,10 @@ def train(data: Path, out: Path, seed: int) -> None:
         print(f"{folder.name}: {'done' if done.returncode == 0 else f'FAILED, see {log.name}'}", flush=True)
 
 
-class TestPart:
-    """The test part and the training batches of these runs."""
+class TestSplit:
+    """The test split and the training batches of these runs."""
+
+    __test__ = False
 
     def __init__(self, data: Path) -> None:
         from hydra import compose, initialize_config_dir
@@ -68,57 +70,57 @@ class TestPart:
         store = builders.store(self.s.data, Console(), recordings(self.s.data))
         chosen = select(store.entries, [KEYWORD], self.s.data.noise_label, self.s.mining.pool_share)
         levels = StreamConfig(list(SNR_DB), list(NOISE_DB), self.s.stream.gap_s, self.s.stream.negative_gap_s)
-        said = [positive_stream(store, chosen, Split.TEST, 0, levels, n) for n in range(PASSES)]
-        self.said = [one for one in said if one is not None]
-        self.quiet = [negative_stream(store, chosen, Split.TEST, levels, n) for n in range(PASSES)]
-        self.recipe, self.rate = builders.recipe(self.s, [KEYWORD]), store.sample_rate
-        self.drawer, _ = builders.drawer(self.s, store, chosen, self.recipe.clip_n, torch.device("cpu"))
+        self.positive = [positive_stream(store, chosen, Split.TEST, 0, levels, n) for n in range(PASSES)]
+        self.negative = [negative_stream(store, chosen, Split.TEST, levels, n) for n in range(PASSES)]
+        self.spec, self.rate = builders.model_spec(self.s, [KEYWORD]), store.sample_rate
+        self.sampler, _ = builders.batch_sampler(self.s, store, chosen, self.spec.clip_n, torch.device("cpu"))
 
     def points(self, weights: Weights, threshold: float | None) -> list[Any]:
         """Operating points at the rates, and at a threshold if one is given."""
         from kws.data.streams import spans
-        from kws.detector.streaming import track
+        from kws.detector.streaming import score_tracks
+        from kws.evaluation.events import join_offsets, join_tracks
         from kws.evaluation.operating_points import at_threshold, operating_points
-        from kws.evaluation.splits import events
         from kws.evaluation.threshold_sweep import sweep
 
-        detector, stream = self.recipe.detector(weights), self.s.stream
-        said, quiet = (
-            [track(detector, one.pcm, self.rate, stream.chunk_s)[KEYWORD] for one in some]
-            for some in (self.said, self.quiet)
+        detector, stream = self.spec.detector(weights), self.s.stream
+        positive, negative = (
+            [score_tracks(detector, one.pcm, self.rate, stream.chunk_s)[KEYWORD] for one in some]
+            for some in (self.positive, self.negative)
         )
-        starts = events.offsets(said)
-        marks = [(a + at, b + at) for one, at in zip(self.said, starts, strict=True) for a, b in spans(one)]
+        starts = join_offsets(positive)
+        marks = [(a + at, b + at) for one, at in zip(self.positive, starts, strict=True) for a, b in spans(one)]
         swept = (
-            sweep(events.join(said), stream.refractory_s, marks),
-            sweep(events.join(quiet), stream.refractory_s),
+            sweep(join_tracks(positive), stream.refractory_s, marks),
+            sweep(join_tracks(negative), stream.refractory_s),
         )
         return operating_points(*swept, RATES) + ([] if threshold is None else [at_threshold(*swept, threshold)])
 
     def anew(self, weights: Weights, seed: int) -> Weights:
         """The same weights with the statistics of their batch norms taken from 20 batches of training."""
-        net, front_end, batch = self.recipe.net(), self.recipe.front_end(), self.s.batch
+        net, front_end, batch = self.spec.net(), self.spec.front_end(), self.s.batch
         net.load_state_dict(weights)
-        for split in net.modules():
-            if isinstance(split, nn.BatchNorm1d):
-                split.reset_running_stats()
-                split.momentum = None  # the plain mean over the batches
+        for layer in net.modules():
+            if isinstance(layer, nn.BatchNorm1d):
+                layer.reset_running_stats()
+                layer.momentum = None  # the plain mean over the batches
         n = round(batch.positive_share * batch.size)
         net.train()
         for i in range(20):
             rng = torch.Generator().manual_seed(1000 * seed + i)
-            pcm = self.drawer.sample(n, batch.size - n, None, torch.zeros(0).long(), rng).pcm
+            plan = self.sampler.sample(n, batch.size - n, None, torch.zeros(0).long(), rng)
             with torch.no_grad():
-                x = self.drawer.augment_features(front_end.clips(pcm, front_end.hop_n * net.stride), rng)
+                x = front_end.clips(self.sampler.render(plan, None).pcm, front_end.hop_n * net.stride)
+                x = self.sampler.augment_features(x, torch.arange(len(plan)), len(plan), rng)
                 net(x, net.initial_cache(len(x)))
         return net.state_dict()
 
 
 def kept(out: Path, seed: int, anew: Callable[[Weights, int], Weights]) -> Iterator[tuple[str, Weights, float | None]]:
-    """What is compared of a seed: name, weights, and the threshold that the run calibrated for them."""
-    from kws.detector.detector import checkpoint
+    """Compared weights of a seed: name, weights, and the threshold that the run calibrated for them."""
+    from kws.detector import checkpoint
 
-    # Heard once, the validation streams give at the last step the threshold that a calibration gives.
+    # With one pass over the negatives, the validation of the last step has the threshold of the calibration.
     with (out / f"best-{seed}" / "validation.csv").open(newline="", encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     average = checkpoint.read(out / f"best-{seed}" / "state.pt")["average"]
@@ -134,7 +136,7 @@ def kept(out: Path, seed: int, anew: Callable[[Weights, int], Weights]) -> Itera
 def figures(data: Path, out: Path) -> None:
     """A row a seed and arm: misses at fixed rates, and both counts at the run's own threshold."""
     torch.set_num_threads(1)
-    test = TestPart(data)
+    test = TestSplit(data)
     heads = " | ".join(f"misses at {rate:g} FA/h" for rate in RATES)
     print(f"| arm | seed | {heads} | as calibrated: misses, alarms |\n| --- | --- | --- | --- | --- | --- |")
     for seed in SEEDS:

@@ -97,7 +97,7 @@ def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
     from kws.data.dataset import recordings, select
     from kws.data.manifest import Split
     from kws.data.streams import StreamConfig, spans
-    from kws.detector.detector import checkpoint, streaming
+    from kws.detector import checkpoint, streaming
     from kws.evaluation.splits import negative_stream, positive_stream
 
     torch.set_num_threads(1)

@@ -34,7 +34,7 @@ def default_recipe() -> ModelSpec:
     register("train")
     with initialize_config_dir(str(folder("conf")), version_base="1.3"):
         cfg = compose("train", ["keyword=computer", "data.root=."])
-    return builders.recipe(settings(cfg, TrainConfig), ["computer"])
+    return builders.model_spec(settings(cfg, TrainConfig), ["computer"])
 
 
 def default_detector() -> Detector:

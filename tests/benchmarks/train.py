@@ -9,7 +9,6 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,7 +35,8 @@ from kws.training.distributed import together
 from kws.training.loss import max_pooling_loss
 from kws.training.optim import OptimConfig
 from kws.training.trainer import Trainer
-from kws.training.wake_word import Validator, WakeWordTask
+from kws.training.validation import Validator
+from kws.training.wake_word import WakeWordConfig, WakeWordTask
 
 ROUNDS = 3  # each loop in turn, so often
 STEPS = 12  # timed steps a turn
@@ -56,7 +56,7 @@ class Clips(Dataset[tuple[Tensor, Tensor, float, float]]):
         ]
         self.speech = [store.entries[i].recording.path for i in chosen.speech[Split.TRAIN]]
         self.noise = [store.entries[i].recording.path for i in chosen.noise[Split.TRAIN]]
-        self.front_end = builders.recipe(s, chosen.keywords).front_end()
+        self.front_end = builders.model_spec(s, chosen.keywords).front_end()
 
     def __len__(self) -> int:
         return self.length
@@ -176,9 +176,10 @@ def against(data: str, model: str, faster: bool) -> None:
     console = Console(quiet=True)
     store = builders.store(s.data, console, recordings(s.data))
     chosen = select(store.entries, ["computer"], s.data.noise_label, s.mining.pool_share)
-    recipe = builders.recipe(s, ["computer"])
-    config = replace(builders.wake_word(s), mining_steps=(), share=0.0)
-    drawer, _ = builders.drawer(s, store, chosen, recipe.clip_n, torch.device("cpu"))
+    recipe = builders.model_spec(s, ["computer"])
+    s.mining.rounds, s.replay.share = 0, 0.0
+    config = WakeWordConfig(s.seed, s.optim, s.batch, s.replay, s.mining, s.validate_every, 0.5)
+    drawer, _ = builders.batch_sampler(s, store, chosen, recipe.clip_n, torch.device("cpu"))
     with (
         TemporaryDirectory() as place,
         together(torch.device("cpu"), "32-true") as ranks,
@@ -189,7 +190,7 @@ def against(data: str, model: str, faster: bool) -> None:
         none: Any = None
         validator = Validator(recipe, none)
         task = WakeWordTask(
-            config, recipe, recipe.front_end(), drawer, ranks, validator, None, none, Path(place), []
+            config, recipe, recipe.front_end(), drawer, validator, None, none, Path(place), []
         )  # fmt: skip
         task.start = lambda _: setattr(task, "replay", replay)  # type: ignore[method-assign]
         ours = Trainer(net, task, s.optim, s.seed, ranks, Path(place) / "state.pt", s.compile)

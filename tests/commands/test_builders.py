@@ -32,7 +32,7 @@ def test_synthetic_clips_are_not_real_speech_even_through_a_link(tmp_path: Path,
     packed = pack(found, tmp_path / "cache")
     chosen = select(packed.entries, ["yes"], "noise", 0.0, needed=())
     synthetic = tmp_path / ("link" if through == "link" else "synthetic")
-    made, entries = builders.drawer(s, packed, chosen, 32000, torch.device("cpu"), synthetic)
+    made, entries = builders.batch_sampler(s, packed, chosen, 32000, torch.device("cpu"), synthetic)
     real = dict(zip([entries[i] for i in made.keywords.index.tolist()], made.keywords.real.tolist(), strict=True))
     assert {packed.entries[i].recording.path.parent.name: flag for i, flag in real.items()} == {
         "real": True,

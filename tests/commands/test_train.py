@@ -22,7 +22,8 @@ from kws.training import hard_negatives
 from kws.training.hard_negatives import HardNegativeMiner
 from kws.training.metrics import Curves, MetricsLog
 from kws.training.trainer import Trainer
-from kws.training.wake_word import Validator, WakeWordTask
+from kws.training.validation import Validator
+from kws.training.wake_word import WakeWordTask
 from tests import ROOT
 from tests.kill import death
 

@@ -230,7 +230,7 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
     chosen = Selection(
         ["yes"], {p: [[i]] for p, i in roles.items()}, {p: [i + 1] for p, i in roles.items()}, {p: [] for p in Split}
     )
-    made, entries = builders.drawer(s, packed, chosen, 32000, torch.device("cpu"))
+    made, entries = builders.batch_sampler(s, packed, chosen, 32000, torch.device("cpu"))
     assert sorted(entries) == [0, 1]
     pcm = sound(made, 20, 20, None, torch.zeros(0), rng()).pcm
     assert set(heard(pcm[:, :16000] + pcm[:, 16000:])) == {500, 2000}
@@ -238,7 +238,7 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
         kept = at[Split.TRAIN]
         at[Split.TRAIN] = at[Split.VALIDATION]  # type: ignore[assignment]
         with pytest.raises(LeakError, match="a validation recording among those of training"):
-            builders.drawer(s, packed, chosen, 32000, torch.device("cpu"))
+            builders.batch_sampler(s, packed, chosen, 32000, torch.device("cpu"))
         at[Split.TRAIN] = kept  # type: ignore[assignment]
 
 

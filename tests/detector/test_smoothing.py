@@ -65,7 +65,7 @@ def test_smooth_k_above_smooth_n_is_refused(cli, tiny, run, tmp_path) -> None:
     said = cli("train", *tiny, "model.smooth_k=9", f"out={tmp_path}/run")
     assert (said.code, said.err) == (
         2,
-        "kws: model.smooth_k=9: allowed is 0 to 5, the rows of 20 ms in model.smooth_s=0.1\n",
+        "kws: model.smooth_k=9: must be between 0 and 5, the rows of 20 ms in model.smooth_s=0.1\n",
     )
     said = cli("evaluate", f"detector={run}/detector.pt", "smooth_k=2", "positive=p", "events=e", "negative=n")
     assert said.code == 2

@@ -17,7 +17,8 @@ from kws.evaluation.operating_points import OperatingPoint
 from kws.training.metrics import MetricsLog
 from kws.training.optim import ValidatedWeights, keep_best, mean_weights
 from kws.training.trainer import Trainer
-from kws.training.wake_word import Validator, WakeWordTask
+from kws.training.validation import Validator
+from kws.training.wake_word import WakeWordTask
 from tests.kill import death
 
 

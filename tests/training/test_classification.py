@@ -1,6 +1,7 @@
 """What the parts are made of, what a batch is, what is counted."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ from kws.data.manifest import Recording, Split
 from kws.detector.checkpoint import ModelSpec
 from kws.evaluation.classification import ClassificationResult, Proportion, classify, tables
 from kws.evaluation.intervals import wilson
-from kws.training.classification import Clips, EpochSampler, Variation, load_clips
+from kws.training.classification import ClassificationConfig, Clips, EpochSampler, load_clips
 from kws.training.optim import OptimConfig, Optimizer, learning_rate, make_optimizer, update_average
 from tests.nets import as_if_trained, sound
 
-CLIP_N = 1600
-STILL = Variation(0, 0.0, (0.0, 0.0), 0, 0, 0, 0)
+CLIP_N, RATE = 1600, 16000
+PLAIN = ClassificationConfig(shift_s=0, noise_p=0, time_masks=0, mel_masks=0, mel_mask_n=0)
 
 
 def entries_of(*rows: tuple[str, Split, int, int]) -> list[Entry]:
@@ -147,7 +148,7 @@ def train_clips(n: int = 7, silences: int = 3) -> Clips:
 
 
 def test_without_variation_a_batch_is_the_clips_as_they_are():
-    sampler = EpochSampler(train_clips(), 4, STILL, seed=0)
+    sampler = EpochSampler(train_clips(), 4, PLAIN, RATE, 0.01, seed=0)
     assert sampler.steps_per_epoch == 3
     for step in range(3):
         pcm, target = sampler.render(sampler.sample(step), step)
@@ -165,26 +166,26 @@ def test_without_variation_a_batch_is_the_clips_as_they_are():
 @given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 5), st.integers(0, 2**31 - 1))
 def test_an_epoch_goes_through_all_clips_once_and_is_named_by_seed_and_number_alone(n, size, epoch, seed):
     of = train_clips(n, 2)
-    sampler = EpochSampler(of, size, STILL, seed)
+    sampler = EpochSampler(of, size, PLAIN, RATE, 0.01, seed)
     steps = range(epoch * sampler.steps_per_epoch, (epoch + 1) * sampler.steps_per_epoch)
     seen = [sampler.sample(step) for step in steps]
     assert sorted(torch.cat(seen).tolist()) == list(range(n + 2))
     assert all(len(one) == size for one in seen[:-1])
     sampler.sample(7 * sampler.steps_per_epoch)  # another epoch between makes no difference
     assert torch.equal(sampler.sample(steps[-1]), seen[-1])
-    assert torch.equal(EpochSampler(of, size, STILL, seed).sample(steps[-1]), seen[-1])
+    assert torch.equal(EpochSampler(of, size, PLAIN, RATE, 0.01, seed).sample(steps[-1]), seen[-1])
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
-    sampler = EpochSampler(train_clips(40), 43, STILL, 0)
+    sampler = EpochSampler(train_clips(40), 43, PLAIN, RATE, 0.01, 0)
     assert not torch.equal(sampler.sample(0), sampler.sample(1))
-    assert not torch.equal(sampler.sample(0), EpochSampler(train_clips(40), 43, STILL, 1).sample(0))
+    assert not torch.equal(sampler.sample(0), EpochSampler(train_clips(40), 43, PLAIN, RATE, 0.01, 1).sample(0))
 
 
 def test_noise_has_the_amplitude_and_the_share_that_was_asked_for():
-    varied = Variation(0, 0.8, (0.02, 0.1), 0, 0, 0, 0)
+    varied = replace(PLAIN, noise_p=0.8, noise_amplitude=[0.02, 0.1])
     of = train_clips(400, 0)
-    sampler = EpochSampler(of, 400, varied, 0)
+    sampler = EpochSampler(of, 400, varied, RATE, 0.01, 0)
     pcm, _ = sampler.render(sampler.sample(0), 0)
     plain = of.windows(sampler.sample(0), torch.zeros(400, dtype=torch.long))
     added = ((pcm - plain).clamp(-1, 1))[:, 0][plain[:, 0] < 0.7] / 0.25
@@ -199,7 +200,7 @@ def test_a_clip_moves_by_up_to_the_shift_either_way_and_leaves_silence():
     of = Clips(
         Split.TRAIN, ClipBank.of(sounds, 2 * CLIP_N), torch.zeros(300).long(), ClipBank.of([], 2 * CLIP_N), CLIP_N
     )
-    sampler = EpochSampler(of, 300, Variation(100, 0.8, (0.0, 0.1), 0, 0, 0, 0), 0)
+    sampler = EpochSampler(of, 300, replace(PLAIN, shift_s=100 / RATE, noise_p=0.8), RATE, 0.01, 0)
     pcm, _ = sampler.render(sampler.sample(0), 0)
     whole = (pcm * 32768).round().long()
     moves = []

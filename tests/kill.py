@@ -1,4 +1,4 @@
-"""Runs that end as nothing expects them to end."""
+"""Runs that are killed at a chosen point."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,12 @@ import pytest
 
 
 class Killed(BaseException):
-    """What no code catches."""
+    """An exception that no code catches."""
 
 
 @contextmanager
 def death(place: Any, name: str, call: int, first: bool) -> Iterator[None]:
-    """A run within dies in the call-th call of `place.name`: before it does anything, if `first`, else after."""
+    """Kill a run in the call-th call of `place.name`: before the call if `first`, else after it."""
     real, calls = getattr(place, name), 0
 
     def deadly(*args: Any, **settings: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The command from outside: what it shows, and that bad input is one line, exit code 2, and nothing written."""
+"""The command line: help, and bad input that is one line with exit code 2 and writes nothing."""
 
 import json
 import re
@@ -18,7 +18,7 @@ REAL = [sys.executable, "-c", "from kws.cli import main; main()"]
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """An empty working directory but for a text file, which is no recording, checkpoint or folder."""
+    """A working directory with an empty folder and a text file, which is no recording, checkpoint or folder."""
     (tmp_path / "text").write_text("x")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -33,7 +33,7 @@ def refused(said, *named: str) -> None:
 
 
 def words_of(verb: str, tiny, run, tones) -> list[str]:
-    """A call of a verb that would work."""
+    """Words of a valid call of a command."""
     return {
         "train": [*tiny, "out=new"],
         "mine": [f"checkpoint={run}/model.pt", f"streams={tones}/speech-train-0.flac", "buffer=new"],
@@ -44,7 +44,7 @@ def words_of(verb: str, tiny, run, tones) -> list[str]:
     }[verb]
 
 
-def test_without_a_verb_it_names_them(cli):
+def test_without_a_command_the_commands_are_listed(cli):
     for words in ([], ["--help"], ["help"]):
         said = cli(*words)
         assert said.code == 0
@@ -204,17 +204,17 @@ def test_bad_input_is_one_line_and_leaves_nothing(cli, tiny, run, tones, here, v
         ("confuse", "keyword"),
     ],
 )
-def test_what_must_be_given_is_asked_for(cli, tiny, run, tones, here, verb, key):
+def test_a_missing_setting_is_named(cli, tiny, run, tones, here, verb, key):
     words = [w for w in words_of(verb, tiny, run, tones) if not w.startswith(f"{key}=")]
     refused(cli(verb, *words), f"{key}=...")
 
 
-def test_unknown_verb(cli):
+def test_an_unknown_command_is_refused(cli):
     refused(cli("trian"), "trian", "train")
 
 
-def test_a_real_process_leaves_with_one_line(tiny, here):
-    """The rest is tested in this process: importing torch takes seconds."""
+def test_a_process_exits_with_one_line(tiny, here):
+    """The other tests run in this process, since importing torch takes seconds."""
     done = subprocess.run([*REAL, "train", *tiny, "optim.stepz=1"], capture_output=True, text=True, check=False)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("torchaudio runs without")]
     assert done.returncode == 2
@@ -229,11 +229,12 @@ def test_a_real_process_leaves_with_one_line(tiny, here):
         ("evaluate", "out=a.json,b.json", ["a.json", "b.json"]),
         ("export", "out=a.pt,b.pt", ["a.pt", "b.pt"]),
         ("confuse", "out=a.csv,b.csv", ["a.csv", "b.csv"]),
-        ("train", "replay.share=0,0.1", ["new/0/model.pt", "new/1/model.pt"]),
+        ("train", "seed=0,1", ["new/0/model.pt", "new/1/model.pt"]),
     ],
 )
-def test_every_verb_sweeps(cli, tiny, run, tones, here, verb, sweep, written):
+def test_every_command_sweeps(cli, tiny, run, tones, here, verb, sweep, written):
     words = [w for w in words_of(verb, tiny, run, tones) if w.split("=")[0] != sweep.split("=")[0]]
+    words += ["optim.steps=2", "mining.rounds=0"] if verb == "train" else []
     said = cli(verb, "-m", *words, sweep)
     assert said.code == 0, said.err
     assert all((here / name).is_file() for name in written)
@@ -249,7 +250,7 @@ def test_export_overwrites_only_by_force(cli, run, here):
     assert load_exported(here / "new.pt").thresholds == [0.75]
 
 
-def test_the_report_and_figures_are_written_where_asked(cli, tiny, run, tones, here):
+def test_report_and_figures_are_written_to_their_paths(cli, tiny, run, tones, here):
     said = cli("evaluate", *words_of("evaluate", tiny, run, tones), "report=deep/page.html")
     assert said.code == 0, said.err
     assert "beep" in (here / "deep/page.html").read_text()

@@ -1,7 +1,7 @@
-"""What torchrun starts for test_distributed.py: calls of `kws train`, one after another; no test of its own.
+"""The processes of test_distributed.py: calls of `kws train`, one after another; no test of its own.
 
 The file that the command line names lists them: the words of each call, and the step at which the first process dies,
-or null. Beside it each process leaves what it did, in `rank-0.json` and so on.
+or null. Each process writes its records beside it, in `rank-0.json` and so on.
 """
 
 import json
@@ -39,18 +39,18 @@ def norms_net() -> nn.Module:
 
 
 def norms(ranks: Distributed) -> dict[str, Any]:
-    """Two steps of such a net, of which each process has some rows."""
+    """Two steps of this net; each process has some rows."""
     net = norms_net()
-    heard = ranks.setup(net)
+    model = ranks.setup(net)
     for _ in range(2):
         net.zero_grad()
-        ranks.backward(heard(norms_input()[ROWS[RANK]]).square().sum() / 7)
+        ranks.backward(model(norms_input()[ROWS[RANK]]).square().sum() / 7)
     state = {name: value.tolist() for name, value in net.state_dict().items()}
     return {"state": state, "grad": [p.grad.tolist() for p in net.parameters() if p.grad is not None]}
 
 
 def main() -> None:
-    told: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     one: dict[str, Any] = {}
     make, opened, write, step, take = (
         BatchSampler.render,
@@ -80,22 +80,22 @@ def main() -> None:
 
     def taken(self: Distributed, *args: Any) -> None:
         take(self, *args)
-        if "norms" not in told[0]:
-            told[0]["norms"] = norms(self)
+        if "norms" not in records[0]:
+            records[0]["norms"] = norms(self)
 
     BatchSampler.render, buffer.Buffer.__init__, checkpoint.write = made, open_, written  # type: ignore[method-assign]
     Trainer.train_step, Distributed.__init__ = stepped, taken  # type: ignore[method-assign]
-    distributed.destroy_process_group = lambda: None  # the next call needs it; a process of its own would take seconds
+    distributed.destroy_process_group = lambda: None  # the next call needs the group; new processes would take seconds
     for call in json.loads(CALLS.read_text()):
         one = {"rows": [], "replayed": [], "opened": 0, "written": 0, "code": 0, **call}
-        told.append(one)
+        records.append(one)
         GlobalHydra.instance().clear()
         sys.argv = ["kws train", *call["words"]]
         try:
             train.main()
         except SystemExit as left:
             one["code"] = left.code
-        CALLS.with_name(f"rank-{RANK}.json").write_text(json.dumps(told))
+        CALLS.with_name(f"rank-{RANK}.json").write_text(json.dumps(records))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Mining recordings by hand: nothing held out gets in, and what is in can be traced and scored again."""
+"""kws mine: no held-out recording enters a buffer; clips can be traced and scored again."""
 
 import shutil
 from collections import Counter
@@ -17,7 +17,7 @@ from kws.replay.buffer import Buffer, BufferClip
 
 @pytest.fixture
 def mined(run, tmp_path) -> Path:
-    """A copy of the run's buffer, to be filled."""
+    """A copy of the run's buffer."""
     return Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
 
 
@@ -31,7 +31,7 @@ def rows(folder: Path) -> list[BufferClip]:
 
 
 def score_again(model: checkpoint.Checkpoint, folder: Path, row: BufferClip, post_s: float = 0.2) -> float:
-    """The score of a clip heard from silence, at the row where it was found."""
+    """Score of a clip from silence, at the row where it was found."""
     detector, rate = model.detector, model.spec.sample_rate
     with Buffer(folder) as buffer:
         pcm = buffer.audio(row.hash)
@@ -49,7 +49,7 @@ def test_clips_mined_in_training_score_again_as_recorded(run):
         assert score_again(model, run / "buffer", row) == pytest.approx(row.score, abs=1e-3)
 
 
-def test_a_train_recording_is_mined_with_all_that_is_known_of_it(cli, run, tones, tmp_path):
+def test_a_clip_of_a_train_recording_has_its_origin(cli, run, tones, tmp_path):
     file, model = tones / "speech-train-0.flac", checkpoint.read_model(run / "model.pt")
     said = mine(cli, run, tmp_path / "new", file, f"data.root={tones}")
     assert said.code == 0, said.err
@@ -67,7 +67,7 @@ def test_a_train_recording_is_mined_with_all_that_is_known_of_it(cli, run, tones
         assert score_again(model, tmp_path / "new", one) == pytest.approx(one.score, abs=1e-3)
 
 
-def test_mined_twice_it_is_there_once(cli, run, tones, tmp_path):
+def test_a_recording_mined_twice_adds_its_clips_once(cli, run, tones, tmp_path):
     for _ in range(2):
         assert mine(cli, run, tmp_path / "new", tones / "speech-train-0.flac").code == 0
     hashes = [row.hash for row in rows(tmp_path / "new")]
@@ -81,7 +81,7 @@ def test_held_out_recordings_are_refused_under_any_name_and_format(cli, run, ton
     pcm, rate = soundfile.read(tones / name, dtype="int16")
     for copy in ("harmless.flac", "harmless.wav", "harmless.aiff", "harmless.w64"):
         soundfile.write(tmp_path / copy, pcm, rate, subtype="PCM_16")
-        # Beside a good one, which comes first: it is all or nothing.
+        # A recording of the train split comes first: its clips are not added either.
         said = mine(cli, run, mined, f"[{tones}/speech-train-0.flac,{tmp_path / copy}]")
         assert said.code == 2
         assert said.err.startswith("kws: ")
@@ -90,14 +90,14 @@ def test_held_out_recordings_are_refused_under_any_name_and_format(cli, run, ton
         assert rows(mined) == before
 
 
-def test_the_manifest_refuses_for_a_buffer_that_knows_nothing(cli, run, tones, tmp_path):
+def test_a_test_recording_of_the_manifest_is_refused_for_a_new_buffer(cli, run, tones, tmp_path):
     said = mine(cli, run, tmp_path / "new", tones / "speech-test-3.flac", f"data.root={tones}")
     assert said.code == 2
     assert "speech-test-3.flac" in said.err
     assert not (tmp_path / "new").exists() or rows(tmp_path / "new") == []
 
 
-def test_the_checkpoint_refuses_for_a_buffer_that_knows_nothing(cli, run, tones, tmp_path):
+def test_a_held_out_recording_of_the_checkpoint_is_refused_for_a_new_buffer(cli, run, tones, tmp_path):
     shutil.copy(tones / "speech-validation-3.flac", tmp_path / "harmless.flac")
     said = mine(cli, run, tmp_path / "new", tmp_path / "harmless.flac")
     assert said.code == 2
@@ -135,19 +135,19 @@ def test_a_recording_of_the_keyword_is_no_false_trigger(cli, run, tones, tmp_pat
     assert {row.source.name for row in rows(tmp_path / "new")} == {"speech-train-0.flac"}
 
 
-def test_a_folder_is_searched_through(cli, run, tones, tmp_path):
+def test_folders_are_searched_for_recordings(cli, run, tones, tmp_path):
     (tmp_path / "radio/deep").mkdir(parents=True)
     for i in range(3):
         shutil.copy(tones / f"speech-train-{i}.flac", tmp_path / "radio/deep")
     said = mine(
         cli, run, tmp_path / "new", tmp_path / "radio", "keep_above=0", "duplicate_cosine=2"
-    )  # so small a net hears few alike
+    )  # a net this small scores few clips alike
     assert said.code == 0, said.err
     found = {Path(row.source.name).name for row in rows(tmp_path / "new")}
     assert found == {f"speech-train-{i}.flac" for i in range(3)}
 
 
-def test_neighbours_of_the_keyword_come_in_whatever_they_score(cli, run, tones, tmp_path):
+def test_neighbours_of_the_keyword_are_added_at_any_score(cli, run, tones, tmp_path):
     words = (f"data.root={tones}", "keep_above=1", "neighbours_per_hour=5000", f"data.cache={tmp_path}/cache")
     said = mine(cli, run, tmp_path / "new", tones / "speech-train-0.flac", *words)
     assert said.code == 0, said.err
@@ -169,8 +169,8 @@ def test_each_file_is_decoded_once(cli, run, tones, tmp_path, monkeypatch):
     assert decoded == {Path(file).name: 1 for file in files}
 
 
-def test_hours_are_mined_in_portions_as_if_they_were_one(cli, run, tones, tmp_path, monkeypatch):
-    """A recording that is cut into many streams gives clips that score again, of all its parts, and nothing twice."""
+def test_a_long_recording_is_mined_in_portions_like_one_stream(cli, run, tones, tmp_path, monkeypatch):
+    """The clips score again, come from all of the recording, and none is added twice."""
     pcm = np.concatenate([soundfile.read(tones / f"speech-train-{i}.flac", dtype="int16")[0] for i in range(16)])
     soundfile.write(tmp_path / "radio.flac", pcm, 16000)
     words = ("keep_above=0", "duplicate_cosine=2", "duplicate_overlap=0.9", "max_per_recording=1000")
@@ -189,7 +189,7 @@ def test_hours_are_mined_in_portions_as_if_they_were_one(cli, run, tones, tmp_pa
         start = len(silence) + round(row.offset_s * 16000)
         assert np.array_equal(clip, np.concatenate([silence, pcm, silence])[start : start + len(clip)])
     begun = np.histogram([row.offset_s for row in parts], 8, (0, 15))[0]
-    assert begun.min() > 0, "every part is mined"
+    assert begun.min() > 0, "all of the recording is mined"
 
 
 def test_the_random_share_comes_from_anywhere(cli, run, tones, tmp_path):

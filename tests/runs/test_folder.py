@@ -1,4 +1,4 @@
-"""A run's folder: who may go on in it, its curves after a kill, its figures as JSON."""
+"""Run folders: claim and resume, curves after a kill, results as JSON."""
 
 import csv
 import json
@@ -29,22 +29,22 @@ def yaml(**changed: object) -> str:
     return OmegaConf.to_yaml(OmegaConf.merge(CONFIG, changed))
 
 
-def test_the_same_settings_go_on(tmp_path: Path) -> None:
+def test_the_same_settings_resume_the_run(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "a"
     run = claim(out, yaml())
     assert claim(out, yaml()) == run
-    # These change where and how fast, not what is learned.
+    # These change place and speed of the training only.
     assert claim(out, yaml(device="cuda", threads=0, out="./runs/a", data={"cache": "d"})) == run
-    assert OmegaConf.to_container(OmegaConf.load(out / "config.yaml")) == CONFIG, "as it began"
+    assert OmegaConf.to_container(OmegaConf.load(out / "config.yaml")) == CONFIG, "unchanged"
     assert claim(tmp_path / "b", yaml()) != run
     assert claim(tmp_path / "c", yaml(seed=1)) != claim(tmp_path / "d", yaml(seed=1))
 
 
-def test_the_id_goes_with_the_folder_and_is_never_given_twice(tmp_path: Path) -> None:
+def test_the_id_moves_with_the_folder_and_is_unique(tmp_path: Path) -> None:
     run = claim(tmp_path / "a", yaml())
     (tmp_path / "a").rename(tmp_path / "b")
     assert claim(tmp_path / "b", yaml()) == run
-    assert claim(tmp_path / "a", yaml()) != run, "another run, though in the same place"
+    assert claim(tmp_path / "a", yaml()) != run, "another run in the same place"
     (tmp_path / "a" / "config.yaml").write_text(yaml())
     with pytest.raises(KwsError, match="no run id"):
         claim(tmp_path / "a", yaml())
@@ -67,7 +67,7 @@ def test_other_settings_are_refused(tmp_path: Path, changed: dict[str, object], 
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1\n- 2\n", ""])
-def test_a_damaged_config_is_one_line(tmp_path: Path, content: str) -> None:
+def test_a_damaged_configuration_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
     with pytest.raises(KwsError, match=r"config\.yaml"):
         claim(tmp_path, yaml())
@@ -85,7 +85,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 @given(first=st.integers(0, 12), resumed=st.integers(0, 12), kept=st.integers(0, 70))
 @example(first=12, resumed=5, kept=1)  # of step 11, a 1 is left
 @settings(max_examples=40, deadline=None)
-def test_a_resumed_run_leaves_the_curves_of_an_unbroken_one(
+def test_a_resumed_run_has_the_curves_of_an_uninterrupted_one(
     tmp_path_factory: pytest.TempPathFactory, first: int, resumed: int, kept: int
 ) -> None:
     path = tmp_path_factory.mktemp("run") / "curves.csv"
@@ -104,13 +104,13 @@ def test_a_resumed_run_leaves_the_curves_of_an_unbroken_one(
         assert {k: float(v) for k, v in row.items()} == pytest.approx(asdict(step(n)), rel=1e-5)
 
 
-def test_a_line_is_there_as_soon_as_its_step_is(tmp_path: Path) -> None:
+def test_each_row_is_written_at_once(tmp_path: Path) -> None:
     with Curves(tmp_path / "curves.csv", 0, StepMetrics) as curves:
         curves.add(step(0))
         assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["0"]
 
 
-def test_figures_are_json_that_anything_reads(tmp_path: Path) -> None:
+def test_results_are_plain_json(tmp_path: Path) -> None:
     write_json(tmp_path / "x" / "r.json", {"a": [1.5, math.inf, (math.nan, "é")], "b": {"c": -math.inf, "d": 3}})
     assert json.loads((tmp_path / "x" / "r.json").read_text("utf-8")) == {
         "a": [1.5, None, [None, "é"]],

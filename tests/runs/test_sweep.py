@@ -1,4 +1,4 @@
-"""Sweeps: a run that fails ends no other, runs side by side give the same weights, and a killed sweep goes on."""
+"""Sweeps: a failed run ends no other, parallel runs have the same weights, a killed sweep resumes."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def times(folder: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file() and file.name != "log.txt"}
 
 
-def test_a_run_that_fails_ends_no_other(cli, tiny, run, tmp_path):
+def test_a_failed_run_ends_no_other(cli, tiny, run, tmp_path):
     words = [word for word in tiny if not word.startswith("replay.share=")]
     sweep = ("-m", *words, "replay.share=0.6,0.2", f"out={tmp_path}/new")
     said = cli("train", *sweep)
@@ -47,11 +47,12 @@ def test_a_run_that_fails_ends_no_other(cli, tiny, run, tmp_path):
     assert (failed.ended, failed.error) == ("failed", "replay.share=0.6: must be between 0 and 0.5")
     before = times(tmp_path / "new/1")
     assert cli("train", *sweep).code == 2
-    assert times(tmp_path / "new/1") == before, "the finished one is passed over"
+    assert times(tmp_path / "new/1") == before, "the finished run is skipped"
     assert len(folder.read(tmp_path / "new/0")) == 2
 
 
-def test_a_sweep_into_the_folders_of_another_leaves_them_alone(cli, tiny, tmp_path):
+def test_a_sweep_does_not_change_the_runs_of_another(cli, tiny, tmp_path):
+    tiny = (*tiny, "optim.steps=2", "mining.rounds=0")
     assert cli("train", "-m", *tiny, "seed=0,1", f"out={tmp_path}/new").code == 0
     before = times(tmp_path / "new/0")
     said = cli("train", "-m", *tiny, "seed=5,1", f"out={tmp_path}/new")
@@ -60,19 +61,19 @@ def test_a_sweep_into_the_folders_of_another_leaves_them_alone(cli, tiny, tmp_pa
     assert times(tmp_path / "new/0") == before
 
 
-def test_side_by_side_the_weights_are_the_same_and_the_cores_are_divided(cli, tiny, run, tmp_path, monkeypatch, capfd):
+def test_parallel_runs_have_the_same_weights_and_divide_the_cores(cli, tiny, run, tmp_path, monkeypatch, capfd):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     words = [word for word in tiny if not word.startswith("threads=")]
     sweep = ("-m", *words, *PARALLEL, "threads=0,1,2000", f"out={tmp_path}")
     done = cli("train", *sweep)
-    told = capfd.readouterr()  # of the other processes
+    others = capfd.readouterr()  # of the other processes
     assert done.code == 2, done.err
-    assert lines(told.err) == ["kws: run 2: threads=2000: must be between 0 and 1024"]
+    assert lines(others.err) == ["kws: run 2: threads=2000: must be between 0 and 1024"]
     assert lines(done.err) == ["kws: 1 of 3 runs failed, see above: run 2"]
-    assert "Traceback" not in told.err + done.err
-    assert sum("finished after" in line for line in told.out.splitlines()) == 2
-    assert "Training" not in told.out + done.out, "bars of several runs would draw over one another"
+    assert "Traceback" not in others.err + done.err
+    assert sum("finished after" in line for line in others.out.splitlines()) == 2
+    assert "Training" not in others.out + done.out, "progress bars of several runs would overwrite each other"
     assert "Training" in (tmp_path / "1/log.txt").read_text()
     (shared,), (single,) = (folder.read(tmp_path / name) for name in ("0", "1"))
     assert shared.threads == max(1, cpu_count() // 2)
@@ -81,11 +82,11 @@ def test_side_by_side_the_weights_are_the_same_and_the_cores_are_divided(cli, ti
 
     before = {name: times(tmp_path / name) for name in ("0", "1")}
     assert cli("train", *sweep).code == 2
-    assert {name: times(tmp_path / name) for name in before} == before, "finished runs are passed over"
+    assert {name: times(tmp_path / name) for name in before} == before, "finished runs are skipped"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
-def test_a_killed_sweep_takes_its_processes_along(tiny, tmp_path):
+def test_the_processes_of_a_killed_sweep_end(tiny, tmp_path):
     long = [word for word in tiny if not word.startswith(("replay.share=", "optim.steps="))]
     command = [sys.executable, "-c", PROCESS, "train", "-m", *long, *PARALLEL, f"out={tmp_path}"]
     sweep = [*command, "replay.share=0.2,0", "optim.steps=4000"]
@@ -97,7 +98,7 @@ def test_a_killed_sweep_takes_its_processes_along(tiny, tmp_path):
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    process.communicate(timeout=60)  # returns when all that could write to the pipe are gone
+    process.communicate(timeout=60)  # returns when all processes with the pipe have ended
     assert not list(tmp_path.glob("*/results.json"))
     steps = [curve.read_text() for curve in curves]
     assert all(0 < text.count("\n") < 4000 for text in steps)
@@ -107,7 +108,7 @@ def test_a_killed_sweep_takes_its_processes_along(tiny, tmp_path):
         assert (folder.closed(killed, place).seconds or 0) > 0
 
 
-def test_no_jobs_at_all_are_refused(cli, tiny, tmp_path):
+def test_n_jobs_0_is_refused(cli, tiny, tmp_path):
     said = cli(
         "train", "-m", *tiny, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0", "seed=0,1", f"out={tmp_path}/a"
     )
@@ -116,14 +117,14 @@ def test_no_jobs_at_all_are_refused(cli, tiny, tmp_path):
 
 
 def session(place: Path, threads: int, error: BaseException | None = None) -> None:
-    """A session in which this happens."""
+    """Record a session that ends with this error."""
     with folder.SessionRecorder(["seed=1"], {}, None) as kept:
         kept.begin(place, threads, "cpu")
         if error is not None:
             raise error
 
 
-def test_sessions_of_a_run_are_kept_and_a_resume_closes_a_killed_one(tmp_path):
+def test_sessions_are_recorded_and_a_resume_closes_a_killed_one(tmp_path):
     session(tmp_path, 2)
     (tmp_path / "metrics.csv").write_text("step\n")
     began = 1000.0
@@ -142,7 +143,7 @@ def test_sessions_of_a_run_are_kept_and_a_resume_closes_a_killed_one(tmp_path):
     assert [one.threads for one in found] == [2, 2, 1, 1, 1]
 
 
-def test_a_single_run_that_is_refused_keeps_no_session(tmp_path):
+def test_a_refused_run_leaves_no_session(tmp_path):
     (tmp_path / "config.yaml").write_text("# of another run")
     for place in (None, tmp_path):
         with pytest.raises(ZeroDivisionError), folder.SessionRecorder([], {}, place):
@@ -156,6 +157,6 @@ def test_a_single_run_that_is_refused_keeps_no_session(tmp_path):
     + [json.dumps([{"began": 1, field: value}]) for field, value in [("seconds", "1"), ("ended", 1), ("threads", "2")]]
     + ['[{"began": 1, "seconds": NaN}]', "null", '{"began": 1}'],
 )
-def test_a_damaged_file_of_sessions_is_none(tmp_path, text):
+def test_a_damaged_file_of_sessions_is_ignored(tmp_path, text):
     (tmp_path / folder.FILE).write_text(text)
     assert folder.read(tmp_path) == []

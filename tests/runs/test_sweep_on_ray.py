@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster of two workers: the same weights, and one that fails ends no other."""
+"""A sweep on a Ray cluster of two workers: the same weights, and a failed run ends no other."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def workers() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_on_ray_the_weights_are_the_same_and_a_failure_ends_no_other(cli, tiny, run, tmp_path, monkeypatch):
+def test_a_run_on_ray_has_the_same_weights_and_a_failed_run_ends_no_other(cli, tiny, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = [word for word in tiny if not word.startswith("threads=")]
     said = cli("train", "-m", *words, "hydra/launcher=ray", "threads=0,2000", "out=new")
@@ -32,15 +32,15 @@ def test_on_ray_the_weights_are_the_same_and_a_failure_ends_no_other(cli, tiny, 
         "kws: 1 of 2 runs failed, see above: run 1",
     ]
     assert "run 0 finished after" in said.out
-    new = Path("new/0")  # where the sweep was begun, wherever the workers were
+    new = Path("new/0")  # in the folder of the sweep, not of the workers
     assert checkpoint.read_model(new / "model.pt").hash == checkpoint.read_model(run / "model.pt").hash
     (session,) = folder.read(new)
-    assert session.threads == 1, "as many as it holds cores"
+    assert session.threads == 1, "one core of a run"
     assert "Training" in (new / "log.txt").read_text()
 
 
-def test_a_run_whose_worker_is_lost_goes_on_on_another(cli, tiny, run, tmp_path, monkeypatch):
-    """The first that comes to the step is killed, as a machine that goes away."""
+def test_a_run_whose_worker_is_lost_resumes_on_another(cli, tiny, run, tmp_path, monkeypatch):
+    """The first worker is killed at a step, like a lost machine."""
     from kws.commands import train
     from kws.training.trainer import Trainer
 
@@ -72,7 +72,7 @@ def test_a_run_whose_worker_is_lost_goes_on_on_another(cli, tiny, run, tmp_path,
     assert [one.ended for one in folder.read(new)] == ["killed", "finished"]
 
 
-def test_more_than_the_cluster_has_is_refused(cli, tiny, tmp_path):
+def test_more_resources_than_the_cluster_has_are_refused(cli, tiny, tmp_path):
     said = cli("train", "-m", *tiny, "hydra/launcher=ray", "hydra.launcher.num_gpus=9", f"out={tmp_path}/new")
     assert said.code == 2
     wrong = [line for line in said.err.splitlines() if line.startswith("kws: ")]

@@ -1,4 +1,4 @@
-"""kws runs: known figures in one table, one run again from its recipe, and no harm from what a folder holds."""
+"""kws runs: known figures in one table, and no harm from damaged or forged files."""
 
 import csv
 import json
@@ -19,14 +19,14 @@ KEYS = {"keyword": "beep", "threshold": {"at_fa_per_hour": 0.5}, "optim": {"step
 
 
 def outcome(misses: list[int], alarms: list[int], own: tuple[int, int], events: int = 40, hours: float = 2.0) -> Any:
-    """As results.json has it; `own` are misses and false alarms as set."""
+    """An outcome of results.json; `own` are misses and false alarms at the calibrated threshold."""
     point = {"misses": own[0], "events": events, "false_alarms": own[1], "hours": hours}
     curve = {"false_alarms": alarms, "misses": misses, "thresholds": [0.5] * len(misses)}
     return {"keyword": "beep", "as_calibrated": point, "curve": curve}
 
 
 def make(folder: Path, seconds: list[float] | None = None, figures: list[Any] | None = None, **settings: Any) -> Path:
-    """A run folder, as far as the table looks into it."""
+    """A run folder with the files that the table reads."""
     folder.mkdir(parents=True)
     tree = OmegaConf.to_yaml(OmegaConf.create(KEYS | settings))
     (folder / "config.yaml").write_text(f"# run {len(folder.name):012x}\n{tree}")
@@ -39,14 +39,14 @@ def make(folder: Path, seconds: list[float] | None = None, figures: list[Any] | 
     return folder
 
 
-def told(right: Any, clips: Any) -> str:
-    """results.json of a run with task=classification."""
+def accuracy_json(right: Any, clips: Any) -> str:
+    """Content of results.json of a run with task=classification."""
     return json.dumps({"outcomes": [], "test": {"accuracy": {"right": right, "clips": clips}}})
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """Two settings by two seeds, and one that failed before it began."""
+    """Two settings by two seeds, and a run that failed before training."""
     for i, (rate, seed, misses) in enumerate([(0.1, 0, 2), (0.1, 1, 4), (0.02, 0, 9), (0.02, 1, 1)]):
         make(tmp_path / str(i), [10.0 + i], [outcome([0, misses, 40], [9, 1, 0], (misses + 1, 1))], lr=rate, seed=seed)
     failed = run_folder.Session(1e9, ["lr=7", "seed=0"], {}, None, None, 0.1, "failed", "lr=7: must be between 0 and 1")
@@ -63,7 +63,7 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("   ") if cell.strip()] for line in body]
 
 
-def test_the_table_holds_what_differs_what_was_missed_and_how_long_it_took(cli, sweep):
+def test_the_table_has_differing_settings_misses_false_alarms_and_time(cli, sweep):
     said = cli("runs", sweep)
     assert said.code == 0, said.err
     found = cells(said.out)
@@ -131,13 +131,13 @@ def test_the_csv_file_holds_plain_numbers(cli, sweep, tmp_path):
         ("optim.steps", ["0", "1", "2", "3", "10"]),
     ],
 )
-def test_it_is_sorted_by_any_column(sweep, by, order):
+def test_the_table_is_sorted_by_any_column(sweep, by, order):
     runs = find(sweep)
     keys, _ = table.columns(runs)
     assert [row.name for row in table.ordered(table.rows(runs, False), by, [0.5], keys)] == order
 
 
-def test_a_run_that_goes_on_shows_how_far_it_is_and_a_killed_one_how_long_at_least(cli, tmp_path):
+def test_an_unfinished_run_shows_its_step_and_a_killed_one_its_least_time(cli, tmp_path):
     at_work = make(tmp_path / "a", [100.0])
     run_folder.write(at_work, [*run_folder.read(at_work), run_folder.Session(2e9, [], {}, 1, "cpu")])
     (at_work / "metrics.csv").write_text("step,loss\n0,1\n1,1\n2,")
@@ -148,17 +148,17 @@ def test_a_run_that_goes_on_shows_how_far_it_is_and_a_killed_one_how_long_at_lea
     assert row == ["a", "-", "-", "-", "at least 130 s, 2 sessions", "step 2 of 100"]
 
 
-def test_settings_that_no_command_names_are_shown_while_they_are_few(tmp_path):
+def test_a_few_settings_of_no_command_are_shown(tmp_path):
     many = {f"key{i}": i for i in range(9)}
     make(tmp_path / "a", **many)
     make(tmp_path / "b", **(many | {"key3": 0}))
     assert table.columns(find(tmp_path)) == (["key3"], [])
     make(tmp_path / "c", **dict.fromkeys(many, 7))
     assert table.columns(find(tmp_path))[0] == []
-    assert table.columns(find(tmp_path))[1] == [name for name in many if name != "key7"], "which is 7 in all of them"
+    assert table.columns(find(tmp_path))[1] == [name for name in many if name != "key7"], "key7 is 7 in all runs"
 
 
-def test_a_group_that_was_chosen_stands_for_its_settings(tmp_path):
+def test_an_option_of_a_group_replaces_its_settings(tmp_path):
     make(tmp_path / "a", [1.0], model={"channels": 8, "kernel": 3})
     other = make(tmp_path / "b", model={"channels": 16, "kernel": 5})
     run_folder.write(other, [run_folder.Session(1e9, ["model=large"], {}, 1, "cpu", 1.0, "finished")])
@@ -180,13 +180,13 @@ def test_the_figures_are_those_of_the_run_at_every_rate(run):
         assert found.figures[0].at(rate) == expected
 
 
-def test_above_every_score_all_is_missed():
+def test_a_threshold_above_all_scores_misses_all_events():
     figures = Figures("beep", Counts(0, 5, 3, 1.0), Curve([3, 2], [0, 1]))
     assert figures.at(2.5) == Counts(1, 5, 2, 1.0)
     assert figures.at(1.0) == Counts(5, 5, 0, 1.0)
 
 
-def test_names_are_counted_as_people_count():
+def test_numbers_in_names_sort_as_numbers():
     names = ["10", "2", "a/10", "a/9", ".", "²"]
     assert sorted(names, key=natural_key) == ["2", "10", ".", "a/9", "a/10", "²"]
 
@@ -227,7 +227,7 @@ def test_names_and_errors_drive_no_terminal(cli, tmp_path):
     said = cli("runs", tmp_path)
     assert said.code == 0, said.err
     assert "\x1b" not in said.out + said.err
-    assert "[2J[red]x failed: no" in said.out, "and rich sees no markup in it"
+    assert "[2J[red]x failed: no" in said.out, "rich markup is escaped"
     assert "\nkws: fine" not in said.out
 
 
@@ -246,7 +246,7 @@ def test_names_and_errors_drive_no_terminal(cli, tmp_path):
         (["{sweep}", "recipe_of=0"], ["recipe_of=0", "recipe.yaml", "an earlier version of kws"]),
     ],
 )
-def test_what_is_wrong_is_one_line_and_nothing_is_written(cli, sweep, tmp_path_factory, monkeypatch, words, named):
+def test_bad_input_is_one_line_and_writes_nothing(cli, sweep, tmp_path_factory, monkeypatch, words, named):
     here = tmp_path_factory.mktemp("here")
     (here / "empty").mkdir()
     monkeypatch.chdir(here)
@@ -259,9 +259,9 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(cli, sweep, tmp_path_f
     assert [file.name for file in here.iterdir()] == ["empty"]
 
 
-def test_of_classes_it_says_how_many_were_told_right(cli, tmp_path):
+def test_runs_of_a_classification_show_their_accuracy(cli, tmp_path):
     for seed, right in enumerate((30, 36)):
-        (make(tmp_path / str(seed), [1.0], [], seed=seed) / "results.json").write_text(told(right, 40))
+        (make(tmp_path / str(seed), [1.0], [], seed=seed) / "results.json").write_text(accuracy_json(right, 40))
     said = cli("runs", tmp_path, "sort=accuracy")
     assert said.code == 0, said.err
     assert [row[2] for row in cells(said.out)] == ["30/40 = 75.0 % [59.8, 85.8]", "36/40 = 90.0 % [76.9, 96.0]"]
@@ -270,5 +270,5 @@ def test_of_classes_it_says_how_many_were_told_right(cli, tmp_path):
     assert cli("runs", tmp_path, "group=true", f"out={tmp_path}/x.csv").code == 0
     (row,) = csv.DictReader((tmp_path / "x.csv").read_text().splitlines())
     assert (row["right"], row["clips"], row["misses_as_set"]) == ("66", "80", "")
-    (tmp_path / "1" / "results.json").write_text(told(41, 40))
+    (tmp_path / "1" / "results.json").write_text(accuracy_json(41, 40))
     assert "1 damaged: " in cli("runs", tmp_path).out

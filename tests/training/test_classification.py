@@ -1,4 +1,4 @@
-"""What the parts are made of, what a batch is, what is counted."""
+"""Classification: clips of the splits, batches, and counts."""
 
 from collections import Counter
 from dataclasses import replace
@@ -27,7 +27,7 @@ PLAIN = ClassificationConfig(shift_s=0, noise_p=0, time_masks=0, mel_masks=0, me
 
 
 def entries_of(*rows: tuple[str, Split, int, int]) -> list[Entry]:
-    """Entries from (label, part, how many, samples of each)."""
+    """Entries from (label, split, number, samples of each)."""
     made: list[Entry] = []
     for label, split, count, n in rows:
         for i in range(count):
@@ -46,7 +46,7 @@ def store_of(entries: list[Entry]) -> AudioCache:
     return AudioCache(16000, entries, {}, [], pcm)
 
 
-def test_each_part_has_a_tenth_of_other_words_and_of_silence():
+def test_each_split_has_a_tenth_of_other_words_and_of_silence():
     entries = entries_of(*EVERY, NOISE)
     roles = compose(entries, ["yes", "no"], "noise", 0.1, 0.1, CLIP_N)
     assert roles.classes == ["yes", "no", UNKNOWN, SILENCE]
@@ -62,8 +62,8 @@ def test_each_part_has_a_tenth_of_other_words_and_of_silence():
     assert {entries[i].recording.label for i, k in roles.clips[Split.TRAIN] if k == 2} == {"cat", "dog"}
 
 
-def test_the_published_test_part_has_408_of_each():
-    """4,074 clips of the ten words: what speech_commands_test_set_v0.02 holds."""
+def test_the_published_test_split_has_408_of_each():
+    """speech_commands_test_set_v0.02 holds 4,074 clips of the ten words."""
     assert share_of(4074, 0.1) == 408
 
 
@@ -81,7 +81,7 @@ def test_all_words_need_no_other_class():
     assert others(0, 0.1) == [SILENCE]
 
 
-def test_noise_without_parts_is_divided_in_time():
+def test_noise_without_splits_is_divided_in_time():
     entries = entries_of(*EVERY, NOISE, ("noise", Split.TRAIN, 1, 4 * CLIP_N))
     roles = compose(entries, ["yes"], "noise", 0.1, 0.1, CLIP_N)
     first = len(entries) - 3
@@ -96,7 +96,7 @@ def test_noise_without_parts_is_divided_in_time():
     assert first + 2 not in [one.entry for one in roles.noise[Split.TEST]], "a tenth of it is shorter than a clip"
 
 
-def test_noise_with_parts_keeps_them():
+def test_noise_keeps_its_splits():
     parted = [("noise", split, 1, 10 * CLIP_N) for split in Split]
     entries = entries_of(*EVERY, *parted)
     roles = compose(entries, ["yes"], "noise", 0.1, 0.1, CLIP_N)
@@ -121,7 +121,7 @@ def test_noise_with_parts_keeps_them():
         ),
     ],
 )
-def test_what_is_lacking_is_named(rows, words, said):
+def test_missing_recordings_are_named(rows, words, said):
     with pytest.raises(KwsError, match=said):
         compose(entries_of(*rows), words, "noise", 0.1, 0.1, CLIP_N)
 
@@ -140,14 +140,14 @@ def test_a_validation_clip_or_noise_among_those_of_training_is_an_error():
 
 
 def train_clips(n: int = 7, silences: int = 3) -> Clips:
-    """Clips whose samples tell which one it is, and noise of 1/4."""
+    """Clips whose sample value is their number, and noise of 1/4."""
     sounds = [np.full(CLIP_N, min(1000, 30000 // n) * (i + 1), np.int16) for i in range(n)]
     noise = np.full(5 * CLIP_N, 8192, np.int16)
     target = torch.tensor([i % 2 for i in range(n)] + [2] * silences)
     return Clips(Split.TRAIN, ClipBank.of(sounds, 2 * CLIP_N), target, ClipBank.of([noise], 2 * CLIP_N), CLIP_N)
 
 
-def test_without_variation_a_batch_is_the_clips_as_they_are():
+def test_without_augmentation_a_batch_holds_the_clips_as_recorded():
     sampler = EpochSampler(train_clips(), 4, PLAIN, RATE, 0.01, seed=0)
     assert sampler.steps_per_epoch == 3
     for step in range(3):
@@ -164,7 +164,7 @@ def test_without_variation_a_batch_is_the_clips_as_they_are():
 
 @settings(deadline=None)
 @given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 5), st.integers(0, 2**31 - 1))
-def test_an_epoch_goes_through_all_clips_once_and_is_named_by_seed_and_number_alone(n, size, epoch, seed):
+def test_an_epoch_has_each_clip_once_in_an_order_of_seed_and_number_alone(n, size, epoch, seed):
     of = train_clips(n, 2)
     sampler = EpochSampler(of, size, PLAIN, RATE, 0.01, seed)
     steps = range(epoch * sampler.steps_per_epoch, (epoch + 1) * sampler.steps_per_epoch)
@@ -176,13 +176,13 @@ def test_an_epoch_goes_through_all_clips_once_and_is_named_by_seed_and_number_al
     assert torch.equal(EpochSampler(of, size, PLAIN, RATE, 0.01, seed).sample(steps[-1]), seen[-1])
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
+def test_epochs_and_seeds_have_different_orders():
     sampler = EpochSampler(train_clips(40), 43, PLAIN, RATE, 0.01, 0)
     assert not torch.equal(sampler.sample(0), sampler.sample(1))
     assert not torch.equal(sampler.sample(0), EpochSampler(train_clips(40), 43, PLAIN, RATE, 0.01, 1).sample(0))
 
 
-def test_noise_has_the_amplitude_and_the_share_that_was_asked_for():
+def test_noise_has_the_amplitude_and_the_share_of_the_settings():
     varied = replace(PLAIN, noise_p=0.8, noise_amplitude=[0.02, 0.1])
     of = train_clips(400, 0)
     sampler = EpochSampler(of, 400, varied, RATE, 0.01, 0)
@@ -195,7 +195,7 @@ def test_noise_has_the_amplitude_and_the_share_that_was_asked_for():
     assert len(noisy) / len(added) == pytest.approx(0.8, abs=0.08)
 
 
-def test_a_clip_moves_by_up_to_the_shift_either_way_and_leaves_silence():
+def test_a_clip_moves_by_up_to_the_shift_either_way_with_zeros_around_it():
     sounds = [np.arange(1, CLIP_N + 1).astype(np.int16)] * 300
     of = Clips(
         Split.TRAIN, ClipBank.of(sounds, 2 * CLIP_N), torch.zeros(300).long(), ClipBank.of([], 2 * CLIP_N), CLIP_N
@@ -214,7 +214,7 @@ def test_a_clip_moves_by_up_to_the_shift_either_way_and_leaves_silence():
     assert 80 < max(moves) <= 100
 
 
-def test_what_is_measured_by_is_as_recorded_and_the_same_every_time():
+def test_evaluation_clips_are_as_recorded_and_the_same_every_time():
     of = train_clips()
     first, again = (list(of.plain(4)) for _ in range(2))
     assert [len(k) for _, k in first] == [4, 4, 2]
@@ -222,15 +222,15 @@ def test_what_is_measured_by_is_as_recorded_and_the_same_every_time():
     pcm = torch.cat([x for x, _ in first])
     assert torch.equal(torch.cat([k for _, k in first]), of.target)
     assert torch.equal(pcm[:7, 0] * 32768, 1000.0 * torch.arange(1, 8))
-    assert len({float(x) for x in pcm[7:, 0]}) == 3, "each silence at a level of its own"
-    assert torch.equal(torch.cat([x for x, _ in of.plain(100)]), pcm), "however many at a time"
+    assert len({float(x) for x in pcm[7:, 0]}) == 3, "each silence has another level"
+    assert torch.equal(torch.cat([x for x, _ in of.plain(100)]), pcm), "for any batch size"
 
 
 SHAPE = {"channels": 8, "kernel": 5, "dilations": [1, 2], "stride": 2}
 RECIPE = ModelSpec(["yes", "no"], 16000, 40, 0.025, 0.01, 60.0, "ds_tcn", SHAPE, 1, CLIP_N, 0, [UNKNOWN])
 
 
-def test_what_is_counted_is_what_the_exported_scores_say():
+def test_the_counted_classes_are_those_of_the_exported_scores():
     net = as_if_trained(RECIPE.net, seed=10)
     weights = {k: v.clone() for k, v in net.state_dict().items()}
     pcm = torch.stack([sound(CLIP_N * 4, seed) for seed in range(30)])
@@ -255,14 +255,14 @@ def test_a_known_confusion():
     assert (result.recall(0).right, result.recall(0).clips) == (8, 10)
     assert (result.precision(0).right, result.precision(0).clips) == (8, 9)
     assert result.recall(2) == Proportion(0, 0, 0.0, 0.0, 1.0)
-    each, pairs = tables(result, "test part")
+    each, pairs = tables(result, "test split")
     assert each.rows[0] == ("all", "17/20 = 85.0 % [64.0, 94.8]", "")
     assert each.rows[3] == (UNKNOWN, "-", "-")
     assert pairs.rows[0] == ("yes", "8", "2", "0")
     assert result.as_json()["confusion"] == [[8, 2, 0], [1, 9, 0], [0, 0, 0]]
 
 
-def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine():
+def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
     rates = [learning_rate(step, 100, 0.1, 20) for step in range(100)]
     assert rates[0] == pytest.approx(0.005)
     assert rates[9] == pytest.approx(0.05)

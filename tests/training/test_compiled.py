@@ -1,4 +1,4 @@
-"""torch.compile: other sums, the same training."""
+"""torch.compile: the same training but for rounding."""
 
 import shutil
 
@@ -13,8 +13,8 @@ from kws.training.distributed import compiled as faster
 
 
 def losses(called: torch.nn.Module, net: DSTCN) -> list[float]:
-    """Five steps of SGD on drawn frames; the loss of each."""
-    optimizer, told = torch.optim.SGD(net.parameters(), lr=0.003), []
+    """Losses of five steps of SGD on random frames."""
+    optimizer, found = torch.optim.SGD(net.parameters(), lr=0.003), []
     for step in range(5):
         x = torch.randn(4, 40, 40, generator=seeding.generator(0, "frames", step))
         logits, _ = called(x, net.initial_cache(4))
@@ -22,13 +22,13 @@ def losses(called: torch.nn.Module, net: DSTCN) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        told.append(float(loss.detach()))
-    return told
+        found.append(float(loss.detach()))
+    return found
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_net_trains_as_one_that_is_not() -> None:
+def test_a_compiled_net_trains_like_a_plain_one() -> None:
     torch.manual_seed(0)
     plain = DSTCN(40, 1, 8, 5, (1, 2), 2).train()
     other = DSTCN(40, 1, 8, 5, (1, 2), 2).train()

@@ -1,4 +1,4 @@
-"""Training by two processes: as one does with the same batches, one writer, and on with another number of them."""
+"""Training with two processes: the same weights as with one, one writer, resume with another number."""
 
 import json
 import os
@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a torchrun left: its exit code, what stood on standard error, and what each process did in each call."""
+class Torchrun:
+    """Exit code and standard error of a torchrun, and the records of each process for each call."""
 
     code: int
     err: str
@@ -37,7 +37,7 @@ class Told:
 
 
 def torchrun(*words: object) -> subprocess.CompletedProcess[str]:
-    """Two processes that run this."""
+    """Start two processes."""
     return subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, words)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
@@ -54,13 +54,13 @@ def call(*words: str, dies_at: int | None = None) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def uneven(tiny) -> tuple[str, ...]:
-    """Batches that two processes cannot divide evenly, and every way into the buffer and out of it."""
+    """Batches that two processes cannot divide evenly, with all sources and ways out of the buffer."""
     return (*[w for w in tiny if not w.startswith("batch.size")], "batch.size=17", *EVERY)
 
 
 @pytest.fixture(scope="module")
-def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Told]:
-    """Runs by two processes: whole, with all that replay can do, on with what one process began, and one that dies."""
+def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Torchrun]:
+    """Runs of two processes: uninterrupted, with all of replay, resumed from one process, and one that dies."""
     folder = tmp_path_factory.mktemp("two")
     with death(Trainer, "train_step", 14, True):
         cli("train", *tiny, f"out={folder}/begun_by_one")
@@ -74,11 +74,11 @@ def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Told]:
     (folder / "calls.json").write_text(json.dumps(calls))
     done = torchrun(ROOT / "tests" / "under_torchrun.py", folder / "calls.json")
     files = [folder / f"rank-{rank}.json" for rank in range(2)]
-    return folder, Told(done.returncode, done.stderr, [json.loads(file.read_text()) for file in files])
+    return folder, Torchrun(done.returncode, done.stderr, [json.loads(file.read_text()) for file in files])
 
 
 def alike(out: Path, other: Path) -> None:
-    """Have two runs the same losses to 1e-4, weights as near as AdamW leaves them, and the same buffer?"""
+    """Assert that two runs have losses equal to 1e-4, weights as near as AdamW leaves them, and equal buffers."""
     a, b = (checkpoint.read(folder / "model.pt")["model"] for folder in (out, other))
     assert a.keys() == b.keys()
     for name in a:
@@ -95,9 +95,9 @@ def alike(out: Path, other: Path) -> None:
         ]
 
 
-def test_two_processes_train_as_one_does(run, two):
-    folder, told = two
-    assert [[one["code"] for one in rank[1:4]] for rank in told.ranks] == [[0, 0, 0]] * 2, told.err
+def test_two_processes_train_like_one(run, two):
+    folder, done = two
+    assert [[one["code"] for one in rank[1:4]] for rank in done.ranks] == [[0, 0, 0]] * 2, done.err
     alike(run, folder / "whole")
 
 
@@ -111,14 +111,14 @@ def test_each_clip_is_replayed_by_one_process(run, two):
     assert {a + b for a, b in zip(first["rows"], second["rows"], strict=True)} == {16}
 
 
-def test_the_first_process_alone_writes(two):
+def test_only_rank_0_writes(two):
     first, second = two[1].ranks
     assert all(one["opened"] == one["written"] == 0 for one in second)
     assert [one["opened"] for one in first] == [0, 1, 1, 1]
     assert all(one["written"] > 3 for one in first[1:])
 
 
-def test_uneven_batches_and_all_that_replay_can_do(cli, uneven, two, tmp_path):
+def test_uneven_batches_with_all_of_replay(cli, uneven, two, tmp_path):
     train_in(cli, tmp_path / "one", *uneven)
     alike(tmp_path / "one", two[0] / "uneven")
     sizes = [one["rows"] for one in (two[1].ranks[0][2], two[1].ranks[1][2])]
@@ -128,16 +128,16 @@ def test_uneven_batches_and_all_that_replay_can_do(cli, uneven, two, tmp_path):
     assert [(row["step"], row["after"]) for row in first] == [(row["step"], row["after"]) for row in second]
 
 
-def test_two_go_on_with_what_one_began(run, two):
+def test_two_processes_resume_a_run_of_one(run, two):
     alike(run, two[0] / "begun_by_one")
     first, second = (rank[3]["rows"] for rank in two[1].ranks)
-    assert len(first) == len(second) == 14, "from the state of step 10 on"
+    assert len(first) == len(second) == 14, "from the checkpoint of step 10 on"
 
 
-def test_one_goes_on_with_what_two_began_until_they_were_killed(cli, tiny, run, two):
-    folder, told = two
-    assert told.code == 1
-    assert len(told.ranks[0]) == 4, "the last call came to no end"
+def test_one_process_resumes_a_killed_run_of_two(cli, tiny, run, two):
+    folder, done = two
+    assert done.code == 1
+    assert len(done.ranks[0]) == 4, "the last call did not end"
     out = Path(shutil.copytree(folder / "begun_by_two", folder / "goes_on"))
     assert not (out / "model.pt").exists()
     train_in(cli, out, *tiny)
@@ -151,18 +151,18 @@ def test_fewer_rows_than_processes_are_refused(cli, tiny, tmp_path, monkeypatch)
     assert said.code == 2
     assert "batch.size=16: must be at least 32, a row for each process" in said.err
     monkeypatch.setenv("RANK", "1")
-    assert cli("train", *tiny, f"out={tmp_path}/a").err == "", "the first one says it"
+    assert cli("train", *tiny, f"out={tmp_path}/a").err == "", "rank 0 prints it"
 
 
-def test_bad_settings_are_said_once(two):
+def test_an_error_in_the_settings_is_printed_once(two):
     assert [rank[0]["code"] for rank in two[1].ranks] == [2, 2]
     lines = [line for line in two[1].err.splitlines() if line.startswith("kws: ")]
     assert lines == ["kws: optim.lr=high: must be a number"]
 
 
 @pytest.mark.parametrize("word", ["data.root={}/nothing", "replay.buffer={}/file"])
-def test_an_error_of_the_first_process_ends_both_with_one_line(tiny, tmp_path, word):
-    """Whether the other waits to be told what the first one found, or for the first batch."""
+def test_an_error_of_rank_0_ends_both_processes_with_one_line(tiny, tmp_path, word):
+    """Rank 1 waits for the result of rank 0, or for the first batch."""
     (tmp_path / "file").touch()
     done = torchrun("-m", "kws", "train", *tiny, word.format(tmp_path), f"out={tmp_path}/a")
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("kws: ")]
@@ -170,29 +170,29 @@ def test_an_error_of_the_first_process_ends_both_with_one_line(tiny, tmp_path, w
     codes = dict(re.findall(r"rank +: (\d).*\n +exitcode +: (-?\d+)", done.stderr))
     assert codes["0"] == "2", done.stderr
     assert codes.get("1", "2") in ("2", "-15"), done.stderr
-    assert "kws/" not in done.stderr, "no traceback of ours"
+    assert "kws/" not in done.stderr, "no traceback"
 
 
-def test_batch_norms_see_the_rows_of_all(two):
+def test_batch_norms_use_the_rows_of_all_ranks(two):
     net, x = norms_net(), norms_input()
     for _ in range(2):
         net.zero_grad()
         (net(x).square().sum() / 7).backward()
     for rank in two[1].ranks:
-        told = rank[0]["norms"]
-        assert told["state"].keys() == net.state_dict().keys()
+        found = rank[0]["norms"]
+        assert found["state"].keys() == net.state_dict().keys()
         for name, value in net.state_dict().items():
-            torch.testing.assert_close(torch.tensor(told["state"][name]).to(value.dtype), value)
-        for grad, parameter in zip(told["grad"], net.parameters(), strict=True):
+            torch.testing.assert_close(torch.tensor(found["state"][name]).to(value.dtype), value)
+        for grad, parameter in zip(found["grad"], net.parameters(), strict=True):
             torch.testing.assert_close(torch.tensor(grad), parameter.grad)
 
 
-def test_mixed_precision_is_of_the_forward_pass_alone():
+def test_mixed_precision_affects_the_forward_pass_alone():
     net = random_net()
     ranks = Distributed(fabric(CPU, "bf16-mixed", 1, 1), CPU)
-    heard, kinds = ranks.setup(net), []
+    model, kinds = ranks.setup(net), []
     net.blocks[0].pointwise.register_forward_hook(lambda _, __, out: kinds.append(out.dtype))
-    logits, _ = heard(torch.randn(2, 40, 60, generator=torch.Generator().manual_seed(0)), net.initial_cache(2))
+    logits, _ = model(torch.randn(2, 40, 60, generator=torch.Generator().manual_seed(0)), net.initial_cache(2))
     ranks.backward(logits.square().mean())
     assert kinds == [torch.bfloat16]
     assert logits.dtype == torch.float32
@@ -211,7 +211,7 @@ def test_mixed_precision_is_refused_on_a_cpu(cli, tiny, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_one_process_joins_nothing():
+def test_one_process_needs_no_process_group():
     with together(CPU, "32-true") as ranks:
         net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
         assert ranks.is_main

@@ -1,4 +1,4 @@
-"""Training behind each front end: it learns, streams, exports, resumes, and clips score as they were found."""
+"""Training with each front end: learning, streaming, export, resume, and scores of mined clips."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ FRONT_ENDS = {
 
 @pytest.fixture(scope="module", params=FRONT_ENDS)
 def trained(cli, tiny, request, tmp_path_factory) -> tuple[list[str], Path]:
-    """The settings of a tiny run behind a front end, and its folder."""
+    """Settings and folder of a tiny run with a front end."""
     words, out = [*tiny, *FRONT_ENDS[request.param]], tmp_path_factory.mktemp("runs") / request.param
     said = cli("train", *words, f"out={out}")
     assert said.code == 0, said.err
@@ -33,7 +33,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def test_what_is_trainable_is_trained_and_nothing_else_is_kept(trained):
+def test_the_checkpoint_holds_trained_front_end_weights_alone(trained):
     words, out = trained
     layer = {name: value for name, value in weights(out).items() if name.startswith("layer.")}
     if words[-1] != "features=pcen":
@@ -42,7 +42,7 @@ def test_what_is_trainable_is_trained_and_nothing_else_is_kept(trained):
     assert set(layer) == {"layer.log_alpha", "layer.log_delta", "layer.log_r"}
     for value, start in zip(layer.values(), (0.98, 2.0, 0.5), strict=True):
         moved = (value - torch.tensor(start).log()).abs()
-        assert (moved > 1e-4).sum() > 35, "nearly every band went somewhere"
+        assert (moved > 1e-4).sum() > 35, "nearly every band has moved"
 
 
 def test_checkpoint_and_exported_file_score_the_same(trained):
@@ -54,7 +54,7 @@ def test_checkpoint_and_exported_file_score_the_same(trained):
     torch.testing.assert_close(torch.cat([exported(p) for p in torch.split(pcm, 1280)]), rows, rtol=0, atol=1e-5)
 
 
-def test_clips_score_from_silence_as_they_were_found_in_a_stream(trained):
+def test_mined_clips_score_from_silence_as_in_their_stream(trained):
     _, out = trained
     with Buffer(out / "buffer") as buffer:
         found = buffer.rows()
@@ -68,10 +68,10 @@ def test_clips_score_from_silence_as_they_were_found_in_a_stream(trained):
             assert score == pytest.approx(row.score, abs=1e-5)
 
 
-@pytest.mark.parametrize("trained", ["pcen"], indirect=True)  # the one with weights of its own
-def test_a_killed_run_goes_on_to_the_same_weights(cli, trained, tmp_path):
+@pytest.mark.parametrize("trained", ["pcen"], indirect=True)  # the front end with trained weights
+def test_a_killed_run_resumes_to_the_same_weights(cli, trained, tmp_path):
     words, out = trained
-    with death(WakeWordTask, "validate", 13, False):  # after a state was kept, after a round
+    with death(WakeWordTask, "validate", 13, False):  # after a checkpoint and a round
         cli("train", *words, f"out={tmp_path}/killed")
     said = cli("train", *words, f"out={tmp_path}/killed")
     assert said.code == 0, said.err
@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(cli, trained, tmp_path):
     assert all(torch.equal(want[name], got[name]) for name in want)
 
 
-def test_a_mean_that_reaches_beyond_a_clip_is_refused(cli, tiny, tmp_path):
+def test_a_receptive_field_longer_than_a_clip_is_refused(cli, tiny, tmp_path):
     said = cli("train", *tiny, "features=pcen", "features.memory_s=1", f"out={tmp_path}/x")
     assert said.code == 2
     assert said.err.startswith("kws: batch.clip_s=1.4: must be at least ")

@@ -1,4 +1,4 @@
-"""What a run tells as it trains: in files, and in few words beside the bar."""
+"""The note below the progress bar of a run."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from kws.training.metrics import MetricsLog, StepMetrics, ValidationMetrics, sum
 KINDS = {"metrics": StepMetrics, "validation": ValidationMetrics}
 
 
-def heard(
+def validation(
     step: int, keyword: str, misses: int, events: int, rate: float = 0.5, hours: float = 2.5
 ) -> ValidationMetrics:
     return ValidationMetrics(
@@ -27,26 +27,26 @@ def step(n: int) -> StepMetrics:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([heard(0, "a", 3, 40)], "misses 3/40 at 0.5/h"),
-        ([heard(0, "a", 3, 40), heard(0, "b", 1, 30)], "misses 4/70 at 0.5/h"),
-        ([heard(0, "a", 3, 40, rate=2, hours=0.5)], "misses 3/40 at 2/h"),
-        ([heard(0, "a", 3, 40, hours=1.9)], "misses 3/40 with no alarm in 1.90 h"),
-        ([heard(0, "a", 0, 4, rate=0)], "misses 0/4 with no alarm in 2.50 h"),
+        ([validation(0, "a", 3, 40)], "misses 3/40 at 0.5/h"),
+        ([validation(0, "a", 3, 40), validation(0, "b", 1, 30)], "misses 4/70 at 0.5/h"),
+        ([validation(0, "a", 3, 40, rate=2, hours=0.5)], "misses 3/40 at 2/h"),
+        ([validation(0, "a", 3, 40, hours=1.9)], "misses 3/40 with no alarm in 1.90 h"),
+        ([validation(0, "a", 0, 4, rate=0)], "misses 0/4 with no alarm in 2.50 h"),
     ],
 )
-def test_misses_in_few_words(rows, words):
+def test_a_validation_is_summarised(rows, words):
     assert summary(rows) == words
 
 
-def test_the_note_holds_the_loss_the_replay_and_the_last_misses(tmp_path):
-    told = []
-    with MetricsLog(tmp_path, 0, KINDS, False, Console(), lambda done, note: told.append((done, note))) as log:
+def test_the_note_has_loss_replay_and_the_last_misses(tmp_path):
+    notes = []
+    with MetricsLog(tmp_path, 0, KINDS, False, Console(), lambda done, note: notes.append((done, note))) as log:
         log.step(step(0))
-        log.validation([heard(0, "a", 3, 40)], summary([heard(0, "a", 3, 40)]))
+        log.validation([validation(0, "a", 3, 40)], summary([validation(0, "a", 3, 40)]))
         log.step(step(1))
-        log.validation([heard(1, "a", 2, 40)], summary([heard(1, "a", 2, 40)]))
+        log.validation([validation(1, "a", 2, 40)], summary([validation(1, "a", 2, 40)]))
     replay = "16 replayed of 397"
-    assert told == [
+    assert notes == [
         (1, f"loss 0.500, {replay}"),
         (1, f"loss 0.500, {replay}, misses 3/40 at 0.5/h"),
         (2, f"loss 0.250, {replay}, misses 3/40 at 0.5/h"),
@@ -56,7 +56,7 @@ def test_the_note_holds_the_loss_the_replay_and_the_last_misses(tmp_path):
 
 
 @pytest.mark.parametrize("width", [72, 80, 120])
-def test_the_note_takes_no_room_from_the_bar(width):
+def test_the_note_stands_below_the_bar(width):
     console, note = Console(), "loss 0.093, 16 replayed of 397, misses 17/45 with no alarm in 0.51 h"
     console.out = RichConsole(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     with console.progress("Training", 1500) as tick:

@@ -37,8 +37,7 @@ def run(cfg: DictConfig) -> None:
     """Train, or resume a killed run, in the folder `out`."""
     hydra = HydraConfig.get()
     made = Path(hydra.runtime.output_dir) if in_sweep() else None  # a sweep makes the folder before any check
-    choices = {group: name for group, name in hydra.runtime.choices.items() if name and "/" not in group}
-    with SessionRecorder(list(hydra.overrides.task), choices, made) as session:
+    with SessionRecorder(list(hydra.overrides.task), made) as session:
         s = settings(cfg, TrainConfig)
         refuse_other_task(s.task)
         refuse_processes(s)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from kws.common.errors import KwsError, one_line
 from kws.common.files import replacing
@@ -122,18 +122,14 @@ class Session:
     Args:
         began: seconds since 1970.
         command: words of the command line.
-        choices: option of each config group, such as model: ds_tcn.
         threads, device: CPU threads and device; None if the session failed before training.
         seconds: duration; None while it runs, or if it was killed and the run was not resumed.
         ended: finished, failed, stopped (by Ctrl-C) or killed; empty while `seconds` is None.
         error: message of a failed session.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
     began: Seconds
     command: list[str] = field(default_factory=list)
-    choices: dict[str, str] = field(default_factory=dict)
     threads: int | None = None
     device: str | None = None
     seconds: Seconds | None = None
@@ -157,12 +153,11 @@ class SessionRecorder:
 
     Args:
         command: words of the command line.
-        choices: option of each config group.
         folder: folder for a session that fails before it claims one; None to discard such a session.
     """
 
-    def __init__(self, command: Sequence[str], choices: Mapping[str, str], folder: Path | None = None) -> None:
-        self.session = Session(time.time(), list(command), dict(choices))
+    def __init__(self, command: Sequence[str], folder: Path | None = None) -> None:
+        self.session = Session(time.time(), list(command))
         self.since = time.monotonic()
         self.folder = folder
         self.before: list[Session] = []

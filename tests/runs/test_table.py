@@ -31,7 +31,7 @@ def make(folder: Path, seconds: list[float] | None = None, figures: list[Any] | 
     tree = OmegaConf.to_yaml(OmegaConf.create(KEYS | settings))
     (folder / "config.yaml").write_text(f"# run {len(folder.name):012x}\n{tree}")
     words = [f"{key}={value}" for key, value in settings.items()]
-    done = [run_folder.Session(1e9, words, {}, 1, "cpu", one, "finished") for one in seconds or []]
+    done = [run_folder.Session(1e9, words, 1, "cpu", one, "finished") for one in seconds or []]
     if done:
         run_folder.write(folder, done)
     if figures is not None:
@@ -49,7 +49,7 @@ def sweep(tmp_path: Path) -> Path:
     """Two settings by two seeds, and a run that failed before training."""
     for i, (rate, seed, misses) in enumerate([(0.1, 0, 2), (0.1, 1, 4), (0.02, 0, 9), (0.02, 1, 1)]):
         make(tmp_path / str(i), [10.0 + i], [outcome([0, misses, 40], [9, 1, 0], (misses + 1, 1))], lr=rate, seed=seed)
-    failed = run_folder.Session(1e9, ["lr=7", "seed=0"], {}, None, None, 0.1, "failed", "lr=7: must be between 0 and 1")
+    failed = run_folder.Session(1e9, ["lr=7", "seed=0"], None, None, 0.1, "failed", "lr=7: must be between 0 and 1")
     (tmp_path / "10").mkdir()
     run_folder.write(tmp_path / "10", [failed])
     return tmp_path
@@ -139,7 +139,7 @@ def test_the_table_is_sorted_by_any_column(sweep, by, order):
 
 def test_an_unfinished_run_shows_its_step_and_a_killed_one_its_least_time(cli, tmp_path):
     at_work = make(tmp_path / "a", [100.0])
-    run_folder.write(at_work, [*run_folder.read(at_work), run_folder.Session(2e9, [], {}, 1, "cpu")])
+    run_folder.write(at_work, [*run_folder.read(at_work), run_folder.Session(2e9, [], 1, "cpu")])
     (at_work / "metrics.csv").write_text("step,loss\n0,1\n1,1\n2,")
     os.utime(at_work / "metrics.csv", (2e9 + 30, 2e9 + 30))
     said = cli("runs", tmp_path)
@@ -161,8 +161,8 @@ def test_a_few_settings_of_no_command_are_shown(tmp_path):
 def test_an_option_of_a_group_replaces_its_settings(tmp_path):
     make(tmp_path / "a", [1.0], model={"channels": 8, "kernel": 3})
     other = make(tmp_path / "b", model={"channels": 16, "kernel": 5})
-    run_folder.write(other, [run_folder.Session(1e9, ["model=large"], {}, 1, "cpu", 1.0, "finished")])
-    run_folder.write(tmp_path / "a", [run_folder.Session(1e9, ["threads=2"], {}, 1, "cpu", 1.0, "finished")])
+    run_folder.write(other, [run_folder.Session(1e9, ["model=large"], 1, "cpu", 1.0, "finished")])
+    run_folder.write(tmp_path / "a", [run_folder.Session(1e9, ["threads=2"], 1, "cpu", 1.0, "finished")])
     runs = find(tmp_path)
     assert table.columns(runs) == (["model"], [])
     assert [table.value_of(run, "model") for run in runs] == ["default", "large"]
@@ -221,7 +221,7 @@ def test_names_and_errors_drive_no_terminal(cli, tmp_path):
     folder = tmp_path / evil
     folder.mkdir()
     run_folder.write(
-        folder, [run_folder.Session(1.0, [f"lr={evil}"], {}, None, None, 1.0, "failed", f"no {evil}\nkws: fine")]
+        folder, [run_folder.Session(1.0, [f"lr={evil}"], None, None, 1.0, "failed", f"no {evil}\nkws: fine")]
     )
     make(tmp_path / "b", lr=evil)
     said = cli("runs", tmp_path)

@@ -74,7 +74,7 @@ def model_spec(s: c.TrainConfig, labels: list[str], others: list[str] | None = N
         family=family_of(s.model),
         shape=shape_of(s.model),
         smooth_n=smooth_n,
-        clip_n=samples(s.batch.clip_s, row_s, s.data.sample_rate),
+        clip_n=round(s.batch.clip_s / row_s) * round(row_s * s.data.sample_rate),  # a whole number of rows
         smooth_k=s.model.smooth_k,
         others=others,
         input=layer,
@@ -95,11 +95,6 @@ def model_spec(s: c.TrainConfig, labels: list[str], others: list[str] | None = N
             f"the model ({reach_s:.2f} s) and mining.post_s"
         )
     return built
-
-
-def samples(seconds: float, row_s: float, sample_rate: int) -> int:
-    """The nearest number of samples that is a whole number of rows."""
-    return round(seconds / row_s) * round(row_s * sample_rate)
 
 
 def smoothing(smooth_s: float, smooth_k: int, row_s: float, group: str = "") -> int:

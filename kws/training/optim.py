@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Annotated
 
@@ -176,7 +176,7 @@ class ValidatedWeights:
 
     def counts(self) -> dict[str, int | float]:
         """All fields but the weights."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "weights"}
+        return {name: value for name, value in vars(self).items() if name != "weights"}
 
     def __str__(self) -> str:
         return f"{self.step} ({self.misses} of {self.events} missed, {self.false_alarms} false alarms)"

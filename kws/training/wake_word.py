@@ -35,6 +35,7 @@ class WakeWordConfig:
 
     Args:
         seed: of the run.
+        optim, batch, replay, mining: groups of the settings.
         validate_every: steps between two validations; None: none.
         at_fa_per_hour: false-alarm rate at which the misses of the validation are counted.
     """

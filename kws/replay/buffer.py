@@ -73,15 +73,15 @@ class Buffer:
         return int(self._index.read("SELECT count(*) FROM clips WHERE state = ?", State.active)[0][0])
 
     def rows(self, state: str | None = State.active) -> list[BufferClip]:
-        """The clips in this state, or in any state for None, in the order they came in."""
+        """The clips in this state, or in any state for None, oldest first."""
         return self._index.rows(state)
 
     def samplable(self, but: Collection[str] = (), saying: Collection[str] = ()) -> ClipTable:
-        """The active clips that a run may sample, in the order they came in.
+        """The active clips that a run may sample, oldest first.
 
         Args:
             but: hashes of recordings. Clips in which one of them is audible are left out.
-            saying: keywords. Clips whose text says one are left out, unless they are confusables or released.
+            saying: keywords. Clips whose text contains one are left out, unless they are confusables or released.
         """
         clips = self._index.table([State.active])
         left_out = self._index.clips_from(but) | self._index.clips_saying(saying)
@@ -96,7 +96,7 @@ class Buffer:
         return [(*line,) for line in self._index.read("SELECT hash, run, round, score FROM scores ORDER BY id")]
 
     def records(self, wanted: Callable[[BufferClip], bool] = lambda _: True) -> Generator[tuple[BufferClip, Record]]:
-        """Clips that are `wanted` with their records, in the order they came in, all from one moment.
+        """Clips that are `wanted` with their records, oldest first, all from one moment.
 
         This object must not write until the generator is exhausted or closed. Other processes may write.
         """
@@ -152,7 +152,7 @@ class Buffer:
         return storage.read(self._clips, clip, self.sample_rate)
 
     def hold_out(self, recordings: Iterable[Source]) -> None:
-        """Register validation and test recordings. No clip may come from them, whatever name they get later.
+        """Register validation and test recordings. No clip may come from them, under any later name.
 
         Raises:
             LeakError: a clip of the buffer, in any state, comes from one of them; none is registered then.

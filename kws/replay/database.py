@@ -287,7 +287,7 @@ class Index:
         kept = [e for e in events if e["run"] != run or e["round"] <= round_]
         ((state, decision),) = self.read("SELECT state, decision FROM clips WHERE hash = ?", clip)
         if not decision and not any(e["found"] for e in kept):
-            # Its history and origins go with it.
+            # SQLite deletes its history and origins too.
             self._db.execute("DELETE FROM clips WHERE hash = ?", (clip,))
             return True
         out, back, reason = (State.evicted, State.retired), None, ""

@@ -121,7 +121,7 @@ def surplus(clips: ClipTable, config: EvictionConfig, sample_rate: int) -> list[
     equal ones the oldest.
 
     Args:
-        clips: what the buffer holds, oldest first.
+        clips: of the buffer, oldest first.
         config: limits and rule.
         sample_rate: Hz.
 
@@ -187,7 +187,7 @@ def reservoir(clips: ClipTable, places: Order, group: NDArray[np.int64]) -> Orde
 def balanced(clips: ClipTable, places: Order, group: NDArray[np.int64]) -> Order:
     """Evict the lowest score of the largest embedding cluster within each group, again and again.
 
-    A clip is evicted when its cluster has come down to it and those behind it: the most followers first.
+    In eviction order, the clip with the most harder clips in its cluster comes first.
     """
     cluster = _clusters(clips.embedding, len(clips))
     order = hardest(clips, places, group)

@@ -166,7 +166,7 @@ class MiningSource:
     settings: type | None
 
 
-SOURCES: dict[str, MiningSource] = {}  # in the order in which they choose
+SOURCES: dict[str, MiningSource] = {}  # called in this order
 
 
 def register_mining_source(
@@ -279,7 +279,7 @@ def mine(
     Args:
         streams: scored by `detector`.
         detector: its labels are the keywords.
-        config: what is chosen.
+        config: which rows become clips.
         clip_n: samples of a clip, a whole number of rows.
         checkpoint: hash of the detector's weights.
         run, round_: for the record.

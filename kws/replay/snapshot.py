@@ -19,7 +19,7 @@ Contents = tuple[ClipTable, NDArray[np.int64]]  # clips with their priorities, a
 
 
 class Snapshot:
-    """Clips of the replay buffer at one moment, in the order they came in.
+    """Clips of the replay buffer at one moment, oldest first.
 
     Args:
         contents: the clips, and how often each was sampled according to the buffer; changes are written back.
@@ -69,7 +69,7 @@ class Snapshot:
             state: the `state()` of a checkpoint, to resume with its clips and priorities; None: those of the buffer.
             spoken: hashes of recordings of a keyword of this run, whose clips are left out. They may be negatives of
                 another run.
-            keywords: of this run; clips whose text says one are left out.
+            keywords: of this run; clips whose text contains one are left out.
 
         `gone` counts the clips of the checkpoint that are no longer active, because of a user or another run.
         """

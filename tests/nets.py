@@ -1,4 +1,4 @@
-"""Small detectors with random weights, and sounds for them to hear; no test of its own."""
+"""Small detectors with random weights, and audio to score, for tests."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,7 +17,7 @@ Net = TypeVar("Net", bound=KeywordNet)
 
 
 def as_if_trained(make: Callable[[], Net], seed: int = 0) -> Net:
-    """A net as if trained: its batch norms have seen something, and its scores move between 0 and 1."""
+    """A net with random statistics in its batch norms, whose scores vary between 0 and 1, as after training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = make()
@@ -34,9 +34,9 @@ def as_if_trained(make: Callable[[], Net], seed: int = 0) -> Net:
 
 
 def lively(make: Callable[[], Net], seed: int = 0) -> Net:
-    """A net whose scores move along `sound`: its batch norms have seen such sounds, its head spreads what it sees.
+    """A net whose scores vary along `sound`: norms have the statistics of such audio, and the head is scaled.
 
-    With norms of any numbers a deep net says the same of everything, and would show nothing.
+    With arbitrary norms a deep net gives the same score for all audio, and a test would show nothing.
     """
     net = as_if_trained(make, seed)
     row_n = 160 * net.stride
@@ -45,10 +45,10 @@ def lively(make: Callable[[], Net], seed: int = 0) -> Net:
         for part in net.modules():
             if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
                 part.reset_running_stats()
-                part.momentum = None  # the mean of all that it sees
-        heard = LogMel().clips(torch.stack([sound(60 * 320, n) for n in range(8)]), row_n)
-        net.train()(heard, net.initial_cache(8))
-        logits = net.eval()(heard[:1], net.initial_cache(1))[0][0]
+                part.momentum = None  # the mean over all batches
+        frames = LogMel().clips(torch.stack([sound(60 * 320, n) for n in range(8)]), row_n)
+        net.train()(frames, net.initial_cache(8))
+        logits = net.eval()(frames[:1], net.initial_cache(1))[0][0]
         assert isinstance(net.head, nn.Conv1d)
         assert net.head.bias is not None
         scale = 0.7 / logits.std(1)
@@ -58,7 +58,7 @@ def lively(make: Callable[[], Net], seed: int = 0) -> Net:
 
 
 def random_net(seed: int = 0, channels: int = 8, kernel: int = 5, dilations: tuple[int, ...] = (1, 2)) -> DSTCN:
-    """A small net as if trained."""
+    """A small net, as after training."""
     return as_if_trained(lambda: DSTCN(40, len(LABELS), channels, kernel, dilations, stride=2), seed)
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from kws import __version__
 from kws.commands import builders
-from kws.common.console import Console, listening
+from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
 from kws.config.app import verb
 from kws.config.compose import keywords, must_be_given, paths, settings
@@ -136,7 +136,7 @@ def evaluate(s: EvaluateConfig, file: Path, name: str, clips: Mapping[str, list[
         if not own:
             scored = ", ".join(one.scores.scores)
             raise KwsError(f"confusables={s.confusables}: must be for {scored}, not {', '.join(clips)}")
-        with listening(console, "Confusables", confusables.seconds(own)) as progress:
+        with audio_progress(console, "Confusables", confusables.seconds(own)) as progress:
             found = confusables.score_confusables(detector, own, s.stream.chunk_s, progress, score)
     return one._replace(scores=replace(one.scores, confusables=found, name=name))
 
@@ -197,7 +197,7 @@ def on_files(
         )
     positives, negatives = given_files(s, words, console)
     sources = [file_source(file) for file in [*(file for file, _ in positives), *negatives]]
-    with listening(console, "Scoring", total_s(sources)) as progress:
+    with audio_progress(console, "Scoring", total_s(sources)) as progress:
         scores, bad = evaluate_files(
             detector, words, positives, negatives, sources, s.stream.chunk_s, s.data.max_undecodable, progress, score
         )
@@ -225,7 +225,7 @@ def on_recordings(
         if s.threshold.unsupported is Unsupported.refuse:
             require_hours(negative_hours(store, chosen, Split.VALIDATION, levels), rate_per_hour)
         sources = split_streams(store, chosen, Split.VALIDATION, levels, passes)
-        with listening(console, "Calibrating", total_s(sources)) as progress:
+        with audio_progress(console, "Calibrating", total_s(sources)) as progress:
             scores = evaluate_split(
                 detector, store, chosen, Split.VALIDATION, sources, chunk_s, max_keyword_s, progress, score
             )
@@ -235,7 +235,7 @@ def on_recordings(
         thresholds |= {k: c.threshold for k, c in calibrations.items()}
         streams += ", thresholds from the validation split"
     sources = split_streams(store, chosen, Split.TEST, levels)
-    with listening(console, "Testing", total_s(sources)) as progress:
+    with audio_progress(console, "Testing", total_s(sources)) as progress:
         scores = evaluate_split(detector, store, chosen, Split.TEST, sources, chunk_s, max_keyword_s, progress, score)
     return Evaluated(DetectorScores(scores, thresholds, calibrations), sources, detector.sample_rate, streams)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kws.commands import builders, speech
 from kws.commands.training_run import Run
-from kws.common.console import Console, listening
+from kws.common.console import Console, audio_progress
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection, recordings, select
@@ -136,7 +136,7 @@ def finish(
 
     def score(title: str, split: Split, passes: int) -> Mapping[str, KeywordScores]:
         streams = split_streams(store, chosen, split, stream, passes)
-        with listening(r.console, title, total_s(streams)) as tick:
+        with audio_progress(r.console, title, total_s(streams)) as tick:
             return evaluate_split(detector, store, chosen, split, streams, stream.chunk_s, stream.max_keyword_s, tick)
 
     passes, t = r.s.threshold.passes, stream.refractory_s
@@ -157,7 +157,7 @@ def finish(
     clips: Mapping[str, ConfusableScores] = {}
     if synthetic and r.s.data.synthetic.confusables:
         files = confusables.held_out_confusables(synthetic)
-        with listening(r.console, "Testing, confusables", confusables.seconds(files)) as progress:
+        with audio_progress(r.console, "Testing, confusables", confusables.seconds(files)) as progress:
             clips = confusables.score_confusables(detector, files, stream.chunk_s, progress)
     return outcomes_of(DetectorScores(scores, thresholds, calibrations, clips), t)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console as RichConsole
-from rich.console import RenderableType
+from rich.console import JustifyMethod, RenderableType
 from rich.markup import escape as escape_markup
 from rich.progress import (
     BarColumn,
@@ -54,9 +54,12 @@ class Console:
             made.add_column(escape(name), justify="left" if i == 0 else "right")
         for row in rows:
             made.add_row(*map(escape, row))
-        # A file or a pipe has no width.
-        out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=1000)
-        out.print(made)
+        self._print(made, 1000)
+
+    def _print(self, table: Table, width: int) -> None:
+        """Print a table; a file or a pipe has no width of its own."""
+        out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=width)
+        out.print(table)
 
     def lines(self, header: Sequence[str], rows: Sequence[Sequence[str]], cut: int, from_left: int) -> None:
         """Print a table with one line per row. In a terminal the last `cut` columns are shortened to fit.
@@ -71,29 +74,20 @@ class Console:
             widths[-cut:] = [min(width, max(room, 8)) for width in widths[-cut:]]
         for i, (name, width) in enumerate(zip(header, widths, strict=True)):
             number = 0 < i < len(header) - cut
-            made.add_column(
-                escape(name), justify="right" if number else "left", no_wrap=True, overflow="ellipsis", width=width
-            )
+            justify: JustifyMethod = "right" if number else "left"
+            made.add_column(escape(name), justify=justify, no_wrap=True, overflow="ellipsis", width=width)
         for row in rows:
             cells = list(row)
             if cell_len(cells[from_left]) > widths[from_left]:
                 cells[from_left] = "…" + cells[from_left][1 - widths[from_left] :]
             made.add_row(*map(escape, cells))
-        out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=needed)
-        out.print(made)
+        self._print(made, needed)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:
         """Show a progress bar with the time left. Yields `tick(done, note, total)`."""
-        columns = (
-            TextColumn("{task.description:<22}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with _Bar(*columns, console=self.out) as bar:
+        counts = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        with _Bar(TextColumn("{task.description:<22}"), *counts, console=self.out) as bar:
             task = bar.add_task(escape(what), total=total, note="")
 
             def tick(done: int, note: str = "", total: int | None = None) -> None:
@@ -103,16 +97,16 @@ class Console:
 
 
 @contextmanager
-def listening(console: Console, what: str, total_s: float) -> Iterator[Callable[[float], None]]:
+def audio_progress(console: Console, what: str, total_s: float) -> Iterator[Callable[[float], None]]:
     """Show progress in seconds of audio, with the time left and the speed relative to real time."""
     begun = time.monotonic()
     with console.progress(f"{what}, s", round(total_s)) as tick:
 
-        def tell(heard_s: float) -> None:
-            pace = heard_s / max(1e-3, time.monotonic() - begun)
-            tick(min(round(heard_s), round(total_s)), f"{pace:.0f}x real time")
+        def report(done_s: float) -> None:
+            pace = done_s / max(1e-3, time.monotonic() - begun)
+            tick(min(round(done_s), round(total_s)), f"{pace:.0f}x real time")
 
-        yield tell
+        yield report
         tick(round(total_s))
 
 

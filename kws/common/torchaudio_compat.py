@@ -1,11 +1,8 @@
-"""Imports torchaudio, also where its native part was built for another CUDA version than torch.
+"""Import of torchaudio, also if its native part was built for another CUDA version than torch.
 
-Linux wheels of torchaudio are built for one CUDA version. With a CPU-only torch, or a torch of another CUDA
-version, the native part does not load and the import fails. The native part holds forced alignment and a faster
-filter loop; transforms, features and data sets are Python. Only on this error the native part is left out, and one
-line is logged.
-
-Other modules write `from kws.common.torchaudio_compat import torchaudio`.
+Linux wheels of torchaudio are built for one CUDA version. With a CPU-only torch, or a torch of another CUDA version,
+the native part does not load and the import fails. The native part holds forced alignment and a faster filter loop;
+transforms, features and data sets are Python. Only on this error the native part is left out, and one line is logged.
 """
 
 import importlib
@@ -13,7 +10,6 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable
 from types import ModuleType
 
 _LOG = logging.getLogger(__name__)
@@ -25,13 +21,11 @@ _CUDA_VERSIONS = re.compile(r"compiled with different CUDA versions")
 
 
 def load() -> ModuleType:
-    """Import torchaudio, without its native part where that was built for another CUDA version than torch.
-
-    Logs one warning where the native part is left out. Later calls return the same module.
+    """Import torchaudio; after a CUDA mismatch without its native part, with one warning in the log.
 
     Raises:
-        Exception: any error of the import, except the two signs of a CUDA mismatch: OSError for a missing CUDA
-            library, RuntimeError for two CUDA versions.
+        Exception: any other error of the import. A mismatch is an OSError for a missing CUDA library, or a
+            RuntimeError for two CUDA versions.
     """
     try:
         return _import()
@@ -74,12 +68,8 @@ def _forget() -> None:
 
 def _without_native_part() -> ModuleType:
     """Stub of `torchaudio._extension`, as in a build without native code."""
-
-    def fail_if_no_align(function: Callable[..., object]) -> Callable[..., object]:
-        return function
-
     stub = ModuleType(_NATIVE)
-    vars(stub).update(_IS_TORCHAUDIO_EXT_AVAILABLE=False, _IS_ALIGN_AVAILABLE=False, fail_if_no_align=fail_if_no_align)
+    vars(stub).update(_IS_TORCHAUDIO_EXT_AVAILABLE=False, _IS_ALIGN_AVAILABLE=False, fail_if_no_align=lambda f: f)
     return stub
 
 

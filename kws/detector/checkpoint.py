@@ -22,7 +22,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything needed to build the net again, as plain values."""
+    """Plain values from which the net and the front end are built."""
 
     labels: list[str]
     sample_rate: int
@@ -34,7 +34,7 @@ class ModelSpec:
     shape: dict[str, Any]  # settings of the family
     smooth_n: int
     clip_n: int  # samples of a training clip
-    smooth_k: int = 0  # see Detector
+    smooth_k: int = 0  # see `smoothed`
     others: list[str] | None = None  # classification: classes beside the labels. None: keywords, scored independently
     input: str | None = None  # layer between the log-mel frames and the net, see kws.models.frontends
     input_shape: dict[str, Any] = field(default_factory=dict)  # settings of that layer
@@ -58,14 +58,14 @@ class ModelSpec:
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Save atomically: after a crash the file is either the old or the new one."""
+    """Save atomically: after a crash the file is the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         torch.save(dict(content), file)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Load a file that `write` made. Unpickling builds tensors and plain values only.
+    """Load a file of `write`. Unpickling builds tensors and plain values only.
 
     Raises:
         KwsError: the file is missing, damaged, or not a kws checkpoint.
@@ -100,12 +100,12 @@ def write_model(
     facts: Mapping[str, Any],
     held_out: Iterable[Source] = (),
 ) -> None:
-    """Write a model that `read_model` reads.
+    """Write a model for `read_model`.
 
     Args:
         path: file to write.
-        spec: how the net is built.
-        state: its weights.
+        spec: net and front end.
+        state: weights.
         thresholds: one for each keyword.
         facts: plain values about the run.
         held_out: validation and test recordings of the run. Mining with this model refuses them.
@@ -143,8 +143,7 @@ def read_model(path: Path) -> Checkpoint:
     except Exception as error:  # a forged file can hold plain values of any kind
         facts = content["facts"]
         named = facts.get("plugins") if isinstance(facts, dict) else None
-        hint = (
-            f"; it was trained with plugins=[{','.join(map(str, named))}]" if isinstance(named, list) and named else ""
-        )
+        plugins = ",".join(map(str, named)) if isinstance(named, list) else ""
+        hint = f"; it was trained with plugins=[{plugins}]" if plugins else ""
         raise KwsError(f"{path}: the net cannot be built ({first_line(error)}){hint}") from None
     return Checkpoint(spec, detector, content["hash"], content["facts"], held_out)

@@ -28,7 +28,7 @@ def score_clips(
         for at in range(0, len(indexes), CLIPS_PER_BATCH):
             batch = indexes[at : at + CLIPS_PER_BATCH]
             rows_n = max(1, -(-n // detector.block_n))  # the last row is completed with silence
-            # In memory of torch's: where an array of NumPy's begins may change the last bit of a sum.
+            # In memory of torch: the alignment of a NumPy array may change the last bit of a sum.
             pcm = torch.zeros(len(batch), rows_n * detector.block_n)
             for row, i in enumerate(batch):
                 pcm[row, :n] = torch.from_numpy(to_float(clips[i]))

@@ -1,4 +1,4 @@
-"""The streaming detector: front end, model and smoothing. Checkpoints and exported files both hold one."""
+"""The streaming detector: front end, model and smoothing, as in checkpoints and exported files."""
 
 import copy
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Detector(nn.Module):
         self.block_n = features.hop_n * model.stride  # samples a row
         self.frame_s = self.block_n / features.sample_rate
         self.cache_shapes = model.cache_shapes
-        # Samples up to its end that a row depends on. A clip this long reproduces the score of a stream.
+        # Samples that a row depends on, up to its end. A clip of this length gives the score of a stream.
         self.reach_n = model.receptive_field * features.hop_n + self.context_n + (smooth_n - 1) * self.block_n
         self.tail = torch.zeros(0)
         self.recent = torch.zeros(0)
@@ -74,10 +74,13 @@ class Detector(nn.Module):
         device = self.features.window.device
         self.tail = torch.zeros(self.context_n, device=device)
         self.recent = torch.zeros(self.smooth_n - 1, len(self.labels), device=device)
+        self.cache = self._initial_cache(1)
+
+    def _initial_cache(self, batch: int) -> list[Tensor]:
         cache: list[Tensor] = []
         for shape in self.cache_shapes:
-            cache.append(torch.zeros([1] + shape, device=device))  # noqa: RUF005 (TorchScript has no *)
-        self.cache = cache
+            cache.append(torch.zeros([batch] + shape, device=self.features.window.device))  # noqa: RUF005 (TorchScript)
+        return cache
 
     def forward(self, pcm: Tensor) -> Tensor:
         """Score the rows that this chunk completes.
@@ -122,10 +125,7 @@ class Detector(nn.Module):
         """
         with torch.no_grad():
             x = self.features.clips(pcm.to(self.features.window.device), self.block_n)
-            cache: list[Tensor] = []
-            for shape in self.cache_shapes:
-                cache.append(torch.zeros([pcm.shape[0]] + shape, device=x.device))  # noqa: RUF005
-            hidden, _ = self.model.hidden(x, cache)
+            hidden, _ = self.model.hidden(x, self._initial_cache(pcm.shape[0]))
             before = torch.zeros(pcm.shape[0], self.smooth_n - 1, len(self.labels), device=x.device)
             scores = torch.cat([before, self.raw(hidden)], 1)
             return smoothed(scores, self.smooth_n, self.smooth_k), hidden.transpose(1, 2)

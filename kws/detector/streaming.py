@@ -14,19 +14,22 @@ from kws.common.errors import KwsError
 from kws.data.audio import to_float
 from kws.detector.detector import Detector
 
-CHUNK_S = 20.0  # samples a call: large enough that the convolutions, not their calls, cost the time
+CHUNK_S = 20.0  # seconds per call: large enough that the overhead of a call does not count
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreTrack:
-    """The scores of one keyword along one stream.
+    """Scores of one keyword in one stream.
 
     Args:
-        times: seconds from the stream's start at which each row is known, never falling.
-        scores: score of the keyword at each row, in [0, 1].
+        times: time at which each row is known, seconds from the start of the stream, non-decreasing.
+        scores: score of the keyword in each row, in [0, 1].
         duration_s: length of the stream, above 0.
 
     Shape: times float64 [N], scores float32 [N].
+
+    Raises:
+        KwsError: there is no row, or a value violates these rules.
     """
 
     times: NDArray[np.float64]
@@ -35,15 +38,15 @@ class ScoreTrack:
 
     def __post_init__(self) -> None:
         if self.times.ndim != 1 or self.times.shape != self.scores.shape:
-            raise KwsError(f"a track's times {self.times.shape} and scores {self.scores.shape} must both be [N]")
+            raise KwsError(f"score track: times {self.times.shape} and scores {self.scores.shape} must both be [N]")
         if not len(self.times):
-            raise KwsError("a track has no row: the stream is shorter than the detector's window")
+            raise KwsError("score track: no row, because the stream is shorter than a row of the detector")
         if not 0 < self.duration_s < math.inf:
-            raise KwsError(f"a track's duration_s must be above 0, not {self.duration_s}")
+            raise KwsError(f"score track: duration_s={self.duration_s}: must be above 0")
         if not (np.isfinite(self.scores).all() and np.isfinite(self.times).all()):
-            raise KwsError("a track holds non-finite scores or times: the model's output is broken")
+            raise KwsError("score track: scores or times are not finite, the model is broken")
         if (np.diff(self.times) < 0).any():
-            raise KwsError("a track's times must never fall")
+            raise KwsError("score track: times must not decrease")
 
     @property
     def hours(self) -> float:
@@ -80,10 +83,7 @@ def score_blocks(
         blocks: int16 [n] each; their lengths change the speed, not the scores.
         progress: called with the number of samples of each scored block.
 
-    Returns:
-        score rows, and the number of samples.
-
-    Shape: rows float32 [rows, K].
+    Shape: returns the scores float32 [rows, K], and the number of samples.
     """
     detector.reset()
     rows, samples_n = [], 0
@@ -95,16 +95,7 @@ def score_blocks(
 
 
 def score_pcm(detector: StreamScorer, pcm: np.ndarray, sample_rate: int, chunk_s: float = CHUNK_S) -> np.ndarray:
-    """Score a stream that is in memory, from silence.
-
-    Args:
-        detector: it is reset first.
-        pcm: the stream.
-        sample_rate: Hz.
-        chunk_s: seconds a call; changes the speed, not the scores.
-
-    Shape: pcm int16 [T], returns float32 [rows, K].
-    """
+    """Score a stream from silence, in chunks of `chunk_s`. Shape: pcm int16 [T], returns float32 [rows, K]."""
     step = max(1, round(chunk_s * sample_rate))
     return score_blocks(detector, (pcm[i : i + step] for i in range(0, len(pcm), step)))[0]
 
@@ -125,15 +116,9 @@ def score_batch(detector: BatchScorer, recordings: Sequence[np.ndarray]) -> list
 def score_and_reduce(
     detector: Detector, pcm: np.ndarray, sample_rate: int, reduce: Callable[[Tensor], Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score a stream, and reduce its embeddings to one number a row. The embeddings of an hour would fill the memory.
+    """Score a stream from silence, and reduce its embeddings to one number per row, because all would fill the memory.
 
-    Args:
-        detector: it is reset first.
-        pcm: the stream.
-        sample_rate: Hz.
-        reduce: from float32 [rows, C] to [rows].
-
-    Shape: pcm int16 [T], returns float32 [rows, K] and [rows].
+    Shape: pcm int16 [T]; `reduce` maps float32 [rows, C] to [rows]; returns float32 [rows, K] and [rows].
     """
     detector.reset()
     step = round(CHUNK_S * sample_rate)
@@ -146,7 +131,7 @@ def score_and_reduce(
 
 
 def row_times(rows_n: int, row_samples: int, stream_n: int, sample_rate: int, chunk_s: float) -> np.ndarray:
-    """Time at which each row is known to a caller that feeds chunks of `chunk_s` seconds: the end of its chunk.
+    """Time at which each row is known if chunks of `chunk_s` are fed: the end of its chunk.
 
     Shape: returns float64 [rows], seconds.
     """
@@ -171,5 +156,5 @@ def as_tracks(detector: StreamScorer, rows: np.ndarray, stream_n: int, chunk_s: 
 
 
 def _tensor(pcm: np.ndarray) -> Tensor:
-    """Samples in memory of torch's: where an array of NumPy's begins may change the last bit of a sum."""
+    """Samples in memory of torch: the alignment of a NumPy array may change the last bit of a sum."""
     return torch.from_numpy(to_float(pcm)).clone()

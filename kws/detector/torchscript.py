@@ -5,7 +5,8 @@ import os
 import uuid
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,16 @@ METADATA = "kws.json"
 MEMBERS = ("sample_rate", "labels", "thresholds", "frame_s", "reset")
 
 
+@contextmanager
+def without_deprecation() -> Iterator[None]:
+    """Ignore the deprecation of TorchScript, which the export contract requires."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
+        yield
+
+
 def export(detector: Detector, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write `detector` as TorchScript, atomically, after checking that the file gives the detector's scores.
+    """Write a detector as TorchScript, atomically, after a check that the file gives equal scores.
 
     Args:
         detector: on the CPU; its state is reset.
@@ -31,16 +40,12 @@ def export(detector: Detector, path: Path, metadata: Mapping[str, Any]) -> None:
         KwsError: scores of the written file differ by more than 1e-5; nothing is left at `path`.
     """
     detector.reset()
-    with warnings.catch_warnings():
-        # The export contract is TorchScript, although PyTorch deprecates it.
-        warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
-        scripted = torch.jit.script(detector)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
-            torch.jit.save(scripted, str(draft), _extra_files={METADATA: json.dumps(dict(metadata), default=str)})
+        with without_deprecation():
+            extra = {METADATA: json.dumps(dict(metadata), default=str)}
+            torch.jit.save(torch.jit.script(detector), str(draft), _extra_files=extra)
         verify(detector, draft)
         os.replace(draft, path)
     finally:
@@ -67,13 +72,11 @@ def load_exported(path: Path) -> Any:
         KwsError: not a TorchScript file, or not an exported detector.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
+        with without_deprecation():
             module = torch.jit.load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:
         raise KwsError(f"{path}: not a readable TorchScript file ({first_line(error)})") from None
-    lacking = [m for m in MEMBERS if not hasattr(module, m)]
-    if lacking:
+    if lacking := [m for m in MEMBERS if not hasattr(module, m)]:
         raise KwsError(f"{path}: not an exported detector, it has no {', '.join(lacking)}")
     return module
 

@@ -1,4 +1,4 @@
-"""A checkpoint restores the model; any other file is refused and none of its code runs."""
+"""A checkpoint restores the model. Other files are refused, and code in them never runs."""
 
 import os
 import pickle
@@ -36,14 +36,14 @@ def test_the_model_is_restored(model: Path) -> None:
     assert torch.equal(found.detector(sound(8000)), random_detector()(sound(8000)))
 
 
-def test_files_without_input_layers_are_read(tmp_path: Path) -> None:
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     old = {name: value for name, value in asdict(RECIPE).items() if name not in ("input", "input_shape")}
     found = read_model(forged(tmp_path / "old.pt", recipe=old))
     assert found.spec == RECIPE
     assert torch.equal(found.detector(sound(8000)), random_detector()(sound(8000)))
 
 
-def test_the_hash_names_the_weights() -> None:
+def test_the_hash_depends_on_the_weights_only() -> None:
     state = random_net().state_dict()
     assert weights_hash(dict(reversed(state.items()))) == weights_hash(state)
     other = {k: v.clone() for k, v in state.items()}
@@ -52,7 +52,7 @@ def test_the_hash_names_the_weights() -> None:
 
 
 class Bomb:
-    """Makes a folder where it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -61,18 +61,18 @@ class Bomb:
         return os.mkdir, (str(self.place),)
 
 
-def test_a_pickle_bomb_does_not_go_off(tmp_path: Path) -> None:
+def test_code_in_a_pickle_does_not_run(tmp_path: Path) -> None:
     place = tmp_path / "crater"
     content = {"format": FORMAT, "recipe": asdict(RECIPE), "model": {}, "thresholds": Bomb(place)}
     torch.save(content, tmp_path / "zip.pt")
     torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(content))
     for name in ("zip.pt", "old.pt", "plain.pt"):
-        for door in (read, read_model):
+        for load in (read, read_model):
             with pytest.raises(KwsError, match=f"{name}: not a readable checkpoint"):
-                door(tmp_path / name)
+                load(tmp_path / name)
             assert not place.exists()
-    pickle.loads((tmp_path / "plain.pt").read_bytes())  # the bomb is real
+    pickle.loads((tmp_path / "plain.pt").read_bytes())  # an ordinary load runs it
     assert place.exists()
 
 
@@ -124,7 +124,7 @@ def forged(path: Path, **changed: Any) -> Path:
         {"recipe": asdict(replace(RECIPE, shape=SHAPE | {"extra": 1}))},
         {"recipe": asdict(replace(RECIPE, family="rnn"))},
         {"recipe": asdict(replace(RECIPE, input="rasta"))},
-        {"recipe": asdict(replace(RECIPE, input="mfcc", input_shape={"n_mfcc": 40}))},  # whose weights have other names
+        {"recipe": asdict(replace(RECIPE, input="mfcc", input_shape={"n_mfcc": 40}))},  # weights of other names
         {"recipe": asdict(replace(RECIPE, input="mfcc"))},
         {"recipe": [1, 2]},
         {"model": [1, 2]},

@@ -35,21 +35,21 @@ def detector(n: int, k: int) -> Detector:
     return Detector(LogMel(), random_net(), LABELS, [0.5, 0.5], n, k)
 
 
-def test_a_detector_of_k_of_n_is_the_same_in_chunks_in_batches_and_exported(tmp_path) -> None:
+def test_k_of_n_gives_equal_scores_in_chunks_in_batches_and_exported(tmp_path) -> None:
     pcm = to_int16(sound(40_000).numpy())
     raw = streaming.score_pcm(detector(1, 0), pcm, 16000)
     padded = np.concatenate([np.zeros((4, 2), np.float32), raw])
     want = np.stack([np.sort(padded[i : i + 5], axis=0)[-2] for i in range(len(raw))])
     export(detector(5, 2), tmp_path / "d.pt", {})
-    for ear in (detector(5, 2), load_exported(tmp_path / "d.pt")):
+    for scorer in (detector(5, 2), load_exported(tmp_path / "d.pt")):
         for chunk_s in (20.0, 0.0137):
-            np.testing.assert_allclose(streaming.score_pcm(ear, pcm, 16000, chunk_s), want, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(streaming.score_batch(ear, [pcm])[0], want, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(streaming.score_pcm(scorer, pcm, 16000, chunk_s), want, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(streaming.score_batch(scorer, [pcm])[0], want, rtol=0, atol=1e-5)
 
 
-def test_the_loss_asks_for_k_rows() -> None:
+def test_the_loss_requires_k_rows() -> None:
     logits = torch.full((1, 1, 12), -8.0)
-    logits[0, 0, 6:8] = 8.0  # two rows of the three that are wanted
+    logits[0, 0, 6:8] = 8.0  # two rows
 
     def loss(k: int) -> float:
         rows = torch.tensor([4]), torch.tensor([7])

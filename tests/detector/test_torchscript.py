@@ -1,4 +1,4 @@
-"""The exported file keeps the contract with torch alone; other files are refused in one line."""
+"""An exported file keeps the contract with torch alone; other files are refused in one line."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from kws.detector import checkpoint, torchscript
 from kws.detector.torchscript import export, load_exported, open_detector
 from tests.nets import LABELS, random_detector, random_net, sound
 
-STRANGER = """
+CLIENT = """
 import sys
 for name in ("kws", "torchaudio", "librosa", "soundfile", "scipy", "omegaconf"):
     sys.modules[name] = None  # importing it is an error
@@ -43,11 +43,11 @@ print(json.dumps({
 
 def test_a_process_with_torch_alone_can_use_it(tmp_path: Path) -> None:
     detector, pcm = random_detector(), sound(12000)
-    detector(pcm)  # a used detector is exported as silence
+    detector(pcm)  # the exported state is silence
     export(detector, tmp_path / "out" / "detector.pt", {"command": "kws.train", "hash": "ab", "recordings": 3})
     torch.save(pcm, tmp_path / "pcm.pt")
     done = subprocess.run(
-        [sys.executable, "-I", "-c", STRANGER, str(tmp_path / "out" / "detector.pt"), str(tmp_path / "pcm.pt")],
+        [sys.executable, "-I", "-c", CLIENT, str(tmp_path / "out" / "detector.pt"), str(tmp_path / "pcm.pt")],
         capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -65,7 +65,7 @@ def test_a_process_with_torch_alone_can_use_it(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "out") == ["detector.pt"], "no file beside it"
 
 
-def test_an_export_with_other_scores_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_with_different_scores_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "detector.pt"
     path.write_text("the old file")
     monkeypatch.setattr(torchscript, "load_exported", lambda _: random_detector(seed=1))
@@ -75,13 +75,13 @@ def test_an_export_with_other_scores_is_not_kept(tmp_path: Path, monkeypatch: py
     assert os.listdir(tmp_path) == ["detector.pt"]
 
 
-def test_others_may_read_it_as_any_new_file(tmp_path: Path) -> None:
+def test_the_file_has_the_mode_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     export(random_detector(), tmp_path / "detector.pt", {})
     assert (tmp_path / "detector.pt").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_open_detector_takes_either_file(tmp_path: Path) -> None:
+def test_open_detector_reads_checkpoints_and_exported_files(tmp_path: Path) -> None:
     shape = {"channels": 8, "kernel": 5, "dilations": [1, 2], "stride": 2}
     recipe = checkpoint.ModelSpec(LABELS, 16000, 40, 0.025, 0.01, 60.0, "ds_tcn", shape, 5, 32000)
     checkpoint.write_model(tmp_path / "model.pt", recipe, random_net().state_dict(), [0.5, 0.75], {})

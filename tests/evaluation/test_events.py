@@ -69,9 +69,9 @@ def test_joined_streams_follow_one_another() -> None:
     [
         ([0.1, 0.2], [0.5], 1.0, "must both be"),
         ([], [], 1.0, "no row"),
-        ([0.1], [0.5], 0.0, "duration_s must be above 0"),
-        ([0.1], [np.nan], 1.0, "non-finite"),
-        ([0.2, 0.1], [0.5, 0.5], 1.0, "never fall"),
+        ([0.1], [0.5], 0.0, "duration_s=0.0: must be above 0"),
+        ([0.1], [np.nan], 1.0, "not finite"),
+        ([0.2, 0.1], [0.5, 0.5], 1.0, "must not decrease"),
     ],
 )
 def test_a_broken_track_is_refused(times: list[float], scores: list[float], duration_s: float, message: str) -> None:

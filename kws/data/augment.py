@@ -1,4 +1,4 @@
-"""Batched augmentation on the device of its input: each function takes a batch and one random value per clip."""
+"""Batched augmentation on the device of the input: each function takes a batch and one random value per clip."""
 
 import math
 from collections.abc import Callable
@@ -52,7 +52,7 @@ Augmentation = Callable[[Tensor, Any, torch.Generator], Tensor]
 
 
 class Extra(NamedTuple):
-    """An augmentation that a plugin registered."""
+    """An augmentation of a plugin."""
 
     settings: type
     function: Augmentation

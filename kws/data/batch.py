@@ -61,8 +61,8 @@ class Keywords:
 class Batch:
     """Audio and targets of a batch, or of some of its rows.
 
-    `index`, `offset` and `speed` are the origin of each fresh negative in the bank. `noise` is the noise recording
-    mixed into each row, -1 for none. A clip that enters the replay buffer must name every recording in it.
+    `index`, `offset` and `speed` locate each fresh negative in the bank. `noise` is the noise recording mixed into each
+    row, -1 for none. A clip that enters the replay buffer must name every recording in it.
 
     Shape: pcm [B, T], target [B, K], start and end [B] in samples; index, offset and speed [fresh], noise [B].
     """

@@ -1,7 +1,7 @@
 """Plan of a batch: positions to cut and augmentation parameters, sampled before any audio is read.
 
-A plan depends on the seed, the step and the content of the buffer only, so every process samples the same plan and
-renders its own rows of it.
+A plan depends only on the seed, the step and the content of the buffer. So every process samples the same plan and
+renders its own rows.
 """
 
 from dataclasses import dataclass, replace
@@ -25,8 +25,8 @@ class Windows:
         return Windows(self.index[rows], self.offset[rows], self.speed[rows])
 
     def __add__(self, more: "Windows") -> "Windows":
-        pairs = ((self.index, more.index), (self.offset, more.offset), (self.speed, more.speed))
-        return Windows(*(torch.cat(pair) for pair in pairs))
+        index, offset = torch.cat([self.index, more.index]), torch.cat([self.offset, more.offset])
+        return Windows(index, offset, torch.cat([self.speed, more.speed]))
 
 
 @dataclass(frozen=True)

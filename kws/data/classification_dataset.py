@@ -45,11 +45,11 @@ class Roles:
 def compose(
     entries: Sequence[Entry], words: Sequence[str], noise_label: str, unknown: float, silence: float, clip_n: int
 ) -> Roles:
-    """Compose each split as TensorFlow's speech_commands example does (Warden, 2018).
+    """Compose each split as the speech_commands example of TensorFlow does (Warden, 2018).
 
-    A split holds all clips of the words, and shares of that number of clips of other words and of silence. The clips of
-    the other words are a random sample, equal for every seed of a run, so that results of runs compare. The published
-    splits cut all their silence from the same recordings; here these recordings are divided in time.
+    A split holds all clips of the words, and shares of that number of clips of other words and of silence. All seeds of
+    a run have the same sample of other words, so that results are comparable. The published splits cut silence from the
+    same recordings; here these recordings are divided in time.
 
     Args:
         entries: entries of the audio cache.
@@ -77,9 +77,10 @@ def compose(
             raise KwsError(
                 f"classification.unknown={unknown:g}: must be 0, because no other word is in the {split} split"
             )
-        drawn = torch.randperm(len(rest), generator=generator(0, "unknown", split))[: share_of(len(wanted), unknown)]
-        roles.clips[split] = wanted + [(rest[i], len(words)) for i in sorted(drawn.tolist())]
-        roles.left_out[split] = len(rest) - len(drawn)
+        order = torch.randperm(len(rest), generator=generator(0, "unknown", split))
+        sampled = sorted(order[: share_of(len(wanted), unknown)].tolist())
+        roles.clips[split] = wanted + [(rest[i], len(words)) for i in sampled]
+        roles.left_out[split] = len(rest) - len(sampled)
         roles.silences[split] = share_of(len(wanted), silence)
     roles.noise = _noise(entries, noise_label, clip_n)
     for split in Split:

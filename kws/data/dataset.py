@@ -68,13 +68,11 @@ class Selection:
     speech: dict[Split, list[int]] = field(default_factory=dict)  # negatives; without the pool
     noise: dict[Split, list[int]] = field(default_factory=dict)
     pool: list[int] = field(default_factory=list)  # train negatives that are mined, never sampled as fresh negatives
-    spoken: list[int] = field(
-        default_factory=list
-    )  # negatives left out because their transcript or label contains a keyword
+    spoken: list[int] = field(default_factory=list)  # left out: their transcript or label contains a keyword
 
 
 def same_word(label: str, keyword: str) -> bool:
-    """Whether a label is this keyword. Case does not matter, and an underscore equals a space."""
+    """Whether a label is a keyword, ignoring case; an underscore equals a space."""
     return label.replace("_", " ").casefold() == keyword.replace("_", " ").casefold()
 
 
@@ -107,8 +105,7 @@ def select(
         chosen.positives[split] = [[] for _ in keywords]
         chosen.speech[split], chosen.noise[split] = [], []
     for index, entry in enumerate(entries):
-        recording = entry.recording
-        split = recording.split
+        recording, split = entry.recording, entry.recording.split
         column = next((i for i, k in enumerate(keywords) if same_word(recording.label, k)), -1)
         if column >= 0:
             chosen.positives[split][column].append(index)
@@ -120,14 +117,12 @@ def select(
             chosen.pool.append(index)
         else:
             chosen.speech[split].append(index)
-    labels = sorted({e.recording.label for e in entries})
+    labels = ", ".join(sorted({e.recording.label for e in entries}))
     for column, keyword in enumerate(keywords):
         for split in needed:
             if not chosen.positives[split][column]:
-                raise KwsError(
-                    f"keyword={keyword}: no recording of it in the {split} split; labels there are {', '.join(labels)}"
-                )
+                raise KwsError(f"keyword={keyword}: no recording of it in the {split} split; labels there are {labels}")
     for split in needed:
         if not chosen.speech[split]:
-            raise KwsError(f"data.root: no negative recording in the {split} split; labels are {', '.join(labels)}")
+            raise KwsError(f"data.root: no negative recording in the {split} split; labels are {labels}")
     return chosen

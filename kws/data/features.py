@@ -30,11 +30,11 @@ class FeaturesConfig:
             raise SettingError("hop_s", self.hop_s, f"must be at most window_s={self.window_s}")
 
     def layer(self) -> tuple[str | None, dict[str, Any]]:
-        """The input layer between log-mel frames and net, and its arguments; None for log-mel itself."""
+        """Name and arguments of the input layer between log-mel frames and net; None for log-mel."""
         return None, {}
 
     def n_rows(self) -> int:
-        """Rows of a frame, as the net gets it."""
+        """Rows of a frame at the input of the net."""
         return self.n_mels
 
 
@@ -61,20 +61,12 @@ class LogMel(nn.Module):
         low_hz: float = 60.0,
     ) -> None:
         super().__init__()
-        self.sample_rate = sample_rate
-        self.n_mels = n_mels
-        self.window_n = round(window_s * sample_rate)
-        self.hop_n = round(hop_s * sample_rate)
+        self.sample_rate, self.n_mels = sample_rate, n_mels
+        self.window_n, self.hop_n = round(window_s * sample_rate), round(hop_s * sample_rate)
         self.context_n = self.window_n - self.hop_n  # earlier samples that the first new frame needs
         self.fft_n = 1 << (self.window_n - 1).bit_length()
         banks = torchaudio.functional.melscale_fbanks(
-            self.fft_n // 2 + 1,
-            low_hz,
-            0.95 * sample_rate / 2,
-            n_mels,
-            sample_rate,
-            norm=None,
-            mel_scale="htk",
+            self.fft_n // 2 + 1, low_hz, 0.95 * sample_rate / 2, n_mels, sample_rate, norm=None, mel_scale="htk"
         )
         self.shift, self.scale, self.floor = SHIFT, SCALE, FLOOR
         self.window: Tensor

@@ -36,7 +36,7 @@ class Source:
 
     def __post_init__(self) -> None:
         if not self.hash:
-            raise KwsError(f"{self.name!r}: a recording without a content hash cannot be guarded against leaks")
+            raise KwsError(f"{self.name!r}: a recording without a content hash cannot be checked for leaks")
 
 
 class Layout(StrEnum):
@@ -57,11 +57,7 @@ class SplitBy(StrEnum):
     hash = "hash"
 
 
-_FILES = {
-    Layout.csv: "manifest.csv",
-    Layout.jsonl: "manifest.jsonl",
-    Layout.speech_commands: "testing_list.txt",
-}
+_FILES = {Layout.csv: "manifest.csv", Layout.jsonl: "manifest.jsonl", Layout.speech_commands: "testing_list.txt"}
 _LISTS = {Split.VALIDATION: "validation_list.txt", Split.TEST: "testing_list.txt"}
 _Row = tuple[str, dict[str, str]]  # file and line; fields of one recording, unchecked
 
@@ -122,13 +118,11 @@ def read(
     if not rows:
         raise KwsError(f"{source}: no recordings (layout {layout.value})")
     by_column = split is SplitBy.column or (split is SplitBy.auto and any(part_column in f for _, f in rows))
-    recordings = []
-    seen: dict[Path, str] = {}
+    recordings, seen = [], dict[Path, str]()
     for where, fields in rows:
         recording = _recording(root, where, fields, part_column if by_column else None)
-        if recording.path in seen:
-            raise KwsError(f"{where}: path={recording.name!r} was given at {seen[recording.path]}")
-        seen[recording.path] = where
+        if (first := seen.setdefault(recording.path, where)) is not where:
+            raise KwsError(f"{where}: path={recording.name!r} was given at {first}")
         recordings.append(recording)
     return recordings
 
@@ -150,10 +144,9 @@ def _layout(root: Path, file: Path | None, layout: Layout) -> Layout:
     if layout is not Layout.auto:
         return layout
     if file is not None:
-        by_suffix = {".csv": Layout.csv, ".jsonl": Layout.jsonl}
-        if file.suffix.lower() not in by_suffix:
+        if file.suffix.lower() not in (".csv", ".jsonl"):
             raise KwsError(f"data.manifest={file}: must end in .csv or .jsonl, or data.layout must be set")
-        return by_suffix[file.suffix.lower()]
+        return Layout(file.suffix.lower()[1:])
     return next((kind for kind, name in _FILES.items() if (root / name).is_file()), Layout.folders)
 
 

@@ -1,4 +1,4 @@
-"""Google Speech Commands (Warden, 2018) through torchaudio: location of a copy, official splits, download."""
+"""Google Speech Commands (Warden, 2018) by torchaudio: location of a copy, official splits, download."""
 
 import os
 import shutil
@@ -79,7 +79,7 @@ def official(folder: Path) -> dict[str, Split]:
 def download_release(root: Path, release: str) -> None:
     """Download a release into `root`, atomically."""
     draft, kept = root / f".{release}.part", root / _BELOW / release
-    shutil.rmtree(draft / _BELOW, ignore_errors=True)  # left half unpacked by a killed download
+    shutil.rmtree(draft / _BELOW, ignore_errors=True)  # incomplete after a killed download
     draft.mkdir(parents=True, exist_ok=True)
     try:
         torchaudio.datasets.SPEECHCOMMANDS(draft, url=release, download=True)

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from kws.confusables.distance import Floats, distances, rows, weight
+from kws.confusables.distance import Coded, Floats, distances, rows, weight
 from kws.confusables.ipa import Phones, is_vowel, same_class
 from kws.confusables.lexicon import Lexicon
 from kws.confusables.phonemes import GAP, Inventory, Phoneme, Phonemes, phones_of
@@ -182,7 +182,7 @@ def sequences(keyword: Phones, lexicon: Lexicon, max_distance: float, n: int, rn
         rng: chooses the words.
     """
     common = np.flatnonzero(lexicon.common)
-    many = lexicon.coded.only(common)
+    many = Coded(lexicon.coded.alphabet, lexicon.coded.codes[:, common])
     end, budget = len(keyword), max_distance * weight(keyword)
     costs = {(i, i + j): row[-1] for i in range(end) for j, row in enumerate(rows(keyword[i:], many)) if j}
     words = {piece: _near(cost, budget, rng) for piece, cost in costs.items()}

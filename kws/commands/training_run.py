@@ -41,7 +41,7 @@ class Run:
         spec: of the net.
         console: prints on rank 0.
         dist: the processes that train together.
-        session: on record in the run folder.
+        session: recorded in the run folder.
     """
 
     s: TrainConfig

@@ -119,7 +119,7 @@ def load_clips(store: AudioCache, roles: Roles, split: Split, clip_n: int, devic
 
 
 class EpochSampler:
-    """Training batches: each epoch goes once through all clips, in an order of its own.
+    """Training batches: each epoch samples every clip once, in another order.
 
     Args:
         clips: of the train split.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, cast
 import torch
 from torch import Tensor, distributed, nn
 
-from kws.common.errors import KwsError, printable
+from kws.common.errors import KwsError, one_line
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric  # its import takes more than a second, which other commands need not spend
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MINING_TIMEOUT = timedelta(days=7)  # other ranks wait while rank 0 mines; a process that died is noticed at once
-GRACE_S = 10  # rank 0 prints its error within this time, then torchrun ends all processes
+GRACE_S = 10  # rank 0 prints its error within this time; torchrun ends all processes with the first that exits
 
 
 class MainFailed(Exception):
@@ -122,7 +122,7 @@ class Distributed:
         self.fabric.backward(local_loss * self.size if self.size > 1 else local_loss)  # ranks share the mean
 
     def leave(self) -> None:
-        """Leave the process group; rank 0 goes on alone."""
+        """Leave the process group; rank 0 continues alone."""
         if self.size > 1:
             distributed.barrier(self._group)
             distributed.destroy_process_group()
@@ -147,29 +147,20 @@ def together(device: torch.device, precision: str) -> Iterator[Distributed]:
     ranks = Distributed(fabric(device, precision, size, local_size), device)
     try:
         yield ranks
-    except MainFailed:
-        exit_after_main()
-    except (KwsError, OSError) as error:
-        if ranks.size == 1:
+    except (MainFailed, KwsError, OSError, RuntimeError) as error:
+        lost = isinstance(error, distributed.DistError) or "gloo" in str(error)  # another process has ended
+        if ranks.size == 1 or (isinstance(error, RuntimeError) and not lost):
             raise
-        atexit.register(exit_at_once)
         if ranks.is_main:
+            atexit.register(exit_at_once)
+            if isinstance(error, RuntimeError):
+                raise KwsError("another process of this run ended, see above; the same command resumes it") from None
             raise
-        print(f"kws: process {ranks.rank}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        if isinstance(error, KwsError | OSError):
+            print(f"kws: process {ranks.rank}: {one_line(error)}", file=sys.stderr)
+        else:
+            time.sleep(GRACE_S)
         exit_at_once()
-    except RuntimeError as error:
-        if not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
-            raise
-        if not ranks.is_main:
-            exit_after_main()
-        atexit.register(exit_at_once)
-        raise KwsError("another process of this run ended, see above; the same command resumes the run") from None
-
-
-def exit_after_main() -> NoReturn:
-    """Exit with code 2 after rank 0: torchrun ends all processes with the first that exits, and names that one."""
-    time.sleep(GRACE_S)
-    exit_at_once()
 
 
 def exit_at_once() -> NoReturn:

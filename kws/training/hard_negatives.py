@@ -98,7 +98,7 @@ class HardNegativeMiner:
         """One mining round.
 
         Args:
-            model: the detector that mines; its hash goes on record with each clip.
+            model: the detector that mines; its hash is recorded with each clip.
             round_: number of the round, from 1.
             from_pool: mine the pool as well.
             hard: negatives of the batches with the highest losses.

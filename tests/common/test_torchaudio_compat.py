@@ -1,4 +1,4 @@
-"""The door to torchaudio: a CUDA mismatch is mended and said once, every other error passes."""
+"""Import of torchaudio: a CUDA mismatch is handled with one warning, other errors pass."""
 
 import subprocess
 import sys
@@ -11,10 +11,10 @@ import pytest
 from kws.common.torchaudio_compat import load
 from tests import ROOT
 
-SAID = "without its native part"
+WARNING = "without its native part"
 STUB = "torchaudio._extension"
 
-# First a bare import, as a user meets it; then the door in the same process, over what that left behind.
+# First a bare import, as a user meets it; then the same process imports it through kws.
 REAL = """
 try:
     import torchaudio
@@ -34,14 +34,14 @@ print(tuple(scripted(torch.zeros(16000)).shape))
 """
 
 
-def test_real_torchaudio_loads_beside_this_torch_and_says_so_once_where_it_does_not_fit():
+def test_the_installed_torchaudio_loads_with_at_most_one_warning():
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", REAL], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
     fit, filtered, shape = run.stdout.splitlines()
     assert fit in {"fits", "mismatch"}
-    assert run.stderr.count(SAID) == (1 if fit == "mismatch" else 0)
+    assert run.stderr.count(WARNING) == (1 if fit == "mismatch" else 0)
     assert filtered == "[1.0, 0.5, 0.25, 0.125]"
     assert shape == "(40, 81)"
 
@@ -78,13 +78,13 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
         " PyTorch has CUDA version 12.6 whereas TorchAudio has CUDA version 13.0.')",
     ],
 )
-def test_a_cuda_mismatch_is_mended_and_said_once(fake, caplog, native):
+def test_a_cuda_mismatch_is_handled_with_one_warning(fake, caplog, native):
     fake(native)
     module = load()
     assert module is load()
-    assert module.early.after_stub  # what was half imported is imported anew
+    assert module.early.after_stub  # submodules are imported again
     assert module._extension._IS_TORCHAUDIO_EXT_AVAILABLE is False
-    assert [SAID in record.getMessage() for record in caplog.records] == [True]
+    assert [WARNING in record.getMessage() for record in caplog.records] == [True]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_package_that_fails_without_its_native_part_too_leaves_no_stub(fake, c
     assert caplog.records == []
 
 
-def test_torchaudio_that_fits_is_left_as_it_is(fake, caplog):
+def test_a_fitting_torchaudio_is_unchanged(fake, caplog):
     fake("native = True")
     assert load()._extension.native
     assert caplog.records == []

@@ -16,13 +16,13 @@ def complete(cli):
     def completed(line: str) -> list[str]:
         words = line.split(" ")
         call = f"COMP_LINE='{line}' COMP_POINT={len(line)} COMP_WORDS=({line}) COMP_CWORD={len(words) - 1}"
-        said = subprocess.run(
+        result = subprocess.run(
             [bash, "-c", f'{script}\n{call}\n_kws\nprintf "%s\\n" "${{COMPREPLY[@]}}"'],
             capture_output=True,
             text=True,
             check=True,
         )
-        return said.stdout.split()
+        return result.stdout.split()
 
     return completed
 

@@ -11,7 +11,7 @@ from kws.config.schema import SCHEMAS
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_page_of_settings_is_as_the_dataclasses_say():
+def test_docs_settings_is_up_to_date():
     assert (DOCS / "settings.md").read_text("utf-8") == page(), "python -m kws.config.help > docs/settings.md"
 
 

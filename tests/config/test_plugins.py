@@ -1,4 +1,4 @@
-"""The code of docs/extending.md runs: what a user registers, with settings, help and range errors."""
+"""The code of docs/extending.md runs, with settings, help and range errors."""
 
 import re
 import sys
@@ -22,7 +22,7 @@ MODEL = ("plugins=[my_models]", "model=one_layer")
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A current folder with the modules of the page, of which nothing stays registered."""
+    """A current folder with the modules of the page; the registries are restored afterwards."""
     for name, code in MODULES.items():
         (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.chdir(tmp_path)
@@ -37,30 +37,30 @@ def here(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-def forget() -> None:
-    """As in a new process: the plugin is not imported."""
+def unregister() -> None:
+    """Undo the import of the plugin, as in a new process."""
     FAMILIES.pop("one_layer", None)
     sys.modules.pop("my_models", None)
 
 
-def test_the_page_shows_each_kind():
+def test_the_page_shows_each_kind_of_plugin():
     assert set(MODULES) == {"my_models", "my_augmentations", "my_evictions", "my_sources"}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_command_of_the_page_fits_the_settings(cli, here, words):
-    said = cli(*words, *([] if "--help" in words else ["--cfg", "job"]))
-    assert said.code == 0, said.err
+    result = cli(*words, *([] if "--help" in words else ["--cfg", "job"]))
+    assert result.code == 0, result.err
 
 
-def test_a_model_of_ones_own_trains_exports_and_evaluates(cli, tiny, tones, here):
+def test_a_registered_model_trains_exports_and_evaluates(cli, tiny, tones, here):
     words = [word for word in tiny if not word.startswith("model.")]
     trained = cli("train", *words, *MODEL, "model.width=4", "out=run")
     assert trained.code == 0, trained.err
     assert cli("export", MODEL[0], "checkpoint=run/model.pt", "out=new.pt").code == 0
     evaluate = ("evaluate", "detector=run/model.pt", f"data.root={tones}", "data.cache=cache", "threads=1")
     assert cli(*evaluate, MODEL[0]).code == 0
-    forget()
+    unregister()
     refused = cli(*evaluate)
     assert refused.code == 2
     assert "one_layer: unknown family" in refused.err
@@ -68,15 +68,15 @@ def test_a_model_of_ones_own_trains_exports_and_evaluates(cli, tiny, tones, here
     assert cli("evaluate", "detector=new.pt", *evaluate[2:]).code == 0, "the exported file needs no plugin"
 
 
-def test_its_settings_have_help_ranges_and_neighbours(cli, here):
+def test_settings_of_a_registered_model_have_help_and_ranges(cli, here):
     assert "one_layer" in cli("models", *MODEL, "model.width=4").out
     assert "must be between 1 and 512" in cli("models", *MODEL, "model.width=0").err
     assert "did you mean model.width?" in cli("models", *MODEL, "model.widht=4").err
-    said = cli("train", MODEL[0], "--help", "model").out
-    assert re.search(r"model\.width=16 +channels of the convolution \[1 to 512\] \(one_layer\)", said)
+    result = cli("train", MODEL[0], "--help", "model").out
+    assert re.search(r"model\.width=16 +channels of the convolution \[1 to 512\] \(one_layer\)", result)
 
 
-def test_an_augmentation_of_ones_own_varies_clips(cli, tiny, here):
+def test_a_registered_augmentation_changes_clips(cli, tiny, here):
     words = ("train", *tiny, "plugins=[my_augmentations]", "augment.overdrive.share=1", "optim.steps=2")
     trained = cli(*words, "out=run")
     assert trained.code == 0, trained.err
@@ -92,7 +92,7 @@ def test_an_augmentation_of_ones_own_varies_clips(cli, tiny, here):
     )
 
 
-def test_an_eviction_rule_and_a_mining_source_of_ones_own_fill_the_buffer(cli, tiny, here):
+def test_a_registered_eviction_rule_and_mining_source_fill_the_buffer(cli, tiny, here):
     plugins = "plugins=[my_evictions,my_sources]"
     words = ("train", *tiny, plugins, "replay.eviction=least_sampled", "mining.sources.rises.clips_per_hour=3000")
     trained = cli(*words, "mining.min_score=1", "replay.retire_below=0", "mining.random_share=0", "out=run")
@@ -101,20 +101,20 @@ def test_an_eviction_rule_and_a_mining_source_of_ones_own_fill_the_buffer(cli, t
         assert len(buffer) > 0, "no score reaches min_score: the clips are of the source"
     assert "must be between 0 and 1" in cli(*words, "replay.eviction_rules.least_sampled.min_score=2", "out=new").err
     assert "must be one of hardest" in cli(*words[:-2], "replay.eviction=newest", "out=new").err
-    said = cli("train", plugins, "--help", "replay").out
-    assert re.search(r"replay\.eviction_rules\.least_sampled\.min_score=0\.0 +clips that score less", said)
+    result = cli("train", plugins, "--help", "replay").out
+    assert re.search(r"replay\.eviction_rules\.least_sampled\.min_score=0\.0 +clips that score less", result)
 
 
 @pytest.mark.parametrize("name", ["none_such", "broken"])
 def test_a_plugin_that_cannot_be_imported_is_one_line(cli, here, name):
     (here / "broken.py").write_text("1 / 0")
-    said = cli("models", f"plugins=[{name}]")
-    assert (said.code, len(said.err.splitlines())) == (2, 1)
-    assert said.err.startswith(f"kws: plugins=[{name}]: must be a module that can be imported")
+    result = cli("models", f"plugins=[{name}]")
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert result.err.startswith(f"kws: plugins=[{name}]: must be a module that can be imported")
 
 
 def test_a_recipe_imports_nothing(cli, tiny, here):
     (here / "mine.yaml").write_text("plugins: [my_models]\n")
-    said = cli("train", *tiny, "recipe=mine.yaml", "out=run")
-    assert (said.code, "must be given on the command line" in said.err) == (2, True)
+    result = cli("train", *tiny, "recipe=mine.yaml", "out=run")
+    assert (result.code, "must be given on the command line" in result.err) == (2, True)
     assert "my_models" not in sys.modules

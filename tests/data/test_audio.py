@@ -53,7 +53,7 @@ def test_tone_above_the_new_nyquist_is_gone(tmp_path: Path) -> None:
         ("a.ogg", "OPUS", 0.05),
     ],
 )
-def test_formats_decode_to_the_same_sound(tmp_path: Path, name: str, subtype: str, tolerance: float) -> None:
+def test_formats_decode_to_the_same_samples(tmp_path: Path, name: str, subtype: str, tolerance: float) -> None:
     x = sine(440, 0.5, RATE)
     soundfile.write(tmp_path / name, x, RATE, subtype=subtype)
     assert np.abs(load(tmp_path / name)[: len(x)] - x)[800:-800].max() <= tolerance
@@ -65,7 +65,7 @@ def test_mp3_decodes(tmp_path: Path) -> None:
     assert np.argmax(np.abs(np.fft.rfft(x))) * RATE / len(x) == pytest.approx(440, abs=2)
 
 
-def test_content_tells_the_format_not_the_name(tmp_path: Path) -> None:
+def test_the_format_is_found_by_content_not_by_name(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", sine(440, 0.1, RATE), RATE)
     (tmp_path / "a.flac").rename(tmp_path / "a.wav")
     assert len(load(tmp_path / "a.wav")) == 1600
@@ -107,7 +107,7 @@ def write_bad(path: Path, kind: str) -> None:
         ("1 Hz", "sample rate 1 Hz"),
     ],
 )
-def test_bad_sound_is_named_with_a_reason(tmp_path: Path, kind: str, reason: str) -> None:
+def test_an_undecodable_file_is_named_with_a_reason(tmp_path: Path, kind: str, reason: str) -> None:
     path = tmp_path / "bad.wav"
     write_bad(path, kind)
     with pytest.raises(BadAudio, match=reason) as caught:
@@ -125,7 +125,7 @@ def test_a_raw_file_is_bad_not_a_crash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("total", [0, (1 << 36) - 1])
-def test_a_flac_header_that_lies_about_its_length_costs_no_memory(tmp_path: Path, total: int) -> None:
+def test_a_flac_header_of_wrong_length_costs_no_memory(tmp_path: Path, total: int) -> None:
     path = tmp_path / "a.flac"
     soundfile.write(path, sine(440, 1, RATE), RATE)
     data = bytearray(path.read_bytes())
@@ -184,7 +184,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_hash_is_of_the_sound_not_of_the_container(tmp_path: Path) -> None:
+def test_the_hash_depends_on_samples_not_on_the_container(tmp_path: Path) -> None:
     pcm = to_int16(sine(300, 0.3, RATE))
     for name in ("a.wav", "a.flac", "a.aiff"):
         soundfile.write(tmp_path / name, pcm, RATE)
@@ -216,7 +216,7 @@ def test_a_keyword_is_found_in_silence() -> None:
     assert 20000 <= end <= 20000 + 512
 
 
-def test_a_noisy_room_is_trimmed_harder() -> None:
+def test_a_noisy_recording_is_trimmed_at_a_higher_threshold() -> None:
     x = (0.02 * np.random.default_rng(0).standard_normal(48000)).astype(np.float32)  # about 25 dB below the keyword
     x[20000:30000] += sine(440, 10000 / RATE, RATE)
     start, end = keyword_bounds(x, RATE, 1.2)
@@ -224,7 +224,7 @@ def test_a_noisy_room_is_trimmed_harder() -> None:
     assert abs(end - 30000) <= 512
 
 
-def test_where_all_is_loud_the_loudest_stretch_is_taken() -> None:
+def test_in_constant_noise_the_loudest_window_is_the_keyword() -> None:
     x = sine(440, 3, RATE, 0.4)
     x[16000:24000] *= 1.5
     start, end = keyword_bounds(x, RATE, 1.0)

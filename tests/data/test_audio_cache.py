@@ -23,7 +23,7 @@ def noise(seed: int, n_samples: int) -> np.ndarray:
 
 
 def recording(root: Path, name: str, pcm: np.ndarray | None, split: Split = Split.TRAIN) -> Recording:
-    """A file with that sound, or of text where there is none."""
+    """An audio file of `pcm`, or a text file for None."""
     path = root / name
     if pcm is None:
         path.write_text("no sound")
@@ -87,7 +87,7 @@ def test_second_call_maps_and_decodes_nothing(tmp_path: Path, decodes_nothing: p
     assert list(second.bad) == ["bad.wav"]
 
 
-def test_labels_and_parts_change_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_and_splits_change_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings = corpus(tmp_path, 4)
     pack(recordings, tmp_path / "cache")
     monkeypatch.setattr(audio, "load", None)
@@ -108,7 +108,7 @@ def test_a_changed_file_is_decoded_again(tmp_path: Path) -> None:
     assert np.array_equal(store.audio(1), noise(99, store.entries[1].n_samples))
 
 
-def test_a_file_that_comes_back_is_not_remembered_as_bad(tmp_path: Path) -> None:
+def test_a_missing_file_is_decoded_once_it_exists(tmp_path: Path) -> None:
     recordings = corpus(tmp_path, 3)
     (tmp_path / "1.wav").rename(tmp_path / "away")
     assert pack(recordings, tmp_path / "cache", max_undecodable=0.5).bad == {"1.wav": "no such file"}
@@ -116,11 +116,11 @@ def test_a_file_that_comes_back_is_not_remembered_as_bad(tmp_path: Path) -> None
     assert pack(recordings, tmp_path / "cache").bad == {}
 
 
-def test_bad_ones_are_collected_and_do_not_shift_the_others(tmp_path: Path) -> None:
+def test_undecodable_files_do_not_shift_the_others(tmp_path: Path) -> None:
     recordings = corpus(tmp_path)
     recordings[5] = recording(tmp_path, "5.wav", None)
     recordings[0] = recording(tmp_path, "0.wav", np.zeros(0, np.int16))
-    store = pack(recordings, tmp_path / "cache")  # 2 of 20 are the 10 % that is allowed
+    store = pack(recordings, tmp_path / "cache")  # 2 of 20 are data.max_undecodable
     assert list(store.bad) == ["0.wav", "5.wav"]
     assert store.bad["0.wav"] == "empty"
     assert "not recognised" in store.bad["5.wav"]
@@ -130,7 +130,7 @@ def test_bad_ones_are_collected_and_do_not_shift_the_others(tmp_path: Path) -> N
         assert np.array_equal(store.audio(i), noise(seed, entry.n_samples))
 
 
-def test_too_many_bad_ones_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_undecodable_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings = corpus(tmp_path)
     for i in (3, 5, 7, 11):
         recordings[i] = recording(tmp_path, f"{i}.wav", None)
@@ -140,16 +140,16 @@ def test_too_many_bad_ones_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     with pytest.raises(KwsError, match=message):
         pack(recordings, tmp_path / "cache")
-    monkeypatch.setattr(audio, "load", None)  # what was decoded is kept for a call that allows more
+    monkeypatch.setattr(audio, "load", None)  # the cache serves a call with a higher limit
     assert len(pack(recordings, tmp_path / "cache", max_undecodable=0.2).bad) == 4
 
 
-def test_nothing_but_bad_ones_can_be_allowed(tmp_path: Path) -> None:
+def test_all_files_may_be_undecodable(tmp_path: Path) -> None:
     store = pack([recording(tmp_path, "a.wav", None)], tmp_path / "cache", max_undecodable=1.0)
     assert (store.entries, len(store.pcm), len(store.bad)) == ([], 0, 1)
 
 
-def test_held_out_sound_never_trains(tmp_path: Path) -> None:
+def test_audio_of_a_held_out_split_is_not_in_train(tmp_path: Path) -> None:
     same, other = noise(1, 800), noise(2, 800)
     recordings = [
         recording(tmp_path, "train.flac", same, Split.TRAIN),
@@ -164,27 +164,27 @@ def test_held_out_sound_never_trains(tmp_path: Path) -> None:
     assert store.duplicates == ["train.flac", "validation.wav"]
     assert np.array_equal(store.audio(0), same)
     assert np.array_equal(store.audio(3), other)
-    # the parts are not cached: as train recordings all are kept
+    # splits are not cached: as train recordings all are kept
     store = pack([replace(r, split=Split.TRAIN) for r in recordings], tmp_path / "cache")
     assert (len(store.entries), store.duplicates) == (6, [])
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(list(Split))), min_size=1, max_size=12))
-def test_no_sound_in_two_parts_and_none_lost(
-    tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[int, Split]]
+def test_no_audio_is_in_two_splits_and_none_is_lost(
+    tmp_path_factory: pytest.TempPathFactory, sampled: list[tuple[int, Split]]
 ) -> None:
     root = tmp_path_factory.mktemp("corpus")
-    recordings = [recording(root, f"{i}.wav", noise(seed, 8), split) for i, (seed, split) in enumerate(drawn)]
+    recordings = [recording(root, f"{i}.wav", noise(seed, 8), split) for i, (seed, split) in enumerate(sampled)]
     store = pack(recordings, root / "cache")
     splits: dict[str, set[Split]] = {}
     for entry in store.entries:
         splits.setdefault(entry.hash, set()).add(entry.recording.split)
     assert all(len(held) == 1 for held in splits.values())
-    assert len(splits) == len({seed for seed, _ in drawn})
+    assert len(splits) == len({seed for seed, _ in sampled})
     assert sorted(names(store) + store.duplicates) == sorted(r.name for r in recordings)
 
 
-def test_a_killed_pack_leaves_nothing_that_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings = corpus(tmp_path)
     real_load = audio.load
 
@@ -202,7 +202,7 @@ def test_a_killed_pack_leaves_nothing_that_is_believed(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("damage", ["index gone", "index cut", "index of another kind", "sound cut", "sound gone"])
-def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_cache_is_written_again(tmp_path: Path, damage: str) -> None:
     recordings = corpus(tmp_path, 4)
     cache = tmp_path / "cache"
     whole = np.array(pack(recordings, cache).pcm)

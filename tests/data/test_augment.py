@@ -1,4 +1,4 @@
-"""Each augmentation does what its decibels, factors and spans say."""
+"""Augmentations have the given levels, factors and spans."""
 
 import math
 
@@ -24,7 +24,7 @@ def loudest_db(x: Tensor) -> Tensor:
     return 10 * torch.log10(windows.square().mean(2).amax(1))
 
 
-def test_noise_lies_at_its_snr() -> None:
+def test_noise_has_the_given_snr() -> None:
     x, bed = torch.stack([tone(440), tone(880, amplitude=0.01), tone(440)]), noise(3)
     x[1, :12000] = 0  # the level is that of the loudest part, not of the mean
     snr_db = torch.tensor([10.0, -5.0, math.inf])
@@ -37,12 +37,12 @@ def test_noise_lies_at_its_snr() -> None:
     torch.testing.assert_close(scale, scale[:1].expand(16000), rtol=1e-2, atol=1e-3)
 
 
-def test_a_silent_clip_takes_the_noise_as_it_is() -> None:
+def test_a_silent_clip_takes_the_noise_unscaled() -> None:
     bed = noise(1)
     assert torch.equal(augment.mix(torch.zeros(1, 16000), bed, torch.tensor([10.0])), bed)
 
 
-def test_no_noise_is_no_noise_in_a_silent_clip_too() -> None:
+def test_an_infinite_snr_adds_no_noise_to_a_silent_clip() -> None:
     assert not augment.mix(torch.zeros(1, 16000), noise(1), torch.tensor([math.inf])).any()
 
 
@@ -75,12 +75,12 @@ def test_crossfade_keeps_inside_and_outside_apart() -> None:
 
 
 @pytest.mark.parametrize("axis", [1, 2])
-def test_masks_hide_spans_behind_the_mean(axis: int) -> None:
+def test_masks_replace_spans_by_the_mean(axis: int) -> None:
     x = torch.randn(400, 20, 30, generator=torch.Generator().manual_seed(0))
     made = augment.mask(x, axis, augment.spans(400, x.shape[axis], 5, 2, torch.Generator().manual_seed(1)))
     changed = made != x
     line = changed.any(3 - axis)
-    assert torch.equal(line, changed.all(3 - axis)), "a span is hidden through and through"
+    assert torch.equal(line, changed.all(3 - axis)), "a span is masked completely"
     means = x.mean((1, 2), keepdim=True).expand_as(x)
     assert torch.equal(made[changed], means[changed])
     widths = line.sum(1)
@@ -89,7 +89,7 @@ def test_masks_hide_spans_behind_the_mean(axis: int) -> None:
     # Two spans of 2.5 on average, some of which overlap.
     assert 4 < widths.float().mean() < 5
     assert ((line[:, 1:] & ~line[:, :-1]).sum(1) + line[:, 0]).amax() <= 2
-    assert line.float().mean(0).amin() > 0.02, "every place is hidden at times"
+    assert line.float().mean(0).amin() > 0.02, "every position is masked at times"
     assert torch.equal(augment.mask(x, axis, augment.spans(400, x.shape[axis], 5, 0, torch.Generator())), x)
 
 
@@ -105,7 +105,7 @@ def test_recolour_is_a_smooth_gain_that_keeps_time() -> None:
 
 
 def test_a_gain_of_the_sound_is_a_gain_of_the_features() -> None:
-    """What `recolour` calls a decibel is one."""
+    """`recolour` is calibrated in decibels."""
     x = noise(1)
     louder = augment.set_level(x, torch.tensor([-20.0])), augment.set_level(x, torch.tensor([-30.0]))
     step = LogMel()(louder[0]) - LogMel()(louder[1])

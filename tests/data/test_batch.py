@@ -1,4 +1,4 @@
-"""What a batch is made of: every clip here is a tone of its own, so that what is drawn can be heard."""
+"""Content of batches. Every clip has a tone of its own frequency, by which tests identify it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def tone(hz: float, n: int, start: int = 0, end: int | None = None) -> np.ndarra
     return np.where((t >= start) & (t < (n if end is None else end)), x, 0).astype(np.int16)
 
 
-def drawer(
+def sampler(
     augmentation: AugmentConfig = PLAIN,
     noise_share: float = 0.0,
     word: Sequence[int] = (START, END),
@@ -73,13 +73,13 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def heard(pcm: Tensor) -> list[int]:
+def frequencies(pcm: Tensor) -> list[int]:
     """The loudest frequency of each clip, to 20 Hz; 0 for silence."""
     loudest = torch.fft.rfft(pcm).abs().argmax(1)
     return [20 * round(int(hz) / 20) for hz in loudest]
 
 
-def test_windows_hang_over_into_silence() -> None:
+def test_windows_beyond_a_clip_are_silent() -> None:
     bank = ClipBank.of([np.full(100, 16384, np.int16), np.full(50, -16384, np.int16)], 300)
     made = bank.window(torch.tensor([0, 0, 1, 1]), torch.tensor([-20, 90, -200, 10]), 60)
     want = torch.zeros(4, 60)
@@ -100,23 +100,23 @@ def test_any_window_is_a_slice(data: st.DataObject) -> None:
     np.testing.assert_array_equal(made[0] * 32768, padded[300 + offset : 300 + offset + n])
 
 
-def test_the_same_generator_draws_the_same_batch() -> None:
+def test_equal_seeds_give_equal_batches() -> None:
     every = replace(PLAIN, speed_p=0.5, noise_p=0.5, snr_db=[0.0, 20.0], level_db=[-40.0, -10.0], context_p=0.4)
 
-    def draw(*purpose: str | int) -> Batch:
-        return sound(drawer(every, 0.3), 8, 20, replayed(), torch.tensor([2, 0]), generator(7, *purpose))
+    def batch(*purpose: str | int) -> Batch:
+        return sound(sampler(every, 0.3), 8, 20, replayed(), torch.tensor([2, 0]), generator(7, *purpose))
 
-    first, again, other = draw("batch", 700), draw("batch", 700), draw("batch", 701)
+    first, again, other = batch("batch", 700), batch("batch", 700), batch("batch", 701)
     for field in ("pcm", "target", "start", "end"):
         assert torch.equal(getattr(first, field), getattr(again, field))
         if field != "target":
             assert not torch.equal(getattr(first, field), getattr(other, field))
 
 
-def test_each_kind_has_its_rows() -> None:
-    batch = sound(drawer(noise_share=0.25), 12, 20, replayed(), torch.tensor([2, 0]), rng())
+def test_each_kind_of_clip_has_its_rows() -> None:
+    batch = sound(sampler(noise_share=0.25), 12, 20, replayed(), torch.tensor([2, 0]), rng())
     assert batch.pcm.shape == (34, CLIP_N)
-    kinds = heard(batch.pcm)
+    kinds = frequencies(batch.pcm)
     assert set(kinds[:12]) == set(WORDS)
     assert [hz in SPEECH for hz in kinds[12:27]] == [True] * 15
     assert kinds[27:32] == [NOISE[0]] * 5
@@ -130,9 +130,9 @@ def test_each_kind_has_its_rows() -> None:
     )
 
 
-def test_what_is_drawn_how_often() -> None:
-    batch = sound(drawer(noise_share=0.1), 400, 403, None, torch.zeros(0, dtype=torch.long), rng())
-    count = Counter(heard(batch.pcm))
+def test_clips_are_sampled_by_keyword_and_by_length() -> None:
+    batch = sound(sampler(noise_share=0.1), 400, 403, None, torch.zeros(0, dtype=torch.long), rng())
+    count = Counter(frequencies(batch.pcm))
     # Keywords alike, not recordings: two of the first share its half.
     assert count[900] == pytest.approx(200, abs=40)
     assert count[500] == pytest.approx(100, abs=35)
@@ -142,8 +142,8 @@ def test_what_is_drawn_how_often() -> None:
 
 
 @pytest.mark.parametrize("speed_p", [0.0, 1.0])
-def test_a_keyword_lies_where_the_batch_says(speed_p: float) -> None:
-    batch = sound(drawer(replace(PLAIN, speed_p=speed_p)), 200, 1, None, torch.zeros(0), rng())
+def test_a_keyword_is_at_the_reported_position(speed_p: float) -> None:
+    batch = sound(sampler(replace(PLAIN, speed_p=speed_p)), 200, 1, None, torch.zeros(0), rng())
     lengths = []
     for i in range(200):
         loud = (batch.pcm[i].abs() > 1e-3).nonzero().flatten()
@@ -153,17 +153,17 @@ def test_a_keyword_lies_where_the_batch_says(speed_p: float) -> None:
     ends = batch.end[:200]
     assert CLIP_N - 4000 <= ends.amin() < CLIP_N - 3800
     assert CLIP_N - 1800 < ends.amax() <= CLIP_N - 1600
-    said = END - START
+    keyword_n = END - START
     if speed_p:
-        assert min(lengths) == pytest.approx(said / 1.15, rel=0.02)
-        assert max(lengths) == pytest.approx(said / 0.85, rel=0.02)
+        assert min(lengths) == pytest.approx(keyword_n / 1.15, rel=0.02)
+        assert max(lengths) == pytest.approx(keyword_n / 0.85, rel=0.02)
     else:
-        assert said - 5 <= min(lengths) <= max(lengths) <= said
+        assert keyword_n - 5 <= min(lengths) <= max(lengths) <= keyword_n
 
 
 @pytest.mark.parametrize(("context_p", "own_context_p"), [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)])
-def test_what_stands_around_a_keyword(context_p: float, own_context_p: float) -> None:
-    made = drawer(replace(PLAIN, context_p=context_p, own_context_p=own_context_p), word=(0, 24000))
+def test_context_of_a_keyword(context_p: float, own_context_p: float) -> None:
+    made = sampler(replace(PLAIN, context_p=context_p, own_context_p=own_context_p), word=(0, 24000))
     batch = sound(made, 20, 1, None, torch.zeros(0), rng())
     for i in range(20):
         start, end = int(batch.start[i]), int(batch.end[i])
@@ -178,8 +178,8 @@ def test_what_stands_around_a_keyword(context_p: float, own_context_p: float) ->
             assert loudest in (SPEECH if context_p else WORDS)
 
 
-def test_surroundings_are_shared_out() -> None:
-    made = drawer(replace(PLAIN, context_p=0.5, own_context_p=0.3), word=(0, 24000))
+def test_shares_of_contexts() -> None:
+    made = sampler(replace(PLAIN, context_p=0.5, own_context_p=0.3), word=(0, 24000))
     batch = sound(made, 300, 1, None, torch.zeros(0), rng())
     before = torch.stack([batch.pcm[i, int(batch.start[i]) - 1900 : int(batch.start[i]) - 900] for i in range(300)])
     kinds = torch.fft.rfft(before, CLIP_N).abs().argmax(1)
@@ -187,23 +187,23 @@ def test_surroundings_are_shared_out() -> None:
     assert float(((kinds > 0) & (kinds < 1500)).float().mean()) == pytest.approx(0.3, abs=0.08), "its own recording"
 
 
-def test_noise_lies_beneath_all_or_nothing() -> None:
+def test_noise_is_in_all_rows_or_in_none() -> None:
     for noise_p in (0.0, 1.0):
-        batch = sound(drawer(replace(PLAIN, noise_p=noise_p)), 10, 10, replayed(), torch.tensor([0]), rng())
+        batch = sound(sampler(replace(PLAIN, noise_p=noise_p)), 10, 10, replayed(), torch.tensor([0]), rng())
         strength = torch.fft.rfft(batch.pcm).abs()[:, NOISE[0] - 5 : NOISE[0] + 6].amax(1)
         assert bool((strength > 100).all() if noise_p else (strength < 20).all()), strength
 
 
 @pytest.mark.parametrize(("real_share", "of_real"), [(None, 0.5), (0.9, 0.9), (0.0, 0.0), (1.0, 1.0)])
 def test_real_recordings_get_their_share_of_a_keyword(real_share: float | None, of_real: float) -> None:
-    """The first keyword has one real recording and one that was said; the second has real ones alone."""
-    found = heard(sound(drawer(real_share=real_share), 600, 0, None, torch.zeros(0), rng()).pcm)
+    """The first keyword has one real and one synthetic recording; the second has real ones only."""
+    found = frequencies(sound(sampler(real_share=real_share), 600, 0, None, torch.zeros(0), rng()).pcm)
     first = [hz for hz in found if hz in WORDS[:2]]
     assert found.count(WORDS[2]) == pytest.approx(300, abs=60)
     assert first.count(WORDS[0]) / len(first) == pytest.approx(of_real, abs=0.07)
 
 
-def test_every_window_of_speech_holds_some() -> None:
+def test_every_window_of_speech_contains_speech() -> None:
     short = BatchSampler(
         ClipBank.of([tone(500, 24000, START, END), tone(2000, 4000)], 2 * CLIP_N),
         Keywords(*(torch.tensor([x]) for x in (0, 0, START, END, True))),
@@ -213,7 +213,7 @@ def test_every_window_of_speech_holds_some() -> None:
     assert pcm.abs().amax(1).gt(0).all()
 
 
-def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
+def test_only_train_recordings_are_sampled(tmp_path: Path) -> None:
     register("train")
     with initialize_config_dir(version_base="1.3", config_dir=str(folder("conf"))):
         cfg = compose("train", ["keyword=yes", f"data.root={tmp_path}", "out=x", "augment=none"])
@@ -233,7 +233,7 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
     made, entries = builders.batch_sampler(s, packed, chosen, 32000, torch.device("cpu"))
     assert sorted(entries) == [0, 1]
     pcm = sound(made, 20, 20, None, torch.zeros(0), rng()).pcm
-    assert set(heard(pcm[:, :16000] + pcm[:, 16000:])) == {500, 2000}
+    assert set(frequencies(pcm[:, :16000] + pcm[:, 16000:])) == {500, 2000}
     for at in (chosen.speech, chosen.positives):
         kept = at[Split.TRAIN]
         at[Split.TRAIN] = at[Split.VALIDATION]  # type: ignore[assignment]
@@ -242,39 +242,39 @@ def test_no_recording_of_another_part_is_drawn(tmp_path: Path) -> None:
         at[Split.TRAIN] = kept  # type: ignore[assignment]
 
 
-def test_features_are_varied_as_set() -> None:
+def test_features_are_augmented() -> None:
     x, every = torch.randn(50, 40, 30, generator=rng()), torch.arange(50)
-    assert torch.equal(drawer().augment_features(x, every, 50, rng()), x)
-    masked = drawer(replace(PLAIN, time_masks=1, time_mask_s=0.3)).augment_features(x, every, 50, rng())
+    assert torch.equal(sampler().augment_features(x, every, 50, rng()), x)
+    masked = sampler(replace(PLAIN, time_masks=1, time_mask_s=0.3)).augment_features(x, every, 50, rng())
     assert 0.3 < (masked != x).float().mean() < 0.7
-    assert not torch.equal(drawer(replace(PLAIN, colour_db=1.0)).augment_features(x, every, 50, rng()), x)
+    assert not torch.equal(sampler(replace(PLAIN, colour_db=1.0)).augment_features(x, every, 50, rng()), x)
 
 
 @given(n_positive=st.integers(1, 9), n_fresh=st.integers(0, 9), n_replayed=st.integers(0, 3), ranks=st.integers(1, 4))
 @settings(deadline=None, max_examples=15)
-def test_parts_of_a_batch_are_its_rows(n_positive: int, n_fresh: int, n_replayed: int, ranks: int) -> None:
+def test_rows_of_a_batch_can_be_rendered_separately(n_positive: int, n_fresh: int, n_replayed: int, ranks: int) -> None:
     every = replace(
         PLAIN, speed_p=0.5, noise_p=0.5, snr_db=[0.0, 20.0], level_db=[-40.0, -10.0], context_p=0.4, own_context_p=0.3,
         colour_db=2.0, time_masks=2, time_mask_s=0.09, mel_masks=2, mel_mask_n=5,
     )  # fmt: skip
-    made, bank, index = drawer(every, 0.3), replayed(), torch.arange(n_replayed)
-    drawn = made.sample(n_positive, n_fresh, bank, index, rng())
+    made, bank, index = sampler(every, 0.3), replayed(), torch.arange(n_replayed)
+    plan = made.sample(n_positive, n_fresh, bank, index, rng())
     n = n_positive + n_fresh + n_replayed
-    assert len(drawn) == n
-    whole, x = made.render(drawn, bank), torch.randn(n, 40, 30, generator=rng())
+    assert len(plan) == n
+    whole, x = made.render(plan, bank), torch.randn(n, 40, 30, generator=rng())
     varied, seen = made.augment_features(x, torch.arange(n), n, rng(1)), Counter[int]()
     ranks = min(n, ranks)
     for rank in range(ranks):
         rows = torch.arange(rank, n, ranks)
-        split = made.render(drawn.rows(rows), bank)
+        split = made.render(plan.rows(rows), bank)
         for field in ("pcm", "target", "start", "end", "noise"):
             torch.testing.assert_close(getattr(split, field), getattr(whole, field)[rows], rtol=0, atol=1e-6)
         fresh = rows[(rows >= n_positive) & (rows < n_positive + n_fresh)] - n_positive
         for field in ("index", "offset", "speed"):
             assert torch.equal(getattr(split, field), getattr(whole, field)[fresh])
         assert torch.equal(made.augment_features(x[rows], rows, n, rng(1)), varied[rows])
-        seen.update(drawn.rows(rows).replayed.index.tolist())
-    assert seen == Counter(range(n_replayed)), "each clip is replayed by one"
+        seen.update(plan.rows(rows).replayed.index.tolist())
+    assert seen == Counter(range(n_replayed)), "each clip is replayed by one rank"
 
 
 def test_generators_are_named_by_their_purpose() -> None:

@@ -1,4 +1,4 @@
-"""Which recording plays which role, and that an evaluation hears one part and counts it right."""
+"""Roles of recordings; an evaluation scores the streams of one split."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -27,7 +27,7 @@ def entry(label: str, split: Split, text: str = "", speaker: str = "", name: str
 
 
 def corpus(speakers: int = 60) -> list[Entry]:
-    """Each role in each part, and so many speakers of negatives, three recordings each."""
+    """Each role in each split, and `speakers` speakers of negatives with three recordings each."""
     words = [entry(label, split) for split in Split for label in ("Alexa", "hey_jarvis", "noise", "speech")]
     people = [entry("speech", TRAIN, speaker=f"s{i % speakers}", name=f"n{i}") for i in range(3 * speakers)]
     says = [entry("speech", TRAIN, "Hey, Jarvis!", name="a"), entry("speech", TEST, "two alexas", name="b")]
@@ -40,7 +40,7 @@ def roles(chosen: Selection) -> list[int]:
     return sorted([*lists, *chosen.pool])
 
 
-def test_every_recording_has_one_role_and_keeps_its_part() -> None:
+def test_every_recording_has_one_role_in_its_split() -> None:
     entries = corpus()
     chosen = select(entries, ["hey jarvis", "alexa"], "noise", 0.3)
     for n, split in enumerate(Split):
@@ -53,7 +53,7 @@ def test_every_recording_has_one_role_and_keeps_its_part() -> None:
     assert roles(chosen) == [i for i in range(len(entries)) if i not in left_out]
 
 
-def test_the_pool_is_of_train_speakers_that_are_never_drawn_fresh() -> None:
+def test_speakers_of_the_pool_are_never_fresh_negatives() -> None:
     entries = corpus(400) + [entry("speech", p, name=f"{p}{i}") for p in (VALIDATION, TEST) for i in range(30)]
     chosen = select(entries, ["alexa"], "noise", 0.3)
 
@@ -68,7 +68,7 @@ def test_the_pool_is_of_train_speakers_that_are_never_drawn_fresh() -> None:
     assert set(smaller.pool) < set(chosen.pool), "a larger share keeps what a smaller one had"
 
 
-def test_without_a_speaker_the_name_decides() -> None:
+def test_without_a_speaker_the_pool_is_by_name() -> None:
     pooled = [in_pool(entry("speech", TRAIN, name=f"clip{i}").recording, 0.5) for i in range(200)]
     assert 70 < sum(pooled) < 130
 
@@ -81,7 +81,7 @@ def test_same_word(label: str, keyword: str, same: bool) -> None:
     assert same_word(label, keyword) == same
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_recordings_are_named() -> None:
     words = [entry("alexa", TRAIN), entry("alexa", VALIDATION)]
     negatives = [entry("no", TRAIN), entry("no", VALIDATION)]
     select([*words, *negatives], ["alexa"], "noise", 0.0)
@@ -96,19 +96,19 @@ def test_what_is_missing_is_named() -> None:
             select([*words, there], ["alexa"], "noise", 0.0)
 
 
-class Ear:
-    """Hears pure tones: the score of a column is 1 in each 20 ms row that holds its frequency."""
+class ToneScorer:
+    """Scores pure tones: the score of a column is 1 in each 20 ms row that holds its frequency."""
 
     labels, sample_rate, frame_s = ("low", "high"), 16000, 0.02
 
     def __init__(self) -> None:
-        self.heard: list[Tensor] = []
+        self.streams: list[Tensor] = []
 
     def reset(self) -> None:
-        self.heard.append(torch.zeros(0))
+        self.streams.append(torch.zeros(0))
 
     def __call__(self, pcm: Tensor) -> Tensor:
-        self.heard[-1] = torch.cat([self.heard[-1], pcm])
+        self.streams[-1] = torch.cat([self.streams[-1], pcm])
         power: Tensor = torch.fft.rfft(pcm[: len(pcm) // 320 * 320].reshape(-1, 320)).abs()
         return power[:, [10, 20]].gt(16).float()  # 500 and 1000 Hz
 
@@ -117,7 +117,7 @@ HZ = {"low": 500, "high": 1000, "speech": 2000}
 
 
 def tones() -> tuple[AudioCache, Selection]:
-    """Three clips of each label and part: each part is a step louder."""
+    """Three clips of each label and split; the level depends on the split."""
     t = np.arange(8000) / 16000
     entries: list[Entry] = []
     clips: list[np.ndarray] = []
@@ -131,17 +131,17 @@ def tones() -> tuple[AudioCache, Selection]:
     return AudioCache(16000, entries, {}, [], np.concatenate(clips)), select(entries, ["low", "high"], "noise", 0.0)
 
 
-def test_an_evaluation_hears_its_part_alone_and_knows_where_the_keywords_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_scores_one_split_and_its_keywords(monkeypatch: pytest.MonkeyPatch) -> None:
     store, chosen = tones()
     levels = StreamConfig([10.0, 10.0], [-40.0, -26.0], 1.0, 0.33)
-    ear, done = Ear(), list[float]()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one ear hears all, in the order of the takes
+    scorer, done = ToneScorer(), list[float]()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one scorer scores all streams in order
     takes = split_streams(store, chosen, TEST, levels, 2)
-    heard = evaluate_split(ear, store, chosen, TEST, takes, 0.08, 1.0, done.append)
+    scores = evaluate_split(scorer, store, chosen, TEST, takes, 0.08, 1.0, done.append)
     assert done[-1] == pytest.approx(total_s(takes), abs=0.01)
     assert done == sorted(done)
-    assert [float(x.abs().max()) for x in ear.heard] == pytest.approx([0.2] * 4, abs=1e-3)
-    for found in heard.values():
+    assert [float(x.abs().max()) for x in scorer.streams] == pytest.approx([0.2] * 4, abs=1e-3)
+    for found in scores.values():
         hits = found.positive.times[found.positive.scores > 0.5]
         assert len(found.spans) == 3
         assert all(a + 1.4 < b for (a, _), (b, _) in pairwise(found.spans))
@@ -151,6 +151,6 @@ def test_an_evaluation_hears_its_part_alone_and_knows_where_the_keywords_are(mon
         assert len(hits) == 3 * 25
         assert found.negative.scores.max() == 0
         assert found.negative.duration_s == pytest.approx(2 * 3 * (0.5 + 0.33), abs=0.01)
-    other = Ear()
+    other = ToneScorer()
     evaluate_split(other, store, chosen, TEST, takes, 0.08, 1.0)
-    assert all(torch.equal(a, b) for a, b in zip(ear.heard, other.heard, strict=True)), "all hear the same streams"
+    assert all(torch.equal(a, b) for a, b in zip(scorer.streams, other.streams, strict=True)), "the streams are equal"

@@ -1,4 +1,4 @@
-"""The log-mel front end against librosa, and what makes it stream."""
+"""The log-mel front end: agreement with librosa, and frames that depend on their own samples only."""
 
 import math
 
@@ -39,7 +39,7 @@ def test_a_frame_depends_on_its_own_samples_alone(n: int, at: int) -> None:
     torch.testing.assert_close(frames[:, :, i : i + 1], alone, rtol=0, atol=2e-6)
 
 
-def test_clips_of_a_batch_do_not_touch() -> None:
+def test_clips_of_a_batch_are_independent() -> None:
     a, b = sound(8000, 1), 0.01 * sound(8000, 2)
     torch.testing.assert_close(LOG_MEL(torch.stack([a, b])), torch.cat([LOG_MEL(a[None]), LOG_MEL(b[None])]))
 
@@ -55,7 +55,7 @@ def test_a_db_of_gain_is_the_same_step_in_every_band() -> None:
     torch.testing.assert_close(moved, torch.full_like(moved, -6 * UNITS_PER_DB), rtol=0, atol=1e-4)
 
 
-def test_a_tone_lights_its_band() -> None:
+def test_a_tone_is_in_its_band() -> None:
     edges = librosa.mel_frequencies(42, fmin=60, fmax=7600, htk=True)
     for band in (8, 20, 35):
         t = torch.arange(1600) / 16000

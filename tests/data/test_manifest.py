@@ -35,7 +35,7 @@ def touch(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-# ---- parts
+# ---- splits
 
 
 @functools.cache
@@ -51,7 +51,7 @@ def referee_part() -> Callable[[str], str]:
     return module.part
 
 
-def test_hash_part_known_answers() -> None:
+def test_hash_split_known_answers() -> None:
     # int(sha256(b"part:" + name).hexdigest(), 16) % 100 is 48, 73 and 79; the borders 60 and 75
     assert [hash_split(name) for name in "aec"] == [Split.TRAIN, Split.VALIDATION, Split.TEST]
     counts = Counter(hash_split(str(i)) for i in range(4000))
@@ -59,14 +59,14 @@ def test_hash_part_known_answers() -> None:
 
 
 @given(st.text())
-def test_hash_part_agrees_with_the_referee(name: str) -> None:
+def test_hash_split_agrees_with_the_referee(name: str) -> None:
     assert hash_split(name) == referee_part()(name)
 
 
 # ---- csv
 
 
-def test_csv_fields_order_and_hashed_parts(tmp_path: Path) -> None:
+def test_csv_fields_order_and_hashed_splits(tmp_path: Path) -> None:
     write_csv(
         tmp_path,
         "path,duration_s,label,speaker,text,source",
@@ -163,7 +163,7 @@ def test_csv_errors_name_file_line_and_value(tmp_path: Path, lines: list[str], m
     assert "\n" not in str(caught.value)
 
 
-def test_links_may_not_lead_out(tmp_path: Path) -> None:
+def test_links_out_of_the_root_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "root"
     touch(tmp_path, "root/in.wav", "secret/out.wav")
     (root / "file.wav").symlink_to(tmp_path / "secret" / "out.wav")
@@ -352,7 +352,7 @@ words = st.text("abcs", min_size=1, max_size=3)
 
 
 @given(st.lists(words, max_size=8), st.lists(words, min_size=1, max_size=2))
-def test_says_finds_what_the_referee_bans(text: list[str], phrase: list[str]) -> None:
+def test_contains_phrase_agrees_with_the_referee(text: list[str], phrase: list[str]) -> None:
     banned = re.search(r"\b" + " ".join(phrase) + r"s?\b", " ".join(text)) is not None
     assert contains_phrase(" ".join(text), "_".join(phrase)) is banned
 

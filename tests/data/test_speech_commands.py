@@ -1,4 +1,4 @@
-"""Speech Commands: the parts of torchaudio's data set, a copy or a download, whole or not at all."""
+"""Speech Commands: the splits of torchaudio, copies, and atomic downloads."""
 
 import shutil
 import sys
@@ -27,11 +27,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_lists(folder: Path) -> dict[str, Split]:
-    """The parts as the manifest's own reading of the two lists has them."""
+    """Splits by the two lists, as the manifest reads them."""
     return {one.name: one.split for one in read(folder, layout=Layout.speech_commands, split=SplitBy.column)}
 
 
-def test_the_parts_are_those_of_the_lists(folder):
+def test_splits_are_those_of_the_lists(folder):
     found = speech_commands.recordings(folder, RELEASE)
     assert {one.name: one.split for one in found} == by_lists(folder)
     assert Counter(one.label for one in found) == dict.fromkeys(MELODIES, 20) | {NOISE: 2}
@@ -40,13 +40,13 @@ def test_the_parts_are_those_of_the_lists(folder):
     assert all(one.split is hash_split(one.speaker) for one in found if one.label != NOISE)
 
 
-def test_real_recordings_have_the_same_parts_by_torchaudio_and_by_the_lists(data, tmp_path):
+def test_real_recordings_have_equal_splits_by_torchaudio_and_by_the_lists(data, tmp_path):
     three_words.make(data, tmp_path / "words", 12)
     found = speech_commands.recordings(tmp_path / "words", "speech_commands_v0.01")
     assert {one.name: one.split for one in found} == by_lists(tmp_path / "words")
     spoken = Counter(one.label for one in found if one.label != NOISE)
     assert spoken == dict.fromkeys((*three_words.WORDS, *three_words.OTHERS, "sentence"), 12)
-    # A speaker of the words is in the part that the folder of recordings puts them in.
+    # The speakers of the words have the splits of the folder of recordings.
     splits = {one.speaker: one.split for one in read(data) if one.label in three_words.WORDS}
     assert all(one.split is splits[one.speaker] for one in found if one.label in three_words.WORDS)
 
@@ -60,7 +60,7 @@ def test_a_copy_may_lie_where_torchaudio_keeps_it(folder, tmp_path):
         speech_commands.place(tmp_path, "speech_commands_v0.01", False)
 
 
-def test_a_copy_that_is_not_whole_is_refused(folder, tmp_path):
+def test_an_incomplete_copy_is_refused(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "less")
     first = (folder / "testing_list.txt").read_text().splitlines()[0]
     (tmp_path / "less" / first).unlink()
@@ -68,7 +68,7 @@ def test_a_copy_that_is_not_whole_is_refused(folder, tmp_path):
         speech_commands.recordings(tmp_path / "less", RELEASE)
 
 
-def test_what_is_no_recording_of_the_release_is_refused(folder, tmp_path):
+def test_a_file_outside_the_lists_is_refused(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "more")
     shutil.copy(folder / "up" / "00000000_nohash_0.wav", tmp_path / "more" / "up" / "mine.wav")
     with pytest.raises(KwsError, match=r"1 files are in none of its lists, such as up/mine\.wav"):
@@ -113,7 +113,7 @@ def test_a_release_is_fetched_once(folder, served, tmp_path):
     assert [p.name for p in root.iterdir()] == ["SpeechCommands"]
 
 
-def test_a_kill_while_it_is_unpacked_leaves_nothing_half_done(folder, served, tmp_path, monkeypatch):
+def test_a_kill_while_unpacking_leaves_no_incomplete_release(folder, served, tmp_path, monkeypatch):
     root, real, calls = tmp_path / "root", tarfile.TarFile.extract, 0
 
     def deadly(*args, **settings):
@@ -133,19 +133,19 @@ def test_a_kill_while_it_is_unpacked_leaves_nothing_half_done(folder, served, tm
     assert len(served) == 1, "what was downloaded is not asked for again"
 
 
-def test_without_a_network_it_is_one_line(cli, tmp_path, monkeypatch):
+def test_a_missing_network_is_one_line(cli, tmp_path, monkeypatch):
     def unreachable(*args, **settings):
         raise URLError("Temporary failure in name resolution")
 
     monkeypatch.setattr(sys.modules["torchaudio.datasets.speechcommands"], "download_url_to_file", unreachable)
     words = ("train", "recipe=speech_commands/v2_12", f"data.root={tmp_path}", f"out={tmp_path}/run", "device=cpu")
-    said = cli(*words, "data.download=true")
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert f"{RELEASE} cannot be downloaded (Temporary failure in name resolution)" in said.err
+    result = cli(*words, "data.download=true")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"{RELEASE} cannot be downloaded (Temporary failure in name resolution)" in result.err
     assert not (tmp_path / "run").exists()
-    said = cli(*words)
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert f"no {RELEASE} there" in said.err
-    said = cli(*words, "data.release=null", "data.download=true")
-    assert said.code == 2
-    assert "data.download=true: must be false without a release" in said.err
+    result = cli(*words)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"no {RELEASE} there" in result.err
+    result = cli(*words, "data.release=null", "data.download=true")
+    assert result.code == 2
+    assert "data.download=true: must be false without a release" in result.err

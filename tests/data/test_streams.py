@@ -1,4 +1,4 @@
-"""Composed streams: exact levels, exact places, and the rule of the referee's own streams."""
+"""Composed streams: exact levels and positions, and the mixing rule of the referee."""
 
 import importlib.util
 import json
@@ -41,7 +41,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def test_snr_is_exact() -> None:
-    """Silent speech leaves the bed of the same draws; the difference is the speech, 20 dB above it."""
+    """With silent speech only the bed remains; the difference is the speech, 20 dB above it."""
     speech, noise = [hiss(1, 0.3, 1), hiss(0.7, 0.01, 2)], [hiss(3, 0.2, 3)]
     silent = [np.zeros_like(x) for x in speech]
     mixed = compose(speech, noise, rng(), 0.5, snr_db=(20, 20), noise_db=(-40, -40))
@@ -50,8 +50,8 @@ def test_snr_is_exact() -> None:
     assert db(to_float(bed.pcm)) == pytest.approx(-40, abs=0.05)
     for p in mixed.pieces:
         at = slice(p.start, p.start + p.n_samples)
-        said = to_float(mixed.pcm[at]) - to_float(bed.pcm[at])
-        assert db(said) - db(to_float(bed.pcm[at])) == pytest.approx(20, abs=0.05)
+        speech_part = to_float(mixed.pcm[at]) - to_float(bed.pcm[at])
+        assert db(speech_part) - db(to_float(bed.pcm[at])) == pytest.approx(20, abs=0.05)
         assert p.snr_db == 20
     gaps = np.ones(len(bed.pcm), bool)
     for p in mixed.pieces:
@@ -59,7 +59,7 @@ def test_snr_is_exact() -> None:
     assert (mixed.pcm[gaps] == bed.pcm[gaps]).all()
 
 
-def test_drawn_levels_fill_their_ranges() -> None:
+def test_sampled_levels_fill_their_ranges() -> None:
     stream = compose([hiss(0.1)] * 200, [hiss(0.2)], rng(), 0.0, snr_db=(0, 12), noise_db=(-60, -20))
     snrs = [p.snr_db for p in stream.pieces]
     assert (min(snrs) >= 0, max(snrs) <= 12, max(snrs) - min(snrs) > 11) == (True, True, True)
@@ -68,14 +68,14 @@ def test_drawn_levels_fill_their_ranges() -> None:
     assert (min(levels) > -60.5, max(levels) < -19.5, max(levels) - min(levels) > 35) == (True, True, True)
 
 
-def test_loudness_of_the_recordings_tells_nothing() -> None:
+def test_levels_of_the_recordings_do_not_matter() -> None:
     """The same words shouted or whispered, under noise recorded loud or soft, give the same stream."""
     loud = compose([hiss(1, 0.5, 1)], [hiss(2, 0.4, 2)], rng(), 0.5, snr_db=(5, 15))
     soft = compose([hiss(1, 0.005, 1)], [hiss(2, 0.02, 2)], rng(), 0.5, snr_db=(5, 15))
     assert np.abs(loud.pcm.astype(int) - soft.pcm).max() <= 1 + 0.01 * np.abs(loud.pcm).max()
 
 
-def test_places_and_spans() -> None:
+def test_positions_and_spans() -> None:
     stream = compose([hiss(1), hiss(0.5)], [hiss(0.3)], rng(), 0.25, lead_s=2)
     assert [(p.start, p.n_samples, p.index) for p in stream.pieces] == [(32000, 16000, 0), (52000, 8000, 1)]
     assert len(stream.pcm) == round((2 + 1 + 0.25 + 0.5 + 0.25) * RATE)
@@ -83,7 +83,7 @@ def test_places_and_spans() -> None:
     assert len(stream.noises) == math.ceil(4 / 0.3)
 
 
-def test_silence_without_noise_keeps_the_speech_as_it_is() -> None:
+def test_without_noise_the_speech_is_unchanged() -> None:
     speech = [hiss(0.4, 0.123)]
     stream = compose(speech, [], rng(), 0.1, lead_s=0.1)
     assert (stream.pcm[1600:8000] == speech[0]).all()
@@ -144,7 +144,7 @@ def test_memory_is_the_result() -> None:
     assert peak < stream.pcm.nbytes + 8e6
 
 
-def test_streams_and_events_come_back(tmp_path: Path) -> None:
+def test_written_streams_and_events_are_read(tmp_path: Path) -> None:
     stream = compose([hiss(0.5), hiss(0.7)], [hiss(1)], rng(), 0.3)
     save_stream(stream, tmp_path / "p.flac", tmp_path / "p.json")
     save_stream(stream, tmp_path / "n.flac")
@@ -170,12 +170,12 @@ def make_streams() -> ModuleType:
 def test_real_recordings_mix_as_in_the_referees_streams(
     make_streams: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One noise recording at one level leaves nothing to chance: the samples agree but for rounding."""
+    """With one noise recording at one level, samples agree up to rounding."""
     words = [to_int16(load(p)) for p in sorted((DATA / "speech_commands" / "cat").glob("*.flac"))[:5]]
     noise = to_int16(load(min((DATA / "noise").rglob("*.flac"))))
     monkeypatch.setattr(make_streams, "NOISE_DB", (-30.0, -30.0))
-    drawn = np.random.default_rng(0)
-    theirs, events = make_streams.positive_stream([to_float(x) for x in words], lambda: to_float(noise), drawn)
+    generator = np.random.default_rng(0)
+    theirs, events = make_streams.positive_stream([to_float(x) for x in words], lambda: to_float(noise), generator)
     ours: Stream = compose(words, [noise], rng(), gap_s=1.0, noise_db=(-30, -30))
     assert spans(ours) == events
     assert json.loads(json.dumps(spans(ours))) == [list(e) for e in events]

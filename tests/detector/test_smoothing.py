@@ -62,18 +62,18 @@ def test_the_loss_requires_k_rows() -> None:
 def test_smooth_k_above_smooth_n_is_refused(cli, tiny, run, tmp_path) -> None:
     with pytest.raises(KwsError, match="smooth_k=6: must be between 0"):
         detector(5, 6)
-    said = cli("train", *tiny, "model.smooth_k=9", f"out={tmp_path}/run")
-    assert (said.code, said.err) == (
+    result = cli("train", *tiny, "model.smooth_k=9", f"out={tmp_path}/run")
+    assert (result.code, result.err) == (
         2,
         "kws: model.smooth_k=9: must be between 0 and 5, the rows of 20 ms in model.smooth_s=0.1\n",
     )
-    said = cli("evaluate", f"detector={run}/detector.pt", "smooth_k=2", "positive=p", "events=e", "negative=n")
-    assert said.code == 2
-    assert said.err.startswith("kws: smooth_s, smooth_k: need a checkpoint")
-    said = cli("export", f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", "smooth_k=2")
-    assert said.code == 2
-    assert "thresholds=... must be given" in said.err
-    said = cli("export", f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", "smooth_k=2", "thresholds=0.4")
-    assert said.code == 0, said.err
+    result = cli("evaluate", f"detector={run}/detector.pt", "smooth_k=2", "positive=p", "events=e", "negative=n")
+    assert result.code == 2
+    assert result.err.startswith("kws: smooth_s, smooth_k: need a checkpoint")
+    result = cli("export", f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", "smooth_k=2")
+    assert result.code == 2
+    assert "thresholds=... must be given" in result.err
+    result = cli("export", f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", "smooth_k=2", "thresholds=0.4")
+    assert result.code == 0, result.err
     exported = load_exported(tmp_path / "d.pt")
     assert (exported.smooth_k, exported.smooth_n) == (2, 5)

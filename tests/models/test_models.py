@@ -286,9 +286,9 @@ FILES = sorted(file.stem for file in (compose.folder("conf") / "model").glob("*.
 
 
 def test_the_command_lists_every_model_with_its_figures(cli: Any) -> None:
-    said = cli("models")
-    assert said.code == 0, said.err
-    lines = [line.split() for line in said.out.splitlines() if line.strip()]
+    result = cli("models")
+    assert result.code == 0, result.err
+    lines = [line.split() for line in result.out.splitlines() if line.strip()]
     rows = {words[0]: words for words in lines if words[0] in FILES}
     assert sorted(rows) == FILES
     for name, size in re.findall(r"(\w+_(\d+)k)", " ".join(FILES)):
@@ -303,26 +303,26 @@ def test_the_command_lists_every_model_with_its_figures(cli: Any) -> None:
 
 
 def test_the_command_shows_one_model_with_its_settings(cli: Any) -> None:
-    said = cli("models", "model=matchboxnet_3x1x64", "features.n_mels=64", "model.repeats=2", "model.stride=10")
-    words = said.out.split()
+    result = cli("models", "model=matchboxnet_3x1x64", "features.n_mels=64", "model.repeats=2", "model.stride=10")
+    words = result.out.split()
     at = words.index("matchboxnet_3x1x64")
     assert words[at + 1 : at + 3] == [f"{92_766 - 29 * 129:,}", f"{92_766 - 18 * 129:,}"]
     assert words[at + 4] == "10"
-    assert "bc_resnet" not in said.out
+    assert "bc_resnet" not in result.out
 
 
 def test_the_command_leaves_out_models_that_cannot_use_the_front_end(cli: Any) -> None:
-    said = cli("models", "features.n_mels=64")
-    assert said.code == 0
+    result = cli("models", "features.n_mels=64")
+    assert result.code == 0
     assert (
         "bc_resnet_8 is left out: model.groups=5: must be such that features.n_mels=64, or n_mfcc, is a multiple of 40"
-        in said.err
+        in result.err
     )
-    assert "bc_resnet" not in said.out
-    assert "mdtc_30k" in said.out
+    assert "bc_resnet" not in result.out
+    assert "mdtc_30k" in result.out
 
 
 def test_settings_without_a_model_are_refused(cli: Any) -> None:
-    said = cli("models", "model.channels=8")
-    assert said.code == 2
-    assert said.err.startswith("kws: model.channels: its group must be given")
+    result = cli("models", "model.channels=8")
+    assert result.code == 2
+    assert result.err.startswith("kws: model.channels: its group must be given")

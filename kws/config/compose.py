@@ -39,7 +39,7 @@ def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
         raise KwsError(must_be_given(missing[0], schema))
     plain = OmegaConf.to_object(cfg)
     assert isinstance(plain, schema)
-    refuse_keys(cfg, plain)
+    refuse_extra(plain)
     plugins.check_loaded(getattr(plain, "plugins", ()))
     check(plain)
     return plain
@@ -51,17 +51,14 @@ def must_be_given(key: str, schema: type) -> str:
     return f"{key}=... must be given: {meaning}"
 
 
-def refuse_keys(cfg: DictConfig, config: Any, prefix: str = "") -> None:
-    """Raise KwsError for a key that +key=value added or ~key removed."""
+def refuse_extra(config: Any, prefix: str = "") -> None:
+    """Raise KwsError for a key that +key=value added."""
     known = {item.name for item in dataclasses.fields(config)}
-    for key in map(str, cfg):
-        if key not in known:
-            raise KwsError(f"{prefix}{key}: no such setting; settings {', '.join(sorted(known))}")
-    for name in sorted(known):
-        if name not in cfg:
-            raise KwsError(f"{prefix}{name}: must not be removed")
-        if dataclasses.is_dataclass(value := getattr(config, name)):
-            refuse_keys(cfg[name], value, f"{prefix}{name}.")
+    for name, value in vars(config).items():
+        if name not in known:
+            raise KwsError(f"{prefix}{name}: no such setting; settings {', '.join(sorted(known))}")
+        if dataclasses.is_dataclass(value):
+            refuse_extra(value, f"{prefix}{name}.")
 
 
 def keywords(value: Any, key: str = "keyword") -> list[str]:

@@ -30,6 +30,7 @@ from kws.evaluation.report.page import Table, write_pictures
 from kws.evaluation.scoring import (
     ConfusableScores,
     DetectorScores,
+    KeywordScores,
     ScoreAll,
     StreamSource,
     file_source,
@@ -123,7 +124,7 @@ def evaluate(s: EvaluateConfig, file: Path, name: str, clips: Mapping[str, list[
             raise KwsError(f"keyword={word}: must be one of the keywords of {file}: {', '.join(detector.labels)}")
     given = [key for key in ("positive", "events", "negative") if getattr(s, key) is not None]
     if given and len(given) < 3:
-        raise KwsError(f"{given[0]}=...: must be given together with positive, events and negative")
+        raise KwsError(f"{given[0]}=...: positive, events and negative must be given together")
     if given and s.data.root:
         raise KwsError("data.root: must not be given together with positive, events and negative")
     if not given and not s.data.root:
@@ -218,25 +219,28 @@ def on_recordings(
     rate_per_hour, passes = s.threshold.at_fa_per_hour, s.threshold.passes
     needed = [Split.TEST] if rate_per_hour is None else [Split.VALIDATION, Split.TEST]
     chosen = select(store.entries, words, s.data.noise_label, 0.0, needed)
-    levels, chunk_s, max_keyword_s = s.stream, s.stream.chunk_s, s.stream.max_keyword_s
+
+    def score_split(
+        title: str, split: Split, passes: int = 1
+    ) -> tuple[list[StreamSource], Mapping[str, KeywordScores]]:
+        sources, stream = split_streams(store, chosen, split, s.stream, passes), s.stream
+        with audio_progress(console, title, total_s(sources)) as progress:
+            return sources, evaluate_split(
+                detector, store, chosen, split, sources, stream.chunk_s, stream.max_keyword_s, progress, score
+            )
+
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
     calibrations, streams = {}, "on the test split"
     if rate_per_hour is not None:
         if s.threshold.unsupported is Unsupported.refuse:
-            require_hours(negative_hours(store, chosen, Split.VALIDATION, levels), rate_per_hour)
-        sources = split_streams(store, chosen, Split.VALIDATION, levels, passes)
-        with audio_progress(console, "Calibrating", total_s(sources)) as progress:
-            scores = evaluate_split(
-                detector, store, chosen, Split.VALIDATION, sources, chunk_s, max_keyword_s, progress, score
-            )
+            require_hours(negative_hours(store, chosen, Split.VALIDATION, s.stream), rate_per_hour)
+        _, scores = score_split("Calibrating", Split.VALIDATION, passes)
         calibrations = {
             k: results.calibrated(one, rate_per_hour, s.stream.refractory_s, passes) for k, one in scores.items()
         }
         thresholds |= {k: c.threshold for k, c in calibrations.items()}
         streams += ", thresholds from the validation split"
-    sources = split_streams(store, chosen, Split.TEST, levels)
-    with audio_progress(console, "Testing", total_s(sources)) as progress:
-        scores = evaluate_split(detector, store, chosen, Split.TEST, sources, chunk_s, max_keyword_s, progress, score)
+    sources, scores = score_split("Testing", Split.TEST, 1)
     return Evaluated(DetectorScores(scores, thresholds, calibrations), sources, detector.sample_rate, streams)
 
 

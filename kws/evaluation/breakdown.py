@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -83,15 +83,13 @@ def latency(scores: KeywordScores, hit_at: NDArray[np.float64]) -> Latency | Non
 
 def misses_by_group(scores: KeywordScores, hit_at: NDArray[np.float64]) -> list[MissGroup]:
     """Misses in each group of events, the worst first. A property with a single group is left out."""
+    missed = [event for event, at in zip(scores.events, hit_at.tolist(), strict=True) if math.isnan(at)]
     groups = []
     for by in GROUPS:
-        counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-        for event, at in zip(scores.events, hit_at.tolist(), strict=True):
-            count = counts[group_of(event, by)]
-            count[0] += math.isnan(at)
-            count[1] += 1
-        if len(counts) > 1:
-            rows = [MissGroup(by, v, k, n, k / n, *wilson(k, n)) for v, (k, n) in counts.items()]
+        events, misses = (Counter(group_of(event, by) for event in some) for some in (scores.events, missed))
+        if len(events) > 1:
+            counts = [(v, misses[v], n) for v, n in events.items()]
+            rows = [MissGroup(by, v, k, n, k / n, *wilson(k, n)) for v, k, n in counts]
             rows = [row for row in rows if row.misses or by != "recording"]
             groups += sorted(rows, key=lambda row: (-row.miss_low, -row.misses, row.value))
     return groups
@@ -105,12 +103,10 @@ def false_alarms_by_group(scores: KeywordScores, alarms: NDArray[np.float64]) ->
         hours: dict[str, float] = defaultdict(float)
         for segment in scores.negatives:
             hours[group_of(segment, by)] += (segment.end_s - segment.start_s) / 3600
-        counts: dict[str, int] = defaultdict(int)
-        for segment in causes:
-            counts[group_of(segment, by)] += 1
+        alarms_of = Counter(group_of(segment, by) for segment in causes)
         if len(hours) > 1:
-            pairs = [(v, counts[v], h) for v, h in hours.items()]
-            rows = [FalseAlarmGroup(by, v, k, h, k / h, *poisson(k, h)) for v, k, h in pairs]
+            counts = [(v, alarms_of[v], h) for v, h in hours.items()]
+            rows = [FalseAlarmGroup(by, v, k, h, k / h, *poisson(k, h)) for v, k, h in counts]
             # Thousands of recordings and speakers have no false alarm.
             rows = [row for row in rows if row.false_alarms or by in ("source", "snr")]
             groups += sorted(rows, key=lambda row: (-row.false_alarms, row.hours, row.value))

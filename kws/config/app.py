@@ -47,7 +47,8 @@ def verb(name: str, run: Callable[[DictConfig], object]) -> Callable[[], None]:
         except AssertionError as error:
             if "Unexpected type for root" not in str(error):  # Hydra's error for model.channels=8 where model is null
                 raise
-            fail(f"{key_within(sys.argv[1:])}: its group must be given too, see --help")
+            keys = (word.partition("=")[0] for word in sys.argv[1:])
+            fail(f"{next(key for key in keys if '.' in key)}: its group must be given too, see --help")
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(130)
@@ -143,11 +144,6 @@ def explain(error: Exception, schema: type) -> str:
     return texts[0] or type(error).__name__
 
 
-def key_within(words: list[str]) -> str:
-    """The first dotted key of a command line."""
-    return next(key for word in words if "." in (key := word.partition("=")[0]))
-
-
 def key_of(text: str, first: str) -> str:
     """The key that an error names."""
     found = re.search(r"full_key: (\S+)", text) or re.search(r"Error merging override ([^=\s]+)", first)
@@ -166,6 +162,5 @@ def unknown(key: str, schema: type) -> str:
     beside = sorted({k[len(parent) + 1 :].split(".")[0] for k in allowed if parent and k.startswith(parent + ".")})
     near = get_close_matches(key, allowed, 1, 0.7)
     guess = f" (did you mean {near[0]}?)" if near else ""
-    top = sorted({k.split(".")[0] for k in allowed})
-    where = f"under {parent}: {', '.join(beside)}" if beside else f"{', '.join(top)}"
+    where = f"under {parent}: {', '.join(beside)}" if beside else ", ".join(sorted({k.split(".")[0] for k in allowed}))
     return f"{key}: no such setting{guess}; settings {where}"

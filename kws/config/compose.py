@@ -34,8 +34,7 @@ def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
     Raises:
         KwsError: a value is missing, out of range or contradicts another; the message names the key.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise KwsError(must_be_given(missing[0], schema))
     plain = OmegaConf.to_object(cfg)
     assert isinstance(plain, schema)
@@ -123,9 +122,8 @@ def register(command: str, words: Iterable[str] = ()) -> None:
     store.repo.pop("recipe", None)  # files that an earlier call in this process named
     root = folder("recipes")
     for file in sorted(root.rglob("*.yaml")):
-        place = file.relative_to(root)
-        group = "/".join(("recipe", *place.parent.parts))
-        store.store(group=group, name=place.stem, node=OmegaConf.load(file), package="_global_")
+        group = "/".join(("recipe", *file.relative_to(root).parent.parts))
+        store.store(group=group, name=file.stem, node=OmegaConf.load(file), package="_global_")
     for word in words:
         if word.startswith("recipe="):
             for name in re.findall(r"[^\s,()'\"]+\.yaml", word.removeprefix("recipe=")):

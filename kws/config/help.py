@@ -120,17 +120,12 @@ def page() -> str:
         found += [f"## kws {command}", text.partition(": ")[2]]
         every = merged([*groups_of(command), *settings_of(schema)])
         every.sort(key=lambda pair: "." in pair[0].key)
-        for group, members in groupby(every, lambda pair: group_of(pair[0])):
+        for group, members in groupby(every, lambda pair: pair[0].key.rpartition(".")[0].partition(".")[0]):
             rows = ["| setting | default | values | meaning |", "| --- | --- | --- | --- |"]
             for one, options in members:
                 rows.append(f"| `{one.key}` | `{default(one)}` | {one.allowed} | {meaning(one, options, False)} |")
             found += [f"### {command}: {group}"] * bool(group) + ["\n".join(rows)]
     return "\n\n".join(found) + "\n"
-
-
-def group_of(one: Setting) -> str:
-    """The first part of a dotted key; empty without one."""
-    return one.key.rpartition(".")[0].partition(".")[0]
 
 
 if __name__ == "__main__":

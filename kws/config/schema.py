@@ -180,7 +180,7 @@ class BufferConfig:
     ] = 0.1
     sample_rate: Annotated[int, Field(ge=8000, le=48000, description="import: Hz of a new buffer")] = 16000
     decisions: Annotated[str | None, Field(description="review: the file saved by the page; it is carried out")] = None
-    retired: Annotated[bool, Field(description="prune: delete the sound of retired clips too, for good")] = False
+    retired: Annotated[bool, Field(description="prune: also delete the audio of retired clips, for good")] = False
     min_age_s: Annotated[
         float, Field(ge=0, le=10**9, description="prune: age of unfinished files, s; younger ones may be in use")
     ] = 3600.0

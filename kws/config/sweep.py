@@ -56,16 +56,7 @@ def in_parallel() -> bool:
 
 
 def run_in_sweep(run: Callable[[DictConfig], object], cfg: DictConfig, parent: int) -> RunEnd:
-    """Run a command once in a sweep.
-
-    Args:
-        run: the command.
-        cfg: its configuration.
-        parent: id of the process that started the sweep.
-
-    Returns:
-        The end of the run. Bad input is a failed run; other exceptions are raised.
-    """
+    """Run a command in a sweep that process `parent` started. Bad input is a failed run; other errors are raised."""
     begun, hydra = time.monotonic(), HydraConfig.get()
     name, out = f"run {hydra.job.num}", Path(hydra.runtime.output_dir)
     if in_parallel():

@@ -39,7 +39,7 @@ class DataConfig:
     max_undecodable: Annotated[
         float, Field(ge=0, le=1, description="share of recordings that may fail to decode; beyond it the command stops")
     ] = 0.1
-    cache: Annotated[str, Field(description="folder for decoded sound")] = (
+    cache: Annotated[str, Field(description="folder for decoded audio")] = (
         "${oc.env:KWS_CACHE,${oc.env:HOME,.}/.cache/kws}"
     )
 

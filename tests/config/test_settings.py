@@ -112,10 +112,6 @@ def test_a_pair_is_two_numbers_in_order(train, key, upside):
         ({"optim.focal_gamma": 0.5, "optim.label_smoothing": 0.1}, "optim.focal_gamma"),
         ({"optim.average": Average.best, "validate_every": None}, "validate_every"),
         ({"optim.average": Average.best, "validate_every": 300}, "optim.best_n"),
-        ({"augment.mel_masks": 4, "augment.mel_mask_n": 10}, "augment.mel_mask_n"),
-        ({"threshold.at_fa_per_hour": None}, "threshold.at_fa_per_hour"),
-        ({"precision": "16"}, "precision"),
-        ({"optim.epochs": 3.0}, "optim.epochs"),
         ({"mining.first_at": 0.8, "mining.last_at": 0.7}, "mining.first_at"),
         ({"mining.pool_share": 0.0}, "mining.rounds"),
         ({"data.root": None}, "data.root"),
@@ -126,6 +122,30 @@ def test_settings_that_contradict_each_other_are_refused(train, changes, named):
         put(train, key, value)
     with pytest.raises(KwsError, match=f"^{named}[=:].*must "):
         validation.check(train)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("precision", "16", "precision=16: must be 32-true or bf16-mixed"),
+        ("optim.epochs", 3.0, "optim.epochs=3: must be left out unless task=classification"),
+        (
+            "augment.mel_mask_n",
+            20,
+            "augment.mel_mask_n=20: must hide, times mel_masks, fewer than features.n_mels=40 bands",
+        ),
+        (
+            "threshold.at_fa_per_hour",
+            None,
+            "threshold.at_fa_per_hour=null: must be a rate; only kws evaluate can keep thresholds",
+        ),
+    ],
+)
+def test_a_message_names_key_value_and_rule(train, key, value, message):
+    put(train, key, value)
+    with pytest.raises(KwsError) as caught:
+        validation.check(train)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(

@@ -127,8 +127,7 @@ class MineConfig(QuarantineConfig, DuplicatesConfig, SelectionConfig):
     streams: Annotated[Any, Field(description="recordings without the keyword, or folders, one or a list")] = MISSING
     data: DataConfig = field(default_factory=DataConfig)
     keep_above: Annotated[
-        float | None,
-        Field(ge=0, le=1, description="mine all that scores this, up to max_per_recording; null: off"),
+        float | None, Field(ge=0, le=1, description="mine all that scores this, up to max_per_recording; null: off")
     ] = None
     capacity: Annotated[
         int | None, Field(ge=1, le=10**7, description="clips; the lowest scores beyond are evicted; null: no limit")
@@ -142,8 +141,7 @@ class BufferConfig:
     """kws buffer: list the clips of a replay buffer, decide about them, export and import them."""
 
     action: Annotated[
-        str,
-        Field(description="stats, list, check, export, import, review, release, retire, prune; or the first word"),
+        str, Field(description="stats, list, check, export, import, review, release, retire, prune; or the first word")
     ] = MISSING
     buffer: Annotated[str, Field(description="folder of the replay buffer: buffer/ of a run")] = MISSING
     state: Annotated[
@@ -154,8 +152,7 @@ class BufferConfig:
         ),
     ] = None
     kind: Annotated[
-        Kind | None,
-        Field(description="how the clips were found; null: any; import: user or confusable, null is user"),
+        Kind | None, Field(description="how the clips were found; null: any; import: user or confusable, null is user")
     ] = None
     keyword: Annotated[
         str | None, Field(description="keyword that the clips trigger, or are not (import); null: any")
@@ -284,8 +281,7 @@ class ConfuseConfig:
     ] = Synth.espeak
     voices: Annotated[Any, Field(description="piper: folder of NAME.onnx files; command: names for {voice}")] = None
     command: Annotated[
-        Any,
-        Field(description='program and arguments: [say,-v,"{voice}",-o,"{wav}","{text}"]; also {rate}, {pitch}'),
+        Any, Field(description='program and arguments: [say,-v,"{voice}",-o,"{wav}","{text}"]; also {rate}, {pitch}')
     ] = None
     rates: Annotated[list[int], Pair(80, 450), Field(description="words a minute")] = field(
         default_factory=lambda: [130, 210]

@@ -18,6 +18,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
 MODULES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE, re.DOTALL))
 COMMANDS = commands(PAGE)
 MODEL = ("plugins=[my_models]", "model=one_layer")
+SHORT = ("optim.steps=4", "optim.warmup=1", "mining.rounds=1", "validate_every=null")
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_command_of_the_page_fits_the_settings(cli, here, words):
 
 def test_a_registered_model_trains_exports_and_evaluates(cli, tiny, tones, here):
     words = [word for word in tiny if not word.startswith("model.")]
-    trained = cli("train", *words, *MODEL, "model.width=4", "out=run")
+    trained = cli("train", *words, *MODEL, "model.width=4", *SHORT, "out=run")
     assert trained.code == 0, trained.err
     assert cli("export", MODEL[0], "checkpoint=run/model.pt", "out=new.pt").code == 0
     evaluate = ("evaluate", "detector=run/model.pt", f"data.root={tones}", "data.cache=cache", "threads=1")
@@ -94,13 +95,14 @@ def test_a_registered_augmentation_changes_clips(cli, tiny, here):
 
 def test_a_registered_eviction_rule_and_mining_source_fill_the_buffer(cli, tiny, here):
     plugins = "plugins=[my_evictions,my_sources]"
-    words = ("train", *tiny, plugins, "replay.eviction=least_sampled", "mining.sources.rises.clips_per_hour=3000")
+    words = ("train", *tiny, *SHORT, plugins, "replay.eviction=least_sampled")
+    words += ("mining.sources.rises.clips_per_hour=3000",)
     trained = cli(*words, "mining.min_score=1", "replay.retire_below=0", "mining.random_share=0", "out=run")
     assert trained.code == 0, trained.err
     with Buffer(here / "run" / "buffer") as buffer:
         assert len(buffer) > 0, "no score reaches min_score: the clips are of the source"
     assert "must be between 0 and 1" in cli(*words, "replay.eviction_rules.least_sampled.min_score=2", "out=new").err
-    assert "must be one of hardest" in cli(*words[:-2], "replay.eviction=newest", "out=new").err
+    assert "must be one of hardest" in cli(*words[:-2], words[-1], "replay.eviction=newest", "out=new").err
     result = cli("train", plugins, "--help", "replay").out
     assert re.search(r"replay\.eviction_rules\.least_sampled\.min_score=0\.0 +clips that score less", result)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
@@ -169,6 +169,7 @@ def test_audio_of_a_held_out_split_is_not_in_train(tmp_path: Path) -> None:
     assert (len(store.entries), store.duplicates) == (6, [])
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(list(Split))), min_size=1, max_size=12))
 def test_no_audio_is_in_two_splits_and_none_is_lost(
     tmp_path_factory: pytest.TempPathFactory, sampled: list[tuple[int, Split]]

@@ -74,15 +74,7 @@ def test_csv_fields_order_and_hashed_splits(tmp_path: Path) -> None:
         "a/1.flac,2.5,speech,ann,hello,libri",
     )
     assert read(tmp_path) == [
-        Recording(
-            tmp_path.resolve() / "b/2.flac",
-            "b/2.flac",
-            "alexa",
-            hash_split("2"),
-            "",
-            "alexa, stop",
-            "crowd",
-        ),
+        Recording(tmp_path.resolve() / "b/2.flac", "b/2.flac", "alexa", hash_split("2"), "", "alexa, stop", "crowd"),
         Recording(tmp_path.resolve() / "a/1.flac", "a/1.flac", "speech", hash_split("ann"), "ann", "hello", "libri"),
     ]
 

@@ -1,7 +1,7 @@
 """Prioritized sampling: which clips of the replay buffer a batch replays, and their importance weights."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from kws.common.errors import KwsError
 from kws.common.settings import SettingError
@@ -19,7 +20,7 @@ EPS = 1e-3  # a clip with loss 0 keeps a small probability, since it may be forg
 
 
 class Sampling(StrEnum):
-    """How clips are sampled that were sampled before."""
+    """How clips are sampled."""
 
     uniform = "uniform"
     proportional = "proportional"  # P ~ (priority + EPS) ** priority_exponent
@@ -45,14 +46,14 @@ class SamplingConfig:
     """How batches sample clips from the replay buffer."""
 
     sampling: Annotated[
-        Sampling, Field(description="how clips are sampled that were sampled before; new clips always come first")
+        Sampling, Field(description="how clips are sampled: all alike, by their priority or by its rank")
     ] = Sampling.proportional
     priority_exponent: Annotated[
         float, Field(ge=0, le=2, description="0 samples uniformly, 1 in proportion to the priority (the last loss)")
     ] = 0.6
     importance_exponent: Annotated[
         float | None, Field(ge=0, le=1, description="of the importance weights at first, rising to 1; null: no weights")
-    ] = 0.4
+    ] = None
     mix: MixConfig = field(default_factory=MixConfig)
 
     def check(self) -> None:
@@ -65,122 +66,50 @@ class SamplingConfig:
         return {kind: share for kind, share in asdict(self.mix).items() if share is not None}
 
 
-class Sampler:
-    """Samples clips: those never sampled first, then by priority (Schaul et al., 2016), each at most once a batch.
-
-    A sampler built anew from `priority` and `drawn` samples what this one would, bit by bit. So a run can resume.
+def sampling_weights(priority: NDArray[np.float64], config: SamplingConfig) -> Tensor:
+    """Weight of each clip in a sample, above 0 (Schaul et al., 2016).
 
     Args:
-        priority: the latest loss of each clip, finite and at least 0; copied.
-        drawn: how often each clip was sampled; copied.
-        how: the rule for clips that were sampled before.
-        exponent: 0 samples uniformly, 1 in proportion to the priority; ignored by uniform sampling.
+        priority: of each clip, finite and at least 0.
+        config: the rule and its exponent.
 
-    Shape: priority, drawn [R].
-
-    Raises:
-        KwsError: a priority is negative or not finite.
+    Shape: priority [R]; returns float64 [R].
     """
-
-    def __init__(self, priority: NDArray[np.float64], drawn: NDArray[np.int64], how: Sampling, exponent: float) -> None:
-        self.priority, self.drawn = np.array(_checked(priority)), np.array(drawn, np.int64)
-        self.how, self.exponent = how, exponent
-        self._fresh = np.flatnonzero(self.drawn == 0)
-        # One weight per slot. A slot is a clip; for rank sampling it is a rank, and `_ranking` holds the clip.
-        n_clips = len(self.priority)
-        if how == Sampling.rank:
-            self._ranking = np.sort(self._keys(np.arange(n_clips)))
-            self._weight = _powers((1 / rank for rank in range(1, n_clips + 1)), exponent)
-        else:
-            self._weight = np.ones(n_clips) if how == Sampling.uniform else self._proportional(np.arange(n_clips))
-
-    def __len__(self) -> int:
-        return len(self.priority)
-
-    def sample(self, n: int, rng: torch.Generator) -> NDArray[np.int64]:
-        """Sample different clips: first those never sampled, evenly, then others by `how`.
-
-        Args:
-            n: clips, at least 0; all of them where there are fewer.
-
-        Shape: returns [min(n, R)].
-        """
-        n = min(n, len(self))
-        fresh = self._fresh[successive(np.ones(len(self._fresh)), min(n, len(self._fresh)), rng)]
-        if len(fresh) == n:
-            return fresh
-        weight = self._weight.copy()
-        weight[self._slots(self._fresh)] = 0  # all of them are in already
-        return np.concatenate([fresh, self._clips(successive(weight, n - len(fresh), rng))])
-
-    def probability(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Probability of each of these clips in one sample by `how`; over all clips it sums to 1. Shape: index [N]."""
-        chance: NDArray[np.float64] = self._weight[self._slots(index)] / self._weight.sum()
-        return chance
-
-    def set_priorities(self, index: NDArray[np.int64], priority: NDArray[np.float64]) -> None:
-        """Set the priorities of clips that were sampled once more.
-
-        Args:
-            index: different clips.
-            priority: finite and at least 0.
-
-        Shape: index, priority [N].
-
-        Raises:
-            KwsError: a priority is negative or not finite; nothing changes then.
-        """
-        priority, old = _checked(priority), self._slots(index)
-        self.priority[index] = priority
-        self.drawn[index] += 1
-        if len(self._fresh):
-            self._fresh = self._fresh[self.drawn[self._fresh] == 0]
-        if self.how == Sampling.rank:  # sorting all of them again would take ten times as long as sampling
-            others, moved = np.delete(self._ranking, old), np.sort(self._keys(index))
-            self._ranking = np.insert(others, np.searchsorted(others, moved), moved)
-        elif self.how == Sampling.proportional:
-            self._weight[index] = self._proportional(index)
-
-    def _proportional(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
-        return _powers((self.priority[index] + EPS).tolist(), self.exponent)
-
-    def _keys(self, index: NDArray[np.int64]) -> NDArray[np.complex128]:
-        """Sort keys of clips: complex numbers sort by their real parts, equal ones by the imaginary parts."""
-        return -self.priority[index] + 1j * index
-
-    def _slots(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.searchsorted(self._ranking, self._keys(index)) if self.how == Sampling.rank else index
-
-    def _clips(self, slot: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self._ranking[slot].imag.astype(np.int64) if self.how == Sampling.rank else slot
+    values = torch.from_numpy(priority)
+    if config.sampling is Sampling.uniform:
+        return torch.ones_like(values)
+    if config.sampling is Sampling.proportional:
+        return (values + EPS) ** config.priority_exponent
+    weights = torch.empty_like(values)  # of equal priorities the first clip ranks higher
+    weights[torch.argsort(values, descending=True, stable=True)] = (
+        1 / torch.arange(1, len(values) + 1, dtype=torch.float64)
+    ) ** config.priority_exponent
+    return weights
 
 
-def successive(weight: NDArray[np.float64], n: int, rng: torch.Generator) -> NDArray[np.int64]:
-    """`n` different positions, one after another, each in proportion to its weight among those that are left.
-
-    Sampling with replacement and skipping repeats gives this distribution. Positions found are removed before the next
-    pass, so that each pass finds at least one.
+def sample(weights: Tensor, n: int, rng: torch.Generator) -> Tensor:
+    """Sample different clips, one after another, each in proportion to its weight among those that are left.
 
     Args:
-        weight: at least 0.
-        n: 0 to the number of weights above 0.
+        weights: above 0, see `sampling_weights`.
+        n: clips, at least 0; all of them where there are fewer.
 
-    Shape: weight [R]; returns [n].
+    Shape: weights [R]; returns int64 [min(n, R)].
     """
-    found: dict[int, None] = {}  # a set that keeps the order
-    while len(found) < n:
-        if found:
-            weight = weight.copy()
-            weight[list(found)] = 0
-        # Summed anew each time. A running sum would depend on its history.
-        bound = np.cumsum(weight)
-        # In most cases twice as many are enough at once.
-        at = torch.rand(2 * (n - len(found)), generator=rng, dtype=torch.float64).numpy() * bound[-1]
-        found.update(dict.fromkeys(np.searchsorted(bound, at, side="right").tolist()))
-    return np.array(list(found)[:n], np.int64)
+    n = min(n, len(weights))
+    return torch.multinomial(weights, n, generator=rng) if n else torch.zeros(0, dtype=torch.long)
 
 
-def importance(probability: NDArray[np.float64], n_clips: int, exponent: float) -> NDArray[np.float64]:
+def priority_of_score(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Priority of clips that were never sampled: the plain loss at their scores, 0 to 1. NaN where there is no score.
+
+    Shape: score [R]; returns [R].
+    """
+    loss: NDArray[np.float64] = -np.log1p(-score.clip(0, 1 - 1e-6))
+    return loss
+
+
+def importance(probability: Tensor, n_clips: int, exponent: float) -> Tensor:
     """Importance weights of the losses of one batch, which correct for its sampling (Schaul et al., 2016).
 
     They only scale down.
@@ -192,9 +121,8 @@ def importance(probability: NDArray[np.float64], n_clips: int, exponent: float) 
 
     Shape: probability [N]; returns [N], the largest is 1.
     """
-    weight: NDArray[np.float64] = (n_clips * probability) ** -exponent
-    weight /= weight.max(initial=0)
-    return weight
+    weight = (n_clips * probability) ** -exponent
+    return weight / weight.max() if len(weight) else weight
 
 
 def importance_exponent_at(step: int, first: int, last: int, exponent: float) -> float:
@@ -238,16 +166,3 @@ def split(n: int, mix: Mapping[str, float], available: Mapping[str, int], rng: t
         counts[kind] = math.floor(upto + value * each) - math.floor(upto)
         upto += value * each
     return counts
-
-
-def _checked(priority: NDArray[np.float64]) -> NDArray[np.float64]:
-    priority = np.asarray(priority, np.float64)
-    wrong = priority[~((priority >= 0) & (priority < np.inf))]
-    if len(wrong):
-        raise KwsError(f"priority={wrong[0]}: finite and at least 0 expected")
-    return priority
-
-
-def _powers(values: Iterable[float], exponent: float) -> NDArray[np.float64]:
-    """Powers one by one, since those of NumPy may differ in the last bit with the place in the array."""
-    return np.array([value**exponent for value in values], np.float64)

@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kws.common.errors import KwsError
 from kws.data.clip_bank import ClipBank
 from kws.replay.buffer import Buffer
 from kws.replay.records import ClipTable
-from kws.replay.sampler import Sampler, SamplingConfig, importance, split
+from kws.replay.sampler import SamplingConfig, importance, priority_of_score, sample, sampling_weights, split
 
 ALL = ""  # the one pool without a mix of kinds
 Contents = tuple[ClipTable, NDArray[np.int64]]  # clips with their priorities, and `times_drawn` in the buffer
@@ -38,17 +39,13 @@ class Snapshot:
         config: SamplingConfig,
     ) -> None:
         self._clips, self._written = contents
-        self._shares = config.shares()
+        self._config, self._shares = config, config.shares()
         self.hashes = hashes = self._clips.hash
         self.gone = 0  # clips of a checkpoint that are no longer active
         self.bank = ClipBank(self._clips.n_samples.tolist(), lambda i: audio(hashes[i]), 2 * clip_n, device)
+        self.priority, self.drawn = self._clips.priority.copy(), self._clips.times_drawn.copy()
         kinds = np.array(self._clips.kind, str)
-        members = {kind: np.flatnonzero(kinds == kind) for kind in self._shares} or {ALL: np.arange(len(hashes))}
-        priority, drawn = self._clips.priority, self._clips.times_drawn
-        self._pools = {
-            kind: (index, Sampler(priority[index], drawn[index], config.sampling, config.priority_exponent))
-            for kind, index in members.items()
-        }
+        self._pools = {k: np.flatnonzero(kinds == k) for k in self._shares} or {ALL: np.arange(len(hashes))}
 
     @classmethod
     def of(
@@ -75,6 +72,8 @@ class Snapshot:
         """
         if state is None:
             clips = buffer.samplable(spoken, keywords)
+            new = (clips.times_drawn == 0) & np.isfinite(clips.score)  # imported clips may have no score
+            clips = replace(clips, priority=np.where(new, priority_of_score(clips.score), clips.priority))
             return cls((clips, clips.times_drawn), buffer.audio, clip_n, device, config)
         clips = buffer.samplable()
         place = {clip: i for i, clip in enumerate(clips.hash)}
@@ -93,58 +92,44 @@ class Snapshot:
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def sample(self, n: int, importance_exponent: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, n: int, importance_exponent: float | None, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Sample different clips for a batch.
 
         Args:
             n: clips; all that may be sampled where there are fewer.
-            importance_exponent: see `importance`. A clip that was never sampled gets weight 1.
+            importance_exponent: see `importance`; None: all weights are 1.
             rng: random numbers.
 
         Shape: returns indexes int64 and importance weights float32 [n or fewer].
         """
-        available = {kind: len(index) for kind, (index, _) in self._pools.items()}
-        counts = split(n, self._shares or {ALL: 1.0}, available, rng)
-        chosen, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
-        for kind, (index, sampler) in self._pools.items():
-            picked = sampler.sample(counts[kind], rng)
-            known = sampler.drawn[picked] > 0
-            weight = np.ones(len(picked))
-            weight[known] = importance(sampler.probability(picked[known]), len(sampler), importance_exponent)
-            chosen.append(index[picked])
-            weights.append(weight)
-        return torch.from_numpy(np.concatenate(chosen)), torch.from_numpy(np.concatenate(weights)).float()
+        counts = split(n, self._shares or {ALL: 1.0}, {kind: len(index) for kind, index in self._pools.items()}, rng)
+        chosen, importances = [torch.zeros(0, dtype=torch.long)], [torch.zeros(0)]
+        for kind, index in self._pools.items():
+            weights = sampling_weights(self.priority[index], self._config)
+            picked = sample(weights, counts[kind], rng)
+            chance = weights[picked] / weights.sum()
+            chosen.append(torch.from_numpy(index)[picked])
+            importances.append(importance(chance, len(index), importance_exponent or 0.0).float())
+        return torch.cat(chosen), torch.cat(importances)
 
     def set_priorities(self, index: Tensor, loss: Tensor) -> None:
-        """Set the priorities of sampled clips to their losses. Shape: index, loss [R]."""
+        """Set the priorities of sampled clips to their losses, finite and at least 0. Shape: index, loss [R].
+
+        Raises:
+            KwsError: a loss is negative or not finite; nothing changes then.
+        """
         place, priority = index.numpy(), loss.detach().double().cpu().numpy()
-        for members, sampler in self._pools.values():
-            at = np.searchsorted(members, place).clip(max=max(0, len(members) - 1))
-            mine = members[at] == place if len(members) else np.zeros(len(place), bool)
-            sampler.set_priorities(at[mine], priority[mine])
-
-    @property
-    def priority(self) -> NDArray[np.float64]:
-        """The priority of each clip. Shape: [R]."""
-        out = self._clips.priority.copy()
-        for index, sampler in self._pools.values():
-            out[index] = sampler.priority
-        return out
-
-    @property
-    def drawn(self) -> NDArray[np.int64]:
-        """How often each clip was sampled. Shape: [R]."""
-        out = self._clips.times_drawn.copy()
-        for index, sampler in self._pools.values():
-            out[index] = sampler.drawn
-        return out
+        if len(wrong := priority[~((priority >= 0) & (priority < np.inf))]):
+            raise KwsError(f"priority={wrong[0]}: must be finite and at least 0")
+        self.priority[place] = priority
+        self.drawn[place] += 1
 
     def state(self) -> dict[str, Any]:
         """Clips and priorities, for a checkpoint."""
         return {
             "hashes": self.hashes,
-            "priority": torch.from_numpy(self.priority),
-            "drawn": torch.from_numpy(self.drawn),
+            "priority": torch.tensor(self.priority),
+            "drawn": torch.tensor(self.drawn),
             "given": torch.from_numpy(self._written),
         }
 

@@ -104,6 +104,7 @@ class HardNegativeMiner:
             hard: negatives of the batches with the highest losses.
             quarantine_above: score of each keyword from which a clip is quarantined; a missing keyword has no limit.
         """
+        model.detector.to(self.device)
         aged = refresh(
             self.buffer, model.detector, model.hash, self.replay, self.mining.min_score, self.seed, quarantine_above,
             self.run, round_,

@@ -33,6 +33,14 @@ def cross_entropy(wrong: Tensor, focal_gamma: float = 0.0, label_smoothing: floa
     return loss
 
 
+def slope(wrong: Tensor, focal_gamma: float = 0.0, label_smoothing: float = 0.0) -> Tensor:
+    """Absolute derivative of `cross_entropy`. Shape: any; returns the same."""
+    with torch.enable_grad():
+        at = wrong.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(cross_entropy(at, focal_gamma, label_smoothing).sum(), at)
+    return gradient.abs()
+
+
 def plain_loss(other: Tensor) -> Tensor:
     """Plain cross-entropy of negatives, which rises with the score; a smoothed or focal objective does not.
 
@@ -52,7 +60,7 @@ def max_pooling_loss(
     smooth_k: int = 0,
     focal_gamma: float = 0.0,
     label_smoothing: float = 0.0,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Max-pooling loss over time (Sun et al., 2016; Hou et al., 2020).
 
     The logit of a keyword must be high somewhere from `early_n` rows before its end to `late_n` rows after. It must be
@@ -67,8 +75,8 @@ def max_pooling_loss(
         smooth_n, smooth_k: the smoothing, as in `Detector`.
         focal_gamma, label_smoothing: as in `cross_entropy`.
 
-    Shape: logits [B, K, N], target [B, K], start and end [B]; returns the loss of each clip and column [B, K], and the
-        highest logit of each clip outside its keyword [B, K].
+    Shape: logits [B, K, N], target [B, K], start and end [B]; returns, for each clip and column [B, K], the loss, the
+        highest logit outside the keyword, and the gradient: the sum of |d loss / d logit| over the rows.
     """
     if smooth_n > 1:
         before = F.pad(logits, (smooth_n - 1, 0), mode="replicate")
@@ -84,4 +92,5 @@ def max_pooling_loss(
     if label_smoothing:  # where no row is quiet, the floor of `other` would count as overconfident
         wrong = wrong * quiet.any(2)
     right = cross_entropy(-hit, focal_gamma, label_smoothing) * target
-    return right + wrong, other
+    gradient = slope(other.clamp_min(-30.0), focal_gamma, label_smoothing) * quiet.any(2)
+    return right + wrong, other, gradient + slope(-hit, focal_gamma, label_smoothing) * target

@@ -21,7 +21,11 @@ if TYPE_CHECKING:  # scipy and tensorboard are slow to import
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """One training step of a wake word. Losses are means over the rows of a kind."""
+    """One training step of a wake word.
+
+    Losses are means over the rows of a kind: keywords, fresh and replayed negatives. Gradients are the shares of the
+    kinds in the sum of |d loss / d logit| over the batch.
+    """
 
     step: int
     loss: float
@@ -33,6 +37,9 @@ class StepMetrics:
     batch: int
     buffer: int
     lr: float
+    gradient_positive: float
+    gradient_fresh: float
+    gradient_replayed: float
 
     def __str__(self) -> str:
         return f"loss {self.loss:.3f}, {self.replayed} replayed of {self.buffer}"
@@ -51,6 +58,30 @@ class ClassificationMetrics:
 
     def __str__(self) -> str:
         return f"epoch {self.epoch}, loss {self.loss:.3f}"
+
+
+def gradient_shares(file: Path) -> str:
+    """Which rows moved the net since replay began, in words; "" where no batch replayed a clip.
+
+    Example: keywords 55%, fresh negatives 31%, replayed 14% (10% of the rows)
+
+    Args:
+        file: metrics.csv of a wake word.
+    """
+    with file.open(newline="", encoding="utf-8") as lines:
+        replaying = [row for row in csv.DictReader(lines) if int(row["replayed"])]
+    if not replaying:
+        return ""
+    positive, fresh, replayed, rows = (
+        f"{sum(map(share, replaying)) / len(replaying):.0%}"
+        for share in (
+            lambda row: float(row["gradient_positive"]),
+            lambda row: float(row["gradient_fresh"]),
+            lambda row: float(row["gradient_replayed"]),
+            lambda row: int(row["replayed"]) / int(row["batch"]),
+        )
+    )
+    return f"keywords {positive}, fresh negatives {fresh}, replayed {replayed} ({rows} of the rows)"
 
 
 @dataclass(frozen=True)

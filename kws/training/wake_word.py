@@ -231,7 +231,7 @@ class WakeWordTask:
         exponent = c.replay.importance_exponent
         if exponent is not None:
             exponent = importance_exponent_at(step, self.replay_from, c.optim.steps - 1, exponent)
-        replayed, importance = self.replay.sample(n_replayed, exponent or 0.0, generator(c.seed, "replay", step))
+        replayed, importance = self.replay.sample(n_replayed, exponent, generator(c.seed, "replay", step))
         n_fresh = max(0, size - n_positive - len(replayed))
         rng = generator(c.seed, "batch", step)
         return WakeWordPlan(
@@ -250,23 +250,25 @@ class WakeWordTask:
         return Rendered(rows, weight, audio, x)
 
     def loss(self, model: nn.Module, batch: Rendered) -> tuple[Tensor, Tensor]:
-        """See `Task`. Losses are the objective of each row, and its plain loss by keyword. Shape: [B, 1 + K]."""
+        """See `Task`. Losses of each row: the objective, its gradient, plain losses by keyword. Shape: [B, 2 + K]."""
         o, spec, audio = self.config.optim, self.spec, batch.audio
         logits, _ = model(batch.x, self.net.initial_cache(len(batch.x)))
         row_n, row_s = self.front_end.hop_n * self.net.stride, spec.hop_s * self.net.stride
         begin, end = (audio.start / row_n).floor().long(), (audio.end / row_n).floor().long()
         early_n, late_n = (round(peak_s / row_s) for peak_s in (o.peak_early_s, o.peak_late_s))
-        loss, other = max_pooling_loss(
+        loss, other, gradient = max_pooling_loss(
             logits, audio.target, begin, end, early_n, late_n, spec.smooth_n, spec.smooth_k, o.focal_gamma,
             o.label_smoothing,
         )  # fmt: skip
         own, weight = loss.sum(1), batch.weight[batch.rows].to(loss.device)
         # Replay priorities and hard-example mining use the plain loss, not the training objective.
-        return (own * weight).sum() / len(batch.weight), torch.cat([own[:, None], plain_loss(other)], 1)
+        losses = torch.cat([own[:, None], (gradient.sum(1) * weight)[:, None], plain_loss(other)], 1)
+        return (own * weight).sum() / len(batch.weight), losses
 
     def after_step(self, plan: WakeWordPlan, batch: Rendered, losses: Tensor, lr: float) -> StepMetrics:
         """See `Task`. Updates the priorities of the replayed clips."""
-        own, plain, fresh = losses[:, 0].contiguous(), losses[:, 1:].contiguous(), plan.negatives
+        own, plain, fresh = losses[:, 0].contiguous(), losses[:, 2:].contiguous(), plan.negatives
+        gradient = losses[:, 1] / losses[:, 1].sum().clamp_min(1e-12)
         self.replay.set_priorities(plan.batch.replayed.index, plain.sum(1)[fresh.stop :])
         if self.batch_mining_every and plan.step >= self.replay_from:
             self._keep_hardest(plan, batch, plain)
@@ -281,6 +283,9 @@ class WakeWordTask:
             len(plan),
             len(self.replay),
             lr,
+            float(gradient[: fresh.start].sum()),
+            float(gradient[fresh].sum()),
+            float(gradient[fresh.stop :].sum()),
         )
 
     def _keep_hardest(self, plan: WakeWordPlan, batch: Rendered, plain: Tensor) -> None:

@@ -26,7 +26,7 @@ NOTE = """\
 clips are rows without sound files, their hashes and embeddings are random, no two of them alike; none of what is timed
 reads an old clip's sound. Real: the index, and all that a new clip costs (noise, its FLAC file down to the disk, near-
 duplicates by overlap 0.5 and cosine 0.99, eviction of as many). One thread but for the files. Median s of {rounds}, of
-200 for draws, after one to warm up; {cores} cores, load {load:.1f} at the start:"""
+200 for samples, after one to warm up; {cores} cores, load {load:.1f} at the start:"""
 
 
 def seconds(work: Callable[[int], object], rounds: int = ROUNDS) -> float:
@@ -80,16 +80,9 @@ def main(clips_n: float = CLIPS) -> None:
             with Buffer(Path(folder)) as buffer:
                 return Snapshot.of(buffer, CLIP_S * RATE, torch.device("cpu"), SamplingConfig())
 
-        print(f"{seconds(opened):8.3f}   to open it with a snapshot of what a draw must know", flush=True)
+        print(f"{seconds(opened):8.3f}   to open it with the snapshot that batches sample from", flush=True)
         snapshot, rng = opened(0), torch.Generator().manual_seed(0)
-        for name, drawn in ("never drawn", 0), ("all drawn", 1):
-            for _, sampler in snapshot._pools.values():
-                sampler.drawn[:] = drawn
-                sampler._fresh = np.flatnonzero(sampler.drawn == 0)
-            print(
-                f"{seconds(lambda _: snapshot.sample(BATCH, 0.4, rng), DRAWS):8.5f}   to draw {BATCH}, {name}",
-                flush=True,
-            )
+        print(f"{seconds(lambda _: snapshot.sample(BATCH, None, rng), DRAWS):8.5f}   to sample {BATCH}", flush=True)
         first = n
         for eviction in RULES:
             batches = [noise(first + i * NEW, NEW) for i in range(ROUNDS + 1)]

@@ -119,7 +119,7 @@ def plain_steps(clips: Clips, net: Any, task: WakeWordTask, optim: OptimConfig) 
     for x, target, start, end in loader:
         logits, _ = net.train()(x, net.initial_cache(len(x)))
         rows = (start / row_n).floor().long(), (end / row_n).floor().long()
-        loss, _ = max_pooling_loss(logits, target, *rows, c.early_n, c.late_n, spec.smooth_n, spec.smooth_k)
+        loss, *_ = max_pooling_loss(logits, target, *rows, c.early_n, c.late_n, spec.smooth_n, spec.smooth_k)
         optimizer.zero_grad()
         loss.mean().backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)

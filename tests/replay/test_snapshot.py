@@ -187,12 +187,30 @@ def test_every_batch_has_the_mix(tmp_path: Path) -> None:
             assert torch.equal(mine, theirs)
 
 
-def test_new_clips_have_weight_one_and_others_their_importance_weight(buffer: Buffer) -> None:
+def test_new_clips_are_sampled_by_the_loss_of_their_score(buffer: Buffer) -> None:
+    buffer.add([replace(clip(4), score=0.99, round=2)])
+    (unscored,) = buffer.add([replace(clip(5, Kind.user), score=None, round=3)]).new
+    snapshot = snapshot_of(buffer, 400, CPU)
+    priority = dict(zip(snapshot.hashes, snapshot.priority.tolist(), strict=True))
+    assert priority[content_hash(clip(1).pcm)] == pytest.approx(np.log(2), rel=1e-5)
+    assert priority[content_hash(clip(4).pcm)] == pytest.approx(np.log(100), rel=1e-5)
+    assert priority[unscored] == 1, "the top priority of the buffer, since its loss is unknown"
+
+
+def test_clips_have_their_importance_weight(buffer: Buffer) -> None:
     snapshot = snapshot_of(buffer, 400, CPU, SamplingConfig(Sampling.proportional, 1.0))
-    _, weight = snapshot.sample(3, 1.0, rng())
-    assert weight.tolist() == [1, 1, 1]
     snapshot.set_priorities(torch.arange(3), torch.tensor([1.0, 2.0, 4.0]))
     index, weight = snapshot.sample(3, 1.0, rng())
     by_clip = dict(zip(index.tolist(), weight.tolist(), strict=True))
     assert by_clip == pytest.approx({0: 1.0, 1: 1.001 / 2.001, 2: 1.001 / 4.001})
-    assert snapshot.sample(3, 0.0, rng())[1].tolist() == [1, 1, 1], "beta 0 makes up for nothing"
+    assert snapshot.sample(3, None, rng())[1].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [-0.1, np.inf, np.nan])
+def test_a_loss_that_is_no_priority_is_refused_and_changes_nothing(buffer: Buffer, bad: float) -> None:
+    snapshot = snapshot_of(buffer, 400, CPU)
+    before = snapshot.priority.copy()
+    with pytest.raises(KwsError, match="priority"):
+        snapshot.set_priorities(torch.tensor([0, 1]), torch.tensor([5.0, bad]))
+    np.testing.assert_array_equal(snapshot.priority, before)
+    assert not snapshot.drawn.any()

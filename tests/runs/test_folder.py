@@ -74,7 +74,7 @@ def test_a_damaged_configuration_is_refused(tmp_path: Path, content: str) -> Non
 
 
 def step(n: int) -> StepMetrics:
-    return StepMetrics(n, 0.5 / (n + 1), 1 / 3, 0.25, 0.0, 0.05, 8, 160, 100 + n, 0.003)
+    return StepMetrics(n, 0.5 / (n + 1), 1 / 3, 0.25, 0.0, 0.05, 8, 160, 100 + n, 0.003, 0.5, 0.3, 0.2)
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -83,7 +83,7 @@ def alike(out: Path, other: Path) -> None:
     assert a.keys() == b.keys()
     for name in a:
         # Where a gradient is next to nothing, AdamW makes a whole step of its rounding.
-        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=5e-4, msg=lambda text, at=name: f"{at}: {text}")
+        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-3, msg=lambda text, at=name: f"{at}: {text}")
     for mine, theirs in zip(curves(out), curves(other), strict=True):
         for column, value in mine.items():
             assert float(value) == pytest.approx(float(theirs[column]), rel=1e-4, abs=1e-4), (mine["step"], column)

@@ -18,7 +18,7 @@ def softplus(x: float) -> float:
 def loss_of(rows: list[float] | Tensor, says: float, smooth_n: int = 1) -> float:
     """Of one clip and keyword that lies in rows 4 to 7, to be answered from row 6 to row 9."""
     logits = torch.as_tensor(rows)[None, None]
-    loss, _ = max_pooling_loss(
+    loss, *_ = max_pooling_loss(
         logits, torch.tensor([[says]]), torch.tensor([4]), torch.tensor([7]), 1, 2, smooth_n
     )  # fmt: skip
     return float(loss)
@@ -47,7 +47,7 @@ def test_where_the_spans_end(row: int, matters: bool) -> None:
 def test_columns_and_clips_do_not_mix() -> None:
     logits = torch.tensor([[ROWS, [-x for x in ROWS]], [[0.5 * x for x in ROWS], ROWS]])
     target = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
-    loss, other = max_pooling_loss(logits, target, torch.tensor([4, 0]), torch.tensor([7, 0]), 1, 2)
+    loss, other, _ = max_pooling_loss(logits, target, torch.tensor([4, 0]), torch.tensor([7, 0]), 1, 2)
     # While the first keyword is said, the second must stay quiet.
     want = [[softplus(-1.0) + softplus(-2.0), softplus(4.0)], [softplus(4.0), softplus(8.0)]]
     torch.testing.assert_close(loss, torch.tensor(want))
@@ -56,7 +56,7 @@ def test_columns_and_clips_do_not_mix() -> None:
 
 def test_only_the_highest_rows_learn() -> None:
     logits = torch.tensor(ROWS, requires_grad=True)
-    loss, _ = max_pooling_loss(logits[None, None], torch.ones(1, 1), torch.tensor([4]), torch.tensor([7]), 1, 2)
+    loss, *_ = max_pooling_loss(logits[None, None], torch.ones(1, 1), torch.tensor([4]), torch.tensor([7]), 1, 2)
     loss.sum().backward()
     assert logits.grad is not None
     assert logits.grad.nonzero().flatten().tolist() == [1, 7]
@@ -73,7 +73,7 @@ def test_the_moving_average_looks_back() -> None:
 
 def test_a_keyword_that_begins_with_the_clip_has_no_quiet_before_it() -> None:
     logits = torch.zeros(1, 1, 12, requires_grad=True)
-    loss, _ = max_pooling_loss(logits, torch.ones(1, 1), torch.tensor([0]), torch.tensor([7]), 1, 2)
+    loss, *_ = max_pooling_loss(logits, torch.ones(1, 1), torch.tensor([0]), torch.tensor([7]), 1, 2)
     assert float(loss.detach()) == pytest.approx(softplus(0.0))
     loss.sum().backward()
     assert logits.grad is not None
@@ -81,7 +81,7 @@ def test_a_keyword_that_begins_with_the_clip_has_no_quiet_before_it() -> None:
 
 
 def objective(rows: list[float], says: float, **how: float) -> float:
-    loss, _ = max_pooling_loss(
+    loss, *_ = max_pooling_loss(
         torch.tensor(rows)[None, None], torch.tensor([[says]]), torch.tensor([4]), torch.tensor([7]), 1, 2, **how
     )  # fmt: skip
     return float(loss)
@@ -175,7 +175,7 @@ def test_a_smoothed_row_rests_where_it_is_wanted(gamma):
 
 
 def test_a_smoothed_clip_has_no_cost_where_nothing_is_to_be_quiet():
-    loss, _ = max_pooling_loss(
+    loss, *_ = max_pooling_loss(
         torch.zeros(1, 1, 12), torch.ones(1, 1), torch.tensor([0]), torch.tensor([7]), 1, 2, label_smoothing=0.1
     )
     assert float(loss) == pytest.approx(softplus(0.0)), "the keyword's own, half sure of either answer"
@@ -190,5 +190,17 @@ def test_the_plain_loss_rises_with_the_score_where_a_smoothed_loss_does_not(foun
 
 def test_without_an_objective_of_its_own_the_plain_loss_is_the_loss_to_the_bit():
     logits = 5 * torch.randn(6, 2, 12, generator=torch.Generator().manual_seed(0))
-    loss, other = max_pooling_loss(logits, torch.zeros(6, 2), torch.zeros(6).long(), torch.zeros(6).long(), 1, 2)
+    loss, other, _ = max_pooling_loss(logits, torch.zeros(6, 2), torch.zeros(6).long(), torch.zeros(6).long(), 1, 2)
     assert torch.equal(loss, plain_loss(other))
+
+
+@pytest.mark.parametrize(("gamma", "smoothing"), [(0.0, 0.0), (2.0, 0.0), (1.5, 0.1)])
+def test_the_gradient_of_a_clip_is_that_of_its_logits(gamma, smoothing):
+    rng = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(6, 2, 20, generator=rng)).requires_grad_()
+    target = torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 0], [0, 0], [0, 0]])
+    start, end = torch.tensor([4, 0, 8, 0, 0, 0]), torch.tensor([9, 7, 19, 0, 0, 0])
+    loss, _, gradient = max_pooling_loss(logits, target, start, end, 1, 2, 4, 0, gamma, smoothing)
+    (expected,) = torch.autograd.grad(loss.sum(), logits)
+    torch.testing.assert_close(gradient, expected.abs().sum(2))
+    assert gradient.min() > 0

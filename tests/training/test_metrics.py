@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console as RichConsole
 
 from kws.common.console import Console
-from kws.training.metrics import MetricsLog, StepMetrics, ValidationMetrics, summary
+from kws.training.metrics import MetricsLog, StepMetrics, ValidationMetrics, gradient_shares, summary
 
 KINDS = {"metrics": StepMetrics, "validation": ValidationMetrics}
 
@@ -21,7 +21,7 @@ def validation(
 
 
 def step(n: int) -> StepMetrics:
-    return StepMetrics(n, 0.5 / (n + 1), 0.125, 0.25, 0.0, 0.05, 16, 160, 397, 0.003)
+    return StepMetrics(n, 0.5 / (n + 1), 0.125, 0.25, 0.0, 0.05, 16, 160, 397, 0.003, 0.5, 0.3, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,14 @@ def test_the_note_stands_below_the_bar(width):
     assert shown[-2].startswith("Training  ")
     assert " 300/1500 0:00:00 left " in shown[-2]
     assert shown[-1].strip() == note
+
+
+def test_the_gradient_shares_are_those_of_the_batches_that_replay(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_text(
+        "step,batch,replayed,gradient_positive,gradient_fresh,gradient_replayed\n"
+        "0,100,0,0.9,0.1,0\n1,100,10,0.5,0.3,0.2\n2,100,30,0.3,0.3,0.4\n"
+    )
+    assert gradient_shares(file) == "keywords 40%, fresh negatives 30%, replayed 30% (20% of the rows)"
+    file.write_text(file.read_text().splitlines()[0] + "\n0,100,0,0.9,0.1,0\n")
+    assert gradient_shares(file) == ""

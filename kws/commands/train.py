@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kws.commands import builders
 from kws.commands.classification import train_classification
+from kws.commands.initial_model import read_initial
 from kws.commands.training_run import Run
 from kws.commands.wake_word import train_wake_word
 from kws.common.console import Console
@@ -38,6 +39,7 @@ def run(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     made = Path(hydra.runtime.output_dir) if in_sweep() else None  # a sweep makes the folder before any check
     with SessionRecorder(list(hydra.overrides.task), made) as session:
+        init = read_initial(cfg, place(cfg.out))
         s = settings(cfg, TrainConfig)
         refuse_other_task(s.task)
         refuse_processes(s)
@@ -51,7 +53,7 @@ def run(cfg: DictConfig) -> None:
                 console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
                 return
             train = train_wake_word if classes is None else train_classification
-            train(Run(s, config, out, spec, console, dist, session))
+            train(Run(s, config, out, spec, console, dist, session, init))
             console.say(f"detector  {out / 'detector.pt'}")
             console.say(f"report    {out / 'report.html'}")
             console.say(f"time      {time.monotonic() - begun:.0f} s")

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
 from kws import __version__
+from kws.commands.initial_model import INIT
 from kws.common.console import Console
 from kws.common.files import replacing
 from kws.common.seeding import seed_of
@@ -19,7 +20,7 @@ from kws.config.recipe import recipe_text
 from kws.config.schema import TrainConfig
 from kws.data.audio_cache import AudioCache
 from kws.detector import checkpoint
-from kws.detector.checkpoint import ModelSpec
+from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
 from kws.detector.torchscript import export
 from kws.models.base import KeywordNet, to_train
@@ -27,7 +28,7 @@ from kws.runs.folder import RECIPE, SessionRecorder, claim, commit
 from kws.training.distributed import Distributed
 from kws.training.hard_negatives import held_out_sources
 from kws.training.metrics import Log, MetricsLog
-from kws.training.optim import OptimConfig
+from kws.training.optim import OptimConfig, start_from
 from kws.training.trainer import Task, Trainer
 
 
@@ -42,6 +43,7 @@ class Run:
         console: prints on rank 0.
         dist: the processes that train together.
         session: recorded in the run folder.
+        init: the model that the run starts from; None: random weights.
     """
 
     s: TrainConfig
@@ -51,6 +53,7 @@ class Run:
     console: Console
     dist: Distributed
     session: SessionRecorder
+    init: Checkpoint | None = None
 
     def begin(self) -> str:
         """Claim the run folder; return the id of the run. On rank 0 alone."""
@@ -58,6 +61,9 @@ class Run:
         if not (self.out / RECIPE).exists():  # a resumed run keeps the threads and the device of its first session
             with replacing(self.out / RECIPE) as file:
                 file.write(recipe_text(self.config, threads, device).encode())
+        if self.s.init is not None and not (self.out / INIT).exists():
+            with replacing(self.out / INIT) as file:
+                file.write(Path(self.s.init).read_bytes())
         self.session.begin(self.out, threads, device)
         self.console.say(f"run folder: {self.out} (a killed run resumes with the same command and out={self.out})")
         return id_
@@ -65,7 +71,10 @@ class Run:
     def net(self) -> KeywordNet:
         """The net before its first step, on the device."""
         torch.manual_seed(seed_of(self.s.seed, "weights"))
-        return to_train(self.spec.net(), self.dist.device)
+        net = self.spec.net()
+        if self.init is not None:
+            start_from(net, self.init.weights, self.init.spec.labels == self.spec.labels)
+        return to_train(net, self.dist.device)
 
     def fit(self, net: KeywordNet, task: Task, optim: OptimConfig, kinds: dict[str, type[Any]]) -> dict[str, Tensor]:
         """Train, or resume; return the moving average of the weights. `kinds`: see `MetricsLog`."""
@@ -88,6 +97,7 @@ class Run:
             "plugins": list(self.s.plugins),
             "config": (self.out / "config.yaml").read_text(encoding="utf-8"),
             "data": hashlib.sha256("".join(e.hash for e in store.entries).encode()).hexdigest(),
+            **({} if self.init is None else {"init": self.init.hash}),
             **facts,
         }
         held_out = held_out_sources(store)

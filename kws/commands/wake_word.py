@@ -1,26 +1,23 @@
 """kws train task=wake_word: train with replayed hard negatives, calibrate, export and evaluate a detector."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from kws.commands import builders, speech
+from kws.commands.finish import finish
+from kws.commands.initial_model import add_old_buffer
 from kws.commands.training_run import Run
-from kws.common.console import Console, audio_progress
+from kws.common.console import Console
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection, recordings, select
 from kws.data.manifest import Split
-from kws.evaluation import confusables, results
-from kws.evaluation.events import event_peaks
+from kws.evaluation import results
 from kws.evaluation.operating_points import Unsupported, require_hours
-from kws.evaluation.results import Outcome, outcomes_of
-from kws.evaluation.scoring import ConfusableScores, DetectorScores, KeywordScores, total_s
-from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
+from kws.evaluation.splits import negative_hours
 from kws.evaluation.validation import ValidationStreams
 from kws.replay import storage
 from kws.replay.buffer import Buffer
@@ -28,7 +25,7 @@ from kws.replay.importing import into_buffer
 from kws.replay.mining_streams import source_of
 from kws.replay.snapshot import Snapshot
 from kws.training.hard_negatives import HardNegativeMiner, held_out_sources
-from kws.training.metrics import ShareMetrics, StepMetrics, ValidationMetrics
+from kws.training.metrics import ShareMetrics, StepMetrics, ValidationMetrics, gradient_shares
 from kws.training.optim import ValidatedWeights, mean_weights
 from kws.training.validation import Validator
 from kws.training.wake_word import WakeWordConfig, WakeWordTask
@@ -56,9 +53,17 @@ def train_wake_word(r: Run) -> None:
         require_hours(hours, builders.target(s.threshold))
     id_ = r.begin()
     describe(console, store, chosen)
-    with Buffer(folder, s.replay, store.sample_rate, s.replay) as buffer:
+
+    def open_buffer(rate: int) -> Buffer:
+        buffer = Buffer(folder, s.replay, rate, s.replay)
         buffer.hold_out(held_out_sources(store))
-        if made.speech and s.data.synthetic.confusables and not (r.out / "state.pt").is_file():
+        return buffer
+
+    begins = not (r.out / "state.pt").is_file()
+    if s.init is not None and begins and (copied := add_old_buffer(open_buffer, folder, Path(s.init))):
+        console.say(f"buffer: {copied} clips of the run that trained {s.init}")
+    with open_buffer(store.sample_rate) as buffer:
+        if made.speech and s.data.synthetic.confusables and begins:
             added = into_buffer(buffer, made.speech)
             if added.new:
                 console.say(f"buffer: {len(added.new)} synthetic confusables, {added.near} near-duplicates")
@@ -71,12 +76,18 @@ def train_wake_word(r: Run) -> None:
         if not s.replay.buffer:  # another run may be about to replay a buffer that runs share
             buffer.purge()
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
-    outcomes = finish(r, store, chosen, made.speech, weights, best)
+    finished = finish(r, store, chosen, made.speech, folder, weights, best)
+    outcomes = finished.outcomes
     title = f"{', '.join(words)}: test split" if outcomes else f"{', '.join(words)}: no test recordings"
     results.show(console, title, outcomes)
-    results.write_page(r.out / "report.html", title, {"run": r.out.name, "seed": str(s.seed)}, outcomes)
+    facts = {"run": r.out.name, "seed": str(s.seed)}
+    if shares := gradient_shares(r.out / "metrics.csv"):
+        console.say(f"gradient  {shares}")
+        facts["share of the gradient"] = shares
+    results.write_page(r.out / "report.html", title, facts | finished.facts, outcomes, finished.tables)
     # The last file: a run that has it is finished.
-    results.write_json(r.out / "results.json", {"seed": s.seed, "outcomes": results.as_json(outcomes)})
+    content = {"seed": s.seed, "outcomes": results.as_json(outcomes)}
+    results.write_json(r.out / "results.json", content | finished.content)
     if store.bad:
         console.warn(f"{len(store.bad)} recordings did not decode and were left out; they are named above")
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
@@ -120,46 +131,6 @@ def fit(
         weights, steps = mean_weights(task.best), ", ".join(str(one) for one in task.best)
         r.console.say(f"kept: the mean of the weights after steps {steps}; chosen on the validation split")
     return weights, task.best
-
-
-def finish(
-    r: Run,
-    store: AudioCache,
-    chosen: Selection,
-    synthetic: Path | None,
-    weights: Mapping[str, Tensor],
-    best: Sequence[ValidatedWeights],
-) -> list[Outcome]:
-    """Calibrate on the validation split, write checkpoint and export, evaluate the test split."""
-    state = {k: v.cpu() for k, v in weights.items()}
-    detector, stream = r.spec.detector(state), r.s.stream
-
-    def score(title: str, split: Split, passes: int) -> Mapping[str, KeywordScores]:
-        streams = split_streams(store, chosen, split, stream, passes)
-        with audio_progress(r.console, title, total_s(streams)) as tick:
-            return evaluate_split(detector, store, chosen, split, streams, stream.chunk_s, stream.max_keyword_s, tick)
-
-    passes, t = r.s.threshold.passes, stream.refractory_s
-    scores = score("Calibrating", Split.VALIDATION, passes)
-    calibrations = {k: results.calibrated(h, builders.target(r.s.threshold), t, passes) for k, h in scores.items()}
-    detector.thresholds = [calibrations[k].threshold for k in r.spec.labels]
-    facts = {
-        "averaged": [one.counts() for one in best],  # none: the moving average of the last step
-        "calibration": {k: asdict(c) for k, c in calibrations.items()},
-        # Median score of the validation positives: `kws mine` quarantines clips that score near it.
-        "positive_score": {k: float(np.median(event_peaks(h.positive, h.spans))) for k, h in scores.items()},
-    }
-    r.write_model(detector, state, facts, store)
-    if not chosen.speech[Split.TEST]:
-        return []
-    scores = score("Testing", Split.TEST, 1)
-    thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
-    clips: Mapping[str, ConfusableScores] = {}
-    if synthetic and r.s.data.synthetic.confusables:
-        files = confusables.held_out_confusables(synthetic)
-        with audio_progress(r.console, "Testing, confusables", confusables.seconds(files)) as progress:
-            clips = confusables.score_confusables(detector, files, stream.chunk_s, progress)
-    return outcomes_of(DetectorScores(scores, thresholds, calibrations, clips), t)
 
 
 def describe(console: Console, store: AudioCache, chosen: Selection) -> None:

@@ -89,6 +89,9 @@ class TrainConfig:
     out: Annotated[str, Field(description="run folder; that of a killed run resumes it")] = (
         "runs/${now:%Y-%m-%d_%H-%M-%S}"
     )
+    init: Annotated[
+        str | None, Field(description="model.pt of a run to start from: its architecture, its weights, its keyword")
+    ] = None
     seed: Seed = 0
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1")] = "auto"
     precision: Annotated[

@@ -125,6 +125,7 @@ class Checkpoint:
     hash: str
     facts: dict[str, Any]
     held_out: list[Source]
+    weights: dict[str, Tensor]
 
 
 def read_model(path: Path) -> Checkpoint:
@@ -146,4 +147,4 @@ def read_model(path: Path) -> Checkpoint:
         plugins = ",".join(map(str, named)) if isinstance(named, list) else ""
         hint = f"; it was trained with plugins=[{plugins}]" if plugins else ""
         raise KwsError(f"{path}: the net cannot be built ({first_line(error)}){hint}") from None
-    return Checkpoint(spec, detector, content["hash"], content["facts"], held_out)
+    return Checkpoint(spec, detector, content["hash"], content["facts"], held_out, content["model"])

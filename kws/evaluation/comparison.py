@@ -1,6 +1,6 @@
 """Significance of the difference between two detectors on the same streams."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import groupby
 
@@ -55,6 +55,11 @@ def rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
     return cells
 
 
+def named_rows(pairs: Mapping[str, Comparison]) -> list[tuple[str, ...]]:
+    """Table rows of comparisons at the detectors' own thresholds, each below its name."""
+    return [(name, *rows([one])[0][1:]) for name, one in pairs.items()]
+
+
 def _p_text(value: float) -> str:
     return f"{value:.3f}" if value >= 0.0005 else "<0.001"
 
@@ -104,6 +109,33 @@ def _compare(
         alarms_b=alarms[1],
         p_alarms=sign_test(*alarms),
     )
+
+
+def verdict(pairs: Sequence[Comparison], clips: int, triggers_a: int, triggers_b: int) -> str:
+    """Whether detector b may replace detector a, in one sentence. Counts are summed over keywords and splits.
+
+    Args:
+        pairs: comparisons at the detectors' own thresholds, of different events and hours.
+        clips: false alarms of a in the field that b was trained on.
+        triggers_a, triggers_b: how many of them still trigger a and b.
+    """
+    only_a, only_b = sum(one.only_a for one in pairs), sum(one.only_b for one in pairs)
+    alarms_a, alarms_b = sum(one.alarms_a for one in pairs), sum(one.alarms_b for one in pairs)
+    field = f"{triggers_b} of {clips} clips of the buffer trigger it, where {triggers_a} did"
+    events = sum(one.events for one in pairs)
+    misses = f"it misses {sum(one.misses_b for one in pairs)} of {events} keywords, where {{}} were missed".format(
+        sum(one.misses_a for one in pairs)
+    )
+    alarms = f"{alarms_b} false alarms in {sum(one.hours for one in pairs):.2f} h, where there were {alarms_a}"
+    if only_b > only_a and sign_test(only_a, only_b) < 0.05:
+        return f"Do not ship it: {misses}, more than chance explains (p {_p_text(sign_test(only_a, only_b))})."
+    if alarms_b > alarms_a and sign_test(alarms_a, alarms_b) < 0.05:
+        return f"Do not ship it: {alarms}, more than chance explains (p {_p_text(sign_test(alarms_a, alarms_b))})."
+    fewer_alarms = alarms_b < alarms_a and sign_test(alarms_a, alarms_b) < 0.05
+    fewer_misses = only_b < only_a and sign_test(only_a, only_b) < 0.05
+    if fewer_alarms or fewer_misses or (triggers_a and 2 * triggers_b <= triggers_a):
+        return f"Ship it: {field}; {misses}, and {alarms}: no loss beyond chance."
+    return f"Keep the old one: {field}; {misses}, and {alarms}: no gain beyond chance."
 
 
 def sign_test(a: int, b: int) -> float:

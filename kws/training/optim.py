@@ -207,3 +207,28 @@ def mean_weights(kept: Sequence[ValidatedWeights]) -> dict[str, Tensor]:
         return torch.stack([one.weights[name].double() for one in kept]).mean(0).to(last.dtype)
 
     return {name: mean(name, last) for name, last in kept[-1].weights.items()}
+
+
+def start_from(net: nn.Module, weights: Mapping[str, Tensor], same_head: bool) -> None:
+    """Load the weights of a finished model into a net of the same architecture before its first step.
+
+    Args:
+        net: changed in place.
+        weights: of the finished model.
+        same_head: whether the model has the same score columns; else the head of the net stays as it is.
+    """
+    kept = {name: value for name, value in weights.items() if same_head or not name.startswith("head.")}
+    missing, unexpected = net.load_state_dict(kept, strict=False)
+    assert not unexpected
+    assert all(name.startswith("head.") and not same_head for name in missing)
+
+
+def interpolated(before: Mapping[str, Tensor], after: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights between two models: `share` of the way from `before` to `after`, 0 to 1; integers are those of `after`.
+
+    Source: interpolation of fine-tuned weights (Wortsman et al., 2022).
+    """
+    return {
+        name: before[name] + share * (value - before[name]) if value.is_floating_point() else value
+        for name, value in after.items()
+    }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
 from kws.detector.streaming import ScoreTrack
-from kws.evaluation.comparison import compare, rows, sign_test
+from kws.evaluation.comparison import Comparison, compare, rows, sign_test, verdict
 from kws.evaluation.scoring import KeywordScores, Segment
 
 SPANS = [(10.0 * i, 10.0 * i + 2) for i in range(1, 21)]
@@ -111,3 +111,20 @@ def test_a_wrong_comparison_is_refused_in_one_line(cli, tones, words, message):
     done = cli("evaluate", *words, f"data.root={tones}")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert message in done.err
+
+
+@pytest.mark.parametrize(
+    ("misses", "alarms", "triggers", "begins"),
+    [
+        ((5, 5), (9, 8), (100, 10), "Ship it"),  # the false alarms of the field are gone
+        ((0, 8), (9, 8), (100, 10), "Do not ship it: it misses"),
+        ((5, 5), (1, 20), (100, 10), "Do not ship it: 40 false alarms in 4.00 h"),
+        ((5, 5), (40, 10), (0, 0), "Ship it"),
+        ((5, 6), (9, 10), (100, 60), "Keep the old one"),
+    ],
+)
+def test_the_verdict_is_a_sentence(misses, alarms, triggers, begins):
+    pair = Comparison(None, 100, misses[0], misses[1], misses[0], misses[1], 1.0, 2.0, alarms[0], alarms[1], 1.0)
+    sentence = verdict([pair, pair], 120, *triggers)
+    assert sentence.startswith(begins), sentence
+    assert ("of 200 keywords" in sentence) != ("false alarms in 4.00 h" in sentence and "Do not ship" in sentence)

@@ -1,0 +1,156 @@
+"""The end of a wake-word run: calibrate, write the model, test, and compare with the model of `init`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from kws.commands import builders
+from kws.commands.initial_model import triggers
+from kws.commands.training_run import Run
+from kws.common.console import audio_progress
+from kws.common.errors import KwsError
+from kws.data.audio_cache import AudioCache
+from kws.data.dataset import Selection
+from kws.data.manifest import Split
+from kws.detector.checkpoint import Checkpoint
+from kws.detector.detector import Detector
+from kws.evaluation import comparison, confusables, results
+from kws.evaluation.comparison import Comparison
+from kws.evaluation.events import event_peaks
+from kws.evaluation.operating_points import Calibration
+from kws.evaluation.report.page import Table
+from kws.evaluation.results import Outcome, outcomes_of
+from kws.evaluation.scoring import ConfusableScores, DetectorScores, KeywordScores, total_s
+from kws.evaluation.splits import evaluate_split, split_streams
+from kws.replay.buffer import Buffer
+from kws.training.optim import ValidatedWeights, interpolated
+
+Score = Callable[[str, Detector, Split, int], Mapping[str, KeywordScores]]  # title, detector, split, passes
+Pairs = dict[str, Comparison]  # by split and keyword
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Outcomes on the test split; with `init`, the comparison with the model that the run started from."""
+
+    outcomes: list[Outcome]
+    facts: dict[str, str] = field(default_factory=dict)  # for the report
+    tables: Sequence[Table] = ()
+    content: dict[str, Any] = field(default_factory=dict)  # for results.json
+
+
+def finish(
+    r: Run,
+    store: AudioCache,
+    chosen: Selection,
+    synthetic: Path | None,
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    best: Sequence[ValidatedWeights],
+) -> Finished:
+    """Calibrate on the validation split, write checkpoint and export, evaluate the test split.
+
+    Args:
+        r: the run.
+        store, chosen: audio and roles of the recordings.
+        synthetic: folder of the synthetic clips, if any.
+        folder: of the replay buffer.
+        weights: to keep, from `fit`.
+        best: the validated weights whose mean they are.
+
+    Raises:
+        KwsError: the weights miss too many keywords, see `calibrate`.
+    """
+    stream, t = r.s.stream, r.s.stream.refractory_s
+
+    def score(title: str, detector: Detector, split: Split, passes: int) -> Mapping[str, KeywordScores]:
+        streams = split_streams(store, chosen, split, stream, passes)
+        with audio_progress(r.console, title, total_s(streams)) as tick:
+            return evaluate_split(detector, store, chosen, split, streams, stream.chunk_s, stream.max_keyword_s, tick)
+
+    old = r.init if r.init is not None and r.init.spec.labels == r.spec.labels else None
+    state, detector, scores, calibrations, pairs = calibrate(r, old, weights, score)
+    facts = {
+        "averaged": [one.counts() for one in best],  # none: the moving average of the last step
+        "calibration": {k: asdict(c) for k, c in calibrations.items()},
+        # Median score of the validation positives: `kws mine` quarantines clips that score near it.
+        "positive_score": {k: float(np.median(event_peaks(h.positive, h.spans))) for k, h in scores.items()},
+    }
+    r.write_model(detector, state, facts, store)
+    outcomes: list[Outcome] = []
+    if chosen.speech[Split.TEST]:
+        scores = score("Testing", detector, Split.TEST, 1)
+        thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
+        clips: Mapping[str, ConfusableScores] = {}
+        if synthetic and r.s.data.synthetic.confusables:
+            files = confusables.held_out_confusables(synthetic)
+            with audio_progress(r.console, "Testing, confusables", confusables.seconds(files)) as progress:
+                clips = confusables.score_confusables(detector, files, stream.chunk_s, progress)
+        outcomes = outcomes_of(DetectorScores(scores, thresholds, calibrations, clips), t)
+        if old is not None:
+            before = score("Testing the old model", old.detector, Split.TEST, 1)
+            pairs |= paired("test", before, scores, old.detector, detector, t)
+    if old is None:
+        return Finished(outcomes)
+    with Buffer(folder) as buffer:
+        sentence = comparison.verdict(
+            list(pairs.values()), len(buffer), triggers(old.detector, buffer), triggers(detector, buffer)
+        )
+    table = Table("Before (a) and after (b)", ("", *comparison.HEADER[1:]), comparison.named_rows(pairs))
+    r.console.table(*table)
+    r.console.say(sentence)
+    content = {"compared_with_init": {name: asdict(pair) for name, pair in pairs.items()}, "verdict": sentence}
+    return Finished(outcomes, {"verdict": sentence}, [table], content)
+
+
+def calibrate(
+    r: Run, old: Checkpoint | None, weights: Mapping[str, Tensor], score: Score
+) -> tuple[Mapping[str, Tensor], Detector, Mapping[str, KeywordScores], Mapping[str, Calibration], Pairs]:
+    """Place the thresholds of the trained weights on the validation split.
+
+    Where a run started from an old model of the same keywords and now misses more validation keywords than
+    `replay.max_miss_rate`, and more than the old model, the weights go back half of the way to the old ones, and again.
+
+    Returns:
+        weights, detector, scores on the validation split, calibrations, and comparisons with the old model.
+
+    Raises:
+        KwsError: a quarter of the way from the old weights, too many keywords are still missed.
+    """
+    passes, t, limit = r.s.threshold.passes, r.s.stream.refractory_s, r.s.replay.max_miss_rate
+    before = {} if old is None else score("Scoring the old model", old.detector, Split.VALIDATION, passes)
+    for part in (1.0, 0.5, 0.25):
+        state = {k: v.cpu() for k, v in weights.items()}
+        if old is not None:
+            state = interpolated(old.weights, state, part)
+        detector = r.spec.detector(state)
+        scores = score("Calibrating", detector, Split.VALIDATION, passes)
+        calibrations = {k: results.calibrated(h, builders.target(r.s.threshold), t, passes) for k, h in scores.items()}
+        detector.thresholds = [calibrations[k].threshold for k in r.spec.labels]
+        if old is None:
+            return state, detector, scores, calibrations, {}
+        pairs = paired("validation", before, scores, old.detector, detector, t)
+        missed, events = sum(one.misses_b for one in pairs.values()), sum(one.events for one in pairs.values())
+        if missed <= max(limit * events, sum(one.misses_a for one in pairs.values())):
+            return state, detector, scores, calibrations, pairs
+        r.console.warn(f"{missed} of {events} validation keywords missed, more than replay.max_miss_rate={limit:g}")
+        if part > 0.25:
+            r.console.warn(f"the weights go back to {part / 2:.0%} of the way from the old ones")
+    raise KwsError(f"replay.max_miss_rate={limit:g}: must be higher, or the false alarms are too like the keyword")
+
+
+def paired(
+    split: str,
+    a: Mapping[str, KeywordScores],
+    b: Mapping[str, KeywordScores],
+    old: Detector,
+    new: Detector,
+    refractory_s: float,
+) -> Pairs:
+    """Compare two detectors at their own thresholds on the same streams of a split."""
+    own = dict(zip(new.labels, zip(old.thresholds, new.thresholds, strict=True), strict=True))
+    return {f"{split}, {k}": comparison.compare(a[k], b[k], own[k], (), refractory_s)[0] for k in b}

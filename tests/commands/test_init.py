@@ -1,0 +1,128 @@
+"""kws train init=: a run that starts from a finished model, and recipe=harden, which compares the two detectors."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from kws.detector import checkpoint
+from kws.replay.buffer import Buffer
+from kws.training.trainer import Trainer
+from tests.kill import death
+
+SHORT = ("optim.steps=4", "optim.save_every=2", "mining.rounds=0", "mining.pool_share=0", "validate_every=null")
+
+
+@pytest.fixture(scope="module")
+def words(tiny):
+    """The settings of a tiny run without the architecture, which the old model has."""
+    return [word for word in tiny if not word.startswith("model.")]
+
+
+@pytest.fixture(scope="module")
+def hardened(cli, words, run, tmp_path_factory):
+    """A finished run whose buffer starts empty, and what it printed."""
+    out = tmp_path_factory.mktemp("hardened") / "run"
+    field = out.parent / "field"
+    said = cli("train", *words, *SHORT, f"init={run / 'model.pt'}", f"replay.buffer={field}", f"out={out}")
+    assert said.code == 0, said.err
+    return out, said, field
+
+
+def weights(folder):
+    return checkpoint.read(folder / "model.pt")["model"]
+
+
+def test_training_begins_with_the_weights_of_the_model(cli, words, run, tmp_path):
+    words = *words, *SHORT, "optim.steps=1", "optim.lr=1e-7", f"init={run / 'model.pt'}", f"out={tmp_path / 'run'}"
+    assert cli("train", *words).code == 0
+    old, new = weights(run), weights(tmp_path / "run")
+    for name, value in old.items():
+        if "running" not in name and "num_batches" not in name:  # statistics of batch norm follow the batch
+            torch.testing.assert_close(new[name], value, atol=1e-5, rtol=0)
+    facts = checkpoint.read_model(tmp_path / "run" / "model.pt").facts
+    assert facts["init"] == checkpoint.read_model(run / "model.pt").hash
+
+
+def test_before_and_after_are_compared_and_a_sentence_says_what_to_do(hardened, run):
+    out, said, _ = hardened
+    assert "Before (a) and after (b)" in said.out
+    content = json.loads((out / "results.json").read_text())
+    assert content["verdict"] in " ".join(said.out.split())
+    assert content["verdict"].startswith(("Ship it", "Keep the old one", "Do not ship it"))
+    pairs = content["compared_with_init"]
+    assert list(pairs) == ["validation, beep", "test, beep"]
+    (outcome,) = json.loads((run / "results.json").read_text())["outcomes"]
+    assert (pairs["test, beep"]["events"], pairs["test, beep"]["misses_a"]) == (
+        outcome["as_calibrated"]["events"],
+        outcome["as_calibrated"]["misses"],
+    )
+    assert content["verdict"].replace("<", "&lt;") in (out / "report.html").read_text()
+
+
+def test_clips_of_the_old_run_are_replayed_too(hardened, run):
+    _, said, field = hardened
+    with Buffer(run / "buffer") as old, Buffer(field) as new:
+        assert len(old)
+        assert {row.hash for row in old.rows()} <= {row.hash for row in new.rows(None)}
+    assert f"{len(old_rows(run))} clips of the run that trained" in " ".join(said.out.split())
+
+
+def old_rows(run):
+    with Buffer(run / "buffer") as buffer:
+        return buffer.rows()
+
+
+def test_a_killed_run_resumes_without_the_folder_of_the_old_model(cli, words, run, hardened, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    out = tmp_path / "killed"
+    words = *words, *SHORT, f"init={old / 'model.pt'}", f"replay.buffer={tmp_path / 'field'}", f"out={out}"
+    with death(Trainer, "train_step", 4, True):
+        cli("train", *words)
+    shutil.rmtree(old)
+    assert cli("train", *words).code == 0
+    for name, value in weights(hardened[0]).items():
+        assert torch.equal(weights(out)[name], value), name
+
+
+def test_another_keyword_gets_a_new_head_on_the_old_trunk(cli, words, run, tmp_path):
+    words = *words, *SHORT, "keyword=speech", "optim.steps=1", "optim.lr=1e-7"
+    said = cli("train", *words, f"init={run / 'model.pt'}", f"out={tmp_path / 'run'}")
+    assert said.code == 0, said.err
+    assert "Before (a)" not in said.out
+    old, new = weights(run), weights(tmp_path / "run")
+    assert not torch.allclose(old["head.weight"], new["head.weight"])
+    trunk = next(name for name in old if name.endswith("weight") and not name.startswith("head."))
+    torch.testing.assert_close(new[trunk], old[trunk], atol=1e-5, rtol=0)
+
+
+def test_a_detector_that_misses_too_much_is_refused(cli, words, run, tmp_path):
+    """A learning rate that ruins the weights; a quarter of the way from the old weights is ruined too."""
+    words = *words, *SHORT, "optim.lr=1", "optim.warmup=0", "optim.steps=30", "replay.max_miss_rate=0"
+    said = cli("train", *words, f"init={run / 'model.pt'}", f"out={tmp_path / 'run'}")
+    assert said.code == 2, said.out
+    assert "more than replay.max_miss_rate" in said.err
+    assert not (tmp_path / "run" / "detector.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("init=nowhere.pt", "nowhere.pt: no such file"),
+        ("init={run}/detector.pt", "not a readable checkpoint"),
+        ("init={run}/checkpoints/round-1.pt", "must be the model.pt of a run"),
+    ],
+)
+def test_a_model_that_cannot_start_a_run_is_one_line(cli, words, run, tmp_path, word, named):
+    said = cli("train", *words, word.format(run=run), f"out={tmp_path / 'run'}")
+    assert said.code == 2
+    assert named in said.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_architecture_beside_init_is_refused(cli, words, run, tmp_path):
+    said = cli("train", *words, f"init={run / 'model.pt'}", "model.channels=8", f"out={tmp_path / 'run'}")
+    assert said.code == 2
+    assert "must be left out with init" in said.err

@@ -1,4 +1,4 @@
-"""The figures of docs/replay.md: many short runs that differ in their replay alone, heard on the same hard streams.
+"""Many short runs that differ in their replay or front end alone, scored on the same hard streams.
 
 python -m tests.benchmarks.replay_curve train DATA OUT [WORKERS]    trains what is missing; a cut-off loses one run
 python -m tests.benchmarks.replay_curve hear DATA OUT               what each finished run makes of the test part

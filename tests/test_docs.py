@@ -21,8 +21,12 @@ from tests.tracks import save_stream
 
 PAGES = sorted(p for p in chain(ROOT.glob("*.md"), ROOT.glob("docs/*.md"), ROOT.glob("recipes/*.md")))
 MELODIES = {"computer": [500, 1000], "alexa": [1000, 500]}
-SMALL = [word for word in TINY if not word.startswith("keyword=")]
-SYNTHETIC = ["data.synthetic.positives=20", "data.synthetic.confusables=30", "confuse.n=30"]
+SMALL = [word.replace("optim.steps=24", "optim.steps=8") for word in TINY if not word.startswith("keyword=")]
+SYNTHETIC = [
+    *("data.synthetic.positives=20", "data.synthetic.confusables=30", "data.synthetic.sentences=20"),
+    *("data.synthetic.noises=7", "confuse.n=30", "confuse.words=words.txt"),
+]
+CONFUSE = ["confuse.n=20", "confusables=20", "confuse.words=words.txt"]
 # These commands are only composed, each for a reason.
 COMPOSED = {
     "data.download=true": "downloads a release",
@@ -79,7 +83,7 @@ def recordings(root: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def workspace(cli, tmp_path_factory) -> Path:
+def workspace(cli, words_file, tmp_path_factory) -> Path:
     """A folder with all that the commands of the documentation name."""
     place, rng = tmp_path_factory.mktemp("docs"), np.random.default_rng(1)
     recordings(place / "DIR")
@@ -100,6 +104,7 @@ def workspace(cli, tmp_path_factory) -> Path:
         "".join(f"SPEAKER B 1 {a} {b - a} computer <NA> computer <NA> <NA>\n" for a, b in spans)
     )
     shutil.copy(place / "B.flac", place / "B.wav")
+    shutil.copy(words_file, place / "words.txt")
     (place / "woerter.txt").write_text("komputer\nkomposter\nkommutator\n")
     train = ["train", *SMALL, "data.root=DIR", "data.cache=cache", "keyword=computer"]
     mine = ["mine", "checkpoint=RUN/model.pt", "streams=RADIO", "buffer=RUN/buffer", "keep_above=0.001"]
@@ -111,8 +116,8 @@ def workspace(cli, tmp_path_factory) -> Path:
             [*train[:-1], "keyword=[alexa,computer]", "out=TWO"],
             ["train", "-m", *train[1:], "replay.share=0,0.1", "seed=0,1", "out=runs/shares"],
             mine,
-            ["confuse", "list", "keyword=hey marvin", "confuse.n=20", "out=marvin.csv"],
-            ["confuse", "keyword=computer", "confuse.n=20", "out=runs/confuse-computer"],
+            ["confuse", "list", "keyword=hey marvin", "confuse.n=20", "confuse.words=words.txt", "out=marvin.csv"],
+            ["confuse", "keyword=computer", "confuse.n=20", "confuse.words=words.txt", "out=runs/confuse-computer"],
         ):
             done = cli(*words)
             assert done.code == 0, (words, done.err)
@@ -139,10 +144,11 @@ def adapted(words: list[str], here: Path) -> list[str]:
     given = {key(word) for word in words}
     words = [word.replace("3f2a91", clip_of(here)) for word in words]
     if words[0] == "train":
-        sized = ("model.", "batch.clip_s") if "model" in given else ()  # other models may need longer clips
+        # Other models may need longer clips, and a run that starts from a model takes its net.
+        sized = ("model.", "batch.clip_s") if given & {"model", "init"} else ()
         small = [w for w in SMALL if key(w) not in given and not w.startswith(sized)]
         if "optim.average=best" in words:
-            small = [w.replace("optim.steps=24", "optim.steps=250") for w in small]
+            small = [w.replace("optim.steps=8", "optim.steps=250") for w in small]
         synthetic = SYNTHETIC if any(word in ("recipe=few_shot", "recipe=from_text") for word in words) else []
         out = next((word.removeprefix("out=") for word in words if key(word) == "out"), "new")
         shutil.rmtree(here / out, ignore_errors=True)
@@ -150,7 +156,9 @@ def adapted(words: list[str], here: Path) -> list[str]:
     if words[0] == "confuse":
         if "out=marvin.csv" in words:
             (here / "marvin.csv").unlink()
-        return [*words, *(w for w in ("confuse.n=20", "confusables=20") if key(w) not in given and "list" not in words)]
+        words = ["positives=10" if key(word) == "positives" else word for word in words]
+        needed = CONFUSE[2:] if "list" in words else CONFUSE
+        return [*words, *(word for word in needed if key(word) not in given)]
     if words[0] == "evaluate":
         if "keyword=[alexa,computer]" in words:
             words = [word.replace("RUN/", "TWO/") for word in words]

@@ -72,14 +72,16 @@ def finish(
         with audio_progress(r.console, title, total_s(streams)) as tick:
             return evaluate_split(detector, store, chosen, split, streams, stream.chunk_s, stream.max_keyword_s, tick)
 
-    old = r.init if r.init is not None and r.init.spec.labels == r.spec.labels else None
-    state, detector, scores, calibrations, pairs = calibrate(r, old, weights, score)
-    facts = {
+    old = r.continues
+    state, detector, scores, calibrations, pairs, share = calibrate(r, old, weights, score)
+    facts: dict[str, Any] = {
         "averaged": [one.counts() for one in best],  # none: the moving average of the last step
         "calibration": {k: asdict(c) for k, c in calibrations.items()},
         # Median score of the validation positives: `kws mine` quarantines clips that score near it.
         "positive_score": {k: float(np.median(event_peaks(h.positive, h.spans))) for k, h in scores.items()},
     }
+    if old is not None:
+        facts["init_share"] = share  # of the way from the old weights to those that are averaged
     r.write_model(detector, state, facts, store)
     outcomes: list[Outcome] = []
     if chosen.speech[Split.TEST]:
@@ -97,9 +99,8 @@ def finish(
     if old is None:
         return Finished(outcomes)
     with Buffer(folder) as buffer:
-        sentence = comparison.verdict(
-            list(pairs.values()), len(buffer), triggers(old.detector, buffer), triggers(detector, buffer)
-        )
+        clips_n, (triggers_a, triggers_b) = triggers([old.detector, detector], buffer)
+    sentence = comparison.verdict(list(pairs.values()), clips_n, triggers_a, triggers_b)
     table = Table("Before (a) and after (b)", ("", *comparison.HEADER[1:]), comparison.named_rows(pairs))
     r.console.table(*table)
     r.console.say(sentence)
@@ -109,38 +110,44 @@ def finish(
 
 def calibrate(
     r: Run, old: Checkpoint | None, weights: Mapping[str, Tensor], score: Score
-) -> tuple[Mapping[str, Tensor], Detector, Mapping[str, KeywordScores], Mapping[str, Calibration], Pairs]:
+) -> tuple[Mapping[str, Tensor], Detector, Mapping[str, KeywordScores], Mapping[str, Calibration], Pairs, float]:
     """Place the thresholds of the trained weights on the validation split.
 
     Where a run started from an old model of the same keywords and now misses more validation keywords than
     `replay.max_miss_rate`, and more than the old model, the weights go back half of the way to the old ones, and again.
 
     Returns:
-        weights, detector, scores on the validation split, calibrations, and comparisons with the old model.
+        weights, detector, scores on the validation split, calibrations, comparisons with the old model, and how far
+        the weights lie on the way from the old ones.
 
     Raises:
         KwsError: a quarter of the way from the old weights, too many keywords are still missed.
     """
     passes, t, limit = r.s.threshold.passes, r.s.stream.refractory_s, r.s.replay.max_miss_rate
-    before = {} if old is None else score("Scoring the old model", old.detector, Split.VALIDATION, passes)
-    for part in (1.0, 0.5, 0.25):
-        state = {k: v.cpu() for k, v in weights.items()}
-        if old is not None:
-            state = interpolated(old.weights, state, part)
+    # Passes of the negatives are not independent: the comparison uses one.
+    before = {} if old is None else score("Scoring the old model", old.detector, Split.VALIDATION, 1)
+    for share in (1.0, 0.5, 0.25):
+        state: Mapping[str, Tensor] = {k: v.cpu() for k, v in weights.items()}
+        if old is not None and share < 1:
+            state = interpolated(old.weights, state, share)
         detector = r.spec.detector(state)
         scores = score("Calibrating", detector, Split.VALIDATION, passes)
         calibrations = {k: results.calibrated(h, builders.target(r.s.threshold), t, passes) for k, h in scores.items()}
         detector.thresholds = [calibrations[k].threshold for k in r.spec.labels]
         if old is None:
-            return state, detector, scores, calibrations, {}
-        pairs = paired("validation", before, scores, old.detector, detector, t)
+            return state, detector, scores, calibrations, {}, share
+        once = scores if passes == 1 else score("Comparing", detector, Split.VALIDATION, 1)
+        pairs = paired("validation", before, once, old.detector, detector, t)
         missed, events = sum(one.misses_b for one in pairs.values()), sum(one.events for one in pairs.values())
         if missed <= max(limit * events, sum(one.misses_a for one in pairs.values())):
-            return state, detector, scores, calibrations, pairs
+            return state, detector, scores, calibrations, pairs, share
         r.console.warn(f"{missed} of {events} validation keywords missed, more than replay.max_miss_rate={limit:g}")
-        if part > 0.25:
-            r.console.warn(f"the weights go back to {part / 2:.0%} of the way from the old ones")
-    raise KwsError(f"replay.max_miss_rate={limit:g}: must be higher, or the false alarms are too like the keyword")
+        if share > 0.25:
+            r.console.warn(f"the weights go back to {share / 2:.0%} of the way from the old ones")
+    raise KwsError(
+        f"replay.max_miss_rate={limit:g}: must be higher, in another out, to keep weights that miss so much; the false "
+        "alarms may be too like the keyword"
+    )
 
 
 def paired(

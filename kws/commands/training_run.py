@@ -1,6 +1,8 @@
 """Run folder, training loop and model files of `kws train`, for both tasks."""
 
 import hashlib
+import os
+import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from torch import Tensor
 from kws import __version__
 from kws.commands.initial_model import INIT
 from kws.common.console import Console
+from kws.common.errors import KwsError
 from kws.common.files import replacing
 from kws.common.seeding import seed_of
 from kws.config.recipe import recipe_text
@@ -55,6 +58,14 @@ class Run:
     session: SessionRecorder
     init: Checkpoint | None = None
 
+    @property
+    def continues(self) -> Checkpoint | None:
+        """The model that the run starts from, if it has the same score columns; else only its trunk is used."""
+        if self.init is None:
+            return None
+        mine, its = ((spec.labels, spec.others) for spec in (self.spec, self.init.spec))
+        return self.init if mine == its else None
+
     def begin(self) -> str:
         """Claim the run folder; return the id of the run. On rank 0 alone."""
         id_, threads, device = claim(self.out, self.config), torch.get_num_threads(), str(self.dist.device)
@@ -62,8 +73,10 @@ class Run:
             with replacing(self.out / RECIPE) as file:
                 file.write(recipe_text(self.config, threads, device).encode())
         if self.s.init is not None and not (self.out / INIT).exists():
-            with replacing(self.out / INIT) as file:
-                file.write(Path(self.s.init).read_bytes())
+            shutil.copyfile(self.s.init, self.out / f"{INIT}.draft")
+            if self.init is None or checkpoint.read_model(self.out / f"{INIT}.draft").hash != self.init.hash:
+                raise KwsError(f"init={self.s.init}: must not change while a run begins")
+            os.replace(self.out / f"{INIT}.draft", self.out / INIT)
         self.session.begin(self.out, threads, device)
         self.console.say(f"run folder: {self.out} (a killed run resumes with the same command and out={self.out})")
         return id_
@@ -73,7 +86,7 @@ class Run:
         torch.manual_seed(seed_of(self.s.seed, "weights"))
         net = self.spec.net()
         if self.init is not None:
-            start_from(net, self.init.weights, self.init.spec.labels == self.spec.labels)
+            start_from(net, self.init.weights, self.continues is not None)
         return to_train(net, self.dist.device)
 
     def fit(self, net: KeywordNet, task: Task, optim: OptimConfig, kinds: dict[str, type[Any]]) -> dict[str, Tensor]:
@@ -100,6 +113,12 @@ class Run:
             **({} if self.init is None else {"init": self.init.hash}),
             **facts,
         }
-        held_out = held_out_sources(store)
-        checkpoint.write_model(self.out / "model.pt", self.spec, weights, detector.thresholds, facts, held_out)
+        held_out = {source.hash: source for source in held_out_sources(store)}
+        trained_on = {entry.hash for entry in store.entries if entry.hash not in held_out}
+        if self.init is not None:
+            held_out |= {one.hash: one for one in self.init.held_out if one.hash not in trained_on}
+            trained_on |= self.init.trained_on
+        checkpoint.write_model(
+            self.out / "model.pt", self.spec, weights, detector.thresholds, facts, held_out.values(), trained_on
+        )
         export(detector, self.out / "detector.pt", facts | {"checkpoint": checkpoint.weights_hash(weights)})

@@ -7,10 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from kws.commands import builders, speech
-from kws.commands.finish import finish
-from kws.commands.initial_model import add_old_buffer
+from kws.commands.finish import Finished, finish
+from kws.commands.initial_model import add_old_buffer, refuse_known
 from kws.commands.training_run import Run
 from kws.common.console import Console
+from kws.common.errors import KwsError
+from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection, recordings, select
@@ -38,6 +40,8 @@ def train_wake_word(r: Run) -> None:
     def load() -> tuple[AudioCache, Selection]:
         real = recordings(s.data) if s.data.root else []
         store = builders.store(s.data, console, [*real, *made.recordings()])
+        if r.init is not None:
+            refuse_known(r.init, store.entries)
         return store, select(store.entries, words, s.data.noise_label, s.mining.pool_share)
 
     with one_at_a_time(Path(s.data.cache)):
@@ -51,6 +55,7 @@ def train_wake_word(r: Run) -> None:
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
         hours = negative_hours(store, chosen, Split.VALIDATION, s.stream)
         require_hours(hours, builders.target(s.threshold))
+    refuse_missing_buffer(s, folder, made.speech)
     id_ = r.begin()
     describe(console, store, chosen)
 
@@ -60,7 +65,7 @@ def train_wake_word(r: Run) -> None:
         return buffer
 
     begins = not (r.out / "state.pt").is_file()
-    if s.init is not None and begins and (copied := add_old_buffer(open_buffer, folder, Path(s.init))):
+    if s.init is not None and r.continues and begins and (copied := add_old_buffer(open_buffer, folder, Path(s.init))):
         console.say(f"buffer: {copied} clips of the run that trained {s.init}")
     with open_buffer(store.sample_rate) as buffer:
         if made.speech and s.data.synthetic.confusables and begins:
@@ -77,7 +82,15 @@ def train_wake_word(r: Run) -> None:
             buffer.purge()
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
     finished = finish(r, store, chosen, made.speech, folder, weights, best)
-    outcomes = finished.outcomes
+    report(r, finished)
+    if store.bad:
+        console.warn(f"{len(store.bad)} recordings did not decode and were left out; they are named above")
+    console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
+
+
+def report(r: Run, finished: Finished) -> None:
+    """Print the outcomes; write report.html and results.json."""
+    s, console, words, outcomes = r.s, r.console, r.spec.labels, finished.outcomes
     title = f"{', '.join(words)}: test split" if outcomes else f"{', '.join(words)}: no test recordings"
     results.show(console, title, outcomes)
     facts = {"run": r.out.name, "seed": str(s.seed)}
@@ -88,9 +101,13 @@ def train_wake_word(r: Run) -> None:
     # The last file: a run that has it is finished.
     content = {"seed": s.seed, "outcomes": results.as_json(outcomes)}
     results.write_json(r.out / "results.json", content | finished.content)
-    if store.bad:
-        console.warn(f"{len(store.bad)} recordings did not decode and were left out; they are named above")
-    console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
+
+
+def refuse_missing_buffer(s: TrainConfig, folder: Path, synthetic: Path | None) -> None:
+    """Raise KwsError if `replay.buffer` does not exist and the run would not fill it."""
+    fills = s.mining.rounds or s.replay.batch_mining or synthetic
+    if s.replay.buffer and s.replay.share and not fills and not (folder / "index.sqlite").is_file():
+        raise KwsError(f"replay.buffer={folder}: must be the folder of a replay buffer, since this run mines nothing")
 
 
 def fit(

@@ -30,6 +30,8 @@ def recipe_text(config: str, threads: int, device: str) -> str:
     options = [{f"override /{group}": name} for group, name in groups.items()]
     tree = OmegaConf.create({"defaults": options} if options else {})
     for key, value in settings_in(OmegaConf.create(config)).items():
+        if OmegaConf.create(config).init is not None and key.startswith(("model.", "features.")):
+            continue  # they are those of the model that the run started from
         if key not in default or value != default[key]:
             OmegaConf.update(tree, key, value, force_add=True)
     tree.device, tree.threads = device, threads

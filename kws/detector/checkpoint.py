@@ -18,6 +18,7 @@ from kws.detector.detector import Detector
 from kws.models.registry import KeywordNet, make
 
 FORMAT = 2
+TRAINED_N = 16  # hexadecimal digits of the hash of a recording that trained a model
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def write_model(
     thresholds: list[float],
     facts: Mapping[str, Any],
     held_out: Iterable[Source] = (),
+    trained_on: Iterable[str] = (),
 ) -> None:
     """Write a model for `read_model`.
 
@@ -109,11 +111,15 @@ def write_model(
         thresholds: one for each keyword.
         facts: plain values about the run.
         held_out: validation and test recordings of the run. Mining with this model refuses them.
+        trained_on: content hashes of the recordings that trained it. A run that starts from it may not hold them out.
     """
     weights = {k: v.detach().cpu() for k, v in state.items()}
     content = {"format": FORMAT, "recipe": asdict(spec), "model": weights, "thresholds": thresholds}
     held = [(s.hash, s.name, str(s.split)) for s in held_out]
-    write(path, content | {"hash": weights_hash(weights), "facts": dict(facts), "held_out": held})
+    known = sorted({hash_[:TRAINED_N] for hash_ in trained_on})
+    trained = torch.tensor([list(bytes.fromhex(one)) for one in known], dtype=torch.uint8)
+    more = {"facts": dict(facts), "held_out": held, "trained_on": trained}
+    write(path, content | {"hash": weights_hash(weights)} | more)
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,7 @@ class Checkpoint:
     facts: dict[str, Any]
     held_out: list[Source]
     weights: dict[str, Tensor]
+    trained_on: frozenset[str]  # the first digits of the hashes of the recordings; empty in files of older versions
 
 
 def read_model(path: Path) -> Checkpoint:
@@ -141,10 +148,11 @@ def read_model(path: Path) -> Checkpoint:
         spec = ModelSpec(**content["recipe"])
         detector = spec.detector(content["model"], list(content["thresholds"]))
         held_out = [Source(hash_, name, Split(split)) for hash_, name, split in content.get("held_out", ())]
+        trained_on = frozenset(bytes(row).hex() for row in content.get("trained_on", torch.zeros(0)).tolist())
     except Exception as error:  # a forged file can hold plain values of any kind
         facts = content["facts"]
         named = facts.get("plugins") if isinstance(facts, dict) else None
         plugins = ",".join(map(str, named)) if isinstance(named, list) else ""
         hint = f"; it was trained with plugins=[{plugins}]" if plugins else ""
         raise KwsError(f"{path}: the net cannot be built ({first_line(error)}){hint}") from None
-    return Checkpoint(spec, detector, content["hash"], content["facts"], held_out, content["model"])
+    return Checkpoint(spec, detector, content["hash"], content["facts"], held_out, content["model"], trained_on)

@@ -114,28 +114,30 @@ def _compare(
 def verdict(pairs: Sequence[Comparison], clips: int, triggers_a: int, triggers_b: int) -> str:
     """Whether detector b may replace detector a, in one sentence. Counts are summed over keywords and splits.
 
+    Do not ship it: it has significantly more misses or false alarms. Ship it: it has significantly fewer misses, false
+    alarms, or triggers on the clips that it was trained on.
+
     Args:
         pairs: comparisons at the detectors' own thresholds, of different events and hours.
-        clips: false alarms of a in the field that b was trained on.
-        triggers_a, triggers_b: how many of them still trigger a and b.
+        clips: in the replay buffer of b.
+        triggers_a, triggers_b: how many of them trigger a and b.
     """
-    only_a, only_b = sum(one.only_a for one in pairs), sum(one.only_b for one in pairs)
-    alarms_a, alarms_b = sum(one.alarms_a for one in pairs), sum(one.alarms_b for one in pairs)
-    field = f"{triggers_b} of {clips} clips of the buffer trigger it, where {triggers_a} did"
-    events = sum(one.events for one in pairs)
-    misses = f"it misses {sum(one.misses_b for one in pairs)} of {events} keywords, where {{}} were missed".format(
-        sum(one.misses_a for one in pairs)
+    only = sum(one.only_a for one in pairs), sum(one.only_b for one in pairs)
+    missed = sum(one.misses_a for one in pairs), sum(one.misses_b for one in pairs)
+    alarms = sum(one.alarms_a for one in pairs), sum(one.alarms_b for one in pairs)
+    events, hours = sum(one.events for one in pairs), sum(one.hours for one in pairs)
+    figures = (
+        f"it misses {missed[1]} of {events} keywords (before {missed[0]}), has {alarms[1]} false alarms in "
+        f"{hours:.2f} h (before {alarms[0]}), and {triggers_b} of the {clips} clips that it was trained on trigger it "
+        f"(before {triggers_a})"
     )
-    alarms = f"{alarms_b} false alarms in {sum(one.hours for one in pairs):.2f} h, where there were {alarms_a}"
-    if only_b > only_a and sign_test(only_a, only_b) < 0.05:
-        return f"Do not ship it: {misses}, more than chance explains (p {_p_text(sign_test(only_a, only_b))})."
-    if alarms_b > alarms_a and sign_test(alarms_a, alarms_b) < 0.05:
-        return f"Do not ship it: {alarms}, more than chance explains (p {_p_text(sign_test(alarms_a, alarms_b))})."
-    fewer_alarms = alarms_b < alarms_a and sign_test(alarms_a, alarms_b) < 0.05
-    fewer_misses = only_b < only_a and sign_test(only_a, only_b) < 0.05
-    if fewer_alarms or fewer_misses or (triggers_a and 2 * triggers_b <= triggers_a):
-        return f"Ship it: {field}; {misses}, and {alarms}: no loss beyond chance."
-    return f"Keep the old one: {field}; {misses}, and {alarms}: no gain beyond chance."
+    for name, (before, after) in (("misses", only), ("false alarms", alarms)):
+        if after > before and sign_test(before, after) < 0.05:
+            return f"Do not ship it: {figures}. More {name} than chance explains."
+    for before, after in (only, alarms, (triggers_a, triggers_b)):
+        if after < before and sign_test(before, after) < 0.05:
+            return f"Ship it: {figures}. Nothing is worse than chance explains."
+    return f"Keep the old one: {figures}. No gain that chance does not explain."
 
 
 def sign_test(a: int, b: int) -> float:

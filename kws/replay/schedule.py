@@ -34,7 +34,12 @@ class ScheduleConfig:
     schedule: Annotated[Schedule, Field(description="rise of the share after the first mining round")] = Schedule.linear
     ramp_steps: Annotated[int, Field(ge=0, le=10**7, description="steps of a linear or cosine rise")] = 100
     max_miss_rate: Annotated[
-        float, Field(ge=0, le=1, description="adaptive: the share halves when more validation keywords are missed")
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="validation keywords missed: above it an adaptive share halves, and a run with init goes back",
+        ),
     ] = 0.1
     target_fa_per_hour: Annotated[
         float, Field(ge=0, le=10**5, description="adaptive: the share rises above this false alarm rate")

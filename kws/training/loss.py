@@ -76,7 +76,8 @@ def max_pooling_loss(
         focal_gamma, label_smoothing: as in `cross_entropy`.
 
     Shape: logits [B, K, N], target [B, K], start and end [B]; returns, for each clip and column [B, K], the loss, the
-        highest logit outside the keyword, and the gradient: the sum of |d loss / d logit| over the rows.
+        highest logit outside the keyword, and the gradient: the sum of |d loss / d logit| over the rows. Where a
+        smoothing window holds rows of the keyword and quiet rows, their opposite gradients are counted in full.
     """
     if smooth_n > 1:
         before = F.pad(logits, (smooth_n - 1, 0), mode="replicate")

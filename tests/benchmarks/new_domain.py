@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
+import soundfile
 import torch
 
 import kws
@@ -99,6 +100,11 @@ class Group:
             (self.out / f"{name}.done").touch()
         return buffer
 
+    def field_hours(self) -> float:
+        """Hours of the field recordings that are mined."""
+        mined = [one for one in self.all if self.roles(one) == FIELD and one.split is Split.TRAIN]
+        return sum(soundfile.info(one.path).duration for one in mined) / 3600
+
     def score(self, name: str, model: Path) -> None:
         """Score a model on the held-out fold of both domains, unless that is done."""
         detector = read_model(model).detector
@@ -124,15 +130,20 @@ def train(data: Path, out: Path, word: str, fold: int) -> None:
     mined = group.mine(model, "mined", keep_above=0.2)
     with Buffer(mined) as buffer:
         n_clips = len(buffer)
-    hardened = {"init": model}
+    alone = group.out / "model" / "model.pt"  # without the buffer of its run, which would be replayed in every arm
+    alone.parent.mkdir(exist_ok=True)
+    shutil.copyfile(model, alone)
+    hardened = {"init": alone}
     for share in SHARES:
         name = f"hardened, {share}"
         more = {"replay.share": float(share)}
         group.score(name, group.train(name, base, "harden", mined, **hardened, **more))
-    lot = group.mine(model, "lot", random_share=1.0, clips_per_hour=max(1.0, n_clips / 3), max_per_recording=1)
+    lot = group.mine(
+        model, "lot", random_share=1.0, clips_per_hour=max(1.0, n_clips / group.field_hours()), max_per_recording=1
+    )
     more = {"replay.share": 0.1}
     group.score("by lot, 0.1", group.train("by lot, 0.1", base, "harden", lot, **hardened, **more))
-    more = {"replay.share": 0.0}
+    more = {"replay.share": 0.0}  # the control: as many steps, and no field
     group.score("no field", group.train("no field", base, "harden", **hardened, **more))
     group.score("all field fresh", group.train("all field fresh", both, "harden", **hardened, **more))
 

@@ -209,10 +209,6 @@ VARIED = {
             (wake_word, "finish", 1, True),
         ],
     ),
-    "reservoir": (
-        ["replay.sampling=proportional", "replay.max_per_recording=2", "replay.quota={batch_hard:0.5}"],
-        [ADDED, BETWEEN_ROUNDS],
-    ),
 }
 
 

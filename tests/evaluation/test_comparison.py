@@ -114,17 +114,21 @@ def test_a_wrong_comparison_is_refused_in_one_line(cli, tones, words, message):
 
 
 @pytest.mark.parametrize(
-    ("misses", "alarms", "triggers", "begins"),
+    ("misses", "alarms", "triggers", "begins", "ends"),
     [
-        ((5, 5), (9, 8), (100, 10), "Ship it"),  # the false alarms of the field are gone
-        ((0, 8), (9, 8), (100, 10), "Do not ship it: it misses"),
-        ((5, 5), (1, 20), (100, 10), "Do not ship it: 40 false alarms in 4.00 h"),
-        ((5, 5), (40, 10), (0, 0), "Ship it"),
-        ((5, 6), (9, 10), (100, 60), "Keep the old one"),
+        ((5, 5), (9, 8), (100, 10), "Ship it", "chance explains."),  # the false alarms of the field are gone
+        ((0, 8), (9, 8), (100, 10), "Do not ship it", "More misses than chance explains."),
+        ((5, 5), (1, 20), (100, 10), "Do not ship it", "More false alarms than chance explains."),
+        ((5, 5), (40, 10), (0, 0), "Ship it", "chance explains."),
+        ((5, 6), (9, 10), (100, 95), "Keep the old one", "chance does not explain."),
+        ((5, 5), (9, 9), (1, 0), "Keep the old one", "chance does not explain."),
     ],
 )
-def test_the_verdict_is_a_sentence(misses, alarms, triggers, begins):
+def test_the_verdict_is_a_sentence(misses, alarms, triggers, begins, ends):
     pair = Comparison(None, 100, misses[0], misses[1], misses[0], misses[1], 1.0, 2.0, alarms[0], alarms[1], 1.0)
     sentence = verdict([pair, pair], 120, *triggers)
     assert sentence.startswith(begins), sentence
-    assert ("of 200 keywords" in sentence) != ("false alarms in 4.00 h" in sentence and "Do not ship" in sentence)
+    assert sentence.endswith(ends), sentence
+    assert f"it misses {2 * misses[1]} of 200 keywords (before {2 * misses[0]})" in sentence
+    assert f"{2 * alarms[1]} false alarms in 4.00 h (before {2 * alarms[0]})" in sentence
+    assert f"{triggers[1]} of the 120 clips" in sentence

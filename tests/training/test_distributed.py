@@ -160,10 +160,10 @@ def test_an_error_in_the_settings_is_printed_once(two):
     assert lines == ["kws: optim.lr=high: must be a number"]
 
 
-@pytest.mark.parametrize("word", ["data.root={}/nothing", "replay.buffer={}/file"])
-def test_an_error_of_rank_0_ends_both_processes_with_one_line(tiny, tmp_path, word):
-    """Rank 1 waits for the result of rank 0, or for the first batch."""
+def test_an_error_of_rank_0_ends_both_processes_with_one_line(tiny, tmp_path):
+    """Rank 1 waits for the first batch."""
     (tmp_path / "file").touch()
+    word = "replay.buffer={}/file"
     done = torchrun("-m", "kws", "train", *tiny, word.format(tmp_path), f"out={tmp_path}/a")
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("kws: ")]
     assert word.format(tmp_path).split("=")[1] in line

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,9 +80,14 @@ def test_the_counts_are_those_of_the_command(cli, folder: Path) -> None:
     detector = kws.load_detector("runs/beep/model.pt")
     ours = kws.evaluate("beeps.flac", "e.json", ["radio.flac"], detector)
     for rate, point in zip(RATES, ours, strict=True):
-        assert vars(point) == pytest.approx(theirs["at_fa_per_hour"][str(rate)], rel=1e-6)
+        assert equal_but_for_rounding(vars(point), theirs["at_fa_per_hour"][str(rate)])
     (own,) = kws.evaluate("beeps.flac", "e.json", ["radio.flac"], detector, threshold=detector.thresholds[0])
-    assert vars(own) == pytest.approx(theirs["as_calibrated"], rel=1e-6)
+    assert equal_but_for_rounding(vars(own), theirs["as_calibrated"])
+
+
+def equal_but_for_rounding(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """The command scores whole recordings, the function blocks of them: the threshold, a score, differs in rounding."""
+    return a == {**b, "threshold": pytest.approx(b["threshold"], rel=1e-6)}
 
 
 def test_training_gives_the_weights_of_the_command(cli, run: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
 from kws.cli import VERBS
 from kws.data.audio import save_flac
@@ -84,8 +86,22 @@ def recordings(root: Path) -> None:
 
 @pytest.fixture(scope="session")
 def workspace(cli, words_file, tmp_path_factory) -> Path:
-    """A folder with all that the commands of the documentation name."""
-    place, rng = tmp_path_factory.mktemp("docs"), np.random.default_rng(1)
+    """A folder with all that the commands of the documentation name; processes of one test run share it."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "docs"
+    with FileLock(f"{place}.lock"):
+        if not place.is_dir():
+            draft = place.with_name("docs.draft")
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            fill(draft, cli, words_file)
+            draft.rename(place)
+    return place
+
+
+def fill(place: Path, cli, words_file: Path) -> None:
+    """Make the recordings, runs and buffers that the commands name."""
+    rng = np.random.default_rng(1)
     recordings(place / "DIR")
     shutil.copytree(place / "DIR", place / "recordings")
     (place / "RADIO").mkdir()
@@ -123,7 +139,6 @@ def workspace(cli, words_file, tmp_path_factory) -> Path:
             assert done.code == 0, (words, done.err)
     shutil.copytree(place / "RUN2", place / "OTHER")
     (place / "decisions.json").write_text(json.dumps({"release": [], "reject": [clip_of(place)]}))
-    return place
 
 
 def clip_of(place: Path) -> str:

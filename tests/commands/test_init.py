@@ -44,6 +44,7 @@ def test_training_begins_with_the_weights_of_the_model(cli, words, run, tmp_path
             torch.testing.assert_close(new[name], value, atol=1e-5, rtol=0)
     facts = checkpoint.read_model(tmp_path / "run" / "model.pt").facts
     assert facts["init"] == checkpoint.read_model(run / "model.pt").hash
+    assert (tmp_path / "run" / "init.pt").read_bytes() == (run / "model.pt").read_bytes()
 
 
 def test_before_and_after_are_compared_and_a_sentence_says_what_to_do(hardened, run):

@@ -86,13 +86,7 @@ def finish(
     outcomes: list[Outcome] = []
     if chosen.speech[Split.TEST]:
         scores = score("Testing", detector, Split.TEST, 1)
-        thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
-        clips: Mapping[str, ConfusableScores] = {}
-        if synthetic and r.s.data.synthetic.confusables:
-            files = confusables.held_out_confusables(synthetic)
-            with audio_progress(r.console, "Testing, confusables", confusables.seconds(files)) as progress:
-                clips = confusables.score_confusables(detector, files, stream.chunk_s, progress)
-        outcomes = outcomes_of(DetectorScores(scores, thresholds, calibrations, clips), t)
+        outcomes = tested(r, detector, scores, calibrations, synthetic)
         if old is not None:
             before = score("Testing the old model", old.detector, Split.TEST, 1)
             pairs |= paired("test", before, scores, old.detector, detector, t)
@@ -106,6 +100,23 @@ def finish(
     r.console.say(sentence)
     content = {"compared_with_init": {name: asdict(pair) for name, pair in pairs.items()}, "verdict": sentence}
     return Finished(outcomes, {"verdict": sentence}, [table], content)
+
+
+def tested(
+    r: Run,
+    detector: Detector,
+    scores: Mapping[str, KeywordScores],
+    calibrations: Mapping[str, Calibration],
+    synthetic: Path | None,
+) -> list[Outcome]:
+    """Outcomes on the test split, and on the synthetic confusables of the test voices where the run has them."""
+    clips: Mapping[str, ConfusableScores] = {}
+    if synthetic and r.s.data.synthetic.confusables:
+        files = confusables.held_out_confusables(synthetic)
+        with audio_progress(r.console, "Testing, confusables", confusables.seconds(files)) as progress:
+            clips = confusables.score_confusables(detector, files, r.s.stream.chunk_s, progress)
+    thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
+    return outcomes_of(DetectorScores(scores, thresholds, calibrations, clips), r.s.stream.refractory_s)
 
 
 def calibrate(

@@ -1,8 +1,6 @@
 """Run folder, training loop and model files of `kws train`, for both tasks."""
 
 import hashlib
-import os
-import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -73,10 +71,11 @@ class Run:
             with replacing(self.out / RECIPE) as file:
                 file.write(recipe_text(self.config, threads, device).encode())
         if self.s.init is not None and not (self.out / INIT).exists():
-            shutil.copyfile(self.s.init, self.out / f"{INIT}.draft")
-            if self.init is None or checkpoint.read_model(self.out / f"{INIT}.draft").hash != self.init.hash:
+            with replacing(self.out / INIT) as file:
+                file.write(Path(self.s.init).read_bytes())
+            if self.init is None or checkpoint.read_model(self.out / INIT).hash != self.init.hash:
+                (self.out / INIT).unlink()
                 raise KwsError(f"init={self.s.init}: must not change while a run begins")
-            os.replace(self.out / f"{INIT}.draft", self.out / INIT)
         self.session.begin(self.out, threads, device)
         self.console.say(f"run folder: {self.out} (a killed run resumes with the same command and out={self.out})")
         return id_

@@ -147,7 +147,7 @@ def split(n: int, mix: Mapping[str, float], available: Mapping[str, int], rng: t
         KwsError: a share is negative or not finite, or all are 0.
     """
     if not all(0 <= share < math.inf for share in mix.values()) or not any(mix.values()):
-        raise KwsError(f"replay.mix={dict(mix)}: finite shares of at least 0 expected, one of them above 0")
+        raise KwsError(f"replay.mix={dict(mix)}: must be finite shares of at least 0, one of them above 0")
     # Fractions: with floats the last sum would now and then be a clip off.
     u = Fraction(torch.rand(1, generator=rng, dtype=torch.float64).item())
     share = {kind: Fraction(value) for kind, value in mix.items() if value > 0}

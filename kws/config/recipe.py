@@ -29,8 +29,9 @@ def recipe_text(config: str, threads: int, device: str) -> str:
     default = settings_with(tuple(groups.items()))
     options = [{f"override /{group}": name} for group, name in groups.items()]
     tree = OmegaConf.create({"defaults": options} if options else {})
-    for key, value in settings_in(OmegaConf.create(config)).items():
-        if OmegaConf.create(config).init is not None and key.startswith(("model.", "features.")):
+    own_settings = settings_in(OmegaConf.create(config))
+    for key, value in own_settings.items():
+        if own_settings["init"] is not None and key.startswith(("model.", "features.")):
             continue  # they are those of the model that the run started from
         if key not in default or value != default[key]:
             OmegaConf.update(tree, key, value, force_add=True)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kws.common.errors import KwsError
 from kws.data.features import LogMel
+from kws.detector.pcm import full_scale, one_channel
 from kws.detector.smoothing import smoothed
 from kws.models.registry import KeywordNet
 
@@ -85,7 +86,13 @@ class Detector(nn.Module):
     def forward(self, pcm: Tensor) -> Tensor:
         """Score the rows that this chunk completes.
 
+        Other float types are converted, integers (int16, int32, uint8) are divided by their range, and [1, n] and
+        [n, 1] are one channel. Samples that are not finite, or more than 60 dB above full scale, count as silence.
+
         Shape: pcm float32 [n] in [-1, 1], n from 0 up; returns float32 [rows, K] in [0, 1].
+
+        Raises:
+            ValueError: another shape, or samples that are no audio.
         """
         return self.score_and_embed(pcm)[0]
 
@@ -95,7 +102,7 @@ class Detector(nn.Module):
         Shape: pcm float32 [n] in [-1, 1], n from 0 up; returns float32 [rows, K] in [0, 1] and [rows, C].
         """
         with torch.no_grad():
-            stream = torch.cat([self.tail, pcm.to(self.tail.device)])
+            stream = torch.cat([self.tail, one_channel(pcm.to(self.tail.device))])
             rows_n = (stream.shape[0] - self.context_n) // self.block_n
             if rows_n == 0:
                 self.tail = stream
@@ -113,7 +120,7 @@ class Detector(nn.Module):
     def batch(self, pcm: Tensor) -> Tensor:
         """Score several recordings, each from silence. The state of the stream does not change.
 
-        Shape: pcm float32 [B, n] in [-1, 1]; returns float32 [B, n // block_n, K] in [0, 1].
+        Shape: pcm float32 [B, n] in [-1, 1], or other samples; returns float32 [B, n // block_n, K] in [0, 1].
         """
         return self.score_and_embed_batch(pcm)[0]
 
@@ -124,7 +131,7 @@ class Detector(nn.Module):
         Shape: pcm float32 [B, n] in [-1, 1]; returns float32 [B, rows, K] in [0, 1] and [B, rows, C].
         """
         with torch.no_grad():
-            x = self.features.clips(pcm.to(self.features.window.device), self.block_n)
+            x = self.features.clips(full_scale(pcm.to(self.features.window.device)), self.block_n)
             hidden, _ = self.model.hidden(x, self._initial_cache(pcm.shape[0]))
             before = torch.zeros(pcm.shape[0], self.smooth_n - 1, len(self.labels), device=x.device)
             scores = torch.cat([before, self.raw(hidden)], 1)

@@ -91,6 +91,47 @@ def test_reset_restores_silence(scorers: list[Any]) -> None:
         assert torch.equal(detector(first), fresh)
 
 
+def scores_of(detector: Any, pcm: Tensor) -> Tensor:
+    detector.reset()
+    rows: Tensor = detector(pcm)
+    return rows
+
+
+def test_samples_of_any_type_and_shape_are_audio(scorers: list[Any]) -> None:
+    pcm16 = (32767 * sound(5000)).to(torch.int16)
+    pcm = pcm16 / 32768
+    bytes_ = (128 + 127 * sound(5000)).to(torch.uint8)
+    for detector in scorers:
+        want = scores_of(detector, pcm)
+        int32 = pcm16.to(torch.int32) * 2**16
+        for same in (pcm[None], pcm[:, None], pcm.double(), pcm16, pcm16[:, None], int32):
+            assert torch.equal(scores_of(detector, same), want)
+        assert torch.equal(scores_of(detector, bytes_), scores_of(detector, (bytes_.float() - 128) / 128))
+        half = scores_of(detector, pcm.half())
+        assert half.dtype == torch.float32
+        torch.testing.assert_close(half, want, rtol=0, atol=1e-3)
+        assert torch.equal(detector.batch(pcm16[None]), detector.batch(pcm[None]))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30, -2e3])
+def test_a_sample_beyond_all_measure_is_silence(scorers: list[Any], value: float) -> None:
+    pcm = sound(5000)
+    broken, quiet = pcm.clone(), pcm.clone()
+    broken[[7, 2000, 2001]], quiet[[7, 2000, 2001]] = value, 0
+    for detector in scorers:
+        assert torch.equal(scores_of(detector, broken), scores_of(detector, quiet))
+        assert torch.equal(detector.batch(broken[None]), detector.batch(quiet[None]))
+
+
+@pytest.mark.parametrize("shape", [(), (2, 100), (100, 2), (0, 2), (1, 1, 100)])
+def test_other_shapes_are_refused(scorers: list[Any], shape: tuple[int, ...]) -> None:
+    for detector in scorers:
+        with pytest.raises((ValueError, torch.jit.Error), match=r"pcm: must be one channel of audio, \[n\], \[1, n\]"):
+            detector(torch.zeros(shape))
+        with pytest.raises((ValueError, torch.jit.Error), match=r"pcm: must be samples of type float32"):
+            detector(torch.zeros(100, dtype=torch.int64))
+
+
 def test_a_row_depends_on_its_receptive_field_only() -> None:
     detector = random_detector(seed=11)
     pcm, end = sound(12800), 30 * detector.block_n

@@ -14,9 +14,9 @@ from kws.common.errors import KwsError
 from kws.config.app import verb
 from kws.config.compose import keywords, must_be_given, paths, settings
 from kws.config.schema import Engine, EvaluateConfig
-from kws.data.audio import sound_files
 from kws.data.dataset import recordings, select
 from kws.data.manifest import Split
+from kws.data.sound_files import sound_files
 from kws.detector import checkpoint
 from kws.detector.streaming import StreamScorer
 from kws.detector.torchscript import open_detector
@@ -215,7 +215,7 @@ def on_recordings(
 ) -> Evaluated:
     """Score the test split, and the validation split if the thresholds are to be placed again."""
     s.data.sample_rate = detector.sample_rate
-    store = builders.store(s.data, console, recordings(s.data))
+    store = builders.store(s.data, console, recordings(s.data, console.warn))
     rate_per_hour, passes = s.threshold.at_fa_per_hour, s.threshold.passes
     needed = [Split.TEST] if rate_per_hour is None else [Split.VALIDATION, Split.TEST]
     chosen = select(store.entries, words, s.data.noise_label, 0.0, needed)

@@ -11,9 +11,10 @@ from kws.common.errors import KwsError
 from kws.config.app import verb
 from kws.config.compose import paths, settings
 from kws.config.schema import MineConfig
-from kws.data.audio import sound_files
-from kws.data.dataset import recordings, same_word
+from kws.data.dataset import recordings
 from kws.data.manifest import Split
+from kws.data.names import same_word
+from kws.data.sound_files import sound_files
 from kws.detector import checkpoint
 from kws.replay.buffer import Buffer
 from kws.replay.eviction import EvictionConfig
@@ -37,7 +38,7 @@ def run(cfg: DictConfig) -> int:
     near: Nearness = no_nearness
     if s.data.root:
         s.data.sample_rate = model.spec.sample_rate  # a recording is identified by its samples at one rate
-        cache = builders.store(s.data, console, recordings(s.data))
+        cache = builders.store(s.data, console, recordings(s.data, console.warn))
         known = {e.hash: KnownRecording(source_of(e), e.recording.label, e.recording.text) for e in cache.entries}
         if s.neighbours_per_hour:
             train = [i for i, e in enumerate(cache.entries) if e.recording.split is Split.TRAIN]

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,16 +37,6 @@ class BadAudio(KwsError):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
-
-
-def sound_files(place: Path, key: str) -> list[Path]:
-    """The recording `place`, or all recordings of that folder, sorted. Raises KwsError, naming `key`, if none is."""
-    if place.is_file():
-        return [place]
-    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in EXTENSIONS)
-    if not found:
-        raise KwsError(f"{key}={place}: no recording there; must be an audio file or a folder of them")
-    return found
 
 
 def load(path: Path, sample_rate: int = 16000) -> NDArray[np.float32]:
@@ -100,7 +91,7 @@ def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[n
 def length_s(path: Path) -> float:
     """Duration in seconds from the header of a file; 0 if the header cannot be read."""
     try:
-        return float(soundfile.info(path).duration)
+        return float(soundfile.info(os.fsencode(path)).duration)
     except (soundfile.SoundFileError, OSError, TypeError, ValueError):
         return 0.0
 
@@ -146,7 +137,7 @@ def _open(path: Path) -> soundfile.SoundFile:
     if not path.is_file():
         raise BadAudio(path.as_posix(), "no such file")
     with _named_errors(path):
-        return soundfile.SoundFile(path)
+        return soundfile.SoundFile(os.fsencode(path))  # a name need not be UTF-8
 
 
 def _read(path: Path, file: soundfile.SoundFile, kind: str) -> Iterator[NDArray[Any]]:

@@ -9,8 +9,9 @@ import torch
 from kws.common.errors import KwsError
 from kws.common.seeding import generator
 from kws.data.audio_cache import Entry
-from kws.data.dataset import same_word
+from kws.data.dataset import counted, refuse_nearly_noise
 from kws.data.manifest import Split
+from kws.data.names import same_word
 
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
 # Noise recordings without a split are divided in time, so that train, validation and test silence do not overlap.
@@ -61,6 +62,7 @@ def compose(
     Raises:
         KwsError: a split lacks clips of a word, clips of other words (`unknown` > 0) or noise (`silence` > 0).
     """
+    refuse_nearly_noise({e.recording.label for e in entries}, words, noise_label)
     roles = Roles(list(words), others(unknown, silence))
     column = {e.recording.label: _column(e.recording.label, words) for e in entries if e.recording.label != noise_label}
     for split in Split:
@@ -70,8 +72,7 @@ def compose(
             if split is Split.TEST and not wanted:  # test recordings are optional
                 roles.clips[split], roles.silences[split], roles.left_out[split] = [], 0, 0
                 continue
-            there = ", ".join(sorted(column))
-            raise KwsError(f"keyword={words[lacking[0]]}: no recording of it in the {split} split; labels are {there}")
+            raise KwsError(f"keyword={words[lacking[0]]}: no recording of it in the {split} split; {counted(entries)}")
         rest = [i for i in mine if column[entries[i].recording.label] < 0]
         if unknown and not rest:
             raise KwsError(

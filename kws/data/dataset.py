@@ -1,7 +1,8 @@
 """Roles of recordings: keywords, negatives, noise, and the pool that is only mined."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,13 @@ from kws.common.settings import SettingError
 from kws.data import manifest, speech_commands
 from kws.data.audio_cache import Entry
 from kws.data.manifest import Layout, Recording, Split, SplitBy, contains_phrase
+from kws.data.names import folded, same_word
 from kws.data.speech_commands import Release
+from kws.data.tables import Say, silent
+
+_LABELS_SHOWN = 8  # in an error
+# What people call background noise; asked about where no recording has the label of noise.
+_NEARLY_NOISE = {"noise", "background", "backgrounds", "ambient", "ambience", "silence"}
 
 
 @dataclass
@@ -48,15 +55,58 @@ class DataConfig:
             raise SettingError("download", self.download, "must be false without a release, v1 or v2")
 
 
-def recordings(data: DataConfig) -> list[Recording]:
-    """The recordings of `data.root`, which must be given."""
+def recordings(data: DataConfig, say: Say = silent) -> list[Recording]:
+    """The recordings of `data.root`, which must be given.
+
+    Args:
+        data: where they are.
+        say: prints how the manifest was read, where that is not plain.
+
+    Raises:
+        KwsError: as `manifest.read`, or too many files are missing.
+    """
     assert data.root is not None
     if data.release is not None:
         return speech_commands.recordings(Path(data.root), data.release.value, data.download)
     file = Path(data.manifest) if data.manifest else None
     if file is not None and file.is_file():
         file = file.resolve()  # else it is relative to the root
-    return manifest.read(Path(data.root), file, data.layout, data.split_by, data.part_column)
+    found = manifest.read(Path(data.root), file, data.layout, data.split_by, data.part_column, say)
+    return present(with_noise_label(found, data.noise_label, say), data.max_undecodable, say)
+
+
+def with_noise_label(found: Sequence[Recording], noise_label: str, say: Say = silent) -> list[Recording]:
+    """The recordings with `noise_label` for a label that differs from it in case, blanks, `_`, `-` or Unicode form."""
+    same = {one.label for one in found if one.label != noise_label and same_word(one.label, noise_label)}
+    for label in sorted(same):
+        say(f"label {label!r} is read as data.noise_label={noise_label}")
+    return [replace(one, label=noise_label) if one.label in same else one for one in found]
+
+
+def present(found: Sequence[Recording], max_undecodable: float, say: Say = silent) -> list[Recording]:
+    """The recordings whose file exists. Raises KwsError if a larger share than `max_undecodable` is missing."""
+    missing = [one.name for one in found if not one.path.is_file()]
+    if not missing:
+        return list(found)
+    text = f"{len(missing)} of {len(found)} recordings are missing"
+    names = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+    if len(missing) > max_undecodable * len(found):
+        raise KwsError(f"{text}, more than data.max_undecodable={max_undecodable:g}: {names}")
+    say(f"{text} and left out: {names}")
+    return [one for one in found if one.path.is_file()]
+
+
+def refuse_nearly_noise(labels: Collection[str], keywords: Sequence[str], noise_label: str) -> None:
+    """Raise KwsError for a label that probably means background noise: as another label it counts as speech."""
+    noise = folded(noise_label)
+    for label in sorted(labels):
+        if label == noise_label or any(same_word(label, keyword) for keyword in keywords):
+            continue
+        if noise in folded(label) or (noise_label not in labels and folded(label) in _NEARLY_NOISE):
+            raise KwsError(
+                f"label {label!r}: must be {noise_label!r} if it is background noise, else a name that does not "
+                f"suggest it; data.noise_label={label} takes it for the noise"
+            )
 
 
 @dataclass
@@ -69,11 +119,6 @@ class Selection:
     noise: dict[Split, list[int]] = field(default_factory=dict)
     pool: list[int] = field(default_factory=list)  # train negatives that are mined, never sampled as fresh negatives
     spoken: list[int] = field(default_factory=list)  # left out: their transcript or label contains a keyword
-
-
-def same_word(label: str, keyword: str) -> bool:
-    """Whether a label is a keyword, ignoring case; an underscore equals a space."""
-    return label.replace("_", " ").casefold() == keyword.replace("_", " ").casefold()
 
 
 def in_pool(recording: Recording, share: float) -> bool:
@@ -100,6 +145,7 @@ def select(
     Raises:
         KwsError: a keyword has no recording, or there are no negatives, in one of those splits.
     """
+    refuse_nearly_noise({entry.recording.label for entry in entries}, keywords, noise_label)
     chosen = Selection(list(keywords))
     for split in Split:
         chosen.positives[split] = [[] for _ in keywords]
@@ -117,12 +163,22 @@ def select(
             chosen.pool.append(index)
         else:
             chosen.speech[split].append(index)
-    labels = ", ".join(sorted({e.recording.label for e in entries}))
     for column, keyword in enumerate(keywords):
         for split in needed:
             if not chosen.positives[split][column]:
-                raise KwsError(f"keyword={keyword}: no recording of it in the {split} split; labels there are {labels}")
+                raise KwsError(f"keyword={keyword}: no recording of it in the {split} split; {counted(entries)}")
     for split in needed:
         if not chosen.speech[split]:
-            raise KwsError(f"data.root: no negative recording in the {split} split; labels are {labels}")
+            only_mined = f", {len(chosen.pool)} of them only mined (mining.pool_share)" if chosen.pool else ""
+            raise KwsError(f"data.root: no negative recording in the {split} split; {counted(entries)}{only_mined}")
     return chosen
+
+
+def counted(entries: Sequence[Entry]) -> str:
+    """The number of recordings of the most frequent labels in each split."""
+    counts: dict[str, Counter[Split]] = {}
+    for entry in entries:
+        counts.setdefault(entry.recording.label, Counter())[entry.recording.split] += 1
+    order = sorted(counts, key=lambda label: (-counts[label].total(), label))
+    texts = [f"{label}: {', '.join(f'{counts[label][s]} {s}' for s in Split)}" for label in order[:_LABELS_SHOWN]]
+    return f"there are {'; '.join(texts) or 'none'}" + "; ..." * (len(order) > _LABELS_SHOWN)

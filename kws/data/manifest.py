@@ -1,17 +1,17 @@
 """Manifests: the recordings with their labels and splits. No audio is opened here."""
 
-import csv
 import hashlib
-import io
-import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from kws.common.errors import KwsError
-from kws.data.audio import EXTENSIONS
+from kws.data.names import folded, shown
+from kws.data.sound_files import Listing, listed, on_disk, scan
+from kws.data.tables import Row, Say, csv_rows, json_rows, silent, text_of
 
 CONFUSABLE = "confusable"  # label of phrases that sound like a keyword
 NOISE = "noise"
@@ -37,6 +37,7 @@ class Source:
     def __post_init__(self) -> None:
         if not self.hash:
             raise KwsError(f"{self.name!r}: a recording without a content hash cannot be checked for leaks")
+        object.__setattr__(self, "name", shown(self.name))  # the database takes text only
 
 
 class Layout(StrEnum):
@@ -58,8 +59,14 @@ class SplitBy(StrEnum):
 
 
 _FILES = {Layout.csv: "manifest.csv", Layout.jsonl: "manifest.jsonl", Layout.speech_commands: "testing_list.txt"}
+_SUFFIXES = {".csv": Layout.csv, ".tsv": Layout.csv, ".txt": Layout.csv, ".jsonl": Layout.jsonl}
 _LISTS = {Split.VALIDATION: "validation_list.txt", Split.TEST: "testing_list.txt"}
-_Row = tuple[str, dict[str, str]]  # file and line; fields of one recording, unchecked
+_SPLIT_COLUMNS = ("split", "subset", "set", "partition")  # of Common Voice and Hugging Face
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn"), Split.TRAIN),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development"), Split.VALIDATION),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), Split.TEST),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,7 @@ def read(
     layout: Layout = Layout.auto,
     split: SplitBy = SplitBy.auto,
     part_column: str = "part",
+    say: Say = silent,
 ) -> list[Recording]:
     """Read the recordings below `root`, in the order of the manifest, or sorted by name.
 
@@ -99,7 +107,8 @@ def read(
         file: manifest, relative to `root` or absolute; None for manifest.csv or manifest.jsonl in `root`.
         layout: auto takes the manifest if there is one, else the lists of Speech Commands, else one folder per label.
         split: auto takes the column (or the lists of Speech Commands) if there is one, else the hash.
-        part_column: column with `train`, `validation` or `test`.
+        part_column: column with the splits. Without it, the usual names of such a column are tried.
+        say: prints how the manifest was read, where that is not plain.
 
     Raises:
         KwsError: no recordings, a malformed or missing value, a path outside of `root`, or a path given twice.
@@ -110,20 +119,26 @@ def read(
     layout = _layout(root, file, layout)
     if layout in {Layout.csv, Layout.jsonl}:
         source = root / (file or _FILES[layout])
-        rows = _csv_rows(source) if layout is Layout.csv else _jsonl_rows(source)
+        rows = csv_rows(source, say) if layout is Layout.csv else json_rows(source, say)
+        rows = _without_hidden(source.name, rows, say)
     else:
-        source, rows = root, _folder_rows(root)
+        source, rows = root, _folder_rows(root, say)
         if layout is Layout.speech_commands and split is not SplitBy.hash:
             rows = _listed(root, rows, part_column, required=split is SplitBy.column)
     if not rows:
-        raise KwsError(f"{source}: no recordings (layout {layout.value})")
-    by_column = split is SplitBy.column or (split is SplitBy.auto and any(part_column in f for _, f in rows))
-    recordings, seen = [], dict[Path, str]()
-    for where, fields in rows:
-        recording = _recording(root, where, fields, part_column if by_column else None)
+        raise KwsError(f"{source}: no recordings (layout {layout.value})" + listed(scan(root)[1], "; found "))
+    splits = _splits(rows, source.name, split, part_column, say)
+    recordings, seen, renamed = [], dict[Path, str](), list[str]()
+    listing: Listing = {}
+    for (where, fields), part in zip(rows, splits, strict=True):
+        recording = _recording(root, where, fields, part, listing)
         if (first := seen.setdefault(recording.path, where)) is not where:
             raise KwsError(f"{where}: path={recording.name!r} was given at {first}")
         recordings.append(recording)
+        if recording.name != fields["path"].strip():
+            renamed.append(f"{fields['path'].strip()!r} is {recording.name!r}")
+    if renamed and source != root:
+        say(f"{source.name}: {len(renamed)} names differ from those on disk: {renamed[0]}")
     return recordings
 
 
@@ -144,74 +159,75 @@ def _layout(root: Path, file: Path | None, layout: Layout) -> Layout:
     if layout is not Layout.auto:
         return layout
     if file is not None:
-        if file.suffix.lower() not in (".csv", ".jsonl"):
-            raise KwsError(f"data.manifest={file}: must end in .csv or .jsonl, or data.layout must be set")
-        return Layout(file.suffix.lower()[1:])
+        if file.suffix.lower() not in _SUFFIXES:
+            raise KwsError(f"data.manifest={file}: must end in {', '.join(_SUFFIXES)}, or data.layout must be set")
+        return _SUFFIXES[file.suffix.lower()]
     return next((kind for kind, name in _FILES.items() if (root / name).is_file()), Layout.folders)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")  # with or without the byte order mark of spreadsheets
-    except (OSError, UnicodeDecodeError) as error:
-        raise KwsError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+def _without_hidden(file: str, rows: Sequence[Row], say: Say) -> list[Row]:
+    """The rows without those of `._name.wav`, which a Mac leaves beside `name.wav`, and which hold no sound."""
+    kept = [row for row in rows if not re.search(r"(^|[/\\])\._[^/\\]*$", row[1].get("path", ""))]
+    if len(kept) < len(rows):
+        say(f"{file}: {len(rows) - len(kept)} files that a Mac leaves beside others (._NAME) are left out")
+    return kept
 
 
-def _csv_rows(path: Path) -> list[_Row]:
-    reader = csv.DictReader(io.StringIO(_text(path)), restval="", strict=True)
-    try:
-        columns = reader.fieldnames or []
-        for column in ("path", "label"):
-            if column not in columns:
-                found = ", ".join(columns) or "none"
-                raise KwsError(f"{path.name}: column {column!r} is missing, found {found}")
-        rows = [(f"{path.name}:{reader.line_num}", fields) for fields in reader]
-    except csv.Error as error:
-        raise KwsError(f"{path.name}:{reader.line_num}: malformed CSV ({error})") from error
-    for where, fields in rows:
-        if None in fields:
-            raise KwsError(f"{where}: more values than the {len(columns)} columns")
-    return rows
-
-
-def _jsonl_rows(path: Path) -> list[_Row]:
-    rows = []
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if not line.strip():
+def _splits(rows: Sequence[Row], file: str, split: SplitBy, part_column: str, say: Say) -> list[Split | None]:
+    """The split of each row from its column; None for all if there is none, or `split` is hash."""
+    nothing: list[Split | None] = [None] * len(rows)
+    if split is SplitBy.hash:
+        return nothing
+    keys = {folded(key): key for _, fields in rows for key in fields}
+    column = keys.get(folded(part_column))
+    for other in _SPLIT_COLUMNS if column is None else ():
+        if (key := keys.get(other)) is None:
             continue
-        where = f"{path.name}:{number}"
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise KwsError(f"{where}: malformed JSON ({error})") from error
-        if not isinstance(fields, dict):
-            raise KwsError(f"{where}: must be a JSON object, not {line.strip()[:40]!r}")
-        # Numbers pass as text: speaker ids are often numbers. Lists and objects are ignored.
-        rows.append((where, {k: str(v) for k, v in fields.items() if isinstance(v, str | int | float)}))
-    return rows
+        if any(folded(fields.get(key, "")) in _SPLIT_WORDS for _, fields in rows):
+            column = key
+            say(f"{file}: column {key!r} is read as the split")
+            break
+        say(f"{file}: column {key!r} holds no split, such as train, and is not used: {rows[0][1].get(key)!r}")
+    if column is None:
+        if split is SplitBy.column:
+            raise KwsError(f"{file}: {part_column!r} is missing, the column with the split (data.part_column)")
+        return nothing
+    found: list[Split | None] = []
+    others: dict[str, Split] = {}
+    for where, fields in rows:
+        if not (value := fields.get(column, "").strip()):
+            raise KwsError(f"{where}: {column!r} is missing, empty or not text")
+        if (one := _SPLIT_WORDS.get(folded(value))) is None:
+            raise KwsError(f"{where}: {column}={value!r}: must be one of {', '.join(Split)}")
+        if value != one:
+            others[value] = one
+        found.append(one)
+    if others:
+        say(f"{file}: {column}: " + ", ".join(f"{value!r} is read as {one}" for value, one in others.items()))
+    return found
 
 
-def _folder_rows(root: Path) -> list[_Row]:
+def _folder_rows(root: Path, say: Say) -> list[Row]:
     """All audio files below the root, labelled by the first folder of their path, without hidden ones."""
     rows = []
-    for path in sorted(root.rglob("*")):
+    files, _ = scan(root)
+    for path in files:
         name = path.relative_to(root)
-        if any(piece.startswith(".") for piece in name.parts):
-            continue
-        if path.is_dir() and path.is_symlink():
-            raise KwsError(f"{name.as_posix()}: a link to a folder, which is not followed below data.root")
-        if path.is_dir() or path.suffix.lower() not in EXTENSIONS:
-            continue
         if len(name.parts) == 1:
             raise KwsError(f"{name}: must lie in the folder of its label, <label>/{name}")
-        label = NOISE if name.parts[0] == _NOISE_FOLDER else name.parts[0]
+        label = NOISE if name.parts[0] == _NOISE_FOLDER else shown(name.parts[0])
         speaker, separator, _ = name.stem.partition("_nohash_")  # file names of Speech Commands
         fields = {"path": name.as_posix(), "label": label, "speaker": speaker if separator else ""}
         rows.append((name.as_posix(), fields))
+    for path in sorted(root.iterdir()):
+        if path.suffix.lower() in _SUFFIXES and path.suffix.lower() != ".txt":
+            say(f"{path.name}: not read; data.manifest={path.name} reads it")
+        elif path.is_dir() and not path.name.startswith(".") and not any(f.is_relative_to(path) for f in files):
+            say(f"{path.name}/: no recording in it" + listed(scan(path)[1], ", but "))
     return rows
 
 
-def _listed(root: Path, rows: list[_Row], column: str, required: bool) -> list[_Row]:
+def _listed(root: Path, rows: list[Row], column: str, required: bool) -> list[Row]:
     """Add the splits of the two lists of Speech Commands. Files in neither list are train."""
     present = [name for name in _LISTS.values() if (root / name).is_file()]
     if not present and not required:
@@ -220,38 +236,45 @@ def _listed(root: Path, rows: list[_Row], column: str, required: bool) -> list[_
         raise KwsError(f"{root}: {' and '.join(missing)} missing, needed unless data.split_by=hash")
     splits: dict[str, Split] = {}
     for split, list_name in _LISTS.items():
-        for number, line in enumerate(_text(root / list_name).split("\n"), 1):
+        for number, line in enumerate(text_of(root / list_name).split("\n"), 1):
             name = line.strip()
             if name and splits.setdefault(name, split) is not split:
                 raise KwsError(f"{list_name}:{number}: {name!r} is in the {splits[name]} list too")
     return [(name, fields | {column: splits.get(name, Split.TRAIN)}) for name, fields in rows]
 
 
-def _recording(root: Path, where: str, fields: dict[str, str], part_column: str | None) -> Recording:
+def _recording(root: Path, where: str, fields: dict[str, str], split: Split | None, listing: Listing) -> Recording:
     fields = {key: value.strip() for key, value in fields.items()}
-    for column in ("path", "label", *([part_column] if part_column else [])):
+    for column in ("path", "label"):
         if not fields.get(column):
             raise KwsError(f"{where}: {column!r} is missing, empty or not text")
-    path, name = _inside(root, fields["path"], where), PurePosixPath(fields["path"])
+    path, name = _inside(root, fields["path"], where, listing)
     speaker = fields.get("speaker", "")
-    if part_column is None:
-        split = hash_split(speaker or name.stem)
-    elif fields[part_column] in set(Split):
-        split = Split(fields[part_column])
-    else:
-        raise KwsError(f"{where}: {part_column}={fields[part_column]!r}: must be one of {', '.join(Split)}")
+    split = split or hash_split(speaker or name.stem)
     text, source = fields.get("text", ""), fields.get("source", "")
-    return Recording(path, name.as_posix(), fields["label"], split, speaker, text, source)
+    return Recording(path, shown(name.as_posix()), fields["label"], split, speaker, text, source)
 
 
-def _inside(root: Path, given: str, where: str) -> Path:
-    """Resolve a path of the manifest. It must be below the root, because a manifest may come from anywhere."""
-    if PurePosixPath(given).is_absolute():
-        raise KwsError(f"{where}: path={given!r}: must be relative to data.root")
+def _inside(root: Path, given: str, where: str, listing: Listing) -> tuple[Path, PurePosixPath]:
+    """The file of a path of the manifest, and its path below the root.
+
+    It must be below the root, because a manifest may come from anywhere. Where there is no such file, `\\` is read as
+    `/`, and the file may differ from the name in case and Unicode form.
+    """
+    name = PurePosixPath(given)
     try:
-        path = (root / given).resolve()
+        if not (root / name).exists():
+            if "\\" in given:
+                name = PurePosixPath(given.replace("\\", "/"))
+            if not name.is_absolute() and ".." not in name.parts:
+                name = on_disk(root, name, listing) or name
+        path = (root / name).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
         raise KwsError(f"{where}: path={given!r}: must be a path ({error})") from error
+    except KwsError as error:
+        raise KwsError(f"{where}: path={given!r}: {error}") from error
+    if name.is_absolute() or PureWindowsPath(given).drive:
+        raise KwsError(f"{where}: path={given!r}: must be relative to data.root")
     if not path.is_relative_to(root):
         raise KwsError(f"{where}: path={given!r}: must be below data.root")
-    return path
+    return path, name

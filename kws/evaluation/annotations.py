@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from kws.common.errors import KwsError
-from kws.data.dataset import same_word
+from kws.data.names import same_word
 from kws.data.streams import Span
 
 LATEST_S = 1e8  # three years: a larger time is not in seconds

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kws.common.errors import KwsError
 from kws.data.audio import BadAudio
+from kws.data.names import shown
 from kws.data.streams import Span
 from kws.detector.streaming import ScoreTrack, StreamScorer
 from kws.evaluation.annotations import Annotation
@@ -87,7 +88,7 @@ def display_names(files: Sequence[Path]) -> list[str]:
     """Names of files for tables: folder and name, or the whole path where folder and name are not unique."""
     short = ["/".join(file.parts[-2:]) for file in files]
     counts = Counter(short)
-    return [name if counts[name] == 1 else file.as_posix() for name, file in zip(short, files, strict=True)]
+    return [shown(name if counts[name] == 1 else file.as_posix()) for name, file in zip(short, files, strict=True)]
 
 
 def _positive_scores(

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kws.common.errors import KwsError
-from kws.data.audio import BadAudio, content_hash, load, sound_files, to_int16
+from kws.data.audio import BadAudio, content_hash, load, to_int16
 from kws.data.manifest import Source, Split, SplitBy, read
+from kws.data.sound_files import sound_files
 from kws.replay.buffer import Added, Buffer
 from kws.replay.exchange import MAX_CLIP_S, inside
 from kws.replay.records import Kind, NewClip

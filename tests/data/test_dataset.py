@@ -12,8 +12,9 @@ from torch import Tensor
 from kws.common.errors import KwsError
 from kws.data.audio import to_int16
 from kws.data.audio_cache import AudioCache, Entry
-from kws.data.dataset import Selection, in_pool, same_word, select
+from kws.data.dataset import Selection, in_pool, present, refuse_nearly_noise, select, with_noise_label
 from kws.data.manifest import Recording, Split
+from kws.data.names import same_word
 from kws.data.streams import StreamConfig
 from kws.evaluation.events import misses
 from kws.evaluation.scoring import total_s
@@ -75,7 +76,16 @@ def test_without_a_speaker_the_pool_is_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("label", "keyword", "same"),
-    [("Hey_Jarvis", "hey jarvis", True), ("ALEXA", "alexa", True), ("alexas", "alexa", False), ("a", "b", False)],
+    [
+        ("Hey_Jarvis", "hey jarvis", True),
+        ("hey-jarvis", "HeyJarvis ", True),
+        ("gr\u00fcezi", "gru\u0308ezi", True),
+        ("\uff21lexa", "alexa", True),
+        ("ALEXA", "alexa", True),
+        ("_", "-", False),
+        ("alexas", "alexa", False),
+        ("a", "b", False),
+    ],
 )
 def test_same_word(label: str, keyword: str, same: bool) -> None:
     assert same_word(label, keyword) == same
@@ -86,7 +96,8 @@ def test_missing_recordings_are_named() -> None:
     negatives = [entry("no", TRAIN), entry("no", VALIDATION)]
     select([*words, *negatives], ["alexa"], "noise", 0.0)
     with pytest.raises(
-        KwsError, match=r"keyword=alexo: no recording of it in the train split; labels there are alexa, no"
+        KwsError,
+        match=r"keyword=alexo: no .* in the train split; there are alexa: 1 train, 1 validation, 0 test; no: 1 train",
     ):
         select([*words, *negatives], ["alexo"], "noise", 0.0)
     with pytest.raises(KwsError, match="keyword=alexa: no recording of it in the validation split"):
@@ -94,6 +105,32 @@ def test_missing_recordings_are_named() -> None:
     for split, there in (("train", negatives[1]), ("validation", negatives[0])):
         with pytest.raises(KwsError, match=f"no negative recording in the {split} split"):
             select([*words, there], ["alexa"], "noise", 0.0)
+
+
+def test_labels_of_noise() -> None:
+    found = [entry(label, TRAIN).recording for label in ("Noise", "no_ise", "noise", "speech")]
+    said: list[str] = []
+    assert [one.label for one in with_noise_label(found, "noise", said.append)] == ["noise"] * 3 + ["speech"]
+    assert said == [f"label {label!r} is read as data.noise_label=noise" for label in ("Noise", "no_ise")]
+    for label in ("background noise", "noises", "Noise"):
+        with pytest.raises(KwsError, match=f"label '{label}': must be 'noise' if it is background noise"):
+            refuse_nearly_noise({label, "noise"}, ["alexa"], "noise")
+    with pytest.raises(KwsError, match="label 'Silence'"):
+        refuse_nearly_noise({"Silence"}, ["alexa"], "noise")
+    refuse_nearly_noise({"Silence", "noise", "nose", "noise gate"}, ["Noise_Gate"], "noise")
+
+
+def test_missing_files_are_named_before_any_is_decoded(tmp_path: Path) -> None:
+    names = [f"{i}.wav" for i in range(10)]
+    found = [Recording(tmp_path / name, name, "cat", TRAIN) for name in names]
+    for name in names[1:]:
+        (tmp_path / name).touch()
+    said: list[str] = []
+    assert present(found, 0.1, said.append) == found[1:]
+    assert said == ["1 of 10 recordings are missing and left out: 0.wav"]
+    (tmp_path / "5.wav").unlink()
+    with pytest.raises(KwsError, match=r"2 of 10 recordings are missing, more than .*=0\.1: 0\.wav, 5\.wav$"):
+        present(found, 0.1)
 
 
 class ToneScorer:

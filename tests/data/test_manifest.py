@@ -126,16 +126,19 @@ def test_manifest_elsewhere_and_of_another_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["path,duration_s", "a.wav,1"], r"manifest\.csv: column 'label' is missing, found path, duration_s"),
+        (
+            ["path,duration_s", "a.wav,1"],
+            r"manifest\.csv: column 'label' is missing .*, found path, duration_s",
+        ),
         ([""], r"manifest\.csv: column 'path' is missing"),
         (["path,label"], r"manifest\.csv: no recordings"),
         (["path,label", "a.wav,cat", "b.wav,"], r"manifest\.csv:3: 'label' is missing"),
         (["path,label", ",cat"], r"manifest\.csv:2: 'path' is missing"),
-        (["path,label", "a.wav,cat,,"], r"manifest\.csv:2: more values than the 2 columns"),
+        (["path,label", "a.wav,cat,x"], r"manifest\.csv:2: 3 values, but 2 columns: put .* ',' in quotes"),
         (["path,label", 'a.wav,"cat'], r"manifest\.csv:\d: malformed CSV"),
         (
-            ["path,label,part", "a.wav,cat,train", "b.wav,cat,dev"],
-            r"manifest\.csv:3: part='dev': must be one of train, validation, test",
+            ["path,label,part", "a.wav,cat,train", "b.wav,cat,other"],
+            r"manifest\.csv:3: part='other': must be one of train, validation, test",
         ),
         (["path,label,part", "a.wav,cat,"], r"manifest\.csv:2: 'part' is missing, empty"),
         (["path,label", "/etc/passwd,cat"], r"manifest\.csv:2: path='/etc/passwd': must be relative to data\.root"),
@@ -184,11 +187,8 @@ def test_missing_root_manifest_and_odd_names(tmp_path: Path) -> None:
         read(tmp_path / "nowhere")
     with pytest.raises(KwsError, match=r"manifest\.jsonl: cannot be read.*No such file"):
         read(tmp_path, layout=Layout.jsonl)
-    with pytest.raises(KwsError, match=r"data\.manifest=list\.txt.*\.csv or \.jsonl"):
-        read(tmp_path, Path("list.txt"))
-    (tmp_path / "manifest.csv").write_bytes(b"path,label\n\xff\xfe,cat\n")
-    with pytest.raises(KwsError, match=r"manifest\.csv: cannot be read as UTF-8.*position 11"):
-        read(tmp_path)
+    with pytest.raises(KwsError, match=r"data\.manifest=list\.xls: must end in \.csv, .*\.jsonl"):
+        read(tmp_path, Path("list.xls"))
 
 
 # ---- jsonl

@@ -111,7 +111,7 @@ def test_noise_keeps_its_splits():
         (
             [*EVERY, NOISE],
             ["yes", "maybe"],
-            "keyword=maybe: no recording of it in the train split; labels are cat, dog",
+            "keyword=maybe: no recording of it in the train split; there are cat: 40 train, 12 valid",
         ),
         (EVERY, ["yes"], r"classification.silence=0.1: must be 0, because no noise \(label noise\) in the train split"),
         (

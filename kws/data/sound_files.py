@@ -1,0 +1,80 @@
+"""Files below a folder: one scan for all commands, and files whose name differs from the one that is given."""
+
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from kws.common.errors import KwsError
+from kws.data.audio import EXTENSIONS
+from kws.data.names import file_key
+
+Listing = dict[Path, dict[str, list[str]]]  # names in a folder by their key, as far as it was read
+
+
+def scan(root: Path) -> tuple[list[Path], Counter[str]]:
+    """The recordings below a folder, sorted, and the number of other files by suffix.
+
+    Hidden files are left out: `._name.wav` beside `name.wav` is what a Mac leaves, and holds no sound.
+
+    Raises:
+        KwsError: a link to a folder, which is not followed.
+    """
+    found, others = list[Path](), Counter[str]()
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        if any(piece.startswith(".") for piece in name.parts):
+            continue
+        if path.is_dir():
+            if path.is_symlink():
+                raise KwsError(f"{name.as_posix()}: a link to a folder, which is not followed below {root}")
+        elif path.suffix.lower() in EXTENSIONS:
+            found.append(path)
+        else:
+            others[path.suffix.lower() or path.name] += 1
+    return found, others
+
+
+def sound_files(place: Path, key: str) -> list[Path]:
+    """The recording `place`, or all recordings of that folder, sorted. Raises KwsError, naming `key`, if none is."""
+    if place.is_file():
+        return [place]
+    found, others = scan(place)
+    if not found:
+        raise KwsError(
+            f"{key}={place}: no recording there; must be an audio file or a folder of them" + listed(others, "; found ")
+        )
+    return found
+
+
+def listed(others: Counter[str], before: str) -> str:
+    """The counts of files by suffix, the five most frequent, after the text `before`; empty if there are none."""
+    return before + ", ".join(f"{n} {suffix}" for suffix, n in others.most_common(5)) if others else ""
+
+
+def on_disk(root: Path, name: PurePosixPath, read: Listing) -> PurePosixPath | None:
+    """The only file below `root` with this name but for case and Unicode form.
+
+    Args:
+        root: the folder.
+        name: path below it.
+        read: what earlier calls read, kept by the caller.
+
+    Returns:
+        its path below `root`; None if there is no such file.
+
+    Raises:
+        KwsError: there are several.
+    """
+    found = PurePosixPath()
+    for piece in name.parts:
+        folder = root / found
+        if folder not in read:
+            read[folder] = {}
+            for path in folder.iterdir() if folder.is_dir() else ():
+                read[folder].setdefault(file_key(path.name), []).append(path.name)
+        alike = read[folder].get(file_key(piece), [])
+        if len(alike) > 1 and piece not in alike:
+            raise KwsError(f"{name}: may be any of {', '.join(map(repr, sorted(alike)))}")
+        if not alike:
+            return None
+        found /= piece if piece in alike else alike[0]
+    return found

@@ -36,7 +36,7 @@ COMPOSED = {
     "recipe=three_words": "needs the layout of Speech Commands; tests/training trains it",
     "task=class": "needs recordings of its words; tests/training trains on a folder like it",
     "recipe=quickstart": "tests/test_recipes.py runs it",
-    "hydra/launcher=joblib": "starts processes; tests/runs runs such a sweep",
+    "train -m": "the workspace of this test is made by such a sweep; tests/runs runs others",
     "synth=": "needs voices or a program of the user; tests/confusables/synthesis runs both",
 }
 
@@ -163,8 +163,7 @@ def adapted(words: list[str], here: Path) -> list[str]:
         # Other models may need longer clips, and a run that starts from a model takes its net.
         sized = ("model.", "batch.clip_s") if given & {"model", "init"} else ()
         small = [w for w in SMALL if key(w) not in given and not w.startswith(sized)]
-        if "optim.average=best" in words:
-            small = [w.replace("optim.steps=8", "optim.steps=250") for w in small]
+        words = ["validate_every=1" if key(word) == "validate_every" else word for word in words]
         synthetic = SYNTHETIC if any(word in ("recipe=few_shot", "recipe=from_text") for word in words) else []
         out = next((word.removeprefix("out=") for word in words if key(word) == "out"), "new")
         shutil.rmtree(here / out, ignore_errors=True)

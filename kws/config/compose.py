@@ -6,6 +6,7 @@ A command calls `settings` once and passes dataclasses on. Library modules do no
 import dataclasses
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,14 +121,22 @@ def register(command: str, words: Iterable[str] = ()) -> None:
         store.store(group="features/input", name=name, node=layer.settings)
     store.store(group="augment/settings", name="strong", node=augment_config())
     store.repo.pop("recipe", None)  # files that an earlier call in this process named
-    root = folder("recipes")
-    for file in sorted(root.rglob("*.yaml")):
-        group = "/".join(("recipe", *file.relative_to(root).parent.parts))
-        store.store(group=group, name=file.stem, node=OmegaConf.load(file), package="_global_")
+    for (group, name), node in _recipes().items():
+        store.store(group=group, name=name, node=node, package="_global_")
     for word in words:
         if word.startswith("recipe="):
             for name in re.findall(r"[^\s,()'\"]+\.yaml", word.removeprefix("recipe=")):
                 register_file(store, name)
+
+
+@cache
+def _recipes() -> dict[tuple[str, str], Any]:
+    """The content of the files of recipes/, by group and name."""
+    root = folder("recipes")
+    return {
+        ("/".join(("recipe", *file.relative_to(root).parent.parts)), file.stem): OmegaConf.load(file)
+        for file in sorted(root.rglob("*.yaml"))
+    }
 
 
 def of_plugins() -> list[str]:

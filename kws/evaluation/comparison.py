@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import groupby
 
-from scipy.stats import binomtest
+from scipy.special import bdtr
 
 from kws.common.errors import KwsError
 from kws.evaluation.events import hits, trigger_times
@@ -146,4 +146,4 @@ def sign_test(a: int, b: int) -> float:
     For misses on the same events this is McNemar's exact test (Psychometrika, 1947), for Poisson counts over the same
     hours the exact conditional test (Przyborowski and Wilenski, Biometrika, 1940).
     """
-    return float(binomtest(a, a + b, 0.5).pvalue) if a + b else 1.0
+    return min(1.0, 2 * float(bdtr(min(a, b), a + b, 0.5)))

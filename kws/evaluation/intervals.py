@@ -2,7 +2,7 @@
 
 import math
 
-from scipy.stats import chi2
+from scipy.special import gammaincinv  # scipy.stats takes a second to import
 
 _Z = 1.96  # the 97.5 % point of the normal distribution
 
@@ -55,7 +55,7 @@ def poisson_upper(k: int, exposure: float) -> float:
 def _bound(k: int, exposure: float, probability: float) -> float:
     if k < 0 or not 0 < exposure < math.inf:
         raise ValueError(f"k must be 0 or more and the exposure above 0, not {k} and {exposure}")
-    return float(chi2.ppf(probability, 2 * k + 2)) / 2 / exposure
+    return float(gammaincinv(k + 1, probability)) / exposure
 
 
 def evidence(k: int, hours: float, wanted: float) -> str:

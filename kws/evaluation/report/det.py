@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from kws.evaluation.operating_points import Curve, OperatingPoint
 
@@ -60,9 +60,9 @@ def plot(lines: Sequence[Line]) -> bytes:
             axes.hlines(y, max(p.fa_low, x / 10), p.fa_high, color=colour(i), alpha=0.35)
             plotted.append(ends)
     low, high = np.concatenate(plotted).min() - 0.15, np.concatenate(plotted).max() + 0.15
-    ticks = [t for t in _TICKS if low <= norm.ppf(t) <= high]
+    ticks = [t for t in _TICKS if low <= ndtri(t) <= high]
     axes.set_ylim(low, high)
-    axes.set_yticks([float(norm.ppf(t)) for t in ticks], [f"{100 * t:g}" for t in ticks])
+    axes.set_yticks([float(ndtri(t)) for t in ticks], [f"{100 * t:g}" for t in ticks])
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("false alarms per hour (0 is plotted as half a false alarm; bars: 95 %)")
@@ -82,4 +82,4 @@ def _y(misses: NDArray[np.int64] | int, events: int) -> NDArray[np.float64]:
 
 
 def _deviate(rate: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(norm.ppf(rate), dtype=np.float64)
+    return np.asarray(ndtri(rate), dtype=np.float64)

@@ -118,5 +118,5 @@ def finish(
     tables = [table for split, result in found.items() for table in show(console, result, f"{split} split")]
     console.say(f"weights   {kept(s)}")
     run_facts = {"run": r.out.name, "seed": str(s.seed), "weights": kept(s), "commit": commit()}
-    write_report(r.out / "report.html", f"{', '.join(spec.labels)}: accuracy", run_facts, tables)
+    write_report(r.out / "report.html", f"{', '.join(spec.labels)}: accuracy", run_facts, tables=tables)
     return found

@@ -26,7 +26,7 @@ from kws.evaluation.breakdown import confusion
 from kws.evaluation.operating_points import RATES, Unsupported, require_hours
 from kws.evaluation.recordings import AnnotatedFile, evaluate_files
 from kws.evaluation.report.examples import cutter, galleries
-from kws.evaluation.report.page import Table, write_pictures
+from kws.evaluation.report.page import write_pictures, write_report
 from kws.evaluation.scoring import (
     ConfusableScores,
     DetectorScores,
@@ -80,10 +80,10 @@ def run(cfg: DictConfig) -> None:
     shown = galleries(detectors, cutter(sources, rate), rate, refractory_s) if s.report or s.plots else []
     if s.report:
         facts = {one.name or "detector": str(file) for one, file in zip(detectors, files, strict=True)} | provenance(s)
-        results.write_page(Path(s.report), title, facts, outcomes, tables, shown)
+        write_report(Path(s.report), title, facts, outcomes, tables, shown)
         console.say(f"report    {s.report}")
     if s.plots:
-        count = write_pictures(Path(s.plots), results.det_lines(outcomes), shown)
+        count = write_pictures(Path(s.plots), outcomes, shown)
         console.say(f"plots     {s.plots} ({count} PNG files)")
 
 
@@ -246,7 +246,7 @@ def on_recordings(
 
 def compared(
     s: EvaluateConfig, detectors: Sequence[DetectorScores], files: Sequence[Path], console: Console
-) -> tuple[list[dict[str, Any]], list[Table]]:
+) -> tuple[list[dict[str, Any]], list[results.Table]]:
     """Print the difference between two detectors on the same streams, and its significance."""
     first, second = detectors
     for one, file in zip(detectors, files, strict=True):
@@ -257,7 +257,7 @@ def compared(
         own = (first.thresholds[word], second.thresholds[word])
         pairs = comparison.compare(a, b, own, RATES, s.stream.refractory_s)
         title = f"{word}, a against b: {len(a.spans)} events, {a.negative.hours:.2f} h"
-        tables.append(Table(title, comparison.HEADER, comparison.rows(pairs)))
+        tables.append(results.Table(title, comparison.HEADER, comparison.rows(pairs)))
         console.table(*tables[-1])
         found += [{"keyword": word, **asdict(pair)} for pair in pairs]
     console.say("p: probability of such a difference by chance alone (McNemar for misses, Poisson for false alarms)")

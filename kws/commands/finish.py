@@ -22,8 +22,7 @@ from kws.evaluation import comparison, confusables, results
 from kws.evaluation.comparison import Comparison
 from kws.evaluation.events import event_peaks
 from kws.evaluation.operating_points import Calibration
-from kws.evaluation.report.page import Table
-from kws.evaluation.results import Outcome, outcomes_of
+from kws.evaluation.results import Outcome, Table, outcomes_of
 from kws.evaluation.scoring import ConfusableScores, DetectorScores, KeywordScores, total_s
 from kws.evaluation.splits import evaluate_split, split_streams
 from kws.replay.buffer import Buffer

@@ -19,6 +19,7 @@ from kws.data.dataset import Selection, recordings, select
 from kws.data.manifest import Split
 from kws.evaluation import results
 from kws.evaluation.operating_points import Unsupported, require_hours
+from kws.evaluation.report.page import write_report
 from kws.evaluation.splits import negative_hours
 from kws.evaluation.validation import ValidationStreams
 from kws.replay import storage
@@ -97,7 +98,7 @@ def report(r: Run, finished: Finished) -> None:
     if shares := gradient_shares(r.out / "metrics.csv"):
         console.say(f"gradient  {shares}")
         facts["share of the gradient"] = shares
-    results.write_page(r.out / "report.html", title, facts | finished.facts, outcomes, finished.tables)
+    write_report(r.out / "report.html", title, facts | finished.facts, outcomes, finished.tables)
     # The last file: a run that has it is finished.
     content = {"seed": s.seed, "outcomes": results.as_json(outcomes)}
     results.write_json(r.out / "results.json", content | finished.content)

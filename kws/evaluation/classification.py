@@ -10,7 +10,7 @@ from torch import Tensor
 from kws.common.console import Console
 from kws.detector.checkpoint import ModelSpec
 from kws.evaluation.intervals import proportion_text, wilson
-from kws.evaluation.report.page import Table
+from kws.evaluation.results import Table
 
 MAX_SHOWN_CLASSES = 15  # of a confusion matrix in the terminal
 SHOWN_PAIRS = 10

@@ -1,12 +1,12 @@
-"""Results of a run or an evaluation: as JSON, as tables in the terminal, as a page."""
+"""Results of a run or an evaluation: counted, as JSON, and as tables."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from kws.common.console import Console
 from kws.common.files import replacing
@@ -25,14 +25,19 @@ from kws.evaluation.operating_points import (
     operating_points,
     wanted_text,
 )
-from kws.evaluation.report.det import Line
-from kws.evaluation.report.examples import Gallery
-from kws.evaluation.report.page import Table, points_table, write_report
 from kws.evaluation.scoring import DetectorScores, KeywordScores
 from kws.evaluation.threshold_sweep import sweep
 
 EVIDENCE_RATE = 0.1  # false alarms per hour: the rate that users ask for
 WORST = 5  # groups of each kind in tables
+
+
+class Table(NamedTuple):
+    """A table of text. The header is empty or has as many cells as each row."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def calibrated(scores: KeywordScores, rate_per_hour: float, refractory_s: float,
 
 def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
     """Print operating points, confusables, the evidence of the hours, calibration and latency."""
-    for table in (_points(outcomes, title), _confusables(outcomes)):
+    for table in (points_table(outcomes, title), _confusables(outcomes)):
         if table.rows:
             console.table(*table)
     for o in outcomes:
@@ -110,18 +115,48 @@ def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
             console.say(f"{o.name}: {latency_text(o.latency)}")
 
 
-def _points(outcomes: Sequence[Outcome], title: str) -> Table:
-    return points_table({o.name: [*o.points, o.own] for o in outcomes}, title)
+def outcome_tables(outcomes: Sequence[Outcome]) -> list[Table]:
+    """All tables of outcomes, before those by group."""
+    thresholds = [(o.name, f"{o.calibration.threshold:.4f}: {o.calibration.note}") for o in outcomes if o.calibration]
+    return [
+        points_table(outcomes, "Operating points"),
+        Table("Evidence for the false-alarm rate", (), [(o.name, o.evidence) for o in outcomes]),
+        _confusables(outcomes),
+        Table("Latency", (), [(o.name, latency_text(o.latency)) for o in outcomes if o.latency]),
+        Table("Thresholds from validation", (), thresholds),
+    ]
+
+
+def points_table(outcomes: Sequence[Outcome], title: str) -> Table:
+    """Operating points of each outcome: counts first, then rate and 95 % interval.
+
+    Wanted rates that give the same threshold share a row, as they do where the hours are few.
+    """
+    rows = []
+    for o in outcomes:
+        for at, p in _by_threshold([*o.points, o.own]):
+            misses, alarms = proportion_text(p.misses, p.events), false_alarms_text(p.false_alarms, p.hours)
+            rows.append((o.name, at, misses, alarms, f"{p.threshold:.4f}"))
+    return Table(title, ("", "at most", "misses [95 %]", "false alarms [95 %]", "threshold"), rows)
 
 
 def _confusables(outcomes: Sequence[Outcome]) -> Table:
-    rows = []
-    for o in outcomes:
-        for _, of in groupby(o.confusables, key=lambda one: (one.wanted_fa_per_hour is None, one.threshold)):
-            same = list(of)
-            at = wanted_text([one.wanted_fa_per_hour for one in same])
-            rows.append((o.name, at, proportion_text(same[0].fired, same[0].clips)))
+    rows = [
+        (o.name, at, proportion_text(one.fired, one.clips))
+        for o in outcomes
+        for at, one in _by_threshold(o.confusables)
+    ]
     return Table("Confusables by voices of the test split", ("", "at most", "false alarms [95 %]"), rows)
+
+
+Point = TypeVar("Point", OperatingPoint, ConfusableAlarms)
+
+
+def _by_threshold(points: Sequence[Point]) -> Iterator[tuple[str, Point]]:
+    """The first of the points at each threshold, after the wanted rates that gave the threshold."""
+    for _, of in groupby(points, key=lambda one: (one.wanted_fa_per_hour is None, one.threshold)):
+        same = list(of)
+        yield wanted_text([one.wanted_fa_per_hour for one in same]), same[0]
 
 
 def group_tables(outcomes: Sequence[Outcome]) -> list[Table]:
@@ -196,34 +231,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _finite(v) for k, v in value.items()}
     return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def det_lines(outcomes: Sequence[Outcome]) -> list[Line]:
-    """Lines of the DET plot."""
-    return [Line(o.name, o.curve, o.points) for o in outcomes]
-
-
-def write_page(
-    path: Path,
-    title: str,
-    facts: Mapping[str, str],
-    outcomes: Sequence[Outcome],
-    tables: Sequence[Table] = (),
-    galleries: Sequence[Gallery] = (),
-) -> None:
-    """Write the report as one HTML page.
-
-    Args:
-        path, title, facts, galleries: as for `write_report`.
-        outcomes: for the plot and the tables.
-        tables: after the tables of the outcomes.
-    """
-    thresholds = [(o.name, f"{o.calibration.threshold:.4f}: {o.calibration.note}") for o in outcomes if o.calibration]
-    own = [
-        _points(outcomes, "Operating points"),
-        Table("Evidence for the false-alarm rate", (), [(o.name, o.evidence) for o in outcomes]),
-        _confusables(outcomes),
-        Table("Latency", (), [(o.name, latency_text(o.latency)) for o in outcomes if o.latency]),
-        Table("Thresholds from validation", (), thresholds),
-    ]
-    write_report(path, title, facts, [*own, *tables, *group_tables(outcomes)], det_lines(outcomes), galleries)

@@ -15,8 +15,9 @@ from matplotlib.image import imread
 
 from kws.evaluation.intervals import poisson, poisson_upper, wilson
 from kws.evaluation.operating_points import Curve, OperatingPoint
-from kws.evaluation.report.det import Line, colour, plot
-from kws.evaluation.report.page import Table, points_table, write_report
+from kws.evaluation.report.det import colour, plot
+from kws.evaluation.report.page import write_report
+from kws.evaluation.results import Outcome, Table, points_table
 
 
 def point(misses: int, alarms: int, hours: float = 0.72, wanted: float | None = 1.0) -> OperatingPoint:
@@ -24,13 +25,13 @@ def point(misses: int, alarms: int, hours: float = 0.72, wanted: float | None = 
     return OperatingPoint(wanted, 0.75, *rates, misses, 64, misses / 64, *wilson(misses, 64))
 
 
-def line(name: str, points: list[OperatingPoint]) -> Line:
-    """A DET line through its points."""
+def outcome(name: str, points: list[OperatingPoint]) -> Outcome:
+    """An outcome whose DET curve goes through its points."""
     counts = [
         np.array(x)
         for x in ([p.threshold for p in points], [p.false_alarms for p in points], [p.misses for p in points])
     ]
-    return Line(name, Curve(*counts, 0.72, 64), points)
+    return Outcome("", name, points, point(0, 0, wanted=None), Curve(*counts, 0.72, 64))
 
 
 class Page(HTMLParser):
@@ -52,10 +53,10 @@ class Page(HTMLParser):
 
 
 def test_operating_points_as_table_rows() -> None:
-    table = points_table({"a": [point(6, 1)], "b": [point(0, 0, wanted=None)]})
+    table = points_table([outcome("a", [point(6, 1)])], "Operating points")
     assert table.rows == [
         ("a", "1/h", "6/64 = 9.4 % [4.4, 19.0]", "1 in 0.72 h = 1.4/h [0.04, 7.7]", "0.7500"),
-        ("b", "as set", "0/64 = 0.0 % [0.0, 5.7]", "0 in 0.72 h = 0.00/h [0.00, 5.1]", "0.7500"),
+        ("a", "as set", "0/64 = 0.0 % [0.0, 5.7]", "0 in 0.72 h = 0.00/h [0.00, 5.1]", "0.7500"),
     ]
     assert len(table.header) == len(table.rows[0])
 
@@ -63,11 +64,11 @@ def test_operating_points_as_table_rows() -> None:
 def test_the_page_is_complete_and_loads_nothing(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("an older page")
-    lines = {"with replay": [point(6, 1), point(3, 2, wanted=2)], "without": [point(9, 0)]}
+    outcomes = [outcome("with replay", [point(6, 1), point(3, 2, wanted=2)]), outcome("without", [point(9, 0)])]
     facts = {"command": "kws train recipe=a", "commit": "329613f"}
-    write_report(path, "Alexa", facts, [points_table(lines)], [line(k, v) for k, v in lines.items()])
+    write_report(path, "Alexa", facts, outcomes)
     page = Page(path)
-    assert page.tags["tr"] == 2 + 1 + 2  # two wanted rates at one threshold share a row
+    assert page.tags["tr"] == 2 + 1 + 4 + 2  # two wanted rates at one threshold share a row; the evidence
     assert any("1-2/h" in text for text in page.text)
     assert page.tags["img"] == 1
     assert {"with replay", "without", "6/64 = 9.4 % [4.4, 19.0]", "329613f"} <= set(page.text)
@@ -80,13 +81,13 @@ def test_the_page_is_complete_and_loads_nothing(tmp_path: Path) -> None:
 
 
 def test_each_line_has_the_colour_of_its_name(tmp_path: Path) -> None:
-    lines = [line("x", [point(3, 5), point(6, 1)]), line("y", [point(20, 5), point(30, 1)])]
-    write_report(tmp_path / "r.html", "t", {}, [], lines)
+    outcomes = [outcome("x", [point(3, 5), point(6, 1)]), outcome("y", [point(20, 5), point(30, 1)])]
+    write_report(tmp_path / "r.html", "t", {}, outcomes)
     colours = [colour(i).removeprefix("#") for i in range(2)]
     text = (tmp_path / "r.html").read_text()
     assert re.findall(r'class="(c\d)"></span>(\w)', text) == [("c0", "x"), ("c1", "y")]
     assert [re.search(rf"\.{c} {{ background: #(\w+)", text)[1] for c in ("c0", "c1")] == colours
-    pixels = np.rint(imread(io.BytesIO(plot(lines)))[..., :3] * 255).astype(int)
+    pixels = np.rint(imread(io.BytesIO(plot(outcomes)))[..., :3] * 255).astype(int)
     heights = []
     for hex_ in colours:
         drawn = (pixels == list(bytes.fromhex(hex_))).all(-1)
@@ -103,22 +104,22 @@ def test_no_name_becomes_markup(tmp_path_factory: pytest.TempPathFactory, name: 
     path = tmp_path_factory.getbasetemp() / "r.html"
     plain = tmp_path_factory.getbasetemp() / "plain.html"
     for target, word in ((path, name), (plain, "word"))[: 1 if plain.exists() else 2]:
-        tables = [points_table({word: [point(1, 1)]}, title=word or "-"), Table("t", (word,), [(word,)])]
-        write_report(target, word, {word: word}, tables, [])
+        tables = [points_table([outcome(word, [point(1, 1)])], word or "-"), Table("t", (word,), [(word,)])]
+        write_report(target, word, {word: word}, tables=tables)
     assert Page(path).tags == Page(plain).tags
     assert Page(path).attributes == Page(plain).attributes
 
 
 @pytest.mark.parametrize("name", ["<script>", "$x^$", "_hidden", "猫"])
 def test_odd_names_are_shown(tmp_path: Path, name: str) -> None:
-    write_report(tmp_path / "r.html", "t", {}, [], [line(name, [point(1, 1)])])
+    write_report(tmp_path / "r.html", "t", {}, [outcome(name, [point(1, 1)])])
     page = Page(tmp_path / "r.html")
     assert name in page.text
     assert page.tags["script"] == 0
 
 
-def test_without_a_line_there_is_no_plot(tmp_path: Path) -> None:
-    write_report(tmp_path / "r.html", "t", {}, [], [])
+def test_without_an_outcome_there_is_no_plot(tmp_path: Path) -> None:
+    write_report(tmp_path / "r.html", "t", {})
     assert Page(tmp_path / "r.html").tags["img"] == 0
 
 
@@ -131,5 +132,5 @@ def test_a_failed_write_leaves_the_older_page(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="No space"):
-        write_report(path, "t", {}, [], [])
+        write_report(path, "t", {})
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("r.html", "an older page")]

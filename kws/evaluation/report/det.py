@@ -2,13 +2,12 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from kws.evaluation.operating_points import Curve, OperatingPoint
+from kws.evaluation.results import Outcome
 
 COLOURS = (
     "#0072b2",
@@ -22,24 +21,16 @@ COLOURS = (
 _TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
-@dataclass(frozen=True, eq=False)
-class Line:
-    """One line of the plot: a whole curve, and the points that get a marker and intervals."""
-
-    name: str
-    curve: Curve
-    points: Sequence[OperatingPoint]
-
-
 def colour(i: int) -> str:
     """Colour of line i."""
     return COLOURS[i % len(COLOURS)]
 
 
-def plot(lines: Sequence[Line]) -> bytes:
-    """PNG of misses (normal-deviate axis) against false alarms per hour (logarithmic axis), a colour for each line.
+def plot(outcomes: Sequence[Outcome]) -> bytes:
+    """PNG of misses (normal-deviate axis) against false alarms per hour (logarithmic axis), a colour for each outcome.
 
-    Neither axis has a zero: no false alarm is plotted as half a false alarm, no miss as half a miss.
+    Points at wanted rates get a marker and intervals. Neither axis has a zero: no false alarm is plotted as half a
+    false alarm, no miss as half a miss.
 
     Source: Martin et al., "The DET curve in assessment of detection task performance", Eurospeech 1997.
     """
@@ -48,11 +39,11 @@ def plot(lines: Sequence[Line]) -> bytes:
     figure = Figure(figsize=(9, 5.5), dpi=110, layout="constrained")
     axes = figure.subplots()
     plotted = []
-    for i, line in enumerate(lines):
-        alarms, misses = _x(line.curve.false_alarms, line.curve.hours), _y(line.curve.misses, line.curve.events)
+    for i, o in enumerate(outcomes):
+        alarms, misses = _x(o.curve.false_alarms, o.curve.hours), _y(o.curve.misses, o.curve.events)
         axes.step(alarms[::-1], misses[::-1], where="post", color=colour(i))
         plotted.append(misses)
-        for p in (p for p in line.points if p.wanted_fa_per_hour is not None):
+        for p in o.points:
             x, y = float(_x(p.false_alarms, p.hours)), float(_y(p.misses, p.events))
             ends = _deviate(np.clip([p.miss_low, p.miss_high], 0.25 / p.events, 1 - 0.25 / p.events))
             axes.plot(x, y, "o", color=colour(i))

@@ -21,7 +21,12 @@ from kws.models.base import family_of, shape_of
 
 
 def device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU if there is one. Raises KwsError if the device does not exist."""
+    """The device of that name; `auto` is the GPU if there is one. Raises KwsError if the device does not exist.
+
+    Convolutions of a GPU compute with all bits of float32: TensorFloat-32 keeps 10 of the mantissa, and a clip would
+    not have the score of the stream.
+    """
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

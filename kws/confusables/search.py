@@ -20,7 +20,7 @@ from kws.confusables.scoring import Candidate
 from kws.confusables.selection import quotas, spread
 from kws.confusables.settings import CandidatesConfig
 from kws.confusables.synthesis.espeak import is_phonemes
-from kws.data.manifest import contains_phrase
+from kws.data.transcripts import contains_phrase
 
 POOL = 10  # candidates that the selection considers for each that it takes, at most
 SAMPLED = 8  # word sequences sampled for each candidate: most are too far or repeated

@@ -13,10 +13,11 @@ from kws.common.seeding import seed_of
 from kws.common.settings import SettingError
 from kws.data import manifest, speech_commands
 from kws.data.audio_cache import Entry
-from kws.data.manifest import Layout, Recording, Split, SplitBy, contains_phrase
+from kws.data.manifest import Layout, Recording, Split, SplitBy
 from kws.data.names import folded, same_word
 from kws.data.speech_commands import Release
 from kws.data.tables import Say, silent
+from kws.data.transcripts import contains_phrase
 
 _LABELS_SHOWN = 8  # in an error
 # What people call background noise; asked about where no recording has the label of noise.

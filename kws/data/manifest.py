@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -140,19 +139,6 @@ def read(
     if renamed and source != root:
         say(f"{source.name}: {len(renamed)} names differ from those on disk: {renamed[0]}")
     return recordings
-
-
-def contains_phrase(text: str, phrase: str) -> bool:
-    """Whether a transcript contains a keyword, or its plural in -s, as whole words.
-
-    Case, punctuation and `_` are ignored. A phrase without a letter or digit is never contained.
-    """
-    words = _words(phrase)
-    return bool(words) and any(f" {words}{ending} " in f" {_words(text)} " for ending in ("", "s"))
-
-
-def _words(text: str) -> str:
-    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
 def _layout(root: Path, file: Path | None, layout: Layout) -> Layout:

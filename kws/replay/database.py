@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.common.errors import KwsError, LeakError
-from kws.data.manifest import Source, Split, contains_phrase
+from kws.data.manifest import Source, Split
+from kws.data.transcripts import contains_phrase
 from kws.replay.database_schema import connect, one_line_errors
 from kws.replay.records import (
     BufferClip,

@@ -21,8 +21,9 @@ from kws.common.seeding import numpy_generator
 from kws.common.settings import Pair, SettingError
 from kws.data.audio import BadAudio, pcm_blocks, to_float
 from kws.data.audio_cache import AudioCache, Entry
-from kws.data.manifest import Source, Split, contains_phrase
+from kws.data.manifest import Source, Split
 from kws.data.streams import Stream, compose
+from kws.data.transcripts import contains_phrase
 from kws.detector import streaming
 from kws.detector.detector import Detector
 from kws.replay.mining import MiningStream, Nearness, Provenance, SelectionConfig, embedded, mine

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kws.data.manifest import contains_phrase
+from kws.data.transcripts import contains_phrase
 from kws.replay.records import Kind
 
 TRUSTED = (Kind.confusable, Kind.user)  # chosen by a user, so no score is suspect

@@ -16,7 +16,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from kws.data.audio import BadAudio, keyword_bounds, load, to_int16
-from kws.data.manifest import Recording, Split, contains_phrase, read
+from kws.data.manifest import Recording, Split, read
+from kws.data.transcripts import contains_phrase
 
 WORDS, OTHERS, RATE = ("bed", "cat", "happy"), ("alexa", "computer", "jarvis"), 16000
 LISTS = {Split.VALIDATION: "validation_list.txt", Split.TEST: "testing_list.txt"}

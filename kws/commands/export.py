@@ -14,6 +14,7 @@ from kws.config.schema import ExportConfig
 from kws.detector import checkpoint
 from kws.detector.torchscript import export
 
+SUFFIXES = (".pt", ".pth", ".ts", ".jit", ".torchscript")
 NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class triggers from one half on"
 
 
@@ -21,6 +22,8 @@ def run(cfg: DictConfig) -> None:
     """Export `checkpoint` to the file `out`."""
     s = settings(cfg, ExportConfig)
     out = Path(s.out)
+    if out.suffix and out.suffix.lower() not in SUFFIXES:
+        raise KwsError(f"out={out}: must end in .pt; TorchScript is the only format, no ONNX, TFLite or ExecuTorch yet")
     if out.exists() and not s.force:
         raise KwsError(f"out={out}: the file exists; force=true overwrites it")
     model = checkpoint.read_model(Path(s.checkpoint))

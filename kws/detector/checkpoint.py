@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -73,15 +74,26 @@ def read(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise KwsError(f"{path}: no such file; expected a checkpoint (model.pt)")
+    if is_torchscript(path):
+        raise KwsError(f"{path}: the exported file, not a checkpoint; expected model.pt of the run")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about TorchScript files; the error below says so
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # a damaged file can make the unpickler raise anything
         raise KwsError(f"{path}: not a readable checkpoint; the file is damaged or of another kind") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise KwsError(f"{path}: not a kws checkpoint of format {FORMAT}")
     return content
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is an exported one. False also for a damaged file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except Exception:  # a damaged archive can raise anything
+        return False
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:

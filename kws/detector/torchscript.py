@@ -4,7 +4,6 @@ import json
 import os
 import uuid
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,12 +88,6 @@ def open_detector(path: Path) -> Any:
     """
     if not path.is_file():
         raise KwsError(f"{path}: no such file; expected a checkpoint (model.pt) or an exported detector (detector.pt)")
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except zipfile.BadZipFile:
-            raise KwsError(f"{path}: not a readable detector; the file is damaged") from None
-        if any("/code/" in name for name in names):
-            return load_exported(path)
+    if checkpoint.is_torchscript(path):
+        return load_exported(path)
     return checkpoint.read_model(path).detector

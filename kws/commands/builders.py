@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError
 from kws.config import schema as c
 from kws.data.audio import keyword_bounds, to_float
-from kws.data.audio_cache import AudioCache, pack
+from kws.data.audio_cache import AudioCache, Entry, pack
 from kws.data.batch import BatchSampler, Keywords
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import DataConfig, Selection
+from kws.data.division import Division, divide
 from kws.data.manifest import Recording, Split
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
@@ -43,18 +46,41 @@ def threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def store(data: DataConfig, console: Console, found: Sequence[Recording]) -> AudioCache:
-    """Decode recordings into the cache. Prints the recordings that do not decode and those that are left out."""
+def store(
+    data: DataConfig, console: Console, found: Sequence[Recording], keywords: Sequence[str], cut_noise: bool = True
+) -> AudioCache:
+    """Decode recordings into the cache, and divide them into splits for these keywords.
+
+    Prints the recordings that do not decode and those that are left out, and each way in which a split leaks.
+
+    Args:
+        data: settings.
+        console: prints.
+        found: recordings.
+        keywords: all labels with a score of their own, whether or not they are evaluated.
+        cut_noise: as in `divide`.
+    """
+    divisions: list[Division] = []
+
+    def divided(entries: list[Entry], pcm: NDArray[np.int16]) -> list[Entry]:
+        divisions.append(divide(entries, pcm, data.sample_rate, keywords, data.noise_label, cut_noise))
+        return divisions[0].entries
+
     with console.progress("Reading recordings", len(found)) as tick:
-        packed = pack(found, Path(data.cache), data.sample_rate, data.max_undecodable, lambda done, _: tick(done))
+        packed = pack(
+            found, Path(data.cache), data.sample_rate, data.max_undecodable, lambda done, _: tick(done), divided
+        )
         tick(len(found))
     for name, reason in packed.bad.items():
         console.warn(f"{name}: not read: {reason}")
     if packed.bad:
         console.warn(f"{len(packed.bad)} of {len(found)} recordings do not decode and are left out")
+    packed.by = divisions[0].by
+    for leak in divisions[0].leaks:
+        console.warn(leak)
     if packed.duplicates:
         console.warn(
-            f"{len(packed.duplicates)} train recordings are left out, the same sound is in validation or test: "
+            f"{len(packed.duplicates)} recordings are left out, the same sound is in validation or test: "
             f"{', '.join(packed.duplicates[:3])}"
         )
     return packed

@@ -33,10 +33,10 @@ def train_classification(r: Run) -> None:
     """Train, export, report the accuracy on the validation and the test split."""
     s, console, spec = r.s, r.console, r.spec
     with one_at_a_time(Path(s.data.cache)):
-        store = builders.store(s.data, console, recordings(s.data, console.warn))
+        store = builders.store(s.data, console, recordings(s.data, console.warn), spec.labels, False)
     unknown, silence = s.classification.unknown, s.classification.silence
     roles = compose(store.entries, spec.labels, s.data.noise_label, unknown, silence, spec.clip_n)
-    r.begin()
+    r.begin(store)
     describe(console, store, roles)
     clips = {split: load_clips(store, roles, split, spec.clip_n, r.dist.device) for split in Split}
     found = finish(r, store, clips, fit(r, clips))

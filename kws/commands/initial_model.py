@@ -66,8 +66,11 @@ def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
 
 def refuse_known(model: Checkpoint, entries: Iterable[Entry]) -> None:
     """Raise LeakError if a recording that is held out now trained the model; its test would be worth nothing."""
+    held_out = {source.hash for source in model.held_out}
     for entry in entries:
-        if entry.recording.split is not Split.TRAIN and entry.hash[:TRAINED_N] in model.trained_on:
+        if entry.recording.split is Split.TRAIN or entry.hash in held_out:
+            continue
+        if {entry.hash[:TRAINED_N], entry.whole[:TRAINED_N]} & model.trained_on:
             raise LeakError(
                 f"init: {entry.recording.name}: a {entry.recording.split} recording trained this model; split the "
                 "recordings as the run that trained it did"

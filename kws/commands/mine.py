@@ -38,8 +38,14 @@ def run(cfg: DictConfig) -> int:
     near: Nearness = no_nearness
     if s.data.root:
         s.data.sample_rate = model.spec.sample_rate  # a recording is identified by its samples at one rate
-        cache = builders.store(s.data, console, recordings(s.data, console.warn))
+        cache = builders.store(s.data, console, recordings(s.data, console.warn), keywords)
         known = {e.hash: KnownRecording(source_of(e), e.recording.label, e.recording.text) for e in cache.entries}
+        # A file that is cut in time is held out as a whole.
+        known |= {
+            e.whole: KnownRecording(replace(source_of(e), hash=e.whole))
+            for e in cache.entries
+            if e.whole and e.recording.split is not Split.TRAIN
+        }
         if s.neighbours_per_hour:
             train = [i for i, e in enumerate(cache.entries) if e.recording.split is Split.TRAIN]
             spoken = [i for i in train if any(same_word(cache.entries[i].recording.label, k) for k in keywords)]

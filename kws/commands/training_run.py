@@ -20,11 +20,13 @@ from kws.common.seeding import seed_of
 from kws.config.recipe import recipe_text
 from kws.config.schema import TrainConfig
 from kws.data.audio_cache import AudioCache
+from kws.data.manifest import Split
 from kws.detector import checkpoint
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
 from kws.detector.torchscript import export
 from kws.models.base import KeywordNet, to_train
+from kws.runs.data import claim_data
 from kws.runs.folder import RECIPE, SessionRecorder, claim, commit
 from kws.training.distributed import Distributed
 from kws.training.hard_negatives import held_out_sources
@@ -64,9 +66,10 @@ class Run:
         mine, its = ((spec.labels, spec.others) for spec in (self.spec, self.init.spec))
         return self.init if mine == its else None
 
-    def begin(self) -> str:
-        """Claim the run folder; return the id of the run. On rank 0 alone."""
+    def begin(self, store: AudioCache) -> str:
+        """Claim the run folder for these recordings; return the id of the run. On rank 0 alone."""
         id_, threads, device = claim(self.out, self.config), torch.get_num_threads(), str(self.dist.device)
+        claim_data(self.out, store.entries)
         if not (self.out / RECIPE).exists():  # a resumed run keeps the threads and the device of its first session
             with replacing(self.out / RECIPE) as file:
                 file.write(recipe_text(self.config, threads, device).encode())
@@ -117,6 +120,7 @@ class Run:
         if self.init is not None:
             held_out |= {one.hash: one for one in self.init.held_out if one.hash not in trained_on}
             trained_on |= self.init.trained_on
+        trained_on |= {e.whole for e in store.entries if e.whole and e.recording.split is Split.TRAIN}
         checkpoint.write_model(
             self.out / "model.pt", self.spec, weights, detector.thresholds, facts, held_out.values(), trained_on
         )

@@ -16,6 +16,7 @@ from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection, recordings, select
+from kws.data.division import NEGATIVES
 from kws.data.manifest import Split
 from kws.evaluation import results
 from kws.evaluation.operating_points import Unsupported, require_hours
@@ -40,7 +41,7 @@ def train_wake_word(r: Run) -> None:
 
     def load() -> tuple[AudioCache, Selection]:
         real = recordings(s.data, console.warn) if s.data.root else []
-        store = builders.store(s.data, console, [*real, *made.recordings()])
+        store = builders.store(s.data, console, [*real, *made.recordings()], words)
         if r.init is not None:
             refuse_known(r.init, store.entries)
         return store, select(store.entries, words, s.data.noise_label, s.mining.pool_share)
@@ -57,8 +58,8 @@ def train_wake_word(r: Run) -> None:
         hours = negative_hours(store, chosen, Split.VALIDATION, s.stream)
         require_hours(hours, builders.target(s.threshold))
     refuse_missing_buffer(s, folder, made.speech)
-    id_ = r.begin()
-    describe(console, store, chosen)
+    id_ = r.begin(store)
+    describe(console, store, chosen, s.data.noise_label)
 
     def open_buffer(rate: int) -> Buffer:
         buffer = Buffer(folder, s.replay, rate, s.replay)
@@ -151,8 +152,8 @@ def fit(
     return weights, task.best
 
 
-def describe(console: Console, store: AudioCache, chosen: Selection) -> None:
-    """Print number and hours of the recordings of each split."""
+def describe(console: Console, store: AudioCache, chosen: Selection, noise_label: str) -> None:
+    """Print number and hours of the recordings of each split, and by what they were divided."""
 
     def hours(indexes: Iterable[int]) -> float:
         return sum(store.entries[i].n_samples for i in indexes) / store.sample_rate / 3600
@@ -162,6 +163,8 @@ def describe(console: Console, store: AudioCache, chosen: Selection) -> None:
         positives = ", ".join(f"{len(p)}" for p in chosen.positives[split])
         kinds = chosen.speech[split], chosen.pool if split is Split.TRAIN else [], chosen.noise[split]
         table.append((str(split), positives, *(f"{len(x)} ({hours(x):.2f} h)" if x else "-" for x in kinds)))
+    by = [store.by.get(role, "") for role in (*chosen.keywords, NEGATIVES, noise_label)]
+    table.append(("split by", ", ".join(by[:-2]), by[-2], "", by[-1]))
     console.table(", ".join(chosen.keywords), ("split", "keywords", "negatives", "only mined", "noise"), table)
     if chosen.spoken:
         console.warn(f"left out, their transcript holds a keyword: {len(chosen.spoken)} negatives")

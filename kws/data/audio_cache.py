@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
@@ -24,12 +24,19 @@ _SHOWN = 3  # undecodable files named in an error
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Position of a recording in the cache, and the content hash of its audio."""
+    """Position of a recording in the cache, and the content hash of its audio.
+
+    `whole` is the content hash of the file where the entry is a piece of it, else empty.
+    """
 
     recording: Recording
     hash: str
     start: int
     n_samples: int
+    whole: str = ""
+
+
+Divide = Callable[[list[Entry], NDArray[np.int16]], list[Entry]]
 
 
 @dataclass(slots=True)
@@ -37,7 +44,7 @@ class AudioCache:
     """Audio of all decodable recordings, in the order of the manifest.
 
     `bad` holds the reason for each undecodable recording, by name. `duplicates` names the recordings that are left out
-    because a split further from training holds the same audio.
+    because a split further from training holds the same audio. `by` says what divided the recordings of each role.
 
     Shape: pcm int16 [total], `audio(i)` int16 [n_samples of entry i].
     """
@@ -47,6 +54,7 @@ class AudioCache:
     bad: dict[str, str]
     duplicates: list[str]
     pcm: NDArray[np.int16]
+    by: dict[str, str] = field(default_factory=dict)
 
     def audio(self, i: int) -> NDArray[np.int16]:
         """Samples of entry `i`, a view."""
@@ -69,6 +77,7 @@ def pack(
     sample_rate: int = 16000,
     max_undecodable: float = 0.10,
     progress: Callable[[int, int], None] | None = None,
+    divide: Divide = lambda entries, _: entries,
 ) -> AudioCache:
     """Decode the recordings into `folder`, or map the cache of an earlier call for the same files.
 
@@ -80,6 +89,7 @@ def pack(
         sample_rate: Hz.
         max_undecodable: largest accepted share of undecodable files, in [0, 1].
         progress: called with (files done, number of files) after each file; not called if nothing is decoded.
+        divide: assigns the splits; takes all entries and the audio of the cache, and may cut entries into pieces.
 
     Raises:
         KwsError: a larger share of the files is undecodable.
@@ -98,7 +108,7 @@ def pack(
                     progress(len(decoded), len(recordings))
         with replacing(index_path) as file:  # written last: an index implies complete audio
             file.write(json.dumps([asdict(item) for item in decoded]).encode())
-    return _indexed(recordings, decoded, _mapped(pcm_path), sample_rate, max_undecodable)
+    return _indexed(recordings, decoded, _mapped(pcm_path), sample_rate, max_undecodable, divide)
 
 
 def _key(recordings: Sequence[Recording], sample_rate: int) -> str:
@@ -157,6 +167,7 @@ def _indexed(
     pcm: NDArray[np.int16],
     sample_rate: int,
     max_undecodable: float,
+    divide: Divide,
 ) -> AudioCache:
     """Combine recordings and audio by position. Undecodable files and duplicates are named, but are no entries."""
     bad = {r.name: d.bad for r, d in zip(recordings, decoded, strict=True) if d.bad}
@@ -170,12 +181,13 @@ def _indexed(
         )
     starts = accumulate((d.n_samples for d in decoded), initial=0)
     placed = zip(recordings, decoded, starts, strict=False)
-    entries = [Entry(r, d.hash, start, d.n_samples) for r, d, start in placed if not d.bad]
+    entries = divide([Entry(r, d.hash, start, d.n_samples) for r, d, start in placed if not d.bad], pcm)
     # No test or validation audio may be trained on: of equal recordings, the one furthest from training is kept.
     order = list(Split)
     furthest: dict[str, int] = {}
     for entry in entries:
-        furthest[entry.hash] = max(furthest.get(entry.hash, 0), order.index(entry.recording.split))
+        for hash_ in filter(None, (entry.hash, entry.whole)):
+            furthest[hash_] = max(furthest.get(hash_, 0), order.index(entry.recording.split))
     kept = [e for e in entries if order.index(e.recording.split) == furthest[e.hash]]
     duplicates = [e.recording.name for e in entries if order.index(e.recording.split) < furthest[e.hash]]
     return AudioCache(sample_rate, kept, bad, duplicates, pcm)

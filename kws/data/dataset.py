@@ -13,6 +13,7 @@ from kws.common.seeding import seed_of
 from kws.common.settings import SettingError
 from kws.data import manifest, speech_commands
 from kws.data.audio_cache import Entry
+from kws.data.division import balanced, enough, summed
 from kws.data.manifest import Layout, Recording, Split, SplitBy
 from kws.data.names import folded, same_word
 from kws.data.speech_commands import Release
@@ -122,9 +123,24 @@ class Selection:
     spoken: list[int] = field(default_factory=list)  # left out: their transcript or label contains a keyword
 
 
-def in_pool(recording: Recording, share: float) -> bool:
-    """Whether a train recording is only mined, by a hash of its speaker, or of its name if the speaker is unknown."""
-    return seed_of(0, "pool", recording.speaker or recording.name) % 10000 < share * 10000
+def pooled(train: Sequence[Entry], share: float) -> list[bool]:
+    """Which of the train negatives are only mined: by a hash of the speaker, or of the name if it is unknown.
+
+    Where the hash leaves the pool or the fresh negatives too small, speakers are divided evenly, or recordings where
+    there are too few. A single recording is never only mined.
+    """
+    if not share:
+        return [False] * len(train)
+    # The pieces of a long recording are divided like recordings.
+    units = [(not one.whole and one.recording.speaker) or one.recording.name for one in train]
+    weights, shares = [one.n_samples for one in train], {False: 1 - share, True: share}
+    places = [int(seed_of(0, "pool", unit) % 10000 < share * 10000) for unit in units]
+    for keys in (units, [one.recording.name for one in train]):
+        if enough(weights, places, list(shares.values())):
+            break
+        even = balanced(summed(keys, weights), shares)
+        places = [even[key] for key in keys]
+    return [place == 1 for place in places]
 
 
 def select(
@@ -160,18 +176,19 @@ def select(
             chosen.noise[split].append(index)
         elif any(contains_phrase(f"{recording.label} {recording.text}", k) for k in keywords):
             chosen.spoken.append(index)
-        elif split is Split.TRAIN and in_pool(recording, pool_share):
-            chosen.pool.append(index)
         else:
             chosen.speech[split].append(index)
+    train = chosen.speech[Split.TRAIN]
+    mined = pooled([entries[i] for i in train], pool_share)
+    chosen.pool = [i for i, only in zip(train, mined, strict=True) if only]
+    chosen.speech[Split.TRAIN] = [i for i, only in zip(train, mined, strict=True) if not only]
     for column, keyword in enumerate(keywords):
         for split in needed:
             if not chosen.positives[split][column]:
                 raise KwsError(f"keyword={keyword}: no recording of it in the {split} split; {counted(entries)}")
     for split in needed:
         if not chosen.speech[split]:
-            only_mined = f", {len(chosen.pool)} of them only mined (mining.pool_share)" if chosen.pool else ""
-            raise KwsError(f"data.root: no negative recording in the {split} split; {counted(entries)}{only_mined}")
+            raise KwsError(f"data.root: no negative recording in the {split} split; {counted(entries)}")
     return chosen
 
 

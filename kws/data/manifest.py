@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -70,7 +70,11 @@ _SPLIT_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One audio file of the manifest. `name` is its path below the root, for display."""
+    """One audio file of the manifest.
+
+    `name` is its path below the root, for display. `given` is true where a column or a list gives the split, and false
+    where it is that of a hash.
+    """
 
     path: Path
     name: str
@@ -79,6 +83,7 @@ class Recording:
     speaker: str = ""
     text: str = ""
     source: str = ""
+    given: bool = False
 
 
 def hash_split(name: str) -> Split:
@@ -131,6 +136,8 @@ def read(
     listing: Listing = {}
     for (where, fields), part in zip(rows, splits, strict=True):
         recording = _recording(root, where, fields, part, listing)
+        if layout is Layout.speech_commands and recording.label == NOISE:
+            recording = replace(recording, given=False)  # its lists are of words alone
         if (first := seen.setdefault(recording.path, where)) is not where:
             raise KwsError(f"{where}: path={recording.name!r} was given at {first}")
         recordings.append(recording)
@@ -203,7 +210,7 @@ def _folder_rows(root: Path, say: Say) -> list[Row]:
             raise KwsError(f"{name}: must lie in the folder of its label, <label>/{name}")
         label = NOISE if name.parts[0] == _NOISE_FOLDER else shown(name.parts[0])
         speaker, separator, _ = name.stem.partition("_nohash_")  # file names of Speech Commands
-        fields = {"path": name.as_posix(), "label": label, "speaker": speaker if separator else ""}
+        fields = {"path": name.as_posix(), "label": label, "speaker": shown(speaker) if separator else ""}
         rows.append((name.as_posix(), fields))
     for path in sorted(root.iterdir()):
         if path.suffix.lower() in _SUFFIXES and path.suffix.lower() != ".txt":
@@ -236,9 +243,11 @@ def _recording(root: Path, where: str, fields: dict[str, str], split: Split | No
             raise KwsError(f"{where}: {column!r} is missing, empty or not text")
     path, name = _inside(root, fields["path"], where, listing)
     speaker = fields.get("speaker", "")
-    split = split or hash_split(speaker or name.stem)
     text, source = fields.get("text", ""), fields.get("source", "")
-    return Recording(path, shown(name.as_posix()), fields["label"], split, speaker, text, source)
+    hashed = hash_split(speaker or name.stem)
+    return Recording(
+        path, shown(name.as_posix()), fields["label"], split or hashed, speaker, text, source, split is not None
+    )
 
 
 def _inside(root: Path, given: str, where: str, listing: Listing) -> tuple[Path, PurePosixPath]:

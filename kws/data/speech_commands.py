@@ -45,7 +45,7 @@ def recordings(root: Path, release: str, download: bool = False) -> list[Recordi
         raise KwsError(f"{folder}: {len(missing)} files of its lists are missing, such as {missing[0]}")
     if strange := sorted(spoken - splits.keys()):
         raise KwsError(f"{folder}: {len(strange)} files are in none of its lists, such as {strange[0]}")
-    return [replace(one, split=splits.get(one.name, Split.TRAIN)) for one in found]
+    return [replace(one, split=splits.get(one.name, Split.TRAIN), given=one.name in splits) for one in found]
 
 
 def place(root: Path, release: str, download: bool) -> Path:

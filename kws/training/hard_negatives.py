@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -169,5 +169,9 @@ class HardNegativeMiner:
 
 
 def held_out_sources(store: AudioCache) -> list[Source]:
-    """The validation and test recordings, which must never be trained on."""
-    return [source_of(e) for e in store.entries if e.recording.split is not Split.TRAIN]
+    """The validation and test recordings, which must never be trained on.
+
+    A recording that is cut in time is held out as a whole too: another run, or `kws mine`, may read the whole file.
+    """
+    held_out = [e for e in store.entries if e.recording.split is not Split.TRAIN]
+    return [source_of(e) for e in held_out] + [source_of(replace(e, hash=e.whole)) for e in held_out if e.whole]

@@ -140,7 +140,7 @@ def figures(data: Path, out: Path) -> None:
 
     with initialize_config_dir(str(place("conf")), version_base="1.3"):
         s = settings(composed("train", ["recipe=replay_curve", "keyword=computer", f"data.root={data}"]), TrainConfig)
-    store = builders.store(s.data, Console(), recordings(s.data))
+    store = builders.store(s.data, Console(), recordings(s.data), WORDS)
     levels = StreamConfig([10.0, 10.0], [-45.0, -20.0], s.stream.gap_s, s.stream.negative_gap_s)
     table = defaultdict(list)
     for word in WORDS:

@@ -114,7 +114,7 @@ class Group:
                 continue
             if side not in self.streams:
                 kept = [one for one in self.all if self.roles(one) in (self.word, self.s.data.noise_label, side)]
-                store = builders.store(self.s.data, Console(quiet=True), kept)
+                store = builders.store(self.s.data, Console(quiet=True), kept, [self.word])
                 chosen = select(store.entries, [self.word], self.s.data.noise_label, 0.0)
                 self.streams[side] = Streams(store, chosen, self.s.stream)
             self.streams[side].score(detector).write(file)

@@ -67,7 +67,7 @@ class TestSplit:
         with initialize_config_dir(str(folder("conf")), version_base="1.3"):
             composed = compose("train", [*COMMON, f"data.root={data}"])
         self.s: Any = settings(composed, TrainConfig)
-        store = builders.store(self.s.data, Console(), recordings(self.s.data))
+        store = builders.store(self.s.data, Console(), recordings(self.s.data), [KEYWORD])
         chosen = select(store.entries, [KEYWORD], self.s.data.noise_label, self.s.mining.pool_share)
         levels = StreamConfig(list(SNR_DB), list(NOISE_DB), self.s.stream.gap_s, self.s.stream.negative_gap_s)
         self.positive = [positive_stream(store, chosen, Split.TEST, 0, levels, n) for n in range(PASSES)]

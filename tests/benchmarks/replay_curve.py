@@ -107,7 +107,7 @@ def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
     with initialize_config_dir(str(place("conf")), version_base="1.3"):
         cfg = compose("train", ["recipe=replay_curve", "keyword=computer", f"data.root={data}"])
     s = settings(cfg, TrainConfig)
-    store = builders.store(s.data, Console(), recordings(s.data))
+    store = builders.store(s.data, Console(), recordings(s.data), ["computer"])
     levels = StreamConfig(list(SNR_DB), [-45.0, -20.0], s.stream.gap_s, s.stream.negative_gap_s)
     for keyword in dict.fromkeys(keyword for keyword, _ in runs):
         waiting = [

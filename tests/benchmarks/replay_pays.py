@@ -109,7 +109,7 @@ def in_fold(one: Recording, fold: int) -> Recording | None:
     if one.split is Split.TEST:
         return None
     held = hashed("fold", one.speaker or one.name, FOLDS) == fold
-    return replace(one, split=Split.VALIDATION if held else Split.TRAIN)
+    return replace(one, split=Split.VALIDATION if held else Split.TRAIN, given=True)
 
 
 def at_most(chosen: Selection, store: AudioCache, hours: float) -> None:
@@ -133,7 +133,7 @@ class Group:
         s = self.configured(("replay.share=0",), 0)
         found = [kept for one in recordings(s.data) if (kept := in_fold(one, fold))]
         self.console = Console(quiet=True)
-        self.store = builders.store(s.data, self.console, found)
+        self.store = builders.store(s.data, self.console, found, ["computer"])
         self.streams: Streams | None = None
 
     def configured(self, arm: Arm, seed: int) -> TrainConfig:

@@ -174,7 +174,7 @@ def against(data: str, model: str, faster: bool) -> None:
     with initialize_config_dir(str(folder("conf")), version_base="1.3"):
         s = settings(compose("train", words), TrainConfig)
     console = Console(quiet=True)
-    store = builders.store(s.data, console, recordings(s.data))
+    store = builders.store(s.data, console, recordings(s.data), ["computer"])
     chosen = select(store.entries, ["computer"], s.data.noise_label, s.mining.pool_share)
     recipe = builders.model_spec(s, ["computer"])
     s.mining.rounds, s.replay.share = 0, 0.0

@@ -12,7 +12,7 @@ from torch import Tensor
 from kws.common.errors import KwsError
 from kws.data.audio import to_int16
 from kws.data.audio_cache import AudioCache, Entry
-from kws.data.dataset import Selection, in_pool, present, refuse_nearly_noise, select, with_noise_label
+from kws.data.dataset import Selection, pooled, present, refuse_nearly_noise, select, with_noise_label
 from kws.data.manifest import Recording, Split
 from kws.data.names import same_word
 from kws.data.streams import StreamConfig
@@ -70,8 +70,17 @@ def test_speakers_of_the_pool_are_never_fresh_negatives() -> None:
 
 
 def test_without_a_speaker_the_pool_is_by_name() -> None:
-    pooled = [in_pool(entry("speech", TRAIN, name=f"clip{i}").recording, 0.5) for i in range(200)]
-    assert 70 < sum(pooled) < 130
+    mined = pooled([entry("speech", TRAIN, name=f"clip{i}") for i in range(200)], 0.5)
+    assert 70 < sum(mined) < 130
+
+
+@pytest.mark.parametrize("n", range(1, 30))
+@pytest.mark.parametrize("speaker", ["", "ann"])
+def test_the_pool_never_empties_the_fresh_negatives(n: int, speaker: str) -> None:
+    for names in range(5):
+        mined = pooled([entry("speech", TRAIN, speaker=speaker, name=f"{names}/{i}") for i in range(n)], 0.3)
+        assert sum(mined) < n
+        assert sum(mined) > 0 or n == 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import io
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from kws.common.errors import KwsError
 from kws.common.files import replacing
+from kws.data import ffmpeg
 
 _BLOCK_N = 1 << 20  # frames read at once, so that a header with a wrong length costs no memory
 _LOWEST_RATE = 1000  # Hz; a lower rate means a damaged header, and resampling would fill the memory
 
-# File extensions that soundfile decodes. RAW files have no header.
+# File extensions of sound, most of which soundfile decodes. RAW files have no header.
 EXTENSIONS = frozenset(
     {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"}
-    | {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}
+    | {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph", ".wave"}
+    | ffmpeg.EXTENSIONS
 )
 
 
@@ -43,7 +45,7 @@ def load(path: Path, sample_rate: int = 16000) -> NDArray[np.float32]:
     """Decode a file to mono (mean of the channels) at `sample_rate`.
 
     Args:
-        path: any format, sample rate and number of channels that libsndfile reads.
+        path: any format, sample rate and number of channels that libsndfile or ffmpeg reads.
         sample_rate: Hz of the result. Other rates are resampled by soxr at high quality.
 
     Shape: float32 [T] in [-1, 1], T at least 1.
@@ -90,6 +92,8 @@ def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[n
 
 def length_s(path: Path) -> float:
     """Duration in seconds from the header of a file; 0 if the header cannot be read."""
+    if ffmpeg.needed(path):
+        return ffmpeg.length_s(path)
     try:
         return float(soundfile.info(os.fsencode(path)).duration)
     except (soundfile.SoundFileError, OSError, TypeError, ValueError):
@@ -97,10 +101,12 @@ def length_s(path: Path) -> float:
 
 
 def _pcm(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
-    with _open(path) as file:
-        plain = file.subtype == "PCM_16" and file.channels == 1 and file.samplerate == sample_rate
-        if plain:  # the common case: decoding to float and back gives the same in three times the time
-            yield from _read(path, file, "int16")
+    plain = False
+    if not ffmpeg.needed(path):  # ffmpeg converts a file once, not twice
+        with _open(path) as file:
+            plain = file.subtype == "PCM_16" and file.channels == 1 and file.samplerate == sample_rate
+            if plain:  # the common case: decoding to float and back gives the same in three times the time
+                yield from _read(path, file, "int16")
     if not plain:
         for block in _sound(path, sample_rate):
             yield to_int16(block)
@@ -133,11 +139,16 @@ def _sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
             yield np.clip(x, -1, 1)
 
 
-def _open(path: Path) -> soundfile.SoundFile:
+@contextmanager
+def _open(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a recording, converted by ffmpeg where soundfile does not decode it."""
     if not path.is_file():
         raise BadAudio(path.as_posix(), "no such file")
-    with _named_errors(path):
-        return soundfile.SoundFile(os.fsencode(path))  # a name need not be UTF-8
+    with ExitStack() as stack:
+        with _named_errors(path):
+            readable = stack.enter_context(ffmpeg.converted(path)) if ffmpeg.needed(path) else path
+            file = stack.enter_context(soundfile.SoundFile(os.fsencode(readable)))  # a name need not be UTF-8
+        yield file
 
 
 def _read(path: Path, file: soundfile.SoundFile, kind: str) -> Iterator[NDArray[Any]]:
@@ -158,7 +169,7 @@ def _read(path: Path, file: soundfile.SoundFile, kind: str) -> Iterator[NDArray[
 def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+    except (soundfile.SoundFileError, ffmpeg.FfmpegError, OSError, TypeError, ValueError) as error:
         # libsndfile puts the path before some of its messages.
         raise BadAudio(path.as_posix(), str(error).rsplit(": ", 1)[-1].rstrip(".")) from error
 

@@ -11,11 +11,12 @@ from pydantic import Field
 from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.common.settings import SettingError
-from kws.data import manifest, speech_commands
+from kws.data import ffmpeg, manifest, speech_commands
 from kws.data.audio_cache import Entry
 from kws.data.division import balanced, enough, summed
 from kws.data.manifest import Layout, Recording, Split, SplitBy
 from kws.data.names import folded, same_word
+from kws.data.sound_files import listed
 from kws.data.speech_commands import Release
 from kws.data.tables import Say, silent
 from kws.data.transcripts import contains_phrase
@@ -86,16 +87,26 @@ def with_noise_label(found: Sequence[Recording], noise_label: str, say: Say = si
 
 
 def present(found: Sequence[Recording], max_undecodable: float, say: Say = silent) -> list[Recording]:
-    """The recordings whose file exists. Raises KwsError if a larger share than `max_undecodable` is missing."""
-    missing = [one.name for one in found if not one.path.is_file()]
-    if not missing:
-        return list(found)
-    text = f"{len(missing)} of {len(found)} recordings are missing"
-    names = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
-    if len(missing) > max_undecodable * len(found):
-        raise KwsError(f"{text}, more than data.max_undecodable={max_undecodable:g}: {names}")
-    say(f"{text} and left out: {names}")
-    return [one for one in found if one.path.is_file()]
+    """The recordings whose file exists, and can be decoded by soundfile or by ffmpeg where that is installed.
+
+    Raises:
+        KwsError: a larger share than `max_undecodable` is missing, or needs ffmpeg.
+    """
+    missing = [one for one in found if not one.path.is_file()]
+    others = [] if ffmpeg.installed() else [one for one in found if one.path.suffix.lower() in ffmpeg.EXTENSIONS]
+    kinds = listed(Counter(one.path.suffix.lower() for one in others), "")
+    for lost, reason, more in (
+        (missing, "are missing", ""),
+        (others, f"need ffmpeg, which is not on the path ({kinds})", f"; or convert each: {ffmpeg.CONVERT}"),
+    ):
+        text = f"{len(lost)} of {len(found)} recordings {reason}"
+        names = ", ".join(one.name for one in lost[:3]) + ", ..." * (len(lost) > 3) + more
+        if len(lost) > max_undecodable * len(found):
+            raise KwsError(f"{text}, more than data.max_undecodable={max_undecodable:g}: {names}")
+        if lost:
+            say(f"{text} and are left out: {names}")
+    out = {one.path for one in (*missing, *others)}
+    return [one for one in found if one.path not in out]
 
 
 def refuse_nearly_noise(labels: Collection[str], keywords: Sequence[str], noise_label: str) -> None:

@@ -1,5 +1,6 @@
 """Roles of recordings; an evaluation scores the streams of one split."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -136,9 +137,23 @@ def test_missing_files_are_named_before_any_is_decoded(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     said: list[str] = []
     assert present(found, 0.1, said.append) == found[1:]
-    assert said == ["1 of 10 recordings are missing and left out: 0.wav"]
+    assert said == ["1 of 10 recordings are missing and are left out: 0.wav"]
     (tmp_path / "5.wav").unlink()
     with pytest.raises(KwsError, match=r"2 of 10 recordings are missing, more than .*=0\.1: 0\.wav, 5\.wav$"):
+        present(found, 0.1)
+
+
+def test_recordings_that_need_ffmpeg_are_counted_by_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{i}.{'m4a' if i < 2 else 'amr' if i < 3 else 'wav'}" for i in range(10)]
+    found = [Recording(tmp_path / name, name, "cat", TRAIN) for name in names]
+    for name in names:
+        (tmp_path / name).touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    reason = "3 of 10 recordings need ffmpeg, which is not on the path (2 .m4a, 1 .amr)"
+    said: list[str] = []
+    assert present(found, 0.3, said.append) == found[3:]
+    assert said == [f"{reason} and are left out: 0.m4a, 1.m4a, 2.amr; or convert each: ffmpeg -i FILE FILE.wav"]
+    with pytest.raises(KwsError, match=re.escape(f"{reason}, more than data.max_undecodable=0.1: 0.m4a")):
         present(found, 0.1)
 
 

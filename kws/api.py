@@ -198,8 +198,11 @@ def mine(checkpoint: str | PathLike[str], streams: Any, buffer: str | PathLike[s
     """
     from kws.commands.mine import run
     from kws.config.app import composed
+    from kws.config.compose import settings as checked
+    from kws.config.schema import MineConfig
 
-    return run(composed("mine", _words({"checkpoint": checkpoint, "streams": streams, "buffer": buffer} | settings)))
+    words = _words({"checkpoint": checkpoint, "streams": streams, "buffer": buffer} | settings)
+    return run(checked(composed("mine", words), MineConfig))
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:

@@ -4,13 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.common.settings import SettingError
-from kws.config.app import take_action, verb
-from kws.config.compose import settings
+from kws.config.app import with_actions
 from kws.config.schema import BufferConfig, Order
 from kws.replay import exchange, importing, summary
 from kws.replay.buffer import INDEX, Buffer, BufferClip, Decision, Kind, State
@@ -22,14 +19,6 @@ ORDERS: Mapping[Order, Callable[[BufferClip], float]] = {
     Order.drawn: lambda row: row.times_drawn,
     Order.loss: lambda row: -1.0 if row.last_loss is None else row.last_loss,
 }
-
-
-def run(cfg: DictConfig) -> None:
-    """Do `action` with `buffer`."""
-    s = settings(cfg, BufferConfig)
-    if s.action not in ACTIONS:
-        raise SettingError("action", s.action, f"must be one of {', '.join(ACTIONS)}")
-    ACTIONS[s.action](s, Console())
 
 
 def opened(s: BufferConfig) -> Buffer:
@@ -277,14 +266,4 @@ ACTIONS: Mapping[str, Callable[[BufferConfig, Console], None]] = {
     "prune": prune,
 }
 
-entry = verb("buffer", run)
-
-
-def main() -> None:
-    """`kws buffer ACTION key=value ...`: the first word is the setting `action`."""
-    take_action("buffer", ACTIONS)
-    entry()
-
-
-if __name__ == "__main__":
-    main()
+main = with_actions("buffer", ACTIONS)

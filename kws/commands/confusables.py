@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from kws.common.console import Console
 from kws.common.errors import KwsError
-from kws.config.app import take_action, verb
-from kws.config.compose import settings
+from kws.config.app import with_actions
 from kws.config.schema import ConfuseConfig, Synth
 from kws.confusables import table
 from kws.confusables.candidates import Kind
@@ -27,14 +24,6 @@ from kws.replay.buffer import Buffer
 from kws.replay.importing import into_buffer
 
 FEW = 20  # texts left out that are shown
-
-
-def run(cfg: DictConfig) -> None:
-    """Run `action` for `keyword`."""
-    s = settings(cfg, ConfuseConfig)
-    if s.action not in ACTIONS:
-        raise KwsError(f"action={s.action}: must be one of {', '.join(ACTIONS)}")
-    ACTIONS[s.action](s, Console())
 
 
 def list_(s: ConfuseConfig, console: Console) -> None:
@@ -130,14 +119,4 @@ def _words(value: object, key: str) -> tuple[str, ...]:
 
 ACTIONS: Mapping[str, Callable[[ConfuseConfig, Console], None]] = {"say": synthesise, "list": list_}
 
-entry = verb("confuse", run)
-
-
-def main() -> None:
-    """`kws confuse ACTION key=value ...`, the action anywhere among the settings."""
-    take_action("confuse", ACTIONS)
-    entry()
-
-
-if __name__ == "__main__":
-    main()
+main = with_actions("confuse", ACTIONS)

@@ -5,14 +5,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
-
 from kws import __version__
 from kws.commands import builders
 from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
 from kws.config.app import verb
-from kws.config.compose import keywords, must_be_given, paths, settings
+from kws.config.compose import keywords, must_be_given, paths
 from kws.config.schema import Engine, EvaluateConfig
 from kws.data.dataset import recordings, select
 from kws.data.manifest import Split
@@ -49,9 +47,8 @@ class Evaluated(NamedTuple):
     streams: str
 
 
-def run(cfg: DictConfig) -> None:
+def run(s: EvaluateConfig) -> None:
     """Evaluate `detector`, or compare two, on given streams, or on the test split of `data.root`."""
-    s = settings(cfg, EvaluateConfig)
     console = Console()
     builders.threads(s.threads)
     files = detector_files(s)
@@ -265,6 +262,3 @@ def compared(
 
 
 main = verb("evaluate", run)
-
-if __name__ == "__main__":
-    main()

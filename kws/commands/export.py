@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
 
 from kws.commands import builders
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.app import verb
-from kws.config.compose import settings
 from kws.config.schema import ExportConfig
 from kws.detector import checkpoint
 from kws.detector.torchscript import export
@@ -18,9 +16,8 @@ SUFFIXES = (".pt", ".pth", ".ts", ".jit", ".torchscript")
 NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class triggers from one half on"
 
 
-def run(cfg: DictConfig) -> None:
+def run(s: ExportConfig) -> None:
     """Export `checkpoint` to the file `out`."""
-    s = settings(cfg, ExportConfig)
     out = Path(s.out)
     if out.suffix and out.suffix.lower() not in SUFFIXES:
         raise KwsError(f"out={out}: must end in .pt; TorchScript is the only format, no ONNX, TFLite or ExecuTorch yet")
@@ -57,6 +54,3 @@ def thresholds(value: object, count: int) -> list[float]:
 
 
 main = verb("export", run)
-
-if __name__ == "__main__":
-    main()

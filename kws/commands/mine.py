@@ -3,13 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from kws.commands import builders
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.app import verb
-from kws.config.compose import paths, settings
+from kws.config.compose import paths
 from kws.config.schema import MineConfig
 from kws.data.dataset import recordings
 from kws.data.manifest import Split
@@ -26,9 +24,8 @@ NO_LIMIT = 10**7  # clips, or clips per hour
 PORTION = 1000  # clips added at once
 
 
-def run(cfg: DictConfig) -> int:
+def run(s: MineConfig) -> int:
     """Mine `streams` with `checkpoint`, add the clips to `buffer`, and return the number of new clips."""
-    s = settings(cfg, MineConfig)
     console = Console()
     builders.threads(s.threads)
     model = checkpoint.read_model(Path(s.checkpoint))
@@ -92,6 +89,3 @@ def run(cfg: DictConfig) -> int:
 
 
 main = verb("mine", run)
-
-if __name__ == "__main__":
-    main()

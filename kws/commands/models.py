@@ -2,7 +2,6 @@
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from kws.common.console import Console
 from kws.common.errors import KwsError
@@ -23,9 +22,9 @@ delay: longest time from audio to the score of its row
 streams from: cache: each frame is computed once; windows: each row costs a whole window. Both give exact scores"""
 
 
-def run(cfg: DictConfig) -> None:
+def run(s: ModelsConfig) -> None:
     """Print a row for each model, or for the chosen one."""
-    s, console = settings(cfg, ModelsConfig), Console()
+    console = Console()
     given = list(HydraConfig.get().overrides.task)
     if s.model is not None:
         chosen = {str(HydraConfig.get().runtime.choices["model"]): s.model}
@@ -69,6 +68,3 @@ def row(name: str, model: ModelConfig, f: FeaturesConfig) -> list[str]:
 
 
 main = verb("models", run)
-
-if __name__ == "__main__":
-    main()

@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.common.files import replacing
 from kws.config.app import TAKES_ONE, verb
-from kws.config.compose import settings
 from kws.config.schema import RunsConfig
 from kws.evaluation.intervals import poisson, wilson
 from kws.runs.folder import RECIPE
@@ -42,9 +39,9 @@ COUNTED = (
 SUMMED = "Seeds are summed as if their recordings differed. They are the same, so the intervals are too narrow."
 
 
-def run(cfg: DictConfig) -> None:
+def run(s: RunsConfig) -> None:
     """Print or write the table of the runs, or the recipe of one run."""
-    s, console = settings(cfg, RunsConfig), Console()
+    console = Console()
     out = None if s.out is None else Path(s.out)
     if s.recipe_of is not None and not RECIPE_FILE.fullmatch(s.out or "recipe.yaml"):
         raise KwsError(f"out={s.out}: must be NAME.yaml of letters, digits and ._-/ for a recipe")
@@ -158,7 +155,3 @@ def quoted(text: str) -> str:
     if re.fullmatch(r"'.*'|\".*\"|null", text):
         return text
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-if __name__ == "__main__":
-    main()

@@ -80,6 +80,3 @@ def refuse_processes(s: TrainConfig) -> None:
 
 
 main = verb("train", run)
-
-if __name__ == "__main__":
-    main()

@@ -3,8 +3,9 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -13,7 +14,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from kws.common.console import Console
 from kws.common.errors import KwsError, fail, one_line
+from kws.common.settings import SettingError
 from kws.config import compose, plugins
 from kws.config.declared import settings_of
 from kws.config.renamed import refusal
@@ -25,8 +28,17 @@ TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-
 TAKES_ONE |= {"-cd", "--config-dir"}
 
 
-def verb(name: str, run: Callable[[DictConfig], object]) -> Callable[[], None]:
-    """A Hydra app around `run` whose errors are one line."""
+def verb(name: str, run: Callable[[Any], object]) -> Callable[[], None]:
+    """A Hydra app around `run` whose errors are one line.
+
+    Args:
+        name: of the command.
+        run: takes the checked settings of the command. That of kws train takes the composed configuration, which a
+            model of `init` changes before it is checked.
+    """
+
+    def checked(cfg: DictConfig) -> object:
+        return run(cfg if name == "train" else compose.settings(cfg, SCHEMAS[name]))
 
     def entry() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach this function; it prints one line
@@ -35,7 +47,7 @@ def verb(name: str, run: Callable[[DictConfig], object]) -> Callable[[], None]:
             plugins.load(sys.argv[1:])
             compose.register(name, sys.argv[1:] if name == "train" else ())
             app = hydra.main(version_base="1.3", config_path=str(compose.folder("conf")), config_name=name)
-            app(task(run))()
+            app(task(checked))()
         except KwsError as error:
             fail(str(error))
         except (HydraException, OmegaConfBaseException) as error:
@@ -85,13 +97,23 @@ def refuse_deletion(words: Iterable[str]) -> None:
             raise KwsError(f"{word}: a setting cannot be deleted; give it a value, such as null, or leave it out")
 
 
-def take_action(verb: str, actions: Collection[str]) -> None:
-    """Turn the action of a command, a word without =, into the setting action=WORD."""
-    for i, word in enumerate(sys.argv[1:], start=1):
-        if "=" not in word and word[:1] not in "-~+" and sys.argv[i - 1] not in TAKES_ONE:
-            if word not in actions:
-                fail(f"kws {verb} {word}: must be one of {', '.join(actions)}")
-            sys.argv[i] = f"action={word}"
+def with_actions(name: str, actions: Mapping[str, Callable[[Any, Console], None]]) -> Callable[[], None]:
+    """A Hydra app with several actions: a word without = among the settings is the setting action=WORD."""
+
+    def run(s: Any) -> None:
+        if s.action not in actions:
+            raise SettingError("action", s.action, f"must be one of {', '.join(actions)}")
+        actions[s.action](s, Console())
+
+    def entry() -> None:
+        for i, word in enumerate(sys.argv[1:], start=1):
+            if "=" not in word and word[:1] not in "-~+" and sys.argv[i - 1] not in TAKES_ONE:
+                if word not in actions:
+                    fail(f"kws {name} {word}: must be one of {', '.join(actions)}")
+                sys.argv[i] = f"action={word}"
+        verb(name, run)()
+
+    return entry
 
 
 def task(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], RunEnd | None]:

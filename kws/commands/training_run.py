@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from kws.runs.data import claim_data
 from kws.runs.folder import RECIPE, SessionRecorder, claim, commit
 from kws.training.distributed import Distributed
 from kws.training.hard_negatives import held_out_sources
-from kws.training.metrics import Log, MetricsLog
+from kws.training.metrics import MetricsLog
 from kws.training.optim import OptimConfig, start_from
 from kws.training.trainer import Task, Trainer
 
@@ -95,10 +94,12 @@ class Run:
         """Train, or resume; return the moving average of the weights. `kinds`: see `MetricsLog`."""
         s, dist = self.s, self.dist
         trainer = Trainer(net, task, optim, s.seed, dist, self.out / "state.pt", s.compile)
-        with self.console.progress("Training", optim.steps) as tick:
-            log = MetricsLog(self.out, trainer.step, kinds, s.tensorboard, self.console, tick) if dist.is_main else None
-            with log or nullcontext():
-                trainer.run(log or Log())
+        kinds, tensorboard = (kinds, s.tensorboard) if dist.is_main else ({}, False)  # rank 0 alone writes files
+        with (
+            self.console.progress("Training", optim.steps) as tick,
+            MetricsLog(self.out, trainer.step, kinds, tensorboard, self.console, tick) as log,
+        ):
+            trainer.run(log)
         return trainer.average
 
     def write_model(

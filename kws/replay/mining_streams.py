@@ -5,7 +5,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -22,7 +21,7 @@ from kws.common.settings import Pair, SettingError
 from kws.data.audio import BadAudio, pcm_blocks, to_float
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.manifest import Source, Split
-from kws.data.streams import Stream, compose
+from kws.data.streams import compose
 from kws.data.transcripts import contains_phrase
 from kws.detector import streaming
 from kws.detector.detector import Detector
@@ -102,59 +101,46 @@ def pool_streams(
     """
     rate, row_n = cache.sample_rate, detector.block_n
     beds = [cache.audio(i) for i in noise]
+
+    def stream(portion: Sequence[int], limit: int, rng: np.random.Generator) -> MiningStream:
+        made = compose(
+            [cache.audio(i) for i in portion], beds, rng, gap_s,
+            (config.snr_db[0], config.snr_db[1]), (config.noise_db[0], config.noise_db[1]),
+            clip_n / rate,  # of noise first, so that a clip near the start of the stream gives the same score
+            rate,
+        )  # fmt: skip
+        scores, nearest = streaming.score_and_reduce(detector, made.pcm, rate, near)
+        starts = np.array([piece.start for piece in made.pieces])
+        piece_at = np.searchsorted(starts, np.arange(len(scores)) * row_n, side="right") - 1
+        entries = np.array([*(portion[piece.index] for piece in made.pieces), -1])
+        noise_ends = list(accumulate(cache.entries[noise[i]].n_samples for i in made.noises))
+
+        def provenance(row: int, start: int) -> Provenance:
+            """All recordings that are audible in the clip of a row, which starts at sample `start` of the stream."""
+            piece, end = made.pieces[piece_at[row]], start + clip_n
+            entry = cache.entries[portion[piece.index]]
+            first, last = np.searchsorted(noise_ends, [start, end - 1], side="right")
+            audible = {portion[p.index] for p in made.pieces if p.start < end and p.start + p.n_samples > start}
+            audible |= {noise[i] for i in made.noises[int(first) : int(last) + 1]}
+            return Provenance(
+                source=source_of(entry),
+                offset_s=(start - piece.start) / rate,
+                text=entry.recording.text,
+                mixed_with=tuple(source_of(cache.entries[i]) for i in sorted(audible - {portion[piece.index]})),
+                mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
+            )
+
+        hours, at_most = len(made.pcm) / rate / 3600, Counter(dict.fromkeys(pool, limit)).__getitem__
+        return MiningStream(made.pcm, scores, nearest, entries[piece_at], hours, at_most, provenance, rng)
+
     for number in range(config.passes):
         # Each pass takes its part of the limit, so that a recording is mined under several noises.
         limit = -(-config.max_per_recording * (number + 1) // config.passes)
         rng = numpy_generator(seed, "mining", round_, number)
         order = [pool[i] for i in rng.permutation(len(pool))]
         for portion in portions(order, cache):
-            made = compose(
-                [cache.audio(i) for i in portion], beds, rng, gap_s,
-                (config.snr_db[0], config.snr_db[1]), (config.noise_db[0], config.noise_db[1]),
-                clip_n / rate,  # of noise first, so that a clip near the start of the stream gives the same score
-                rate,
-            )  # fmt: skip
-            scores, nearest = streaming.score_and_reduce(detector, made.pcm, rate, near)
-            starts = np.array([piece.start for piece in made.pieces])
-            piece_at = np.searchsorted(starts, np.arange(len(scores)) * row_n, side="right") - 1
-            entries = np.array([*(portion[piece.index] for piece in made.pieces), -1])
-            yield MiningStream(
-                made.pcm,
-                scores,
-                nearest,
-                entries[piece_at],
-                len(made.pcm) / rate / 3600,
-                Counter[int](dict.fromkeys(pool, limit)).__getitem__,
-                partial(pool_provenance, made, portion, noise, piece_at, cache, clip_n),
-                rng,
-            )
+            yield stream(portion, limit, rng)
         progress(number + 1)
-
-
-def pool_provenance(
-    made: Stream,
-    portion: Sequence[int],
-    noise: Sequence[int],
-    piece_at: NDArray[np.int64],
-    cache: AudioCache,
-    clip_n: int,
-    row: int,
-    start: int,
-) -> Provenance:
-    """All recordings that are audible in the clip of a row, which starts at sample `start` of the stream."""
-    piece, end = made.pieces[piece_at[row]], start + clip_n
-    entry = cache.entries[portion[piece.index]]
-    noise_ends = list(accumulate(cache.entries[noise[i]].n_samples for i in made.noises))
-    first, last = np.searchsorted(noise_ends, [start, end - 1], side="right")
-    audible = {portion[p.index] for p in made.pieces if p.start < end and p.start + p.n_samples > start}
-    audible |= {noise[i] for i in made.noises[int(first) : int(last) + 1]}
-    return Provenance(
-        source=source_of(entry),
-        offset_s=(start - piece.start) / cache.sample_rate,
-        text=entry.recording.text,
-        mixed_with=tuple(source_of(cache.entries[i]) for i in sorted(audible - {portion[piece.index]})),
-        mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
-    )
 
 
 def portions(order: Sequence[int], cache: AudioCache) -> Iterator[list[int]]:

@@ -22,7 +22,8 @@ from kws.data.manifest import Split
 from kws.evaluation.classification import ValidationAccuracy
 from kws.models.registry import KeywordNet
 from kws.training.distributed import Distributed, compiled
-from kws.training.metrics import ClassificationMetrics, Log
+from kws.training.metrics import ClassificationMetrics, MetricsLog
+from kws.training.trainer import Task
 
 
 @dataclass
@@ -181,7 +182,7 @@ class ClassificationPlan:
 
 
 @dataclass(eq=False)
-class ClassificationTask:
+class ClassificationTask(Task):
     """Cross-entropy on the logits at the end of each clip; a `Task` for one process.
 
     Args:
@@ -191,8 +192,6 @@ class ClassificationTask:
         accuracy: counts correct validation clips with the weights after a step.
         steps, validate_every: of the run; None: no validation.
     """
-
-    max_grad_norm = None
 
     front_end: LogMel
     sampler: EpochSampler
@@ -208,18 +207,6 @@ class ClassificationTask:
 
     def start(self, state: Mapping[str, Any] | None) -> None:
         """See `Task`. There is no state beside the step and the weights."""
-
-    def state(self) -> dict[str, Any]:
-        """See `Task`."""
-        return {}
-
-    def mining_due(self, step: int) -> bool:
-        """See `Task`. Nothing is mined."""
-        return False
-
-    def mine(self, weights: Mapping[str, Tensor], step: int) -> None:
-        """See `Task`."""
-        raise NotImplementedError
 
     def sample(self, step: int) -> ClassificationPlan:
         """See `Task`."""
@@ -244,7 +231,7 @@ class ClassificationTask:
         epoch = plan.step // self.sampler.steps_per_epoch
         return ClassificationMetrics(plan.step, epoch, float(losses[0, 0]), int(losses[:, 1].sum()), len(plan), lr)
 
-    def validate(self, weights: Mapping[str, Tensor], step: int, log: Log) -> None:
+    def validate(self, weights: Mapping[str, Tensor], step: int, log: MetricsLog) -> None:
         """See `Task`."""
         if self.validate_every is not None and ((step + 1) % self.validate_every == 0 or step + 1 == self.steps):
             row = self.accuracy(weights, step)

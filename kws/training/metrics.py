@@ -160,26 +160,13 @@ class Curves(AbstractContextManager["Curves"]):
         self.writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in dataclasses.astuple(row))
 
 
-class Log:
-    """Receives training metrics and discards them; for ranks other than 0."""
-
-    def step(self, row: Any) -> None:
-        """Record a training step."""
-
-    def share(self, row: ShareMetrics) -> None:
-        """Record a decision on an adaptive replay share."""
-
-    def validation(self, rows: Sequence[Any], note: str) -> None:
-        """Record a validation, summarised by `note`: one row, or one for each keyword."""
-
-
-class MetricsLog(Log, ExitStack):
+class MetricsLog(ExitStack):
     """Writes the curves of a run: metrics.csv, validation.csv, share.csv and tensorboard/.
 
     Args:
         folder: of the run.
         step: the step at which training starts or resumes.
-        kinds: dataclass of the rows of each CSV file, by the name of the file.
+        kinds: dataclass of the rows of each CSV file, by the name of the file; other rows are discarded.
         tensorboard: write event files as well.
         console, tick: for messages, and for the progress bar.
     """
@@ -223,7 +210,8 @@ class MetricsLog(Log, ExitStack):
 
     def _add(self, name: str, row: Any, group: str = "") -> None:
         """Append a row to a CSV file; with a group, each of its numbers is a curve in TensorBoard too."""
-        self.curves[name].add(row)
+        if name in self.curves:
+            self.curves[name].add(row)
         if group and self.writer is not None:
             self._to_tensorboard(lambda: self._plot(row, group))
 

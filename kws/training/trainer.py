@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -12,16 +12,18 @@ from kws.common.seeding import seed_of
 from kws.detector import checkpoint
 from kws.models.registry import KeywordNet
 from kws.training.distributed import Distributed
-from kws.training.metrics import Log
+from kws.training.metrics import MetricsLog
 from kws.training.optim import OptimConfig, learning_rate, make_optimizer, update_average
 
 
 class Task(Protocol):
-    """A wake word or a classification. Every rank calls each method, in the same order."""
+    """A wake word or a classification. Every rank calls each method, in the same order.
 
-    @property
-    def max_grad_norm(self) -> float | None:
-        """Norm to which gradients are clipped; None: not clipped."""
+    The defaults are those of a task that mines nothing, and whose state is the step and the weights.
+    `max_grad_norm` is the norm to which gradients are clipped; None: not clipped.
+    """
+
+    max_grad_norm: ClassVar[float | None] = None
 
     def setup(self, net: KeywordNet, dist: Distributed, compile: bool) -> Any:
         """Return the callable for `loss`: the net, its gradients shared between the ranks, or compiled."""
@@ -31,12 +33,15 @@ class Task(Protocol):
 
     def state(self) -> dict[str, Any]:
         """State for a resume, beside net, average, optimizer and step."""
+        return {}
 
     def mining_due(self, step: int) -> bool:
         """Whether a mining round is due before this step."""
+        return False
 
     def mine(self, weights: Mapping[str, Tensor], step: int) -> None:
         """Refill the replay buffer with the averaged weights."""
+        raise AssertionError("this task mines nothing")
 
     def sample(self, step: int) -> Any:
         """The batch of a step as numbers, the same on every rank; its length is its number of rows."""
@@ -53,7 +58,7 @@ class Task(Protocol):
     def after_step(self, plan: Any, batch: Any, losses: Tensor, lr: float) -> Any:
         """Update priorities from the figures of all rows; return the metrics of the step. Shape: losses [B, F]."""
 
-    def validate(self, weights: Mapping[str, Tensor], step: int, log: Log) -> None:
+    def validate(self, weights: Mapping[str, Tensor], step: int, log: MetricsLog) -> None:
         """Validate the averaged weights if a validation is due after step `step`."""
 
 
@@ -99,7 +104,7 @@ class Trainer:
                 self.average[name].copy_(value)
             self.optimizer.load_state_dict(state["optimizer"])
 
-    def run(self, log: Log) -> None:
+    def run(self, log: MetricsLog) -> None:
         """Train to the last step."""
         while self.step < self.config.steps:
             while self.task.mining_due(self.step):  # once in a while: refill the replay buffer

@@ -24,8 +24,9 @@ from kws.replay.snapshot import Contents, Snapshot
 from kws.training.distributed import Distributed
 from kws.training.hard_negatives import HardExample, HardNegativeMiner
 from kws.training.loss import max_pooling_loss, plain_loss
-from kws.training.metrics import Log, ShareMetrics, StepMetrics, ValidationMetrics, summary
+from kws.training.metrics import MetricsLog, ShareMetrics, StepMetrics, ValidationMetrics, summary
 from kws.training.optim import Average, OptimConfig, ValidatedWeights, keep_best
+from kws.training.trainer import Task
 from kws.training.validation import Validator
 
 
@@ -105,7 +106,7 @@ class Rendered:
 
 
 @dataclass(eq=False)
-class WakeWordTask:
+class WakeWordTask(Task):
     """Detection of keywords in a stream; a `Task` for any number of ranks.
 
     Args:
@@ -308,7 +309,7 @@ class WakeWordTask:
         best = {one.index: one for one in reversed(self.hard)}
         self.hard = sorted(best.values(), key=lambda one: -one.loss)[:limit]
 
-    def validate(self, weights: Mapping[str, Tensor], step: int, log: Log) -> None:
+    def validate(self, weights: Mapping[str, Tensor], step: int, log: MetricsLog) -> None:
         """See `Task`. Steers an adaptive share, reports misses, keeps the best weights."""
         self._steer(weights, step, log)
         c, done = self.config, step + 1
@@ -320,7 +321,7 @@ class WakeWordTask:
         if c.optim.average is Average.best:
             self.best = keep_best(self.best, ValidatedWeights.of(step, points, weights), c.optim.best_n)
 
-    def _steer(self, weights: Mapping[str, Tensor], step: int, log: Log) -> None:
+    def _steer(self, weights: Mapping[str, Tensor], step: int, log: MetricsLog) -> None:
         """Steer an adaptive share where that is due."""
         r, before = self.config.replay, self.share
         # The first decision follows the first mining round, in a buffer of earlier runs too: a net that has just begun

@@ -41,9 +41,9 @@ def main() -> None:
         print(__version__)
         return
     if words[0] == "--completion":
-        from kws.config.completion import script
+        from kws.config.help import completion
 
-        print(script(VERBS))
+        print(completion(VERBS))
         return
     if words[0] not in VERBS:
         near = get_close_matches(words[0], VERBS, 1)

@@ -1,6 +1,6 @@
 """Objects from settings, for several commands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +71,7 @@ def store(
             found, Path(data.cache), data.sample_rate, data.max_undecodable, lambda done, _: tick(done), divided
         )
         tick(len(found))
-    for name, reason in packed.bad.items():
-        console.warn(f"{name}: not read: {reason}")
-    if packed.bad:
-        console.warn(f"{len(packed.bad)} of {len(found)} recordings do not decode and are left out")
+    warn_undecodable(console, packed.bad, len(found))
     packed.by = divisions[0].by
     for leak in divisions[0].leaks:
         console.warn(leak)
@@ -84,6 +81,14 @@ def store(
             f"{', '.join(packed.duplicates[:3])}"
         )
     return packed
+
+
+def warn_undecodable(console: Console, bad: Mapping[str, str], n: int, kind: str = "recordings") -> None:
+    """Print the recordings, of `n` in all, that do not decode: the reason of each by its name."""
+    for name, reason in bad.items():
+        console.warn(f"{name}: not read: {reason}")
+    if bad:
+        console.warn(f"{len(bad)} of {n} {kind} do not decode and are left out")
 
 
 def model_spec(s: c.TrainConfig, labels: list[str], others: list[str] | None = None) -> ModelSpec:

@@ -199,10 +199,7 @@ def on_files(
         scores, bad = evaluate_files(
             detector, words, positives, negatives, sources, s.stream.chunk_s, s.data.max_undecodable, progress, score
         )
-    for one in bad:
-        console.warn(f"{one.name}: left out: {one.reason}")
-    if bad:
-        console.warn(f"{len(bad)} of {len(negatives)} negative recordings do not decode and are left out")
+    builders.warn_undecodable(console, {one.name: one.reason for one in bad}, len(negatives), "negative recordings")
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
     return Evaluated(DetectorScores(scores, thresholds), sources, detector.sample_rate, "on the given streams")
 

@@ -64,10 +64,7 @@ def run(s: MineConfig) -> int:
         clips = mine_files(streams, s, model.hash, s.data.max_undecodable)
     if streams.with_keyword:
         console.warn(f"left out, their transcript or label holds a keyword: {len(streams.with_keyword)} recordings")
-    for bad in streams.bad:
-        console.warn(f"{bad.name}: not read: {bad.reason}")
-    if streams.bad:
-        console.warn(f"{len(streams.bad)} of {len(files)} recordings do not decode and are left out")
+    builders.warn_undecodable(console, {bad.name: bad.reason for bad in streams.bad}, len(files))
     suspect_from = limits(model.facts.get("positive_score"), s.quarantine_above)
     evicting = None if s.capacity is None else EvictionConfig(s.capacity, max_per_recording=None)
     with Buffer(Path(s.buffer), evicting, model.spec.sample_rate, s) as buffer:

@@ -1,16 +1,18 @@
 """kws train task=wake_word: train with replayed hard negatives, calibrate, export and evaluate a detector."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from kws.commands import builders, speech
-from kws.commands.finish import Finished, finish
-from kws.commands.initial_model import add_old_buffer, refuse_known
+from kws.commands.initial_model import add_old_buffer, refuse_known, triggers
 from kws.commands.training_run import Run
-from kws.common.console import Console
+from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
@@ -18,10 +20,15 @@ from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection, recordings, select
 from kws.data.division import NEGATIVES
 from kws.data.manifest import Split
-from kws.evaluation import results
-from kws.evaluation.operating_points import Unsupported, require_hours
+from kws.detector.detector import Detector
+from kws.evaluation import comparison, confusables, results
+from kws.evaluation.comparison import Comparison
+from kws.evaluation.events import event_peaks
+from kws.evaluation.operating_points import Calibration, Unsupported, require_hours
 from kws.evaluation.report.page import write_report
-from kws.evaluation.splits import negative_hours
+from kws.evaluation.results import Outcome, Table, outcomes_of
+from kws.evaluation.scoring import ConfusableScores, DetectorScores, KeywordScores, total_s
+from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
 from kws.evaluation.validation import ValidationStreams
 from kws.replay import storage
 from kws.replay.buffer import Buffer
@@ -30,9 +37,47 @@ from kws.replay.mining_streams import source_of
 from kws.replay.snapshot import Snapshot
 from kws.training.hard_negatives import HardNegativeMiner, held_out_sources
 from kws.training.metrics import ShareMetrics, StepMetrics, ValidationMetrics, gradient_shares
-from kws.training.optim import ValidatedWeights, mean_weights
+from kws.training.optim import ValidatedWeights, interpolated, mean_weights
 from kws.training.validation import Validator
 from kws.training.wake_word import WakeWordConfig, WakeWordTask
+
+Scores = Mapping[str, KeywordScores]  # by keyword
+Pairs = dict[str, Comparison]  # by split and keyword
+
+
+@dataclass(frozen=True)
+class WakeWord:
+    """A run with its recordings.
+
+    Args:
+        r: the run.
+        store, chosen: audio and roles of the recordings.
+        synthetic: folder of the synthetic clips, if any.
+        folder: of the replay buffer.
+    """
+
+    r: Run
+    store: AudioCache
+    chosen: Selection
+    synthetic: Path | None
+    folder: Path
+
+    def score(self, title: str, detector: Detector, split: Split, passes: int = 1) -> Scores:
+        """Score the streams of a split."""
+        stream = self.r.s.stream
+        streams = split_streams(self.store, self.chosen, split, stream, passes)
+        with audio_progress(self.r.console, title, total_s(streams)) as tick:
+            return evaluate_split(
+                detector, self.store, self.chosen, split, streams, stream.chunk_s, stream.max_keyword_s, tick
+            )
+
+    def paired(self, split: Split, a: Scores, b: Scores, new: Detector) -> Pairs:
+        """Compare the model that the run started from with a new one, both at their own thresholds on a split."""
+        old = self.r.continues
+        assert old is not None
+        own = dict(zip(new.labels, zip(old.detector.thresholds, new.thresholds, strict=True), strict=True))
+        t = self.r.s.stream.refractory_s
+        return {f"{split}, {k}": comparison.compare(a[k], b[k], own[k], (), t)[0] for k in b}
 
 
 def train_wake_word(r: Run) -> None:
@@ -50,8 +95,9 @@ def train_wake_word(r: Run) -> None:
         made = dist.on_main(lambda: speech.synthesise(s, words, console))
         store, chosen = dist.main_first(load)
     folder = Path(s.replay.buffer) if s.replay.buffer else r.out / "buffer"
+    w = WakeWord(r, store, chosen, made.speech, folder)
     if not dist.is_main:
-        fit(r, store, chosen, made.speech, folder, None, "")
+        fit(w, None, "")
         dist.leave()
         return
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
@@ -78,31 +124,15 @@ def train_wake_word(r: Run) -> None:
         sources = [*chosen.pool, *chosen.noise[Split.TRAIN]]
         sources += chosen.speech[Split.TRAIN] if s.replay.batch_mining else []
         buffer.admit(source_of(store.entries[i]) for i in sources)
-        weights, best = fit(r, store, chosen, made.speech, folder, buffer, id_)
+        weights, best = fit(w, buffer, id_)
         dist.leave()
         if not s.replay.buffer:  # another run may be about to replay a buffer that runs share
             buffer.purge()
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
-    finished = finish(r, store, chosen, made.speech, folder, weights, best)
-    report(r, finished)
+    finish(w, weights, best)
     if store.bad:
         console.warn(f"{len(store.bad)} recordings did not decode and were left out; they are named above")
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
-
-
-def report(r: Run, finished: Finished) -> None:
-    """Print the outcomes; write report.html and results.json."""
-    s, console, words, outcomes = r.s, r.console, r.spec.labels, finished.outcomes
-    title = f"{', '.join(words)}: test split" if outcomes else f"{', '.join(words)}: no test recordings"
-    results.show(console, title, outcomes)
-    facts = {"run": r.out.name, "seed": str(s.seed)}
-    if shares := gradient_shares(r.out / "metrics.csv"):
-        console.say(f"gradient  {shares}")
-        facts["share of the gradient"] = shares
-    write_report(r.out / "report.html", title, facts | finished.facts, outcomes, finished.tables)
-    # The last file: a run that has it is finished.
-    content = {"seed": s.seed, "outcomes": results.as_json(outcomes)}
-    results.write_json(r.out / "results.json", content | finished.content)
 
 
 def refuse_missing_buffer(s: TrainConfig, folder: Path, synthetic: Path | None) -> None:
@@ -112,17 +142,34 @@ def refuse_missing_buffer(s: TrainConfig, folder: Path, synthetic: Path | None) 
         raise KwsError(f"replay.buffer={folder}: must be the folder of a replay buffer, since this run mines nothing")
 
 
-def fit(
-    r: Run, store: AudioCache, chosen: Selection, synthetic: Path | None, folder: Path, buffer: Buffer | None, id_: str
-) -> tuple[Mapping[str, Tensor], list[ValidatedWeights]]:
+def describe(console: Console, store: AudioCache, chosen: Selection, noise_label: str) -> None:
+    """Print number and hours of the recordings of each split, and by what they were divided."""
+
+    def hours(indexes: Iterable[int]) -> float:
+        return sum(store.entries[i].n_samples for i in indexes) / store.sample_rate / 3600
+
+    table = []
+    for split in Split:
+        positives = ", ".join(f"{len(p)}" for p in chosen.positives[split])
+        kinds = chosen.speech[split], chosen.pool if split is Split.TRAIN else [], chosen.noise[split]
+        table.append((str(split), positives, *(f"{len(x)} ({hours(x):.2f} h)" if x else "-" for x in kinds)))
+    by = [store.by.get(role, "") for role in (*chosen.keywords, NEGATIVES, noise_label)]
+    table.append(("split by", ", ".join(by[:-2]), by[-2], "", by[-1]))
+    console.table(", ".join(chosen.keywords), ("split", "keywords", "negatives", "only mined", "noise"), table)
+    if chosen.spoken:
+        console.warn(f"left out, their transcript holds a keyword: {len(chosen.spoken)} negatives")
+
+
+def fit(w: WakeWord, buffer: Buffer | None, id_: str) -> tuple[Mapping[str, Tensor], list[ValidatedWeights]]:
     """Train; return the weights to keep, and the validated weights whose mean they are: none for the moving average.
 
     Only rank 0 has a buffer.
     """
+    r, store, chosen = w.r, w.store, w.chosen
     s, spec, dist, stream = r.s, r.spec, r.dist, r.s.stream
     net, front_end = r.net(), spec.front_end().to(dist.device)
     sampler, entries = dist.main_first(
-        lambda: builders.batch_sampler(s, store, chosen, spec.clip_n, dist.device, synthetic)
+        lambda: builders.batch_sampler(s, store, chosen, spec.clip_n, dist.device, w.synthetic)
     )
     miner = None
     if buffer is not None:
@@ -130,7 +177,7 @@ def fit(
             s.mining, s.replay, s.seed, stream.negative_gap_s, spec, store, chosen, entries, sampler.plain_keywords,
             buffer, r.console, id_, dist.device,
         )  # fmt: skip
-    sound = partial(storage.read, folder / storage.CLIPS, sample_rate=store.sample_rate)
+    sound = partial(storage.read, w.folder / storage.CLIPS, sample_rate=store.sample_rate)
     task = WakeWordTask(
         WakeWordConfig(s.seed, s.optim, s.batch, s.replay, s.mining, s.validate_every, builders.target(s.threshold)),
         spec,
@@ -152,19 +199,107 @@ def fit(
     return weights, task.best
 
 
-def describe(console: Console, store: AudioCache, chosen: Selection, noise_label: str) -> None:
-    """Print number and hours of the recordings of each split, and by what they were divided."""
+def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedWeights]) -> None:
+    """Calibrate on the validation split, write checkpoint and export, evaluate the test split, report.
 
-    def hours(indexes: Iterable[int]) -> float:
-        return sum(store.entries[i].n_samples for i in indexes) / store.sample_rate / 3600
+    A run of `init` is compared with the model that it started from.
 
-    table = []
-    for split in Split:
-        positives = ", ".join(f"{len(p)}" for p in chosen.positives[split])
-        kinds = chosen.speech[split], chosen.pool if split is Split.TRAIN else [], chosen.noise[split]
-        table.append((str(split), positives, *(f"{len(x)} ({hours(x):.2f} h)" if x else "-" for x in kinds)))
-    by = [store.by.get(role, "") for role in (*chosen.keywords, NEGATIVES, noise_label)]
-    table.append(("split by", ", ".join(by[:-2]), by[-2], "", by[-1]))
-    console.table(", ".join(chosen.keywords), ("split", "keywords", "negatives", "only mined", "noise"), table)
-    if chosen.spoken:
-        console.warn(f"left out, their transcript holds a keyword: {len(chosen.spoken)} negatives")
+    Args:
+        w: the run.
+        weights: to keep, from `fit`.
+        best: the validated weights whose mean they are.
+
+    Raises:
+        KwsError: the weights miss too many keywords, see `calibrate`.
+    """
+    r, old = w.r, w.r.continues
+    state, detector, scores, calibrations, pairs, share = calibrate(w, weights)
+    facts: dict[str, Any] = {
+        "averaged": [one.counts() for one in best],  # none: the moving average of the last step
+        "calibration": {k: asdict(c) for k, c in calibrations.items()},
+        # Median score of the validation positives: `kws mine` quarantines clips that score near it.
+        "positive_score": {k: float(np.median(event_peaks(h.positive, h.spans))) for k, h in scores.items()},
+    }
+    if old is not None:
+        facts["init_share"] = share  # of the way from the old weights to those that are averaged
+    r.write_model(detector, state, facts, w.store)
+    outcomes: list[Outcome] = []
+    if w.chosen.speech[Split.TEST]:
+        scores = w.score("Testing", detector, Split.TEST)
+        outcomes = tested(w, detector, scores, calibrations)
+        if old is not None:
+            before = w.score("Testing the old model", old.detector, Split.TEST)
+            pairs |= w.paired(Split.TEST, before, scores, detector)
+    shown, tables = {"run": r.out.name, "seed": str(r.s.seed)}, []
+    content: dict[str, Any] = {"seed": r.s.seed, "outcomes": results.as_json(outcomes)}
+    verdict = ""
+    if old is not None:
+        with Buffer(w.folder) as buffer:
+            clips_n, (triggers_a, triggers_b) = triggers([old.detector, detector], buffer)
+        verdict = comparison.verdict(list(pairs.values()), clips_n, triggers_a, triggers_b)
+        tables = [Table("Before (a) and after (b)", ("", *comparison.HEADER[1:]), comparison.named_rows(pairs))]
+        r.console.table(*tables[0])
+        r.console.say(verdict)
+        content |= {"compared_with_init": {name: asdict(pair) for name, pair in pairs.items()}, "verdict": verdict}
+    title = f"{', '.join(r.spec.labels)}: {'test split' if outcomes else 'no test recordings'}"
+    results.show(r.console, title, outcomes)
+    if shares := gradient_shares(r.out / "metrics.csv"):
+        r.console.say(f"gradient  {shares}")
+        shown["share of the gradient"] = shares
+    shown |= {"verdict": verdict} if verdict else {}
+    write_report(r.out / "report.html", title, shown, outcomes, tables)
+    results.write_json(r.out / "results.json", content)  # the last file: a run that has it is finished
+
+
+def tested(w: WakeWord, detector: Detector, scores: Scores, calibrations: Mapping[str, Calibration]) -> list[Outcome]:
+    """Outcomes on the test split, and on the synthetic confusables of the test voices where the run has them."""
+    s, clips = w.r.s, dict[str, ConfusableScores]()
+    if w.synthetic and s.data.synthetic.confusables:
+        files = confusables.held_out_confusables(w.synthetic)
+        with audio_progress(w.r.console, "Testing, confusables", confusables.seconds(files)) as progress:
+            clips |= confusables.score_confusables(detector, files, s.stream.chunk_s, progress)
+    thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
+    return outcomes_of(DetectorScores(scores, thresholds, calibrations, clips), s.stream.refractory_s)
+
+
+def calibrate(
+    w: WakeWord, weights: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Tensor], Detector, Scores, Mapping[str, Calibration], Pairs, float]:
+    """Place the thresholds of the trained weights on the validation split.
+
+    Where a run started from an old model of the same keywords and now misses more validation keywords than
+    `replay.max_miss_rate`, and more than the old model, the weights go back half of the way to the old ones, and again.
+
+    Returns:
+        weights, detector, scores on the validation split, calibrations, comparisons with the old model, and how far
+        the weights lie on the way from the old ones.
+
+    Raises:
+        KwsError: a quarter of the way from the old weights, too many keywords are still missed.
+    """
+    r, old, labels = w.r, w.r.continues, w.r.spec.labels
+    passes, t, limit = r.s.threshold.passes, r.s.stream.refractory_s, r.s.replay.max_miss_rate
+    # Passes of the negatives are not independent: the comparison uses one.
+    before = {} if old is None else w.score("Scoring the old model", old.detector, Split.VALIDATION)
+    for share in (1.0, 0.5, 0.25):
+        state: Mapping[str, Tensor] = {k: v.cpu() for k, v in weights.items()}
+        if old is not None and share < 1:
+            state = interpolated(old.weights, state, share)
+        detector = r.spec.detector(state)
+        scores = w.score("Calibrating", detector, Split.VALIDATION, passes)
+        calibrations = {k: results.calibrated(h, builders.target(r.s.threshold), t, passes) for k, h in scores.items()}
+        detector.thresholds = [calibrations[k].threshold for k in labels]
+        if old is None:
+            return state, detector, scores, calibrations, {}, share
+        once = scores if passes == 1 else w.score("Comparing", detector, Split.VALIDATION)
+        pairs = w.paired(Split.VALIDATION, before, once, detector)
+        missed, events = sum(one.misses_b for one in pairs.values()), sum(one.events for one in pairs.values())
+        if missed <= max(limit * events, sum(one.misses_a for one in pairs.values())):
+            return state, detector, scores, calibrations, pairs, share
+        r.console.warn(f"{missed} of {events} validation keywords missed, more than replay.max_miss_rate={limit:g}")
+        if share > 0.25:
+            r.console.warn(f"the weights go back to {share / 2:.0%} of the way from the old ones")
+    raise KwsError(
+        f"replay.max_miss_rate={limit:g}: must be higher, in another out, to keep weights that miss so much; the false "
+        "alarms may be too like the keyword"
+    )

@@ -3,7 +3,6 @@
 A command calls `settings` once and passes dataclasses on. Library modules do not use Hydra.
 """
 
-import dataclasses
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -39,7 +38,6 @@ def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
         raise KwsError(must_be_given(missing[0], schema))
     plain = OmegaConf.to_object(cfg)
     assert isinstance(plain, schema)
-    refuse_extra(plain)
     plugins.check_loaded(getattr(plain, "plugins", ()))
     check(plain)
     return plain
@@ -49,16 +47,6 @@ def must_be_given(key: str, schema: type) -> str:
     """The message for a setting without a value."""
     meaning = next((one.description for one in settings_of(schema) if one.key == key), "")
     return f"{key}=... must be given: {meaning}"
-
-
-def refuse_extra(config: Any, prefix: str = "") -> None:
-    """Raise KwsError for a key that +key=value added."""
-    known = {item.name for item in dataclasses.fields(config)}
-    for name, value in vars(config).items():
-        if name not in known:
-            raise KwsError(f"{prefix}{name}: no such setting; settings {', '.join(sorted(known))}")
-        if dataclasses.is_dataclass(value):
-            refuse_extra(value, f"{prefix}{name}.")
 
 
 def keywords(value: Any, key: str = "keyword") -> list[str]:

@@ -1,11 +1,11 @@
-"""The text of `kws COMMAND --help` and of docs/settings.md, both from the dataclasses of the settings.
+"""The text of `kws COMMAND --help`, docs/settings.md and tab completion, all from the dataclasses of the settings.
 
 `python -m kws.config.help > docs/settings.md` writes the page.
 """
 
 import inspect
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from omegaconf import MISSING, OmegaConf
@@ -30,6 +30,21 @@ COMMON = {
 FOOTER = """--help all shows every setting, --help GROUP those of a group: {groups}.
 --cfg job shows the composed settings, -m sweeps over lists: seed=0,1,2. docs/settings.md has all of this as a page.
 Tab completion in bash: eval "$(kws --completion)"."""
+
+# For bash, and for zsh with bashcompinit. The script holds all words, so that completing starts no Python. Hydra
+# completes only programs without commands.
+COMPLETION = """\
+_kws() {{
+    local cur="${{COMP_LINE:0:COMP_POINT}}" words
+    cur="${{cur##* }}"
+    case "${{COMP_WORDS[1]}}" in
+{cases}
+    esac
+    [ "$COMP_CWORD" -le 1 ] && words="{commands}"
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    COMPREPLY=("${{COMPREPLY[@]#"${{cur%"${{cur##*=}}"}}"}}")  # readline completes behind the last =
+}}
+complete -o nospace -o default -F _kws kws"""
 
 
 def help_of(command: str, topic: str = "") -> str:
@@ -126,6 +141,20 @@ def page() -> str:
                 rows.append(f"| `{one.key}` | `{default(one)}` | {one.allowed} | {meaning(one, options, False)} |")
             found += [f"### {command}: {group}"] * bool(group) + ["\n".join(rows)]
     return "\n\n".join(found) + "\n"
+
+
+def completion(commands: Mapping[str, object]) -> str:
+    """The script of tab completion: `eval "$(kws --completion)"`."""
+    cases = "\n".join(f'        {name}) words="{" ".join(sorted(set(words(name))))}";;' for name in commands)
+    return COMPLETION.format(cases=cases, commands=" ".join(commands))
+
+
+def words(command: str) -> Iterator[str]:
+    """The settings of a command, with each value where there is a list of them."""
+    for group in groups_of(command):
+        yield from (f"{group.key}={name}" for name in option_names(group.key))
+    for one in settings_of(SCHEMAS[command]):
+        yield from (f"{one.key}={value}" for value in one.values or [""])
 
 
 if __name__ == "__main__":

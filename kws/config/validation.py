@@ -20,8 +20,11 @@ def check(config: Any, prefix: str = "") -> None:
     """Check a dataclass of settings and those nested in it: types and ranges, then each `check` method.
 
     Raises:
-        SettingError: the message names the full key, the value and the rule.
+        KwsError: the message names the full key, the value and the rule; or a key that +key=value added.
     """
+    known = [item.name for item in fields(config)]
+    if extra := [name for name in vars(config) if name not in known]:
+        raise KwsError(f"{prefix}{extra[0]}: no such setting; settings {', '.join(sorted(known))}")
     for item in fields(config):
         value, key = getattr(config, item.name), prefix + item.name
         if is_dataclass(value):

@@ -28,7 +28,7 @@ from scipy.stats import wilcoxon
 
 from kws.commands import builders
 from kws.commands.training_run import Run
-from kws.commands.wake_word import fit
+from kws.commands.wake_word import WakeWord, fit
 from kws.common.console import Console
 from kws.common.seeding import numpy_generator
 from kws.config.app import composed
@@ -184,7 +184,9 @@ class Group:
             r = kind(s, "", folder, spec, self.console, dist, SessionRecorder([], None))
             with Buffer(folder / "buffer", s.replay, self.store.sample_rate, s.replay) as buffer:
                 buffer.hold_out(held_out_sources(self.store))
-                weights, _ = fit(r, self.store, self.selection(s, arm), None, folder / "buffer", buffer, "run")
+                weights, _ = fit(
+                    WakeWord(r, self.store, self.selection(s, arm), None, folder / "buffer"), buffer, "run"
+                )
             return spec.detector({k: v.cpu() for k, v in weights.items()})
 
     def score(self, detector: Detector, file: Path, s: TrainConfig) -> None:

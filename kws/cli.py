@@ -63,11 +63,11 @@ def main() -> None:
 
 def show_help(command: str, words: list[str]) -> None:
     """Print the settings of a command; imports torch, as the commands do, since settings stand beside their modules."""
-    from kws.config import plugins
+    from kws.config.compose import load_plugins
     from kws.config.help import help_of
 
     try:
-        plugins.load(sys.argv)
+        load_plugins(sys.argv)
         print(help_of(command, next((word for word in words if "=" not in word), "")))
     except KwsError as error:
         fail(str(error))

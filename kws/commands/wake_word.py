@@ -10,8 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from kws.commands import builders, speech
-from kws.commands.initial_model import add_old_buffer, refuse_known, triggers
-from kws.commands.training_run import Run
+from kws.commands.training_run import Run, add_old_buffer, refuse_known, triggers
 from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
 from kws.config.schema import TrainConfig

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kws.common.console import Console
 from kws.common.errors import KwsError, fail, one_line
 from kws.common.settings import SettingError
-from kws.config import compose, plugins
+from kws.config import compose
 from kws.config.declared import settings_of
 from kws.config.renamed import refusal
 from kws.config.schema import SCHEMAS
@@ -44,7 +44,7 @@ def verb(name: str, run: Callable[[Any], object]) -> Callable[[], None]:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach this function; it prints one line
         try:
             refuse_deletion(sys.argv[1:])
-            plugins.load(sys.argv[1:])
+            compose.load_plugins(sys.argv[1:])
             compose.register(name, sys.argv[1:] if name == "train" else ())
             app = hydra.main(version_base="1.3", config_path=str(compose.folder("conf")), config_name=name)
             app(task(checked))()
@@ -76,7 +76,7 @@ def composed(name: str, words: Iterable[str]) -> DictConfig:
     """
     words = list(words)
     refuse_deletion(words)
-    plugins.load(words)
+    compose.load_plugins(words)
     compose.register(name, words)
     GlobalHydra.instance().clear()
     try:

@@ -1,20 +1,27 @@
-"""Composition of settings by Hydra from dataclasses, conf/ and recipes/.
+"""Composition of settings by Hydra from dataclasses, conf/, recipes/ and plugins, and the recipe of a run.
 
 A command calls `settings` once and passes dataclasses on. Library modules do not use Hydra.
 """
 
+import importlib
+import os
 import re
+import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hydra
 from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from kws.common.errors import KwsError
-from kws.config import plugins
+from kws import __version__
+from kws.common.errors import KwsError, printable
 from kws.config.declared import settings_of
 from kws.config.schema import SCHEMAS
 from kws.config.validation import check
@@ -22,6 +29,7 @@ from kws.data.augment import augment_config
 from kws.data.features import FeaturesConfig
 from kws.models.frontends import INPUTS
 from kws.models.registry import FAMILIES
+from kws.runs.folder import commit, dotted, own
 
 WITH_GROUPS = ("train", "models")  # commands whose defaults list is a file of conf/
 
@@ -38,7 +46,9 @@ def settings(cfg: DictConfig, schema: type[Settings]) -> Settings:
         raise KwsError(must_be_given(missing[0], schema))
     plain = OmegaConf.to_object(cfg)
     assert isinstance(plain, schema)
-    plugins.check_loaded(getattr(plain, "plugins", ()))
+    for name in getattr(plain, "plugins", ()):
+        if name not in sys.modules:  # nothing but the command line makes kws import code
+            raise KwsError(f"plugins=[{name}]: must be given on the command line, not in a recipe")
     check(plain)
     return plain
 
@@ -80,6 +90,24 @@ def folder(name: str) -> Path:
     raise KwsError(f"{name}/: not found beside the package; the installation is incomplete")
 
 
+def load_plugins(words: Iterable[str]) -> None:
+    """Import the modules that `plugins=[...]` of a command line names, from the current folder or installed.
+
+    They register models, augmentations, eviction rules or mining sources.
+
+    Raises:
+        KwsError: a module is missing, or its import fails.
+    """
+    values = [word.partition("=")[2] for word in words if word.startswith("plugins=")]
+    for name in (part.strip(" '\"") for value in values for part in value.strip("[]").split(",")):
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a module of the user can raise anything
+            raise KwsError(f"plugins=[{name}]: must be a module that can be imported; {error!r}") from error
+
+
 def register(command: str, words: Iterable[str] = ()) -> None:
     """Register the dataclasses and the recipes of a command with Hydra.
 
@@ -92,14 +120,14 @@ def register(command: str, words: Iterable[str] = ()) -> None:
     for name, schema in SCHEMAS.items():
         store.store(name=name if name not in WITH_GROUPS else f"{name}_schema", node=schema)
     sweep = "${out}" if command == "train" else "runs/${now:%Y-%m-%d_%H-%M-%S}"
-    hydra = HydraConf(
+    program = HydraConf(
         defaults=[*HydraConf().defaults, {"override job_logging": "none"}, {"override sweeper": "kws"}],
         run=RunDir("."),
         sweep=SweepDir(dir=sweep, subdir="${hydra.job.num}"),
         output_subdir=None,
         job=JobConf(name=command, chdir=False),
     )
-    store.store(group="hydra", name="config", node=hydra, provider="kws")
+    store.store(group="hydra", name="config", node=program, provider="kws")
     for name, family in FAMILIES.items():
         store.store(group="model/family", name=name, node=family.settings)
         if name in of_plugins():
@@ -151,3 +179,44 @@ def register_file(store: ConfigStore, name: str) -> None:
         raise KwsError(f"recipe={name}: must be a YAML file of settings, as in recipes/")
     *groups, file = filter(None, f"recipe/{name}".split("/"))  # Hydra looks it up without empty parts
     store.store(group="/".join(groups), name=file, node=node, package="_global_")
+
+
+def recipe_text(config: str, threads: int, device: str) -> str:
+    """Content of recipe.yaml: options of groups and settings that differ from the defaults, and the origin of the run.
+
+    Args:
+        config: the resolved configuration of the run, YAML.
+        threads, device: of the run; other threads and devices change the rounding of sums.
+    """
+    defaults = OmegaConf.load(folder("conf") / "train.yaml").defaults
+    usual = {str(group): name for one in defaults if isinstance(one, DictConfig) for group, name in one.items()}
+    choices = HydraConfig.get().runtime.choices
+    groups = {group: choices[group] for group in usual if group != "recipe" and choices[group] != usual[group]}
+    default = settings_with(tuple(groups.items()))
+    options = [{f"override /{group}": name} for group, name in groups.items()]
+    tree = OmegaConf.create({"defaults": options} if options else {})
+    own_settings = settings_in(OmegaConf.create(config))
+    for key, value in own_settings.items():
+        if own_settings["init"] is not None and key.startswith(("model.", "features.")):
+            continue  # they are those of the model that the run started from
+        if key not in default or value != default[key]:
+            OmegaConf.update(tree, key, value, force_add=True)
+    tree.device, tree.threads = device, threads
+    origin = f"kws {__version__}{f', commit {known}' if (known := commit()) else ''}"
+    words = " ".join(HydraConfig.get().overrides.task)
+    comment = "".join(f"# {printable(line)}\n" for line in (origin, f"kws train {words}"))
+    return comment + OmegaConf.to_yaml(tree)
+
+
+@cache
+def settings_with(groups: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Defaults of kws train with these options of groups; see `settings_in`."""
+    initialized = GlobalHydra.instance().is_initialized()  # not where Python calls kws.train
+    with nullcontext() if initialized else hydra.initialize_config_dir(str(folder("conf")), version_base="1.3"):
+        composed = hydra.compose("train", [f"{group}={name}" for group, name in groups])
+    return settings_in(composed)
+
+
+def settings_in(config: DictConfig | ListConfig) -> dict[str, Any]:
+    """Settings of a configuration, dotted, without those that may differ in a resumed run."""
+    return own(dotted(OmegaConf.to_container(config, resolve=True, enum_to_str=True)))

@@ -1,7 +1,7 @@
 """kws buffer: inspect a replay buffer, decide about its clips, export and import them."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kws.common.console import Console
@@ -9,11 +9,12 @@ from kws.common.errors import KwsError
 from kws.common.settings import SettingError
 from kws.config.app import with_actions
 from kws.config.schema import BufferConfig, Order
-from kws.replay import exchange, importing, summary
+from kws.replay import exchange, importing
 from kws.replay.buffer import INDEX, Buffer, BufferClip, Decision, Kind, State
 from kws.replay.review import read_decisions, write_review
 from kws.training.metrics import read_columns
 
+HEADER = ("clip", "kind", "keyword", "state", "found", "now", "loss", "drawn", "recording", "reason or text")
 ORDERS: Mapping[Order, Callable[[BufferClip], float]] = {
     Order.score: lambda row: row.hardness,
     Order.drawn: lambda row: row.times_drawn,
@@ -40,7 +41,7 @@ def chosen(s: BufferConfig, rows: Sequence[BufferClip], states: Sequence[State])
             raise SettingError(
                 "clips", s.clips, "must be beginnings of hashes; quote those that read as numbers: clips=['12e4']"
             )
-        return summary.find(rows, [str(one) for one in beginnings])
+        return find(rows, [str(one) for one in beginnings])
     among = states if s.state is None else [s.state]
     return [
         row
@@ -52,6 +53,68 @@ def chosen(s: BufferConfig, rows: Sequence[BufferClip], states: Sequence[State])
     ]
 
 
+def counts(
+    rows: Iterable[BufferClip], group: Callable[[BufferClip], str], within: Callable[[BufferClip], str]
+) -> Mapping[str, Mapping[str, int]]:
+    """Number of clips by group and by a second property, both in the order of the rows."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        found[group(row)][within(row)] += 1
+    return found
+
+
+def scores_by_round(rows: Iterable[BufferClip], later: Iterable[tuple[str, str, int, float]]) -> dict[str, list[float]]:
+    """Scores of each round, of clips found in it and of clips scored again, in the order of the rounds of each run.
+
+    Args:
+        rows: the clips.
+        later: hash, run, round and score, from `Buffer.score_history`.
+    """
+    given = [(row.run, row.round, row.score) for row in rows if row.score is not None]
+    given += [(run, round_, score) for _, run, round_, score in later]
+    runs = list(dict.fromkeys(run for run, _, _ in given))
+    found: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for run, number, score in given:
+        found[runs.index(run), number].append(score)
+    return {
+        str(number) if len(runs) == 1 else f"{runs[run]} {number}": found[run, number] for run, number in sorted(found)
+    }
+
+
+def cells(row: BufferClip) -> tuple[str, ...]:
+    """A clip as a row of the table of `list`, below `HEADER`."""
+    return (
+        row.hash[:8],
+        row.kind,
+        row.keyword,
+        f"{row.state} ({row.decision})" if row.decision else row.state,
+        *("-" if x is None else f"{x:.2f}" for x in (row.score, row.score_now, row.last_loss)),
+        str(row.times_drawn),
+        f"{row.source.name} {row.offset_s:.2f} s",
+        row.reason or row.text,
+    )
+
+
+def find(rows: Sequence[BufferClip], beginnings: Sequence[str]) -> list[BufferClip]:
+    """The clip whose hash begins with each of these texts.
+
+    Raises:
+        KwsError: no clip or several clips begin so, or no text is given.
+    """
+    if not beginnings:
+        raise KwsError("clips=[]: must name at least one clip")
+    found = []
+    for given in beginnings:
+        matches = [row for row in rows if given and row.hash.startswith(given)]
+        if len(matches) != 1:
+            raise KwsError(
+                f"clips={given}: must be the beginning of one hash, and {len(matches) or 'no'} clips begin so; "
+                'quote what reads as a number: clips=["12e4"]'
+            )
+        found += matches
+    return found
+
+
 def stats(s: BufferConfig, console: Console) -> None:
     """Print counts by state, kind and recording; draw figures if `plots` is given."""
     with opened(s) as buffer:
@@ -59,7 +122,7 @@ def stats(s: BufferConfig, console: Console) -> None:
     rows.sort(key=lambda row: list(State).index(row.state))
     kinds = list(dict.fromkeys(row.kind for row in rows))
     lines = []
-    for state, line in summary.counts(rows, lambda row: row.state, lambda row: row.kind).items():
+    for state, line in counts(rows, lambda row: row.state, lambda row: row.kind).items():
         minutes = sum(row.n_samples for row in rows if row.state == state) / rate / 60
         lines.append((state, *(str(line.get(kind, 0)) for kind in kinds), str(sum(line.values())), f"{minutes:.1f}"))
     console.table(f"{s.buffer}", ("state", *kinds, "all", "minutes"), lines)
@@ -73,7 +136,7 @@ def stats(s: BufferConfig, console: Console) -> None:
         if n := sum(row.decision is decision for row in rows):
             console.say(f"{decision} by a user: {n}")
     if s.plots is not None:
-        draw(s, Path(s.plots), rows, summary.scores_by_round(rows, later), console)
+        draw(s, Path(s.plots), rows, scores_by_round(rows, later), console)
 
 
 def draw(
@@ -82,8 +145,8 @@ def draw(
     """Write the figures of `stats` as PNG files."""
     from kws.replay import plots  # matplotlib is slow to import
 
-    kinds = summary.counts(rows, lambda row: row.kind, lambda row: row.state)
-    sources = summary.counts(rows, lambda row: row.source.name, lambda row: row.state)
+    kinds = counts(rows, lambda row: row.kind, lambda row: row.state)
+    sources = counts(rows, lambda row: row.source.name, lambda row: row.state)
     figures = {
         "scores.png": plots.scores_by_round(scores),
         "kinds.png": plots.counts("clips by kind", kinds),
@@ -110,7 +173,7 @@ def list_(s: BufferConfig, console: Console) -> None:
     else:
         rows.sort(key=ORDERS[s.sort], reverse=True)
     shown = rows[: s.limit]
-    lines = [summary.HEADER, *(summary.line(row) for row in shown)]
+    lines = [HEADER, *(cells(row) for row in shown)]
     title = f"{s.buffer}: {len(rows)} clips"
     if len(keywords := {row.keyword for row in rows}) == 1:
         title += f" of {keywords.pop()}"
@@ -205,7 +268,7 @@ def review(s: BufferConfig, console: Console) -> None:
             made = read_decisions(Path(s.decisions))
             if not made.release + made.reject:
                 raise KwsError(f"decisions={s.decisions}: holds no decision")
-            summary.find(buffer.rows(None), [*made.release, *made.reject])  # all are known, or nothing is done
+            find(buffer.rows(None), [*made.release, *made.reject])  # all are known, or nothing is done
             back = buffer.decide(made.release, Decision.released)
             out = buffer.decide(made.reject, Decision.rejected)
             console.say(

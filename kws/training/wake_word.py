@@ -18,6 +18,7 @@ from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.models.registry import KeywordNet
 from kws.replay.config import ReplayConfig
 from kws.replay.mining_streams import MiningConfig
+from kws.replay.quarantine import limits
 from kws.replay.sampler import importance_exponent_at
 from kws.replay.schedule import Schedule, share_at, steered, stochastic_round
 from kws.replay.snapshot import Contents, Snapshot
@@ -207,9 +208,8 @@ class WakeWordTask(Task):
         def fill() -> Snapshot:
             self.replay.write_back(self.miner.buffer)
             model = self._round_model(weights, round_)
-            above: dict[str, float] = {}
-            if (share := self.config.replay.quarantine_above) is not None:
-                above = {k: share * score for k, score in self.validator.median_peaks(weights, step).items()}
+            share = self.config.replay.quarantine_above
+            above = {} if share is None else limits(self.validator.median_peaks(weights, step), share)
             return self.miner.fill(model, round_, from_pool, self.hard, above)
 
         self.replay = self._replicate(fill)

@@ -109,7 +109,7 @@ def test_a_detector_that_misses_too_much_is_refused(cli, words, run, tmp_path):
     ("word", "named"),
     [
         ("init=nowhere.pt", "nowhere.pt: no such file"),
-        ("init={run}/detector.pt", "not a readable checkpoint"),
+        ("init={run}/detector.pt", "the exported file, not a checkpoint"),
         ("init={run}/checkpoints/round-1.pt", "must be the model.pt of a run"),
     ],
 )

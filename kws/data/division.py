@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from kws.common.seeding import seed_of
 from kws.data.audio import content_hash
 from kws.data.audio_cache import Entry
-from kws.data.manifest import Split
+from kws.data.manifest import Split, hash_split
 from kws.data.names import same_word
 
 SHARES = {Split.TRAIN: 0.6, Split.VALIDATION: 0.15, Split.TEST: 0.25}
 NEGATIVES = "negatives"
 _ENOUGH = 1 / 3  # of its share; a split with less is too small
-_FEW = 10  # so few files are cut in time, if most of their sound is in long ones
+_FEW = 10  # fewer files are cut in time, if most of their sound is in long ones
 _LONG_S = 20.0  # shortest recording that is cut: 3 s of it are validation
 _GAP_S, _GAP = 10.0, 0.02  # between the splits of such a recording: seconds, and the largest share of its length
-_PIECE_S = 300.0  # longest piece of it, since the pool of mining is chosen by pieces
+_PIECE_S = 120.0  # longest piece of it, since the pool of mining is chosen by pieces
 
 T = TypeVar("T")
 Weights = Mapping[T, float]
@@ -144,6 +144,10 @@ def _assigned(
     if enough(weights, [even[unit] for unit in units], list(shares.values())):
         known |= {unit: targets[even[unit]] for unit, speaker in zip(units, speakers, strict=True) if speaker}
         return by, [targets[even[unit]] for unit in units]
+    hashed = [hash_split(PurePosixPath(one.recording.name).stem) for one in free]  # a new file moves no other
+    many = len(free) >= 2 * _FEW and len(targets) == len(Split)
+    if many and enough(weights, [targets.index(split) for split in hashed], list(shares.values())):
+        return "file", hashed
     files = [one.hash for one in free]  # copies of a recording stay together
     even = balanced(summed(files, weights), shares)
     return "file", [targets[even[file]] for file in files]

@@ -40,11 +40,14 @@ def many(label: str, n: int = 300) -> list[Entry]:
 
 
 def test_one_person_is_divided_by_file() -> None:
-    found = divided([*(entry(f"mine {i}", speaker="me") for i in range(40)), *many("speech")])
-    assert counts(found.entries) == [24, 6, 10]
+    own = [entry(f"mine {i}", speaker="me") for i in range(40)]
+    found = divided([*own, *many("speech")])
+    assert [one.recording.split for one in found.entries[:40]] == [hash_split(f"mine {i}") for i in range(40)]
+    assert min(counts(found.entries)) > 2
     assert found.by == {"computer": "file", "negatives": "speaker", "noise": ""}
     assert found.leaks == ["1 of 101 speakers are in several splits, so that figures are of known voices: me"]
     assert found.entries[40:] == many("speech"), "where the hash leaves enough everywhere, it decides"
+    assert divided(own[1:]).entries == found.entries[1:40], "a file more or less moves no other"
 
 
 def test_few_speakers_are_divided_evenly_each_in_one_split_for_all_roles() -> None:
@@ -119,11 +122,11 @@ def test_few_long_recordings_are_cut_in_time_with_a_gap(tmp_path: Path) -> None:
         assert own[1].recording.name == f"{number}.wav (35.8-44.4 s)"
 
 
-def test_the_train_part_of_a_long_recording_is_in_pieces_of_at_most_five_minutes() -> None:
+def test_a_long_recording_is_in_pieces_of_at_most_two_minutes() -> None:
     pcm = np.zeros(40 * 60 * RATE, np.int16)
     found = divide([entry("a", "speech", s=40 * 60)], pcm, RATE, ["computer"], "noise")
     lengths = [[e.n_samples / RATE for e in found.entries if e.recording.split is s] for s in Split]
-    assert [len(own) for own in lengths] == [5, 2, 2]
+    assert [len(own) for own in lengths] == [12, 3, 5]
     assert [sum(own) for own in lengths] == pytest.approx([0.6 * 2380, 0.15 * 2380, 0.25 * 2380], abs=0.01)
 
 

@@ -155,6 +155,12 @@ def describe(console: Console, store: AudioCache, chosen: Selection, noise_label
     by = [store.by.get(role, "") for role in (*chosen.keywords, NEGATIVES, noise_label)]
     table.append(("split by", ", ".join(by[:-2]), by[-2], "", by[-1]))
     console.table(", ".join(chosen.keywords), ("split", "keywords", "negatives", "only mined", "noise"), table)
+    for column, keyword in enumerate(chosen.keywords):
+        own = (store.entries[i].recording.label for split in Split for i in chosen.positives[split][column])
+        for label in sorted(set(own) - {keyword}):
+            console.say(f"label {label!r} is read as keyword={keyword}")
+    if not chosen.pool and len(chosen.speech[Split.TRAIN]) == 1:
+        console.warn("nothing can be mined: train holds a single negative, which is used fresh")
     if chosen.spoken:
         console.warn(f"left out, their transcript holds a keyword: {len(chosen.spoken)} negatives")
 

@@ -32,7 +32,7 @@ def silent(_: str) -> None:
     """Print nothing."""
 
 
-def csv_rows(path: Path, say: Say = silent) -> list[Row]:
+def csv_rows(path: Path, say: Say = silent, needed: Sequence[str] = NEEDED) -> list[Row]:
     """Rows of a CSV file with a header, with the names of the columns folded to those of a manifest.
 
     The delimiter is that of `,`, `;`, tab and `|` which finds the columns; the line `sep=` of Excel may name it. Commas
@@ -41,6 +41,7 @@ def csv_rows(path: Path, say: Say = silent) -> list[Row]:
     Args:
         path: the file; UTF-8, UTF-16, or cp1252.
         say: prints the encoding and the columns, where they are not those of a manifest.
+        needed: columns that must be there.
 
     Raises:
         KwsError: unreadable, malformed, or a column is missing.
@@ -49,10 +50,10 @@ def csv_rows(path: Path, say: Say = silent) -> list[Row]:
     named = re.match(r"sep=(.)[ \t]*\n", text, re.IGNORECASE)
     if named:
         text, skipped = text[named.end() :], 1
-    delimiter = named.group(1) if named else _delimiter(text)
+    delimiter = named.group(1) if named else _delimiter(text, needed)
     lines = _lines(path.name, text, skipped, delimiter)
     columns = [name.strip() for name in lines[0][1]] if lines else []
-    names = _columns(path.name, columns, say)
+    names = _columns(path.name, columns, say, needed)
     rows, joined = [], 0
     for number, values in lines[1:]:
         where = f"{path.name}:{number}"
@@ -131,15 +132,15 @@ def _western(path: Path, content: bytes, first: int, say: Say) -> str:
     return text
 
 
-def _delimiter(text: str) -> str:
-    """The delimiter that finds the columns of a manifest, else the most frequent one in the header."""
+def _delimiter(text: str, needed: Sequence[str]) -> str:
+    """The delimiter that finds the needed columns, else the most frequent one in the header."""
     header = text.lstrip("\n").partition("\n")[0][:10000]
 
     def found(delimiter: str) -> tuple[int, int]:
         columns = {
             _canonical(name) for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
         }
-        return len(columns & set(NEEDED)), header.count(delimiter)
+        return len(columns & set(needed)), header.count(delimiter)
 
     return max(_DELIMITERS, key=found)
 
@@ -177,7 +178,7 @@ def _canonical(column: str) -> str:
     return column.strip().casefold()
 
 
-def _columns(file: str, columns: Sequence[str], say: Say, needed: Sequence[str] = NEEDED) -> dict[str, str]:
+def _columns(file: str, columns: Sequence[str], say: Say, needed: Sequence[str]) -> dict[str, str]:
     """Name in a manifest of each column. The right name is preferred, then the first of the known ones."""
     keys = [folded(name) for name in columns if name]
     if twice := [name for name in columns if keys.count(folded(name)) > 1]:

@@ -1,7 +1,5 @@
 """Annotations of keyword occurrences, from JSON, CSV, Audacity label and RTTM files."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import NamedTuple, cast
 from kws.common.errors import KwsError
 from kws.data.names import same_word
 from kws.data.streams import Span
+from kws.data.tables import csv_rows, text_of
 
 LATEST_S = 1e8  # three years: a larger time is not in seconds
 COLLAR_S = (0.0, 0.5)  # default tolerance before the start and after the end of a keyword
@@ -56,14 +55,7 @@ def read_annotations(
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise KwsError(f"{path}: the suffix must be one of {', '.join(readers)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise KwsError(f"{path}: events cannot be read ({error})") from error
-    try:
-        lines = list(reader(path, text))
-    except csv.Error as error:
-        raise KwsError(f"{path}: malformed CSV ({error})") from error
+    lines = list(reader(path))
     found, others = [], set()
     before_s, after_s = COLLAR_S if collar_s is None else collar_s
     for where, first, last, label in lines:
@@ -82,9 +74,9 @@ def read_annotations(
     return found
 
 
-def _json(path: Path, text: str) -> Iterator[_Line]:
+def _json(path: Path) -> Iterator[_Line]:
     try:
-        entries = json.loads(text)
+        entries = json.loads(text_of(path))
     except (ValueError, RecursionError) as error:
         raise KwsError(f"{path}: not a readable JSON file of events ({error})") from error
     if not isinstance(entries, list):
@@ -98,26 +90,27 @@ def _json(path: Path, text: str) -> Iterator[_Line]:
             raise KwsError(f"{path}: event {i} must be [start, end], not {str(entry)[:80]}")
 
 
-def _csv(path: Path, text: str) -> Iterator[_Line]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := [name for name in ("start", "end") if name not in (reader.fieldnames or ())]:
-        raise KwsError(
-            f"{path}: column {missing[0]!r} is missing; columns are {', '.join(reader.fieldnames or ()) or 'none'}"
+def _csv(path: Path) -> Iterator[_Line]:
+    for where, fields in csv_rows(path, needed=("start", "end")):
+        number = where.rpartition(":")[2]
+        yield (
+            f"line {number}",
+            _number(fields["start"]),
+            _number(fields["end"]),
+            fields.get("label", "").strip() or None,
         )
-    for line in reader:
-        yield f"line {reader.line_num}", _number(line["start"]), _number(line["end"]), line.get("label") or None
 
 
-def _audacity(path: Path, text: str) -> Iterator[_Line]:
-    for number, line in enumerate(text.splitlines(), 1):
+def _audacity(path: Path) -> Iterator[_Line]:
+    for number, line in enumerate(text_of(path).split("\n"), 1):
         if not line.strip() or line.startswith("\\"):  # the frequencies of a spectral selection
             continue
         start, end, label = (*line.split("\t", 2), "", "")[:3]
         yield f"line {number}", _number(start), _number(end), label.strip() or None
 
 
-def _rttm(path: Path, text: str) -> Iterator[_Line]:
-    for number, line in enumerate(text.splitlines(), 1):
+def _rttm(path: Path) -> Iterator[_Line]:
+    for number, line in enumerate(text_of(path).split("\n"), 1):
         if not line.strip() or line.startswith(";;"):
             continue
         fields = line.split()
@@ -130,9 +123,9 @@ def _rttm(path: Path, text: str) -> Iterator[_Line]:
 
 
 def _number(text: str | None) -> object:
-    """The number, or the text itself for the error message."""
+    """The number, or the text itself for the error message. Decimal commas are of tables with semicolons or tabs."""
     try:
-        return float(text or "")
+        return float((text or "").replace(",", "."))
     except ValueError:
         return text
 

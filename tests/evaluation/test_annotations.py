@@ -69,8 +69,8 @@ def test_events_without_labels_are_of_the_keyword(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("e.csv", "from,to\n1,2\n", "column 'start' is missing; columns are from, to"),
-        ("e.csv", "", "column 'start' is missing; columns are none"),
+        ("e.csv", "from,to\n1,2\n", "column 'start' is missing in its first line, found from, to"),
+        ("e.csv", "", "column 'start' is missing in its first line, found none"),
         ("e.csv", "start,end\n1\n", "line 2 must be"),
         ("e.csv", "start,end\n2,1\n", r"line 2 must be .* not \[2.0, 1.0\]"),
         ("e.csv", "start,end\n1,nan\n", "line 2 must be"),
@@ -104,7 +104,7 @@ def test_malformed_files_are_refused_with_the_line(tmp_path: Path, name: str, te
         ('{"a": [1, 2]}', "must hold a list of .* not a dict"),
         ("[[1, 2]", "not a readable JSON"),
         ("[" * 100_000, "not a readable JSON"),
-        ("\udcff", "events cannot be read"),
+        ("\udcff", "not a readable JSON"),
     ],
 )
 def test_malformed_json_events_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -119,3 +119,11 @@ def test_missing_and_one_second_events(tmp_path: Path) -> None:
         read_annotations(tmp_path / "e.json", "computer")
     (tmp_path / "e.json").write_text("[[0, 1], [1, 2.5]]")  # no bools, though 1 == True
     assert spans_of(read_annotations(tmp_path / "e.json", "computer")) == [(0, 1), (1, 2.5)]
+
+
+def test_tables_of_spreadsheets(tmp_path: Path) -> None:
+    text = "sep=;\r\nStart;End;Label\r\n1,5;2,25;Hey-Jarvis\r\n"
+    for content in (text.encode(), text.replace("sep=;\r\n", "").replace(";", "\t").encode("utf-16")):
+        (tmp_path / "e.csv").write_bytes(content)
+        ((_, spoken_s),) = read_annotations(tmp_path / "e.csv", "hey jarvis")
+        assert spoken_s == 2.25

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError
 from kws.config import schema as c
-from kws.data.audio import keyword_bounds, to_float
 from kws.data.audio_cache import AudioCache, Entry, pack
 from kws.data.batch import BatchSampler, Keywords
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import DataConfig, Selection
 from kws.data.division import Division, divide
 from kws.data.manifest import Recording, Split
+from kws.data.positives import context
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
 from kws.evaluation.operating_points import ThresholdConfig
@@ -180,18 +180,17 @@ def batch_sampler(
             raise LeakError(f"{recording.name}: a {recording.split} recording among those of training")
     synthetic = None if synthetic is None else synthetic.resolve()  # the paths of recordings are resolved too
     place = {entry: n for n, entry in enumerate(used)}
-    rate, longest_s = cache.sample_rate, s.batch.max_keyword_s
-    bounds = [keyword_bounds(to_float(cache.audio(i)), rate, longest_s) for i, _ in positives]
+    clips = [context(cache, chosen, i) for i, _ in positives]
     real = [synthetic is None or not cache.entries[i].recording.path.is_relative_to(synthetic) for i, _ in positives]
     keywords = Keywords(
         index=torch.tensor([place[i] for i, _ in positives]),
         column=torch.tensor([k for _, k in positives]),
-        start=torch.tensor([a for a, _ in bounds]),
-        end=torch.tensor([b for _, b in bounds]),
+        start=torch.tensor([a for _, (a, _) in clips]),
+        end=torch.tensor([b for _, (_, b) in clips]),
         real=torch.tensor(real),
     )
     sampler = BatchSampler(
-        ClipBank.of([cache.audio(i) for i in used], 2 * clip_n, where),
+        ClipBank.of([x for x, _ in clips] + [cache.audio(i) for i in used[len(clips) :]], 2 * clip_n, where),
         keywords,
         [place[i] for i in chosen.speech[Split.TRAIN]],
         [place[i] for i in chosen.noise[Split.TRAIN]],
@@ -199,7 +198,7 @@ def batch_sampler(
         clip_n,
         s.batch,
         s.augment,
-        rate,
+        cache.sample_rate,
         s.features.hop_s,
     )
     return sampler, used

@@ -14,6 +14,7 @@ from kws.config.compose import keywords, must_be_given, paths
 from kws.config.schema import Engine, EvaluateConfig
 from kws.data.dataset import recordings, select
 from kws.data.manifest import Split
+from kws.data.positives import doubt_lines, with_locations
 from kws.data.sound_files import sound_files
 from kws.detector import checkpoint
 from kws.detector.streaming import StreamScorer
@@ -213,15 +214,16 @@ def on_recordings(
     rate_per_hour, passes = s.threshold.at_fa_per_hour, s.threshold.passes
     needed = [Split.TEST] if rate_per_hour is None else [Split.VALIDATION, Split.TEST]
     chosen = select(store.entries, words, s.data.noise_label, 0.0, needed)
+    chosen = with_locations(store, chosen, dict.fromkeys(Split, s.stream.max_keyword_s), needed)
+    for line in doubt_lines(chosen):
+        console.warn(line)
 
     def score_split(
         title: str, split: Split, passes: int = 1
     ) -> tuple[list[StreamSource], Mapping[str, KeywordScores]]:
         sources, stream = split_streams(store, chosen, split, s.stream, passes), s.stream
         with audio_progress(console, title, total_s(sources)) as progress:
-            return sources, evaluate_split(
-                detector, store, chosen, split, sources, stream.chunk_s, stream.max_keyword_s, progress, score
-            )
+            return sources, evaluate_split(detector, store, chosen, split, sources, stream.chunk_s, progress, score)
 
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
     calibrations, streams = {}, "on the test split"

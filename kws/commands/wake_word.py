@@ -19,6 +19,7 @@ from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection, recordings, select
 from kws.data.division import NEGATIVES
 from kws.data.manifest import Split
+from kws.data.positives import doubt_lines, with_locations
 from kws.detector.detector import Detector
 from kws.evaluation import comparison, confusables, results
 from kws.evaluation.comparison import Comparison
@@ -66,9 +67,7 @@ class WakeWord:
         stream = self.r.s.stream
         streams = split_streams(self.store, self.chosen, split, stream, passes)
         with audio_progress(self.r.console, title, total_s(streams)) as tick:
-            return evaluate_split(
-                detector, self.store, self.chosen, split, streams, stream.chunk_s, stream.max_keyword_s, tick
-            )
+            return evaluate_split(detector, self.store, self.chosen, split, streams, stream.chunk_s, tick)
 
     def paired(self, split: Split, a: Scores, b: Scores, new: Detector) -> Pairs:
         """Compare the model that the run started from with a new one, both at their own thresholds on a split."""
@@ -88,7 +87,11 @@ def train_wake_word(r: Run) -> None:
         store = builders.store(s.data, console, [*real, *made.recordings()], words)
         if r.init is not None:
             refuse_known(r.init, store.entries)
-        return store, select(store.entries, words, s.data.noise_label, s.mining.pool_share)
+        chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
+        longest_s = {Split.TRAIN: s.batch.max_keyword_s} | dict.fromkeys(
+            (Split.VALIDATION, Split.TEST), s.stream.max_keyword_s
+        )
+        return store, with_locations(store, chosen, longest_s, (Split.TRAIN, Split.VALIDATION))
 
     with one_at_a_time(Path(s.data.cache)):
         made = dist.on_main(lambda: speech.synthesise(s, words, console))
@@ -163,6 +166,8 @@ def describe(console: Console, store: AudioCache, chosen: Selection, noise_label
         console.warn("nothing can be mined: train holds a single negative, which is used fresh")
     if chosen.spoken:
         console.warn(f"left out, their transcript holds a keyword: {len(chosen.spoken)} negatives")
+    for line in doubt_lines(chosen):
+        console.warn(line)
 
 
 def fit(w: WakeWord, buffer: Buffer | None, id_: str) -> tuple[Mapping[str, Tensor], list[ValidatedWeights]]:

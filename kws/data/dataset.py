@@ -14,6 +14,7 @@ from kws.common.settings import SettingError
 from kws.data import ffmpeg, manifest, speech_commands
 from kws.data.audio_cache import Entry
 from kws.data.division import balanced, enough, summed
+from kws.data.keyword_location import Doubt, Location
 from kws.data.manifest import Layout, Recording, Split, SplitBy
 from kws.data.names import folded, same_word
 from kws.data.sound_files import listed
@@ -33,7 +34,9 @@ class DataConfig:
     root: Annotated[str | None, Field(description="folder of the recordings")] = None
     manifest: Annotated[
         str | None,
-        Field(description="CSV or JSONL with path, label, and if known speaker, text, source, part; null: in root"),
+        Field(
+            description="CSV or JSONL: path, label, and if known speaker, text, source, part, start, end; null: in root"
+        ),
     ] = None
     layout: Annotated[Layout, Field(description="form of root; folders: one a label; auto: by its files")] = Layout.auto
     split_by: Annotated[
@@ -132,6 +135,8 @@ class Selection:
     noise: dict[Split, list[int]] = field(default_factory=dict)
     pool: list[int] = field(default_factory=list)  # train negatives that are mined, never sampled as fresh negatives
     spoken: list[int] = field(default_factory=list)  # left out: their transcript or label contains a keyword
+    locations: dict[int, Location] = field(default_factory=dict)  # of the keyword in each positive
+    doubtful: list[Doubt] = field(default_factory=list)  # left out of the positives
 
 
 def pooled(train: Sequence[Entry], share: float) -> list[bool]:

@@ -1,6 +1,7 @@
 """Manifests: the recordings with their labels and splits. No audio is opened here."""
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -84,6 +85,8 @@ class Recording:
     text: str = ""
     source: str = ""
     given: bool = False
+    start_s: float | None = None  # of the keyword in it, where a person gave it
+    end_s: float | None = None
 
 
 def hash_split(name: str) -> Split:
@@ -244,10 +247,34 @@ def _recording(root: Path, where: str, fields: dict[str, str], split: Split | No
     path, name = _inside(root, fields["path"], where, listing)
     speaker = fields.get("speaker", "")
     text, source = fields.get("text", ""), fields.get("source", "")
-    hashed = hash_split(speaker or name.stem)
+    start_s, end_s = (_seconds(fields, column, where) for column in ("start", "end"))
+    if start_s is not None and end_s is not None and end_s <= start_s:
+        raise KwsError(f"{where}: end={fields['end']}: must be after start={fields['start']}")
     return Recording(
-        path, shown(name.as_posix()), fields["label"], split or hashed, speaker, text, source, split is not None
+        path,
+        shown(name.as_posix()),
+        fields["label"],
+        split or hash_split(speaker or name.stem),
+        speaker,
+        text,
+        source,
+        split is not None,
+        start_s,
+        end_s,
     )
+
+
+def _seconds(fields: dict[str, str], column: str, where: str) -> float | None:
+    """A time of the manifest, with a decimal point or comma; None if it is empty."""
+    if not (given := fields.get(column, "")):
+        return None
+    try:
+        seconds = float(given.replace(",", "."))
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise KwsError(f"{where}: {column}={given!r}: must be seconds, 0 or more, or empty")
+    return seconds
 
 
 def _inside(root: Path, given: str, where: str, listing: Listing) -> tuple[Path, PurePosixPath]:

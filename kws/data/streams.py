@@ -20,7 +20,8 @@ from kws.data.audio import loudest_rms, to_float, to_int16
 
 Span = tuple[float, float]
 
-AFTER_S = 0.5  # a detection counts as a hit until this long after the end of the keyword
+AFTER_S = 0.5  # a detection counts as a hit until this long after the end of the recording
+AROUND_S = 0.5  # and in a long one from this long before the keyword to AFTER_S and this long after it
 _WINDOW_S = 0.032  # levels are measured on the loudest 32 ms
 _SILENT = 1e-4  # -80 dBFS: a quieter noise recording is silent
 _FLOOR = 1e-3  # -60 dBFS: under speech, the bed counts as at least this loud
@@ -51,13 +52,14 @@ class StreamConfig:
 class Piece:
     """Position of a recording: samples start to start + n_samples hold speech[index], `snr_db` above the noise.
 
-    `snr_db` is infinite in a stream without noise.
+    `snr_db` is infinite in a stream without noise. `keyword` holds the bounds of the keyword in the stream, if known.
     """
 
     start: int
     n_samples: int
     index: int
     snr_db: float
+    keyword: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +110,13 @@ def compose(
     noise_db: Sequence[float] = (-40, -26),
     lead_s: float = 0.0,
     sample_rate: int = 16000,
+    keywords: Sequence[tuple[int, int]] | None = None,
 ) -> Stream:
     """Concatenate recordings, in the given order, over a bed of noise.
 
     Levels are RMS of the loudest 32 ms. Each noise recording gets a random level from `noise_db`. Each speech recording
-    gets a random SNR from `snr_db` above the noise under it. Without noise recordings the bed is silence and the
-    speech keeps its own level. Only the result is held for the whole stream.
+    gets a random SNR from `snr_db` above the noise under it, measured at its keyword if the bounds are given. Without
+    noise recordings the bed is silence and speech keeps its own level. Only the result is held for the whole stream.
 
     Args:
         speech: recordings at `sample_rate`; one that is silent or below 32 ms adds no audio but has its piece.
@@ -124,6 +127,7 @@ def compose(
         noise_db: lowest and highest level of a noise recording in dBFS.
         lead_s: seconds of bed before the first recording, 0 or more.
         sample_rate: Hz.
+        keywords: first sample, and the sample after the last, of the keyword in each recording.
 
     Shape: each recording int16 [T], T at least 1.
 
@@ -140,21 +144,34 @@ def compose(
         if len(noise):
             snr = float(rng.uniform(snr_db[0], snr_db[1]))
             wanted = max(loudest_rms(under, window), _FLOOR) * 10 ** (snr / 20)
-            top = loudest_rms(piece, window)
+            first, last = (0, len(x)) if keywords is None else keywords[index]
+            whole = first // window * window, -(-last // window) * window  # the same windows as in the recording
+            top = loudest_rms(piece[slice(*whole)], window) or loudest_rms(piece, window)
             piece *= np.float32(wanted / top if top else 0.0)
         end = at + len(x)
         pcm[at:end] = to_int16(under + piece)
         pcm[end : end + gap_n] = to_int16(bed.take(gap_n))
-        pieces.append(Piece(at, len(x), index, snr))
+        keyword = None if keywords is None else (at + keywords[index][0], at + keywords[index][1])
+        pieces.append(Piece(at, len(x), index, snr, keyword))
         at = end + gap_n
     return Stream(pcm, pieces, bed.used, sample_rate)
 
 
 def spans(stream: Stream) -> list[Span]:
-    """Time span in which a detection is a hit, for each piece: from its start to 0.5 s after its end, in seconds."""
+    """Time span in which a detection is a hit, for each piece: see `hit_spans`."""
     return hit_spans(stream.pieces, stream.sample_rate)
 
 
 def hit_spans(pieces: Sequence[Piece], sample_rate: int) -> list[Span]:
-    """Time span in which a detection is a hit, for each piece, in seconds."""
-    return [(p.start / sample_rate, (p.start + p.n_samples) / sample_rate + AFTER_S) for p in pieces]
+    """Time span in which a detection is a hit, for each piece, in seconds.
+
+    From the start of the recording to 0.5 s after its end. Where the bounds of the keyword are known, a hit is also no
+    earlier than 0.5 s before its start, and no later than 1 s after its end.
+    """
+    around_n, found = round(AROUND_S * sample_rate), []
+    for piece in pieces:
+        start, end = piece.start, piece.start + piece.n_samples
+        if piece.keyword is not None:
+            start, end = max(start, piece.keyword[0] - around_n), min(end, piece.keyword[1] + around_n)
+        found.append((start / sample_rate, end / sample_rate + AFTER_S))
+    return found

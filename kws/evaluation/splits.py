@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kws.common.seeding import numpy_generator
-from kws.data.audio import keyword_bounds, to_float
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection
 from kws.data.manifest import Split
+from kws.data.positives import context
 from kws.data.streams import Piece, Span, Stream, StreamConfig, compose, hit_spans
 from kws.detector.streaming import StreamScorer
 from kws.evaluation.events import join_offsets, join_tracks
@@ -21,7 +24,9 @@ def positive_stream(
 ) -> Stream:
     """Compose a stream of a keyword's recordings, each once; the split must hold one. Each number has other noise."""
     purpose = (split, chosen.keywords[column], number) if number else (split, chosen.keywords[column])
-    return _stream(store, chosen, split, chosen.positives[split][column], purpose, levels, levels.gap_s)
+    clips = {i: context(store, chosen, i) for i in chosen.positives[split][column]}
+    sounds, keywords = {i: x for i, (x, _) in clips.items()}, {i: bounds for i, (_, bounds) in clips.items()}
+    return _stream(store, chosen, split, sounds, keywords, purpose, levels, levels.gap_s)
 
 
 def negative_stream(
@@ -29,7 +34,8 @@ def negative_stream(
 ) -> Stream:
     """Compose a stream of the negatives of a split. Each number has other noise."""
     purpose = (split, "negative", number)
-    return _stream(store, chosen, split, chosen.speech[split], purpose, levels, levels.negative_gap_s)
+    sounds = {i: store.audio(i) for i in chosen.speech[split]}
+    return _stream(store, chosen, split, sounds, None, purpose, levels, levels.negative_gap_s)
 
 
 def negative_hours(store: AudioCache, chosen: Selection, split: Split, levels: StreamConfig) -> float:
@@ -45,16 +51,21 @@ def _stream(
     store: AudioCache,
     chosen: Selection,
     split: Split,
-    entries: Sequence[int],
+    sounds: Mapping[int, NDArray[np.int16]],
+    keywords: Mapping[int, tuple[int, int]] | None,
     purpose: tuple[str | int, ...],
     levels: StreamConfig,
     gap_s: float,
 ) -> Stream:
-    """Compose entries of the store in random order over the noise of the split. The pieces hold entry indexes."""
+    """Compose sounds of entries in random order over the noise of the split. The pieces hold entry indexes."""
     rng = numpy_generator(0, "stream", *purpose)
+    entries = list(sounds)
     order = [entries[i] for i in rng.permutation(len(entries))]
-    clips, noise = [store.audio(i) for i in order], [store.audio(i) for i in chosen.noise[split]]
-    stream = compose(clips, noise, rng, gap_s, levels.snr_db, levels.noise_db, sample_rate=store.sample_rate)
+    clips, noise = [sounds[i] for i in order], [store.audio(i) for i in chosen.noise[split]]
+    bounds = None if keywords is None else [keywords[i] for i in order]
+    stream = compose(
+        clips, noise, rng, gap_s, levels.snr_db, levels.noise_db, sample_rate=store.sample_rate, keywords=bounds
+    )
     return replace(stream, pieces=[replace(piece, index=order[piece.index]) for piece in stream.pieces])
 
 
@@ -84,7 +95,6 @@ def evaluate_split(
     split: Split,
     sources: Sequence[StreamSource],
     chunk_s: float,
-    max_keyword_s: float,
     progress: Progress = lambda _: None,
     score: ScoreAll = score_all,
 ) -> Mapping[str, KeywordScores]:
@@ -95,7 +105,6 @@ def evaluate_split(
         store, chosen: audio and roles of the recordings.
         split, sources: the split, and its streams from `split_streams`. Passes of the negatives are not independent.
         chunk_s: length of the audio chunks in seconds; a score row is known at the end of its chunk.
-        max_keyword_s: longest keyword in seconds, to find the end of the keyword in its recording.
         progress: called with the seconds scored up to now.
         score: scores the sources.
 
@@ -111,8 +120,8 @@ def evaluate_split(
         positive = results[number]
         events = []
         for piece, span in zip(positive.pieces, hit_spans(positive.pieces, rate), strict=True):
-            end = piece.start + keyword_bounds(to_float(store.audio(piece.index)), rate, max_keyword_s)[1]
-            events.append(replace(_segment(store, piece, span, number), spoken_s=end / rate))
+            assert piece.keyword is not None
+            events.append(replace(_segment(store, piece, span, number), spoken_s=piece.keyword[1] / rate))
         tracks = [result.tracks[keyword] for result in negative_results]
         negatives = [
             _segment(store, piece, span, stream, offset)

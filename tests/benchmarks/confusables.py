@@ -28,6 +28,7 @@ from kws.confusables.synthesis.plan import Prompt, Role, plan
 from kws.confusables.synthesis.render import render
 from kws.data.audio import load, to_int16
 from kws.data.manifest import CONFUSABLE, Split
+from kws.data.positives import with_locations
 
 WORDS, SEEDS, SHARES = ("computer", "bed", "cat"), (0, 1), (0.05, 0.1)
 SETS = ("nearest", "diverse")
@@ -148,7 +149,9 @@ def figures(data: Path, out: Path) -> None:
         runs = [(a, n) for a, n in runs if (a.folder(out, n) / "results.json").is_file()]
         if not runs:
             continue
-        chosen = select(store.entries, [word], s.data.noise_label, s.mining.pool_share)
+        chosen = with_locations(
+            store, select(store.entries, [word], s.data.noise_label, s.mining.pool_share), dict.fromkeys(Split, 1.2)
+        )
         positives = [positive_stream(store, chosen, Split.TEST, 0, levels, n) for n in range(4)]
         negatives = [negative_stream(store, chosen, Split.TEST, levels, n) for n in range(4)]
         files = sorted((out / "said" / f"{word}-test").rglob("*.flac"))

@@ -29,6 +29,7 @@ from kws.config.compose import settings
 from kws.config.schema import TrainConfig
 from kws.data.dataset import recordings, select
 from kws.data.manifest import Recording, Split
+from kws.data.positives import with_locations
 from kws.detector.checkpoint import read_model
 from kws.replay.buffer import Buffer
 from tests.benchmarks.replay_pays import FOLDS, WORDS, Scores, Streams, effect, in_fold
@@ -116,6 +117,7 @@ class Group:
                 kept = [one for one in self.all if self.roles(one) in (self.word, self.s.data.noise_label, side)]
                 store = builders.store(self.s.data, Console(quiet=True), kept, [self.word])
                 chosen = select(store.entries, [self.word], self.s.data.noise_label, 0.0)
+                chosen = with_locations(store, chosen, dict.fromkeys(Split, 1.2))
                 self.streams[side] = Streams(store, chosen, self.s.stream)
             self.streams[side].score(detector).write(file)
 

@@ -60,6 +60,7 @@ class TestSplit:
         from kws.config.schema import TrainConfig
         from kws.data.dataset import recordings, select
         from kws.data.manifest import Split
+        from kws.data.positives import with_locations
         from kws.data.streams import StreamConfig
         from kws.evaluation.splits import negative_stream, positive_stream
 
@@ -69,6 +70,7 @@ class TestSplit:
         self.s: Any = settings(composed, TrainConfig)
         store = builders.store(self.s.data, Console(), recordings(self.s.data), [KEYWORD])
         chosen = select(store.entries, [KEYWORD], self.s.data.noise_label, self.s.mining.pool_share)
+        chosen = with_locations(store, chosen, dict.fromkeys(Split, 1.2))
         levels = StreamConfig(list(SNR_DB), list(NOISE_DB), self.s.stream.gap_s, self.s.stream.negative_gap_s)
         self.positive = [positive_stream(store, chosen, Split.TEST, 0, levels, n) for n in range(PASSES)]
         self.negative = [negative_stream(store, chosen, Split.TEST, levels, n) for n in range(PASSES)]

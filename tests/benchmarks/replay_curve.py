@@ -96,6 +96,7 @@ def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
     from kws.config.schema import TrainConfig
     from kws.data.dataset import recordings, select
     from kws.data.manifest import Split
+    from kws.data.positives import with_locations
     from kws.data.streams import StreamConfig, spans
     from kws.detector import checkpoint, streaming
     from kws.evaluation.splits import negative_stream, positive_stream
@@ -118,6 +119,7 @@ def hear_runs(data: Path, runs: Sequence[tuple[str, Path]]) -> None:
         if not waiting:
             continue
         chosen = select(store.entries, [keyword], s.data.noise_label, s.mining.pool_share)
+        chosen = with_locations(store, chosen, dict.fromkeys(Split, 1.2))
         positives = [positive_stream(store, chosen, Split.TEST, 0, levels, n) for n in range(PASSES)]
         negatives = [negative_stream(store, chosen, Split.TEST, levels, n) for n in range(PASSES)]
         for folder in waiting:

@@ -37,6 +37,7 @@ from kws.config.schema import TrainConfig
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection, recordings, select
 from kws.data.manifest import Recording, Split
+from kws.data.positives import with_locations
 from kws.data.streams import StreamConfig, hit_spans
 from kws.detector import checkpoint, streaming
 from kws.detector.detector import Detector
@@ -144,7 +145,11 @@ class Group:
 
     def selection(self, s: TrainConfig, arm: Arm) -> Selection:
         """Roles of the recordings."""
-        chosen = select(self.store.entries, [self.word], s.data.noise_label, s.mining.pool_share)
+        chosen = with_locations(
+            self.store,
+            select(self.store.entries, [self.word], s.data.noise_label, s.mining.pool_share),
+            dict.fromkeys(Split, 1.2),
+        )
         for word in arm:
             if word.startswith("+hours="):
                 at_most(chosen, self.store, float(word.split("=")[1]))
@@ -192,7 +197,9 @@ class Group:
     def score(self, detector: Detector, file: Path, s: TrainConfig) -> None:
         """Score a run on the fold."""
         if self.streams is None:
-            chosen = select(self.store.entries, [self.word], s.data.noise_label, 0.0)
+            chosen = with_locations(
+                self.store, select(self.store.entries, [self.word], s.data.noise_label, 0.0), dict.fromkeys(Split, 1.2)
+            )
             self.streams = Streams(self.store, chosen, s.stream)
         self.streams.score(detector.to(builders.device(s.device))).write(file)
 

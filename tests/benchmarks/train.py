@@ -29,6 +29,7 @@ from kws.data.audio_cache import AudioCache
 from kws.data.batch import BatchSampler
 from kws.data.dataset import Selection, recordings, select
 from kws.data.manifest import Split
+from kws.data.positives import with_locations
 from kws.replay.buffer import Buffer
 from kws.replay.snapshot import Snapshot
 from kws.training.distributed import together
@@ -176,6 +177,7 @@ def against(data: str, model: str, faster: bool) -> None:
     console = Console(quiet=True)
     store = builders.store(s.data, console, recordings(s.data), ["computer"])
     chosen = select(store.entries, ["computer"], s.data.noise_label, s.mining.pool_share)
+    chosen = with_locations(store, chosen, dict.fromkeys(Split, 1.2))
     recipe = builders.model_spec(s, ["computer"])
     s.mining.rounds, s.replay.share = 0, 0.0
     config = WakeWordConfig(s.seed, s.optim, s.batch, s.replay, s.mining, s.validate_every, 0.5)

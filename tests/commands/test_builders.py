@@ -11,7 +11,8 @@ from kws.config.schema import TrainConfig
 from kws.data.audio import save_flac
 from kws.data.audio_cache import pack
 from kws.data.dataset import select
-from kws.data.manifest import read
+from kws.data.manifest import Split, read
+from kws.data.positives import with_locations
 
 
 @pytest.mark.parametrize("through", ["folder", "link"])
@@ -30,7 +31,7 @@ def test_synthetic_clips_are_not_real_speech_even_through_a_link(tmp_path: Path,
         found += read(root)
     (tmp_path / "link").symlink_to(tmp_path / "synthetic", target_is_directory=True)
     packed = pack(found, tmp_path / "cache")
-    chosen = select(packed.entries, ["yes"], "noise", 0.0, needed=())
+    chosen = with_locations(packed, select(packed.entries, ["yes"], "noise", 0.0, needed=()), dict.fromkeys(Split, 1.2))
     synthetic = tmp_path / ("link" if through == "link" else "synthetic")
     made, entries = builders.batch_sampler(s, packed, chosen, 32000, torch.device("cpu"), synthetic)
     real = dict(zip([entries[i] for i in made.keywords.index.tolist()], made.keywords.real.tolist(), strict=True))

@@ -25,6 +25,7 @@ from kws.data.batch import Batch, BatchConfig, BatchSampler, Keywords
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import Selection
 from kws.data.manifest import Recording, Split
+from kws.data.positives import with_locations
 
 CLIP_N, END_S = 16000, [0.1, 0.25]
 PLAIN = AugmentConfig(
@@ -230,6 +231,7 @@ def test_only_train_recordings_are_sampled(tmp_path: Path) -> None:
     chosen = Selection(
         ["yes"], {p: [[i]] for p, i in roles.items()}, {p: [i + 1] for p, i in roles.items()}, {p: [] for p in Split}
     )
+    chosen = with_locations(packed, chosen, dict.fromkeys(Split, 1.2))
     made, entries = builders.batch_sampler(s, packed, chosen, 32000, torch.device("cpu"))
     assert sorted(entries) == [0, 1]
     pcm = sound(made, 20, 20, None, torch.zeros(0), rng()).pcm

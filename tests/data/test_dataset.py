@@ -16,6 +16,7 @@ from kws.data.audio_cache import AudioCache, Entry
 from kws.data.dataset import Selection, pooled, present, refuse_nearly_noise, select, with_noise_label
 from kws.data.manifest import Recording, Split
 from kws.data.names import same_word
+from kws.data.positives import with_locations
 from kws.data.streams import StreamConfig
 from kws.evaluation.events import misses
 from kws.evaluation.scoring import total_s
@@ -189,7 +190,9 @@ def tones() -> tuple[AudioCache, Selection]:
                     Entry(Recording(Path(), f"{split}{label}{i}", label, split), "", 8000 * len(clips), 8000)
                 )
                 clips.append(to_int16((loudness * np.sin(2 * np.pi * hz * t)).astype(np.float32)))
-    return AudioCache(16000, entries, {}, [], np.concatenate(clips)), select(entries, ["low", "high"], "noise", 0.0)
+    store = AudioCache(16000, entries, {}, [], np.concatenate(clips))
+    chosen = select(entries, ["low", "high"], "noise", 0.0)
+    return store, with_locations(store, chosen, dict.fromkeys(Split, 1.2))
 
 
 def test_an_evaluation_scores_one_split_and_its_keywords(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +201,7 @@ def test_an_evaluation_scores_one_split_and_its_keywords(monkeypatch: pytest.Mon
     scorer, done = ToneScorer(), list[float]()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one scorer scores all streams in order
     takes = split_streams(store, chosen, TEST, levels, 2)
-    scores = evaluate_split(scorer, store, chosen, TEST, takes, 0.08, 1.0, done.append)
+    scores = evaluate_split(scorer, store, chosen, TEST, takes, 0.08, done.append)
     assert done[-1] == pytest.approx(total_s(takes), abs=0.01)
     assert done == sorted(done)
     assert [float(x.abs().max()) for x in scorer.streams] == pytest.approx([0.2] * 4, abs=1e-3)
@@ -213,5 +216,5 @@ def test_an_evaluation_scores_one_split_and_its_keywords(monkeypatch: pytest.Mon
         assert found.negative.scores.max() == 0
         assert found.negative.duration_s == pytest.approx(2 * 3 * (0.5 + 0.33), abs=0.01)
     other = ToneScorer()
-    evaluate_split(other, store, chosen, TEST, takes, 0.08, 1.0)
+    evaluate_split(other, store, chosen, TEST, takes, 0.08)
     assert all(torch.equal(a, b) for a, b in zip(scorer.streams, other.streams, strict=True)), "the streams are equal"

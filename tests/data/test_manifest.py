@@ -321,3 +321,28 @@ def test_real_manifest() -> None:
     assert all(speakers[r.speaker] is r.split for r in recordings if r.speaker)
     assert all(r.path.is_file() for r in recordings)
     assert sum(r.label == "speech" and contains_phrase(r.text, "cat") for r in recordings) > 0
+
+
+# ---- bounds of keywords
+
+
+def test_columns_start_and_end_are_the_bounds_of_a_keyword(tmp_path: Path) -> None:
+    touch(tmp_path, "1.wav", "2.wav", "3.wav")
+    write_csv(tmp_path, "path;label;Start;End", "1.wav;a;0.30;0,95", "2.wav;b;;", "3.wav;a;1;")
+    assert [(one.start_s, one.end_s) for one in read(tmp_path)] == [(0.3, 0.95), (None, None), (1.0, None)]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        ("-1", "", r"manifest\.csv:2: start='-1': must be seconds, 0 or more, or empty"),
+        ("0:30", "", r"start='0:30': must be seconds"),
+        ("", "inf", r"end='inf': must be seconds"),
+        ("2", "1.5", r"manifest\.csv:2: end=1\.5: must be after start=2"),
+    ],
+)
+def test_wrong_bounds_are_refused(tmp_path: Path, start: str, end: str, message: str) -> None:
+    touch(tmp_path, "1.wav")
+    write_csv(tmp_path, "path,label,start,end", f"1.wav,a,{start},{end}")
+    with pytest.raises(KwsError, match=message):
+        read(tmp_path)

@@ -180,3 +180,17 @@ def test_real_recordings_mix_as_in_the_referees_streams(
     assert spans(ours) == events
     assert json.loads(json.dumps(spans(ours))) == [list(e) for e in events]
     assert np.abs(to_float(ours.pcm) - theirs).max() < 1.01 / 32768
+
+
+def test_the_bounds_of_a_keyword_give_its_level_and_the_span_of_a_hit() -> None:
+    x = np.zeros(8 * RATE, np.int16)
+    x[4 * RATE : 5 * RATE] = hiss(1.0, 0.1)
+    x[: RATE // 2] = hiss(0.5, 0.8)  # louder than the keyword
+    bed = compose([np.zeros_like(x)], [hiss(1)], rng(), 0.0, (10, 10))
+    mixed = compose([x], [hiss(1)], rng(), 0.0, (10, 10), keywords=[(4 * RATE, 5 * RATE)])
+    spoken = to_float(mixed.pcm - bed.pcm)[4 * RATE : 5 * RATE]
+    under = to_float(bed.pcm)
+    assert loudest_rms(spoken) / loudest_rms(under) == pytest.approx(10 ** (10 / 20), rel=0.1)
+    assert spans(mixed) == [(3.5, 6.0)]
+    whole = compose([x], [], rng(), 0.0, keywords=[(100, len(x) - 100)])
+    assert spans(whole) == [(0.0, 8.5)], "as without bounds where they are near the ends"

@@ -12,7 +12,8 @@ import torch
 
 from kws.data.audio_cache import pack
 from kws.data.dataset import select
-from kws.data.manifest import read
+from kws.data.manifest import Split, read
+from kws.data.positives import with_locations
 from kws.data.streams import Stream, StreamConfig, spans
 from kws.detector import checkpoint
 from kws.evaluation.validation import ValidationCounts, ValidationStreams
@@ -51,7 +52,11 @@ def scores(made: Stream, keywords: int, peaks: dict[float, tuple[int, float]]) -
 def held_out(tones: Path, cache: Path, keywords: list[str], noise_label: str = "noise") -> ValidationStreams:
     store = pack(read(tones), cache)
     return ValidationStreams(
-        store, select(store.entries, keywords, noise_label, 0.3), StreamConfig([10, 10], [-40, -26], 1, 0.3), 0.08, 1.0
+        store,
+        with_locations(store, select(store.entries, keywords, noise_label, 0.3), dict.fromkeys(Split, 1.2)),
+        StreamConfig([10, 10], [-40, -26], 1, 0.3),
+        0.08,
+        1.0,
     )
 
 

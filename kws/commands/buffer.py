@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from kws.commands.builders import say_faults
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.common.settings import SettingError
@@ -242,21 +243,22 @@ def import_recordings(s: BufferConfig, folder: Path, console: Console) -> None:
         with opened(s) as buffer:
             rate = buffer.sample_rate
     with console.progress("Reading recordings", 0) as tick:
-        found, bad = importing.read_recordings(
+        found, bad, faults = importing.read_recordings(
             folder, kind, s.keyword, s.text or "", rate, lambda n, of: tick(n, total=of)
         )
+    say_faults(console, faults)
     for broken in bad:
         console.warn(f"{broken.name}: not read: {broken.reason}")
     if len(bad) > s.max_undecodable * (len(bad) + len(found)):
         raise KwsError(
-            f"folder={folder}: {len(bad)} of {len(bad) + len(found)} recordings do not decode, more than "
+            f"folder={folder}: {len(bad)} of {len(bad) + len(found)} recordings have no usable sound, more than "
             f"max_undecodable={s.max_undecodable:g}"
         )
     with Buffer(Path(s.buffer), None, rate) as buffer:
         added = buffer.add(found)
     console.say(f"{len(added.new)} clips are new in {s.buffer}, {added.known} were known")
     if bad:
-        console.warn(f"{len(bad)} recordings do not decode and are left out")
+        console.warn(f"{len(bad)} recordings have no usable sound and are left out")
     if added.quarantined:
         console.say(f"{len(added.quarantined)} contain {s.keyword} in their text and are in quarantine")
 

@@ -16,6 +16,7 @@ from kws.data.clip_bank import ClipBank
 from kws.data.dataset import DataConfig, Selection
 from kws.data.division import Division, divide
 from kws.data.manifest import Recording, Split
+from kws.data.mending import Fault, listed
 from kws.data.positives import context
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
@@ -72,6 +73,7 @@ def store(
         )
         tick(len(found))
     warn_undecodable(console, packed.bad, len(found))
+    say_faults(console, packed.faults)
     packed.by = divisions[0].by
     for leak in divisions[0].leaks:
         console.warn(leak)
@@ -88,7 +90,13 @@ def warn_undecodable(console: Console, bad: Mapping[str, str], n: int, kind: str
     for name, reason in bad.items():
         console.warn(f"{name}: not read: {reason}")
     if bad:
-        console.warn(f"{len(bad)} of {n} {kind} do not decode and are left out")
+        console.warn(f"{len(bad)} of {n} {kind} have no usable sound and are left out")
+
+
+def say_faults(console: Console, faults: Mapping[Fault, int]) -> None:
+    """Print the numbers of recordings with each fault that was mended or is worth knowing, in one line."""
+    if faults:
+        console.say(f"recordings {listed(faults)}")
 
 
 def model_spec(s: c.TrainConfig, labels: list[str], others: list[str] | None = None) -> ModelSpec:

@@ -197,9 +197,10 @@ def on_files(
     positives, negatives = given_files(s, words, console)
     sources = [file_source(file) for file in [*(file for file, _ in positives), *negatives]]
     with audio_progress(console, "Scoring", total_s(sources)) as progress:
-        scores, bad = evaluate_files(
+        scores, bad, faults = evaluate_files(
             detector, words, positives, negatives, sources, s.stream.chunk_s, s.data.max_undecodable, progress, score
         )
+    builders.say_faults(console, faults)
     builders.warn_undecodable(console, {one.name: one.reason for one in bad}, len(negatives), "negative recordings")
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
     return Evaluated(DetectorScores(scores, thresholds), sources, detector.sample_rate, "on the given streams")

@@ -64,6 +64,7 @@ def run(s: MineConfig) -> int:
         clips = mine_files(streams, s, model.hash, s.data.max_undecodable)
     if streams.with_keyword:
         console.warn(f"left out, their transcript or label holds a keyword: {len(streams.with_keyword)} recordings")
+    builders.say_faults(console, streams.faults)
     builders.warn_undecodable(console, {bad.name: bad.reason for bad in streams.bad}, len(files))
     suspect_from = limits(model.facts.get("positive_score"), s.quarantine_above)
     evicting = None if s.capacity is None else EvictionConfig(s.capacity, max_per_recording=None)

@@ -133,7 +133,7 @@ def train_wake_word(r: Run) -> None:
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
     finish(w, weights, best)
     if store.bad:
-        console.warn(f"{len(store.bad)} recordings did not decode and were left out; they are named above")
+        console.warn(f"{len(store.bad)} recordings have no usable sound and were left out; they are named above")
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
 
 
@@ -187,7 +187,7 @@ def fit(w: WakeWord, buffer: Buffer | None, id_: str) -> tuple[Mapping[str, Tens
             s.mining, s.replay, s.seed, stream.negative_gap_s, spec, store, chosen, entries, sampler.plain_keywords,
             buffer, r.console, id_, dist.device,
         )  # fmt: skip
-    sound = partial(storage.read, w.folder / storage.CLIPS, sample_rate=store.sample_rate)
+    sound = partial(storage.read, w.folder / storage.CLIPS)
     task = WakeWordTask(
         WakeWordConfig(s.seed, s.optim, s.batch, s.replay, s.mining, s.validate_every, builders.target(s.threshold)),
         spec,

@@ -1,4 +1,7 @@
-"""Audio files: decoding to mono 16-bit PCM at one sample rate, atomic FLAC writes, levels and keyword bounds."""
+"""Audio files: decoding to mono 16-bit PCM at one sample rate, atomic FLAC writes, levels and keyword bounds.
+
+Recordings come as devices and recorders write them; see `kws.data.mending` for what is mended while they are decoded.
+"""
 
 import hashlib
 import io
@@ -18,6 +21,8 @@ from numpy.typing import NDArray
 from kws.common.errors import KwsError
 from kws.common.files import replacing
 from kws.data import ffmpeg
+from kws.data.mending import Fault, Mender, divisor_of
+from kws.data.wav_header import Tail, unfinished
 
 _BLOCK_N = 1 << 20  # frames read at once, so that a header with a wrong length costs no memory
 _LOWEST_RATE = 1000  # Hz; a lower rate means a damaged header, and resampling would fill the memory
@@ -41,34 +46,38 @@ class BadAudio(KwsError):
         return f"{self.name}: {self.reason}"
 
 
-def load(path: Path, sample_rate: int = 16000) -> NDArray[np.float32]:
-    """Decode a file to mono (mean of the channels) at `sample_rate`.
+def load(path: Path, sample_rate: int = 16000, faults: set[Fault] | None = None) -> NDArray[np.float32]:
+    """Decode a recording to mono (mean of the channels) at `sample_rate`.
 
     Args:
         path: any format, sample rate and number of channels that libsndfile or ffmpeg reads.
         sample_rate: Hz of the result. Other rates are resampled by soxr at high quality.
+        faults: the faults of the recording are added to it.
 
     Shape: float32 [T] in [-1, 1], T at least 1.
 
     Raises:
-        BadAudio: missing, undecodable, empty, or not finite.
+        BadAudio: missing, undecodable, empty, silent, or not finite.
     """
-    return np.concatenate(list(_sound(path, sample_rate)))
+    return np.concatenate(list(_sound(path, sample_rate, set() if faults is None else faults)))
 
 
-def pcm_blocks(path: Path, sample_rate: int, block_n: int) -> Iterator[NDArray[np.int16]]:
-    """Decode a file block by block, in flat memory. The blocks together equal `to_int16(load(...))`.
+def pcm_blocks(
+    path: Path, sample_rate: int, block_n: int, faults: set[Fault] | None = None
+) -> Iterator[NDArray[np.int16]]:
+    """Decode a recording block by block, in flat memory. The blocks together equal `to_int16(load(...))`.
 
     Args:
         path: as for `load`.
         sample_rate: Hz of the result.
         block_n: samples of a block, at least 1. The last block may be shorter.
+        faults: as for `load`, once all blocks are read.
 
     Raises:
-        BadAudio: as for `load`, when the damaged block is reached.
+        BadAudio: as for `load`, when the damaged block, or the end of a silent recording, is reached.
     """
     rest = np.zeros(0, np.int16)
-    for block in _pcm(path, sample_rate):
+    for block in _pcm(path, sample_rate, set() if faults is None else faults):
         rest = np.concatenate([rest, block])
         whole = len(rest) - len(rest) % block_n
         for at in range(0, whole, block_n):
@@ -79,15 +88,28 @@ def pcm_blocks(path: Path, sample_rate: int, block_n: int) -> Iterator[NDArray[n
 
 
 def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[np.int16]:
-    """Decode a file from `start_s` to `end_s`, clamped to the file. Shape: returns int16 [T]; raises as `load`."""
-    with _open(path) as file, _named_errors(path):
-        rate = file.samplerate
+    """Decode a recording from `start_s` to `end_s`, clamped to it. Shape: returns int16 [T]; raises as `load`."""
+    with _open(path, set()) as file, _named_errors(path):
+        rate, mender = file.samplerate, _mender(path, file)
         start, end = (min(max(0, round(at * rate)), file.frames) for at in (start_s, end_s))
         file.seek(start)
-        x = file.read(end - start, dtype="float32", always_2d=True).mean(axis=1)
+        block = file.read(end - start, dtype="float32", always_2d=True)
+        x = mender.mono(block) if len(block) else block[:, 0]
     if rate != sample_rate and len(x):
         x = soxr.resample(x, rate, sample_rate, quality="soxr_hq")
     return to_int16(np.clip(x, -1, 1))
+
+
+def read_exactly(path: Path) -> NDArray[np.int16]:
+    """Read a mono file that kws wrote, such as a clip of a replay buffer, sample for sample.
+
+    Shape: int16 [T], T at least 1.
+
+    Raises:
+        BadAudio: missing, undecodable, or empty.
+    """
+    with _open(path, set()) as file:
+        return np.concatenate(list(_read(path, file, "int16")))
 
 
 def length_s(path: Path) -> float:
@@ -95,41 +117,44 @@ def length_s(path: Path) -> float:
     if ffmpeg.needed(path):
         return ffmpeg.length_s(path)
     try:
-        return float(soundfile.info(os.fsencode(path)).duration)
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
+        with _open(path, set()) as file:
+            return float(file.frames / file.samplerate)
+    except BadAudio:
         return 0.0
 
 
-def _pcm(path: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
+def _pcm(path: Path, sample_rate: int, faults: set[Fault]) -> Iterator[NDArray[np.int16]]:
     plain = False
     if not ffmpeg.needed(path):  # ffmpeg converts a file once, not twice
-        with _open(path) as file:
+        with _open(path, faults) as file:
             plain = file.subtype == "PCM_16" and file.channels == 1 and file.samplerate == sample_rate
             if plain:  # the common case: decoding to float and back gives the same in three times the time
-                yield from _read(path, file, "int16")
+                mender = _mender(path, file)
+                for block in _read(path, file, "int16"):
+                    yield mender.pcm(block)
+                _check(path, mender, faults)
     if not plain:
-        for block in _sound(path, sample_rate):
-            yield to_int16(block)
+        for sound in _sound(path, sample_rate, faults):
+            yield to_int16(sound)
 
 
-def _sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
+def _sound(path: Path, sample_rate: int, faults: set[Fault]) -> Iterator[NDArray[np.float32]]:
     """Blocks of `load`: at least one, none empty."""
     n_out = n_in = 0
-    with _open(path) as file:
-        rate = int(file.samplerate)
-        if rate < _LOWEST_RATE:
-            raise BadAudio(path.as_posix(), f"sample rate {rate} Hz, at least {_LOWEST_RATE} expected")
+    with _open(path, faults) as file:
+        rate, mender = int(file.samplerate), _mender(path, file)
         resampler = soxr.ResampleStream(rate, sample_rate, 1, "float32", "soxr_hq") if rate != sample_rate else None
         for block in _read(path, file, "float32"):
-            x = block[:, 0] if file.channels == 1 else block.mean(axis=1)
-            if not np.isfinite(x).all():
+            if not np.isfinite(block).all():
                 raise BadAudio(path.as_posix(), "holds NaN or infinite samples")
+            x = mender.mono(block)
             n_in += len(x)
             if resampler is not None:
                 x = resampler.resample_chunk(x)
             if len(x):
                 n_out += len(x)
                 yield np.clip(x, -1, 1)  # float files and the resampler may exceed the range
+    _check(path, mender, faults)
     if resampler is not None:
         # Exactly as long as the file: the tail of the filter is cut, or padded with silence.
         last = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
@@ -140,15 +165,44 @@ def _sound(path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open a recording, converted by ffmpeg where soundfile does not decode it."""
+def _open(path: Path, faults: set[Fault]) -> Iterator[soundfile.SoundFile]:
+    """Open a recording, converted by ffmpeg where soundfile does not decode it.
+
+    A WAV file whose header gives a wrong length is read to its end.
+    """
     if not path.is_file():
         raise BadAudio(path.as_posix(), "no such file")
     with ExitStack() as stack:
         with _named_errors(path):
             readable = stack.enter_context(ffmpeg.converted(path)) if ffmpeg.needed(path) else path
             file = stack.enter_context(soundfile.SoundFile(os.fsencode(readable)))  # a name need not be UTF-8
+            if file.format.startswith("WAV") and (start := unfinished(readable, file.subtype)) is not None:
+                faults.add(Fault.unfinished)
+                tail = stack.enter_context(Tail(readable, start))
+                endian = "BIG" if file.endian == "BIG" else "LITTLE"
+                kind = {"subtype": file.subtype, "samplerate": file.samplerate, "channels": file.channels}
+                file = stack.enter_context(soundfile.SoundFile(tail, format="RAW", endian=endian, **kind))
+        if file.samplerate < _LOWEST_RATE:
+            reason = f"sample rate {file.samplerate} Hz, at least {_LOWEST_RATE} expected"
+            raise BadAudio(path.as_posix(), reason)
         yield file
+
+
+def _mender(path: Path, file: soundfile.SoundFile) -> Mender:
+    """Mends the blocks of a recording. Float samples are read once before, since their range is of the whole."""
+    divisor = 1.0
+    if file.subtype in ("FLOAT", "DOUBLE"):
+        with _named_errors(path):
+            divisor = divisor_of(_read(path, file, "float32"))
+            file.seek(0)
+    return Mender(file.samplerate, divisor)
+
+
+def _check(path: Path, mender: Mender, faults: set[Fault]) -> None:
+    """Add the faults of a recording once it is read, or raise BadAudio if it is unusable."""
+    if reason := mender.check():
+        raise BadAudio(path.as_posix(), reason)
+    faults |= mender.faults
 
 
 def _read(path: Path, file: soundfile.SoundFile, kind: str) -> Iterator[NDArray[Any]]:

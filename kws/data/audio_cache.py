@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -17,8 +17,9 @@ from kws.common.errors import KwsError
 from kws.common.files import replacing
 from kws.data import audio
 from kws.data.manifest import Recording, Split
+from kws.data.mending import Fault
 
-_VERSION = 1  # of the file format; caches of another version are ignored
+_VERSION = 2  # of the file format; caches of another version are ignored
 _SHOWN = 3  # undecodable files named in an error
 
 
@@ -44,7 +45,8 @@ class AudioCache:
     """Audio of all decodable recordings, in the order of the manifest.
 
     `bad` holds the reason for each undecodable recording, by name. `duplicates` names the recordings that are left out
-    because a split further from training holds the same audio. `by` says what divided the recordings of each role.
+    because a split further from training holds the same audio. `by` says what divided the recordings of each role, and
+    `faults` counts the recordings with each fault.
 
     Shape: pcm int16 [total], `audio(i)` int16 [n_samples of entry i].
     """
@@ -55,6 +57,7 @@ class AudioCache:
     duplicates: list[str]
     pcm: NDArray[np.int16]
     by: dict[str, str] = field(default_factory=dict)
+    faults: Counter[Fault] = field(default_factory=Counter)
 
     def audio(self, i: int) -> NDArray[np.int16]:
         """Samples of entry `i`, a view."""
@@ -64,11 +67,12 @@ class AudioCache:
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """Result of decoding one file: content hash and length, or the reason why it could not be decoded."""
+    """Result of decoding one file: content hash, length and faults, or the reason why it is unusable."""
 
     hash: str = ""
     n_samples: int = 0
     bad: str = ""
+    faults: Sequence[str] = ()
 
 
 def pack(
@@ -147,11 +151,12 @@ def _decode_all(recordings: Sequence[Recording], sample_rate: int) -> Iterator[t
 
 
 def _decode(path: Path, sample_rate: int) -> tuple[_Decoded, NDArray[np.int16]]:
+    faults: set[Fault] = set()
     try:
-        pcm = audio.to_int16(audio.load(path, sample_rate))
+        pcm = audio.to_int16(audio.load(path, sample_rate, faults))
     except audio.BadAudio as error:
         return _Decoded(bad=error.reason), np.zeros(0, np.int16)
-    return _Decoded(audio.content_hash(pcm), len(pcm)), pcm
+    return _Decoded(audio.content_hash(pcm), len(pcm), faults=sorted(faults)), pcm
 
 
 def _mapped(path: Path) -> NDArray[np.int16]:
@@ -176,7 +181,7 @@ def _indexed(
         named = [f"{name} ({reason})" for name, reason in bad.items()]
         named[_SHOWN:] = ["..."] * (len(bad) > _SHOWN)
         raise KwsError(
-            f"{len(bad)} of {len(recordings)} recordings ({share:.1%}) cannot be decoded, "
+            f"{len(bad)} of {len(recordings)} recordings ({share:.1%}) have no usable sound, "
             f"more than data.max_undecodable={max_undecodable:g}: {', '.join(named)}"
         )
     starts = accumulate((d.n_samples for d in decoded), initial=0)
@@ -190,4 +195,5 @@ def _indexed(
             furthest[hash_] = max(furthest.get(hash_, 0), order.index(entry.recording.split))
     kept = [e for e in entries if order.index(e.recording.split) == furthest[e.hash]]
     duplicates = [e.recording.name for e in entries if order.index(e.recording.split) < furthest[e.hash]]
-    return AudioCache(sample_rate, kept, bad, duplicates, pcm)
+    faults = Counter(Fault(fault) for d in decoded for fault in d.faults)
+    return AudioCache(sample_rate, kept, bad, duplicates, pcm, faults=faults)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kws.common.errors import KwsError
 from kws.data.audio import BadAudio
+from kws.data.mending import Fault
 from kws.data.names import shown
 from kws.data.streams import Span
 from kws.detector.streaming import ScoreTrack, StreamScorer
@@ -36,7 +37,7 @@ def evaluate_files(
     max_undecodable: float,
     progress: Progress = lambda _: None,
     score: ScoreAll = score_all,
-) -> tuple[dict[str, KeywordScores], list[BadAudio]]:
+) -> tuple[dict[str, KeywordScores], list[BadAudio], Counter[Fault]]:
     """Score the files with a detector.
 
     Args:
@@ -51,11 +52,11 @@ def evaluate_files(
         score: scores the sources.
 
     Returns:
-        scores of each keyword, and the negatives that did not decode.
+        scores of each keyword, the negatives that did not decode, and the number of files with each fault.
 
     Raises:
         BadAudio: a positive file does not decode.
-        KwsError: too many negatives do not decode, or a keyword is annotated after the end of its file.
+        KwsError: too many negatives have no usable sound, or a keyword is annotated after the end of its file.
     """
     results = score(detector, sources, chunk_s, progress)
     first = len(positives)
@@ -63,7 +64,7 @@ def evaluate_files(
     bad = [result for result in results[first:] if isinstance(result, BadAudio)]
     if len(bad) > max_undecodable * len(negatives):
         raise KwsError(
-            f"{len(bad)} of {len(negatives)} negative recordings do not decode, first {bad[0]}; "
+            f"{len(bad)} of {len(negatives)} negative recordings have no usable sound, first {bad[0]}; "
             f"the share must be at most data.max_undecodable={max_undecodable}"
         )
     good = [(i, result) for i, result in enumerate(results) if i >= first and isinstance(result, ScoredStream)]
@@ -81,7 +82,8 @@ def evaluate_files(
         if found := _positive_scores(keyword, keywords, positives, scored, names):
             track, events, others, other_spans = found
             scores[keyword] = KeywordScores(track, events, negative, segments, others, other_spans)
-    return scores, bad
+    faults = Counter(fault for result in results if isinstance(result, ScoredStream) for fault in result.faults)
+    return scores, bad, faults
 
 
 def display_names(files: Sequence[Path]) -> list[str]:

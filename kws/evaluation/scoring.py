@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from kws.data.audio import BadAudio, length_s, pcm_blocks
+from kws.data.mending import Fault
 from kws.data.streams import Piece, Span, Stream
 from kws.detector import streaming
 from kws.detector.streaming import CHUNK_S, BatchScorer, ScoreTrack, StreamScorer
@@ -35,10 +36,11 @@ class StreamSource:
 
 @dataclass(frozen=True)
 class ScoredStream:
-    """Scores of one source: a track for each keyword, and the pieces of a composed stream."""
+    """Scores of one source: a track for each keyword, the pieces of a composed stream, and the faults of a file."""
 
     tracks: dict[str, ScoreTrack]
     pieces: list[Piece]
+    faults: frozenset[Fault] = frozenset()
 
 
 Result = ScoredStream | BadAudio
@@ -159,19 +161,19 @@ def score_sources(
     rate = detector.sample_rate
     block_n = round(CHUNK_S * rate)
 
-    def result(audio: Path | Stream, rows: NDArray[np.float32], n: int) -> Result:
+    def result(audio: Path | Stream, rows: NDArray[np.float32], n: int, faults: set[Fault]) -> Result:
         if isinstance(audio, Path) and not len(rows):
             return BadAudio(audio.as_posix(), f"shorter than a score row of {detector.frame_s:g} s")
         pieces = [] if isinstance(audio, Path) else audio.pieces
-        return ScoredStream(dict(streaming.as_tracks(detector, rows, n, chunk_s)), pieces)
+        return ScoredStream(dict(streaming.as_tracks(detector, rows, n, chunk_s)), pieces, frozenset(faults))
 
     def score(audio: Path | Stream | Callable[[], Stream]) -> Result:
-        stream = audio() if callable(audio) else audio
+        stream, faults = audio() if callable(audio) else audio, set[Fault]()
         if isinstance(stream, Path):
-            blocks = pcm_blocks(stream, rate, block_n)
+            blocks = pcm_blocks(stream, rate, block_n, faults)
         else:
             blocks = (stream.pcm[i : i + block_n] for i in range(0, len(stream.pcm), block_n))
-        return result(stream, *streaming.score_blocks(detector, blocks, lambda n: progress(n / rate)))
+        return result(stream, *streaming.score_blocks(detector, blocks, lambda n: progress(n / rate)), faults)
 
     if len(sources) == 1:
         try:
@@ -180,10 +182,11 @@ def score_sources(
             return [error]
     results: list[Result | None] = [None] * len(sources)
     files = [source.audio for source in sources if isinstance(source.audio, Path)]
+    faults = [set[Fault]() for _ in files]
     loaded = {}
     for i, file in enumerate(files):
         try:
-            blocks = list(pcm_blocks(file, rate, block_n))
+            blocks = list(pcm_blocks(file, rate, block_n, faults[i]))
         except BadAudio as error:
             results[i] = error
             continue
@@ -194,7 +197,7 @@ def score_sources(
     if loaded:
         scores = streaming.score_batch(cast(BatchScorer, detector), list(loaded.values()))
         for i, rows in zip(loaded, scores, strict=True):
-            results[i] = result(files[i], rows, len(loaded[i]))
+            results[i] = result(files[i], rows, len(loaded[i]), faults[i])
             progress(len(loaded[i]) / rate)
     return [one for one in results if one is not None]
 

@@ -149,7 +149,7 @@ class Buffer:
         Raises:
             KwsError: its file is missing or damaged.
         """
-        return storage.read(self._clips, clip, self.sample_rate)
+        return storage.read(self._clips, clip)
 
     def hold_out(self, recordings: Iterable[Source]) -> None:
         """Register validation and test recordings. No clip may come from them, under any later name.

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from kws.common.errors import KwsError, LeakError
 from kws.common.files import replacing
-from kws.data.audio import content_hash, load, save_flac, to_int16
+from kws.data.audio import content_hash, read_exactly, save_flac
 from kws.data.manifest import Source, Split
 from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, State
 from kws.replay.database import Record
@@ -313,7 +313,7 @@ def _audio(folder: Path, clip: str, n_samples: int, sample_rate: int) -> NDArray
         raise KwsError(f"{path}: damaged, cannot be decoded") from error
     if (header.format, header.channels, header.samplerate, header.frames) != ("FLAC", 1, sample_rate, n_samples):
         raise KwsError(f"{path}: must be FLAC of 1 channel, {sample_rate} Hz and {n_samples} samples")
-    pcm = to_int16(load(path, sample_rate))
+    pcm = read_exactly(path)
     if content_hash(pcm) != clip:
         raise KwsError(f"{path}: damaged, its samples do not have the hash that names it")
     return pcm

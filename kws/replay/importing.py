@@ -1,12 +1,14 @@
 """Clips that a user adds: recordings that are not the keyword, and synthetic confusables."""
 
 import csv
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from kws.common.errors import KwsError
 from kws.data.audio import BadAudio, content_hash, load, to_int16
 from kws.data.manifest import Source, Split, SplitBy, read
+from kws.data.mending import Fault
 from kws.data.sound_files import sound_files
 from kws.replay.buffer import Added, Buffer
 from kws.replay.exchange import MAX_CLIP_S, inside
@@ -17,8 +19,8 @@ Progress = Callable[[int, int], None]  # called after each recording with the re
 
 def read_recordings(
     folder: Path, kind: Kind, keyword: str, text: str, sample_rate: int, progress: Progress = lambda done, of: None
-) -> tuple[list[NewClip], list[BadAudio]]:
-    """Each recording of a folder as one clip, and the recordings that do not decode.
+) -> tuple[list[NewClip], list[BadAudio], Counter[Fault]]:
+    """Each recording of a folder as one clip, those that do not decode, and the number of those with each fault.
 
     Args:
         folder: searched recursively; a link that leads out of it is refused.
@@ -33,17 +35,19 @@ def read_recordings(
     """
     if all((folder / name).is_file() for name in ("manifest.csv", "arguments.json")):
         raise KwsError(f"folder={folder}: kws confuse made it, and adds its clips for training with buffer=DIR")
-    found, bad, files = [], [], sound_files(folder, "folder")
+    found, bad, faults, files = [], [], Counter[Fault](), sound_files(folder, "folder")
     for number, file in enumerate(files, 1):
         try:
             name = file.relative_to(folder).as_posix()
-            clip = _clip(inside(folder, file), name, kind, keyword, text, "kws buffer import", sample_rate)
+            own = set[Fault]()
+            clip = _clip(inside(folder, file), name, kind, keyword, text, "kws buffer import", sample_rate, own)
         except BadAudio as error:
             bad.append(error)
             continue
         found.append(clip)
+        faults.update(own)
         progress(number, len(files))
-    return found, bad
+    return found, bad, faults
 
 
 def into_buffer(buffer: Buffer, folder: Path, progress: Progress = lambda done, of: None) -> Added:
@@ -81,9 +85,18 @@ def into_buffer(buffer: Buffer, folder: Path, progress: Progress = lambda done, 
     return buffer.add(found)
 
 
-def _clip(path: Path, name: str, kind: Kind, keyword: str, text: str, run: str, sample_rate: int) -> NewClip:
+def _clip(
+    path: Path,
+    name: str,
+    kind: Kind,
+    keyword: str,
+    text: str,
+    run: str,
+    sample_rate: int,
+    faults: set[Fault] | None = None,
+) -> NewClip:
     """A recording as a clip from its start to its end."""
-    pcm = to_int16(load(path, sample_rate))
+    pcm = to_int16(load(path, sample_rate, faults))
     if len(pcm) > MAX_CLIP_S * sample_rate:
         raise KwsError(
             f"{path}: {len(pcm) / sample_rate:.0f} s long, a clip must be at most {MAX_CLIP_S} s; kws mine finds clips "

@@ -21,6 +21,7 @@ from kws.common.settings import Pair, SettingError
 from kws.data.audio import BadAudio, pcm_blocks, to_float
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.manifest import Source, Split
+from kws.data.mending import Fault
 from kws.data.streams import compose
 from kws.data.transcripts import contains_phrase
 from kws.detector import streaming
@@ -175,8 +176,9 @@ class FileStreams:
     """Streams of recordings from files of any length. Each file is decoded once, block by block.
 
     A recording is identified by its content hash, which is known once the file is read. After the iteration `admitted`
-    holds the recordings that may be mined, `hours` their duration, `bad` the files that do not decode, and
-    `with_keyword` the names of recordings whose label or transcript contains a keyword.
+    holds the recordings that may be mined, `hours` their duration, `bad` the files without usable sound, `faults` the
+    number of the others with each fault, and `with_keyword` the names of recordings whose label or transcript contains
+    a keyword.
 
     Args:
         detector: scores the recordings, each from silence.
@@ -200,6 +202,7 @@ class FileStreams:
     progress: Callable[[int], None] = lambda _: None
     admitted: dict[str, KnownRecording] = field(default_factory=dict)  # by number of the file, the source of its clips
     bad: list[BadAudio] = field(default_factory=list)
+    faults: Counter[Fault] = field(default_factory=Counter)
     with_keyword: list[str] = field(default_factory=list)
     hours: float = 0.0
     _rng: np.random.Generator = field(default_factory=lambda: numpy_generator(0, "mine"))
@@ -215,15 +218,16 @@ class FileStreams:
             # Silence first, so that a clip near the start of the recording gives the same score.
             self._score(np.zeros(self.clip_n, np.int16), -1)
             self._begins[number] = self._stream_n
-            hash_ = hashlib.sha256()
+            hash_, faults = hashlib.sha256(), set[Fault]()
             try:
-                for block in pcm_blocks(file, rate, block_n):
+                for block in pcm_blocks(file, rate, block_n, faults):
                     hash_.update(block.astype("<i2").tobytes())
                     self._score(block, number)
                     self._read_n[number] += len(block)
                     if self._stream_n >= STREAM_S * rate:
                         yield from self._stream(whole=False)
                 self._admit(number, hash_.hexdigest())
+                self.faults.update(faults)
             except BadAudio as error:
                 self.bad.append(error)
             if str(number) not in self.admitted:
@@ -294,7 +298,7 @@ def mine_files(streams: FileStreams, config: SelectionConfig, checkpoint: str, m
 
     Raises:
         LeakError: a recording is held out for validation or test.
-        KwsError: too many recordings do not decode, or nothing is left to mine.
+        KwsError: too many recordings have no usable sound, or nothing is left to mine.
     """
     found: list[NewClip] = []
     nothing = np.zeros(0, np.int16)
@@ -308,8 +312,8 @@ def mine_files(streams: FileStreams, config: SelectionConfig, checkpoint: str, m
     bad, n, admitted = streams.bad, len(streams.files), streams.admitted
     if len(bad) > max_undecodable * n or len(bad) == n:
         raise KwsError(
-            f"streams: {len(bad)} of {n} recordings do not decode, more than data.max_undecodable={max_undecodable:g}; "
-            f"first {bad[0].name}: {bad[0].reason}"
+            f"streams: {len(bad)} of {n} recordings have no usable sound, more than "
+            f"data.max_undecodable={max_undecodable:g}; first {bad[0].name}: {bad[0].reason}"
         )
     if not admitted:
         raise KwsError(f"streams: {streams.with_keyword[0]}: its transcript or label contains the keyword")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.common.errors import KwsError
-from kws.data.audio import content_hash, load, save_flac, to_int16
+from kws.data.audio import content_hash, read_exactly, save_flac
 from kws.replay.records import checked_hash
 
 CLIPS = "clips"  # the folder of the files
@@ -29,10 +29,10 @@ def path_of(folder: Path, clip: str) -> Path:
         raise KwsError(f"clip {clip!r}: {error}") from error
 
 
-def read(folder: Path, clip: str, sample_rate: int) -> NDArray[np.int16]:
+def read(folder: Path, clip: str) -> NDArray[np.int16]:
     """The samples of a clip, int16 [T]. Raises KwsError if the file is missing, damaged or of another clip."""
     path = path_of(folder, clip)
-    pcm = to_int16(load(path, sample_rate))
+    pcm = read_exactly(path)
     if content_hash(pcm) != clip:
         raise KwsError(f"{path}: damaged, its samples do not have the hash that names it")
     return pcm

@@ -185,10 +185,10 @@ def test_undecodable_recordings_are_counted(cli, tmp_path):
     words = ("buffer", "import", f"buffer={tmp_path}/new", f"folder={tmp_path}/mine", "keyword=beep")
     said = cli(*words)
     assert (said.code, (tmp_path / "new").exists()) == (2, False)
-    assert "1 of 4 recordings do not decode" in said.err
+    assert "1 of 4 recordings have no usable sound" in said.err
     said = cli(*words, "max_undecodable=0.5")
     assert said.code == 0
-    assert "1 recordings do not decode and are left out" in said.err
+    assert "1 recordings have no usable sound and are left out" in said.err
     assert len(rows(tmp_path / "new")) == 3
 
 
@@ -216,7 +216,7 @@ def test_a_name_does_not_drive_the_terminal(cli, tmp_path):
 
 def test_long_recordings_are_not_imported(cli, tmp_path):
     (tmp_path / "mine").mkdir()
-    soundfile.write(tmp_path / "mine" / "radio.flac", np.ones(61 * RATE, np.int16), RATE)
+    soundfile.write(tmp_path / "mine" / "radio.flac", np.arange(61 * RATE).astype(np.int16), RATE)
     said = cli("buffer", "import", f"buffer={tmp_path}/new", f"folder={tmp_path}/mine", "keyword=beep")
     assert said.code == 2
     assert "radio.flac: 61 s long" in said.err

@@ -132,12 +132,12 @@ def test_broken_recordings_are_reported_and_the_rest_counts(cli, run, streams, t
     folder = tmp_path / "negatives"
     folder.mkdir()
     for i in range(12):
-        soundfile.write(folder / f"{i}.flac", np.zeros(16000, np.int16), 16000)
+        soundfile.write(folder / f"{i}.flac", np.arange(16000).astype(np.int16), 16000)
     (folder / "broken.flac").write_bytes(b"fLaC")
     words = [*streams[:2], f"negative={folder}"]
     done = cli("evaluate", f"detector={run}/model.pt", f"out={tmp_path}/a.json", *words)
     assert done.code == 0
-    assert "1 of 13 negative recordings do not decode and are left out" in done.err
+    assert "1 of 13 negative recordings have no usable sound and are left out" in done.err
     (outcome,) = json.loads((tmp_path / "a.json").read_text())["outcomes"]
     assert outcome["as_calibrated"]["hours"] == pytest.approx(12 / 3600)
     done = cli("evaluate", f"detector={run}/model.pt", "data.max_undecodable=0.01", *words)

@@ -2,6 +2,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def corpus(root: Path, n: int = 20) -> list[Recording]:
 
 @pytest.fixture
 def decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    def load(path: Path, sample_rate: int = RATE) -> np.ndarray:
+    def load(path: Path, *_: object) -> np.ndarray:
         raise RuntimeError(f"decoded {path.name} again")
 
     monkeypatch.setattr(audio, "load", load)
@@ -135,7 +136,7 @@ def test_too_many_undecodable_files_are_refused(tmp_path: Path, monkeypatch: pyt
     for i in (3, 5, 7, 11):
         recordings[i] = recording(tmp_path, f"{i}.wav", None)
     message = (
-        r"4 of 20 recordings \(20\.0%\) cannot be decoded, more than data\.max_undecodable=0\.1: "
+        r"4 of 20 recordings \(20\.0%\) have no usable sound, more than data\.max_undecodable=0\.1: "
         r"3\.wav \(.*not recognised\), 5\.wav \(.*\), 7\.wav \(.*\), \.\.\.$"
     )
     with pytest.raises(KwsError, match=message):
@@ -189,10 +190,10 @@ def test_a_killed_run_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.Monkey
     recordings = corpus(tmp_path)
     real_load = audio.load
 
-    def killed_at_the_12th(path: Path, sample_rate: int = RATE) -> np.ndarray:
+    def killed_at_the_12th(path: Path, *others: Any) -> np.ndarray:
         if path.stem == "12":
             raise KeyboardInterrupt
-        return real_load(path, sample_rate)
+        return real_load(path, *others)
 
     with monkeypatch.context() as patched:
         patched.setattr(audio, "load", killed_at_the_12th)

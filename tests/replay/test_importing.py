@@ -116,7 +116,7 @@ def test_an_unfinished_folder_and_a_faulty_manifest_are_refused(tmp_path):
         (tmp_path / "manifest.csv").write_text("path,label,part\na.flac,confusable,train\n")
         with pytest.raises(KwsError, match=r"path='a.flac': must have the keyword"):
             into_buffer(buffer, tmp_path)
-        save_flac(tmp_path / "long.flac", np.ones(61 * 16000, np.int16), 16000)
+        save_flac(tmp_path / "long.flac", np.arange(61 * 16000).astype(np.int16), 16000)
         (tmp_path / "manifest.csv").write_text("path,label,part,keyword\nlong.flac,confusable,train,computer\n")
         with pytest.raises(KwsError, match=r"long\.flac: 61 s long, a clip must be at most 60 s"):
             into_buffer(buffer, tmp_path)

@@ -137,8 +137,8 @@ with wave.open(sys.argv[1], "wb") as file:
         ),
         ("import os; os._exit(3)", r"exit code 3 \(no message\)"),
         ("pass", r"wrote no file \{wav\}"),
-        ("import sys; open(sys.argv[1], 'w').write('text')", "wrote a file that is not audio"),
-        (SILENCE, "wrote silence"),
+        ("import sys; open(sys.argv[1], 'w').write('text')", "wrote a file that is not usable audio"),
+        (SILENCE, r"not usable audio \(silent\)"),
         ("import time; time.sleep(60)", r"timed out after 0\.5 s"),
     ],
 )

@@ -1,0 +1,160 @@
+"""Sound as people have it: what is mended gives the same samples whole and in blocks, what is not is named."""
+
+import csv
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws.data import audio
+from kws.data.audio import BadAudio, cut, length_s, load, pcm_blocks, to_float, to_int16
+from kws.data.audio_cache import pack
+from kws.data.manifest import Recording, Split
+from kws.data.mending import Fault, listed
+
+RATE = 16000
+T = np.arange(RATE) / RATE
+WORD = (0.5 * np.sin(2 * np.pi * 440 * T) * np.sin(np.pi * T) ** 2).astype(np.float32)
+
+
+def written(path: Path, x: np.ndarray, subtype: str = "PCM_16", rate: int = RATE) -> Path:
+    soundfile.write(path, x, rate, subtype=subtype)
+    return path
+
+
+def read(path: Path) -> tuple[np.ndarray, set[Fault]]:
+    """The samples of a recording, which are the same in blocks, and its faults."""
+    faults, again = set[Fault](), set[Fault]()
+    x = load(path, RATE, faults)
+    blocks = list(pcm_blocks(path, RATE, 700, again))
+    assert np.array_equal(np.concatenate(blocks), to_int16(x))
+    assert again == faults
+    return x, faults
+
+
+@pytest.mark.parametrize("block_n", [1 << 20, 5000])
+@pytest.mark.parametrize(
+    ("change", "subtype", "faults"),
+    [
+        (lambda x: x, "PCM_16", set()),
+        (lambda x: np.stack([x, -x], 1), "PCM_16", {Fault.antiphase}),
+        (lambda x: np.stack([x, 0 * x, -x, 0 * x], 1), "PCM_16", {Fault.antiphase}),
+        (lambda x: np.stack([x, x], 1), "PCM_16", set()),
+        (lambda x: x + 0.05, "PCM_16", {Fault.offset}),
+        (lambda x: np.stack([x + 0.05, 0.05 - x], 1), "PCM_16", {Fault.antiphase, Fault.offset}),
+        (lambda x: x * 32768, "FLOAT", {Fault.scaled}),
+        (lambda x: x * 2.0**31, "DOUBLE", {Fault.scaled}),
+        (lambda x: x * 32768 + 1500, "FLOAT", {Fault.scaled, Fault.offset}),
+    ],
+)
+def test_a_mended_recording_has_the_samples_of_the_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change, subtype: str, faults: set[Fault], block_n: int
+) -> None:
+    monkeypatch.setattr(audio, "_BLOCK_N", block_n)
+    x, found = read(written(tmp_path / "a.wav", change(WORD), subtype))
+    assert found == faults
+    np.testing.assert_allclose(x, WORD, atol=1e-3 if Fault.offset in faults else 4e-5)
+
+
+def test_half_of_a_pair_of_channels_is_at_half_the_level(tmp_path: Path) -> None:
+    x, faults = read(written(tmp_path / "a.wav", np.stack([WORD, 0 * WORD], 1)))
+    np.testing.assert_allclose(x, WORD / 2, atol=4e-5)
+    assert not faults
+
+
+def test_a_mix_beyond_full_scale_is_brought_down_and_a_few_spikes_are_clipped(tmp_path: Path) -> None:
+    x, faults = read(written(tmp_path / "a.wav", 6 * WORD, "FLOAT"))
+    np.testing.assert_allclose(x, WORD / np.abs(WORD).max(), atol=1e-5)
+    assert faults == {Fault.scaled}
+    spiked = WORD.copy()
+    spiked[[5000, 9000]] = 1e6
+    x, faults = read(written(tmp_path / "b.wav", spiked, "FLOAT"))
+    assert (x.max(), faults) == (1, set())
+    np.testing.assert_allclose(np.delete(x, [5000, 9000]), np.delete(WORD, [5000, 9000]), atol=1e-5)
+
+
+def test_quiet_and_clipped_recordings_are_read_and_noted(tmp_path: Path) -> None:
+    x, faults = read(written(tmp_path / "quiet.wav", WORD / 1000, "PCM_24"))
+    np.testing.assert_allclose(x, WORD / 1000, atol=4e-5)
+    assert faults == {Fault.quiet}
+    x, faults = read(written(tmp_path / "loud.wav", np.clip(9 * WORD, -1, 1)))
+    assert faults == {Fault.clipped}
+
+
+@pytest.mark.parametrize(
+    ("x", "subtype", "reason"),
+    [
+        (0 * WORD, "PCM_16", "silent"),
+        (0 * WORD + 0.1, "PCM_16", "silent"),
+        ((np.random.default_rng(0).integers(-1, 2, RATE) / 32768).astype(np.float32), "PCM_16", "silent"),
+        (np.where(T[99] == T, np.nan, WORD), "FLOAT", "NaN"),
+        (WORD * 1e30, "FLOAT", "beyond the range of any format"),
+    ],
+)
+def test_unusable_sound_is_bad(tmp_path: Path, x: np.ndarray, subtype: str, reason: str) -> None:
+    path = written(tmp_path / "a.wav", x, subtype)
+    for reading in (load, lambda path: list(pcm_blocks(path, RATE, 700)), lambda path: list(pcm_blocks(path, 8000, 7))):
+        with pytest.raises(BadAudio, match=reason):
+            reading(path)
+
+
+def wav(path: Path, pcm: np.ndarray, riff: int, data: int, after: bytes = b"") -> Path:
+    """A WAV file with these sizes in its header."""
+    form = struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    head = b"RIFF" + struct.pack("<I", riff) + b"WAVEfmt " + form + b"data" + struct.pack("<I", data)
+    path.write_bytes(head + pcm.astype("<i2").tobytes() + after)
+    return path
+
+
+PCM = to_int16(np.tile(WORD, 3))
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF, 2 * len(PCM) + 100, 20000])
+def test_a_header_that_was_never_finished_is_not_the_end(tmp_path: Path, size: int) -> None:
+    path = wav(tmp_path / "a.wav", PCM, size, size)
+    x, faults = read(path)
+    assert faults == {Fault.unfinished}
+    assert np.array_equal(to_int16(x), PCM)
+    assert length_s(path) == 3
+    assert np.array_equal(cut(path, RATE, 1, 2), PCM[RATE : 2 * RATE])
+
+
+@pytest.mark.parametrize("after", [b"", b"LIST\x04\0\0\0INFO", b"TAG" + b"\0" * 125])
+def test_what_follows_the_samples_is_not_sound(tmp_path: Path, after: bytes) -> None:
+    x, faults = read(wav(tmp_path / "a.wav", PCM, 36 + 2 * len(PCM) + len(after), 2 * len(PCM), after))
+    assert (len(x), faults) == (len(PCM), set())
+    with pytest.raises(BadAudio, match="empty"):
+        load(wav(tmp_path / "b.wav", PCM[:0], 36 + len(after), 0, after if after[:1] != b"T" else b""))
+
+
+def test_faults_are_counted_and_kept_with_the_sound(tmp_path: Path) -> None:
+    made = [WORD + 0.05, WORD / 2 + 0.05, WORD / 1000, WORD]
+    recordings = [
+        Recording(written(tmp_path / f"{i}.wav", x, "PCM_24"), f"{i}.wav", "word", Split.TRAIN)
+        for i, x in enumerate(made)
+    ]
+    for _ in range(2):
+        faults = pack(recordings, tmp_path / "cache").faults
+        assert faults == {Fault.offset: 2, Fault.quiet: 1}
+    assert listed(faults) == "2 with a constant offset (removed), 1 quieter than -54 dBFS"
+
+
+def test_recordings_of_every_kind_are_read_or_named(tmp_path: Path) -> None:
+    if "KWS_DATA" not in os.environ:
+        pytest.skip("KWS_DATA does not name the folder of real recordings")
+    data = Path(os.environ["KWS_DATA"])
+    with (data / "manifest.csv").open() as file:
+        x = to_float(to_int16(load(data / next(r["path"] for r in csv.DictReader(file) if r["label"] == "computer"))))
+    kinds = {
+        "antiphase": (np.stack([x, -x], 1), "PCM_16", {Fault.antiphase}),
+        "float_times_32768": (x * 32768, "FLOAT", {Fault.scaled}),
+        "dc_5_percent": (0.9 * x + 0.05, "PCM_16", {Fault.offset}),
+        "minus_60_db": (x / 1000, "PCM_24", {Fault.quiet}),
+    }
+    for name, (y, subtype, faults) in kinds.items():
+        read_, found = read(written(tmp_path / f"{name}.wav", y, subtype))
+        assert found == faults, name
+        assert np.corrcoef(read_, x)[0, 1] > 0.98, name

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 
 from kws.commands.builders import say_faults
 from kws.common.console import Console
@@ -211,7 +212,7 @@ def export(s: BufferConfig, console: Console) -> None:
         raise KwsError("clips, kind, keyword, source: must be null for export, which selects by state only")
     with opened(s) as buffer, console.progress("Exporting", len(buffer.rows(None))) as tick:
         n = exchange.export(buffer, Path(s.out), s.state, tick)
-    console.say(f"{n} clips in {s.out}; kws buffer import folder={s.out} buffer=... reads them")
+    console.say(f"{n} clips in {s.out}; kws buffer import {quote(f'folder={s.out}')} buffer=... reads them")
 
 
 def import_(s: BufferConfig, console: Console) -> None:
@@ -286,7 +287,9 @@ def review(s: BufferConfig, console: Console) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_review(path, shown, buffer.audio, buffer.sample_rate, "Is it the keyword?", s.buffer)
     console.say(f"{len(shown)} of {len(rows)} clips to review in {path}")
-    console.say(f"save your decisions there, then: kws buffer review buffer={s.buffer} decisions=decisions.json")
+    console.say(
+        f"save your decisions there, then: kws buffer review {quote(f'buffer={s.buffer}')} decisions=decisions.json"
+    )
 
 
 def release(s: BufferConfig, console: Console) -> None:

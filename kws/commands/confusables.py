@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 
 from kws.common.console import Console
 from kws.common.errors import KwsError
@@ -92,7 +93,7 @@ def synthesise(s: ConfuseConfig, console: Console) -> None:
     with Buffer(place) as buffer:
         added = into_buffer(buffer, out)
         console.say(f"buffer    {place}  ({len(added.new)} new of {len(buffer)}, {added.near} repeat others)")
-    console.say(f"train with them: kws train keyword=... data.root=... replay.buffer={place}")
+    console.say(f"train with them: kws train keyword=... data.root=... {quote(f'replay.buffer={place}')}")
 
 
 def synthesiser(s: ConfuseConfig) -> Synthesiser:

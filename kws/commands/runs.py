@@ -2,7 +2,7 @@
 
 import csv
 import io
-import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,6 @@ from kws.runs.table import (
     value_of,
 )
 
-RECIPE_FILE = re.compile(r"[A-Za-z0-9_./-]+\.yaml")  # needs no quotes, neither for a shell nor for Hydra
 COUNTED = (
     *("misses", "events", "miss_rate", "miss_low", "miss_high"),
     *("false_alarms", "hours", "fa_per_hour", "fa_low", "fa_high"),
@@ -43,8 +42,8 @@ def run(s: RunsConfig) -> None:
     """Print or write the table of the runs, or the recipe of one run."""
     console = Console()
     out = None if s.out is None else Path(s.out)
-    if s.recipe_of is not None and not RECIPE_FILE.fullmatch(s.out or "recipe.yaml"):
-        raise KwsError(f"out={s.out}: must be NAME.yaml of letters, digits and ._-/ for a recipe")
+    if s.recipe_of is not None and out is not None and out.suffix != ".yaml":
+        raise KwsError(f"out={s.out}: must end in .yaml for a recipe")
     if out is not None and out.exists():
         raise KwsError(f"out={out}: must be a new file, it exists already")
     runs = find(Path(s.dir))
@@ -125,7 +124,8 @@ def show_recipe(runs: Sequence[Run], name: str, out: Path | None, console: Conso
         return
     write(out, recipe)
     plugins = shown(run.settings.get("plugins") or [])
-    console.say(f"kws train recipe={out}{f' plugins={plugins}' if plugins != '[]' else ''}")
+    words = [f"recipe={out}", *([f"plugins={plugins}"] if plugins != "[]" else [])]
+    console.say(f"kws train {shlex.join(words)}")
 
 
 def write(out: Path, content: bytes) -> None:
@@ -144,14 +144,5 @@ def main() -> None:
         if word[:1] in "-~+" or sys.argv[i - 1] in TAKES_ONE:
             continue
         if "=" not in word:
-            sys.argv[i] = f"dir={quoted(word)}"
-        elif word.startswith("recipe_of="):
-            sys.argv[i] = f"recipe_of={quoted(word.removeprefix('recipe_of='))}"
+            sys.argv[i] = f"dir={word}"
     entry()
-
-
-def quoted(text: str) -> str:
-    """Quote a text for Hydra, which reads 007 and 1_0 as numbers. A quoted text stays."""
-    if re.fullmatch(r"'.*'|\".*\"|null", text):
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -43,6 +43,16 @@ class SettingError(KwsError):
         self.key, self.value, self.rule = key, value, rule
 
 
+class Text(enum.Enum):
+    """Marks a setting of paths, in which ~ is the home folder, or one of texts that is typed `Any`."""
+
+    path = enum.auto()
+    text = enum.auto()
+
+
+PATH, TEXT = Text.path, Text.text
+
+
 @dataclass(frozen=True)
 class Each:
     """Range of every number of a list, both ends included."""

@@ -5,12 +5,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_origin
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -18,10 +18,11 @@ from kws.common.console import Console
 from kws.common.errors import KwsError, fail, one_line
 from kws.common.settings import SettingError
 from kws.config import compose
-from kws.config.declared import settings_of
+from kws.config.declared import parts, settings_of
 from kws.config.renamed import refusal
 from kws.config.schema import SCHEMAS
 from kws.config.sweep import RunEnd, in_sweep, run_in_sweep
+from kws.config.words import literal
 
 # Options of a Hydra app that take the next word of the command line.
 TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
@@ -45,6 +46,7 @@ def verb(name: str, run: Callable[[Any], object]) -> Callable[[], None]:
         try:
             refuse_deletion(sys.argv[1:])
             compose.load_plugins(sys.argv[1:])
+            sys.argv[1:] = literal(sys.argv[1:], SCHEMAS[name])
             compose.register(name, sys.argv[1:] if name == "train" else ())
             app = hydra.main(version_base="1.3", config_path=str(compose.folder("conf")), config_name=name)
             app(task(checked))()
@@ -77,6 +79,7 @@ def composed(name: str, words: Iterable[str]) -> DictConfig:
     words = list(words)
     refuse_deletion(words)
     compose.load_plugins(words)
+    words = literal(words, SCHEMAS[name])
     compose.register(name, words)
     GlobalHydra.instance().clear()
     try:
@@ -140,8 +143,12 @@ def explain(error: Exception, schema: type) -> str:
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
+    if word := next((one.override for one in chain if isinstance(one, OverrideParseException)), ""):
+        return malformed(word, schema)
     texts = [str(e) for e in chain]
     text = "\n".join(texts)
+    if found := re.search(r"Ambiguous value for argument '(.*?)'\n", text):
+        return f"{found.group(1)}: must be one value, or [a,b] where a list is allowed; -m sweeps over several"
     if found := re.search(r"Key '([^']*)' (?:is )?not in|Key '([^']*)' not found", text):
         full = re.search(r"full_key: (\S+)", text)
         return unknown(full.group(1) if full else found.group(1) or found.group(2), schema)
@@ -153,9 +160,6 @@ def explain(error: Exception, schema: type) -> str:
     if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?could not be converted to (\w+)", text):
         kind = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
         return f"{key_of(text, texts[0])}={found.group(1)}: must be {kind.get(found.group(2), found.group(2))}"
-    if found := re.search(r"AltException: ([^=\s]+)=([^\n]*)", text):
-        key, value = found.groups()
-        return f"""{key}={value}: must be in quotes, it contains special characters: {key}='"..."'"""
     if found := re.search(r"Error merging override ([^=\s]+)=(.*)", texts[0]):
         return f"{found.group(1)}={found.group(2)}: must be of another type, see --cfg job for its default"
     if found := re.search(r"Could not find '([^']*)'", text):
@@ -164,6 +168,22 @@ def explain(error: Exception, schema: type) -> str:
         group, _, option = found.group(1).rpartition("/")
         return f"{group}={option}: no such option{listed}" if group else f"{option}: no such configuration"
     return texts[0] or type(error).__name__
+
+
+def malformed(word: str, schema: type) -> str:
+    """The message for a word that Hydra cannot read. Texts and paths are quoted, so another type is expected."""
+    key = word.partition("=")[0].lstrip("+")
+    setting = next((one for one in settings_of(schema) if one.key == key), None)
+    if key == "recipe" or (key and (compose.folder("conf") / key).is_dir()):
+        return f"{word}: must be the name of an option"
+    if setting is None and any(one.key.startswith(f"{key}.") for one in settings_of(schema)):
+        return f"{word}: must be settings such as {{name: value}}"
+    if setting is None:
+        return unknown(key, schema)
+    kinds = parts(setting.hint)
+    named = {list: "a list such as [1,2]", int: "a whole number", float: "a number"}
+    rule = next((text for kind, text in named.items() if kind in (*kinds, *map(get_origin, kinds))), "")
+    return f"{word}: must be {rule or 'one of ' + (setting.allowed or 'true, false')}"
 
 
 def key_of(text: str, first: str) -> str:

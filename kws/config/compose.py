@@ -5,7 +5,7 @@ A command calls `settings` once and passes dataclasses on. Library modules do no
 
 import importlib
 import os
-import re
+import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -25,6 +25,7 @@ from kws.common.errors import KwsError, printable
 from kws.config.declared import settings_of
 from kws.config.schema import SCHEMAS
 from kws.config.validation import check
+from kws.config.words import read_recipe, recipe_files
 from kws.data.augment import augment_config
 from kws.data.features import FeaturesConfig
 from kws.models.frontends import INPUTS
@@ -68,6 +69,8 @@ def keywords(value: Any, key: str = "keyword") -> list[str]:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not words or not all(isinstance(w, str) and w.strip() for w in words):
         raise KwsError(f"{key}={value!r}: must be a word or a list of words, such as [alexa,computer]")
+    if isinstance(value, str) and "," in value:
+        raise KwsError(f"{key}={value}: must be a list in brackets, {key}=[{value}]; -m sweeps over several")
     if len(set(words)) != len(words):
         raise KwsError(f"{key}={value!r}: must not name a keyword twice")
     return list(words)
@@ -139,10 +142,10 @@ def register(command: str, words: Iterable[str] = ()) -> None:
     store.repo.pop("recipe", None)  # files that an earlier call in this process named
     for (group, name), node in _recipes().items():
         store.store(group=group, name=name, node=node, package="_global_")
-    for word in words:
-        if word.startswith("recipe="):
-            for name in re.findall(r"[^\s,()'\"]+\.yaml", word.removeprefix("recipe=")):
-                register_file(store, name)
+    for name in recipe_files(words):
+        *groups, file = filter(None, f"recipe/{name}".split("/"))  # Hydra looks it up without empty parts
+        node = read_recipe(Path(name), SCHEMAS[command])
+        store.store(group="/".join(groups), name=file, node=node, package="_global_")
 
 
 @cache
@@ -167,20 +170,6 @@ def option_names(group: str) -> list[str]:
     return sorted(found + (of_plugins() if group == "model" else []))
 
 
-def register_file(store: ConfigStore, name: str) -> None:
-    """Register a recipe file under its path."""
-    if not Path(name).is_file():
-        raise KwsError(f"recipe={name}: no such file; recipes of kws are named without .yaml")
-    try:
-        node = OmegaConf.load(name)
-    except Exception:  # a damaged file can raise anything
-        node = None
-    if not isinstance(node, DictConfig):
-        raise KwsError(f"recipe={name}: must be a YAML file of settings, as in recipes/")
-    *groups, file = filter(None, f"recipe/{name}".split("/"))  # Hydra looks it up without empty parts
-    store.store(group="/".join(groups), name=file, node=node, package="_global_")
-
-
 def recipe_text(config: str, threads: int, device: str) -> str:
     """Content of recipe.yaml: options of groups and settings that differ from the defaults, and the origin of the run.
 
@@ -203,7 +192,7 @@ def recipe_text(config: str, threads: int, device: str) -> str:
             OmegaConf.update(tree, key, value, force_add=True)
     tree.device, tree.threads = device, threads
     origin = f"kws {__version__}{f', commit {known}' if (known := commit()) else ''}"
-    words = " ".join(HydraConfig.get().overrides.task)
+    words = shlex.join(HydraConfig.get().overrides.task)
     comment = "".join(f"# {printable(line)}\n" for line in (origin, f"kws train {words}"))
     return comment + OmegaConf.to_yaml(tree)
 

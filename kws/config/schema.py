@@ -9,7 +9,7 @@ from omegaconf import MISSING
 from pydantic import Field
 
 from kws.common.errors import KwsError
-from kws.common.settings import Each, Pair, SettingError
+from kws.common.settings import PATH, TEXT, Each, Pair, SettingError
 from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, SyntheticConfig
 from kws.data.augment import AugmentConfig
 from kws.data.batch import BatchConfig
@@ -85,12 +85,12 @@ class TrainConfig:
         Task,
         Field(description="wake_word: keywords against everything else; classification: each clip is one of several"),
     ] = Task.wake_word
-    keyword: Annotated[Any, Field(description="one word, or a list: [alexa,computer]")] = MISSING
-    out: Annotated[str, Field(description="run folder; that of a killed run resumes it")] = (
+    keyword: Annotated[Any, TEXT, Field(description="one word, or a list: [alexa,computer]")] = MISSING
+    out: Annotated[str, PATH, Field(description="run folder; that of a killed run resumes it")] = (
         "runs/${now:%Y-%m-%d_%H-%M-%S}"
     )
     init: Annotated[
-        str | None, Field(description="model.pt of a run to start from: its architecture, its weights, its keyword")
+        str | None, PATH, Field(description="model.pt of a run to start from: its architecture, weights and keyword")
     ] = None
     seed: Seed = 0
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1")] = "auto"
@@ -125,9 +125,9 @@ class TrainConfig:
 class MineConfig(QuarantineConfig, DuplicatesConfig, SelectionConfig):
     """kws mine: stream recordings through a checkpoint and put its false alarms into a replay buffer."""
 
-    checkpoint: Annotated[str, Field(description="model.pt of a run")] = MISSING
-    buffer: Annotated[str, Field(description="folder of the replay buffer; made if missing")] = MISSING
-    streams: Annotated[Any, Field(description="recordings without the keyword, or folders, one or a list")] = MISSING
+    checkpoint: Annotated[str, PATH, Field(description="model.pt of a run")] = MISSING
+    buffer: Annotated[str, PATH, Field(description="folder of the replay buffer; made if missing")] = MISSING
+    streams: Annotated[Any, PATH, Field(description="recordings or folders without the keyword; or a list")] = MISSING
     data: DataConfig = field(default_factory=DataConfig)
     keep_above: Annotated[
         float | None, Field(ge=0, le=1, description="mine all that scores this, up to max_per_recording; null: off")
@@ -146,7 +146,7 @@ class BufferConfig:
     action: Annotated[
         str, Field(description="stats, list, check, export, import, review, release, retire, prune; or the first word")
     ] = MISSING
-    buffer: Annotated[str, Field(description="folder of the replay buffer: buffer/ of a run")] = MISSING
+    buffer: Annotated[str, PATH, Field(description="folder of the replay buffer: buffer/ of a run")] = MISSING
     state: Annotated[
         State | None,
         Field(
@@ -161,25 +161,27 @@ class BufferConfig:
         str | None, Field(description="keyword that the clips trigger, or are not (import); null: any")
     ] = None
     source: Annotated[str | None, Field(description="name of the recording; null: any")] = None
-    clips: Annotated[Any, Field(description="hashes, or their beginnings, such as [3f2a91,b07c]; null: any")] = None
+    clips: Annotated[Any, TEXT, Field(description="hashes or their beginnings: [3f2a91,b07c]; null: any")] = None
     sort: Annotated[Order, Field(description="list: highest first")] = Order.score
     limit: Annotated[int | None, Field(ge=1, le=10**7, description="list, review: clips, at most; null: all")] = 50
     out: Annotated[
-        str | None, Field(description="export: a new folder; review: the page, null is review.html in the buffer")
+        str | None, PATH, Field(description="export: a new folder; review: the page, null is review.html in the buffer")
     ] = None
-    plots: Annotated[str | None, Field(description="stats: folder for the figures as PNG files")] = None
+    plots: Annotated[str | None, PATH, Field(description="stats: folder for the figures as PNG files")] = None
     curves: Annotated[
-        str | None, Field(description="stats: metrics.csv of a run, for the share; null: the one beside the buffer")
+        str | None, PATH, Field(description="stats: metrics.csv of a run, for the share; null: beside the buffer")
     ] = None
-    folder: Annotated[str | None, Field(description="import: exported folder, or recordings without the keyword")] = (
-        None
-    )
+    folder: Annotated[
+        str | None, PATH, Field(description="import: exported folder, or recordings without the keyword")
+    ] = None
     text: Annotated[str | None, Field(description="import: their transcript, if known")] = None
     max_undecodable: Annotated[
         float, Field(ge=0, le=1, description="import: share of recordings that may fail to decode")
     ] = 0.1
     sample_rate: Annotated[int, Field(ge=8000, le=48000, description="import: Hz of a new buffer")] = 16000
-    decisions: Annotated[str | None, Field(description="review: the file saved by the page; it is carried out")] = None
+    decisions: Annotated[
+        str | None, PATH, Field(description="review: the file saved by the page; it is carried out")
+    ] = None
     retired: Annotated[bool, Field(description="prune: also delete the audio of retired clips, for good")] = False
     min_age_s: Annotated[
         float, Field(ge=0, le=10**9, description="prune: age of unfinished files, s; younger ones may be in use")
@@ -190,14 +192,14 @@ class BufferConfig:
 class EvaluateConfig:
     """kws evaluate: misses at fixed false alarms an hour, for a checkpoint or an exported file."""
 
-    detector: Annotated[str | None, Field(description="checkpoint (model.pt) or exported file (detector.pt)")] = None
+    detector: Annotated[str | None, PATH, Field(description="checkpoint model.pt, or exported file detector.pt")] = None
     compare: Annotated[
-        Any, Field(description="two of them, [a,b], on the same streams: is the difference more than chance?")
+        Any, PATH, Field(description="two of them, [a,b], on the same streams: is the difference more than chance?")
     ] = None
-    keyword: Annotated[Any, Field(description="one, or a list; null: every keyword of the model")] = None
-    positive: Annotated[Any, Field(description="recordings with the keyword, one or a list")] = None
+    keyword: Annotated[Any, TEXT, Field(description="one, or a list; null: every keyword of the model")] = None
+    positive: Annotated[Any, PATH, Field(description="recordings with the keyword, one or a list")] = None
     events: Annotated[
-        Any, Field(description="its times, a file for each: JSON, CSV, Audacity labels (.txt) or RTTM")
+        Any, PATH, Field(description="its times, a file for each: JSON, CSV, Audacity labels (.txt) or RTTM")
     ] = None
     collar_s: Annotated[
         list[float] | None,
@@ -206,20 +208,20 @@ class EvaluateConfig:
             description="s before and after a keyword in which a trigger is a hit; null: [0, 0.5], JSON pairs [0, 0]"
         ),
     ] = None
-    negative: Annotated[Any, Field(description="recordings without the keyword, or folders of them")] = None
+    negative: Annotated[Any, PATH, Field(description="recordings without the keyword, or folders of them")] = None
     confusables: Annotated[
-        str | None, Field(description="folder of kws confuse: false alarms on the confusables of its test voices")
+        str | None, PATH, Field(description="folder of kws confuse: false alarms on the confusables of its test voices")
     ] = None
     smooth_s: SmoothS = None
     smooth_k: SmoothK = None
     engine: Annotated[
         Engine, Field(description="local: this machine; ray: a Ray cluster (extra kws[ray]) with the same paths")
     ] = Engine.local
-    out: Annotated[str | None, Field(description="JSON file for the figures")] = None
-    report: Annotated[str | None, Field(description="HTML page: curves, tables, misses and false alarms to play")] = (
-        None
-    )
-    plots: Annotated[str | None, Field(description="folder for the same pictures as PNG files")] = None
+    out: Annotated[str | None, PATH, Field(description="JSON file for the figures")] = None
+    report: Annotated[
+        str | None, PATH, Field(description="HTML page: curves, tables, misses and false alarms to play")
+    ] = None
+    plots: Annotated[str | None, PATH, Field(description="folder for the same pictures as PNG files")] = None
     threads: Threads = 0
     plugins: Plugins = field(default_factory=list)
     data: DataConfig = field(default_factory=DataConfig)
@@ -236,8 +238,8 @@ class EvaluateConfig:
 class ExportConfig:
     """kws export: write a checkpoint as a TorchScript file that needs torch alone."""
 
-    checkpoint: Annotated[str, Field(description="model.pt of a run")] = MISSING
-    out: Annotated[str, Field(description="file to write")] = MISSING
+    checkpoint: Annotated[str, PATH, Field(description="model.pt of a run")] = MISSING
+    out: Annotated[str, PATH, Field(description="file to write")] = MISSING
     thresholds: Annotated[Any, Field(description="one a keyword; null: the calibrated ones")] = None
     smooth_s: SmoothS = None
     smooth_k: SmoothK = None
@@ -261,6 +263,7 @@ class ConfuseConfig:
     keyword: Annotated[str, Field(description="keyword of the detector")] = MISSING
     out: Annotated[
         str | None,
+        PATH,
         Field(
             description="list: CSV file of all candidates, to edit and give to confuse.include; say: folder for clips "
             "and manifest.csv, null: runs/confuse-KEYWORD"
@@ -278,13 +281,13 @@ class ConfuseConfig:
         int,
         Field(ge=0, le=10**6, description="say: clips of the keyword by the same voices, so that a voice is no cue"),
     ] = 0
-    buffer: Annotated[str | None, Field(description="say: replay buffer of the clips; null: buffer/ in out")] = None
+    buffer: Annotated[str | None, PATH, Field(description="say: replay buffer of the clips; null: out/buffer")] = None
     synth: Annotated[
         Synth, Field(description="espeak: built in; piper: your voices (extra kws[piper]); command: any program")
     ] = Synth.espeak
-    voices: Annotated[Any, Field(description="piper: folder of NAME.onnx files; command: names for {voice}")] = None
+    voices: Annotated[Any, PATH, Field(description="piper: folder of NAME.onnx; command: names for {voice}")] = None
     command: Annotated[
-        Any, Field(description='program and arguments: [say,-v,"{voice}",-o,"{wav}","{text}"]; also {rate}, {pitch}')
+        Any, TEXT, Field(description='program and arguments: [say,-v,"{voice}",-o,"{wav}","{text}"]; {rate}, {pitch}')
     ] = None
     rates: Annotated[list[int], Pair(80, 450), Field(description="words a minute")] = field(
         default_factory=lambda: [130, 210]
@@ -313,7 +316,7 @@ class ModelsConfig:
 class RunsConfig:
     """kws runs: the runs under a folder in one table, or the recipe of one of them."""
 
-    dir: Annotated[str, Field(description="folder of runs, at any depth; also a word alone: kws runs runs")] = MISSING
+    dir: Annotated[str, PATH, Field(description="folder of runs, at any depth; or in short kws runs DIR")] = MISSING
     at_fa_per_hour: Annotated[
         list[float] | None,
         Each(0, 20),
@@ -324,7 +327,7 @@ class RunsConfig:
     ] = None
     group: Annotated[bool, Field(description="one row for all seeds of the same settings: sums, and range")] = False
     recipe_of: Annotated[str | None, Field(description="run of the table: print its recipe, or copy it to out")] = None
-    out: Annotated[str | None, Field(description="new file: the table as CSV, or with recipe_of the recipe")] = None
+    out: Annotated[str | None, PATH, Field(description="new file: the table as CSV, or the recipe of recipe_of")] = None
 
 
 SCHEMAS: Mapping[str, type] = {

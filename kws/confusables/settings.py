@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kws.common.settings import Each, SettingError
+from kws.common.settings import PATH, TEXT, Each, SettingError
 
 MIN_CLIPS = 12  # clips for training where everything is synthetic; with fewer, a split may get none
 
@@ -58,13 +58,18 @@ class CandidatesConfig:
     language: Annotated[str, Field(description="of espeak-ng: en-us, en, de, fr, cmn and so on")] = "en-us"
     pronunciations: Annotated[
         Any,
+        TEXT,
         Field(description="of the keyword, in IPA or in ARPAbet, [K AH0 M P Y UW1 T ER0]; null: known ones"),
     ] = None
     words: Annotated[
-        str | None, Field(description="file of words, one a line; null: common words of CMUdict, for English")
+        str | None,
+        PATH,
+        Field(description="file of words, one a line; null: common words of CMUdict, for English"),
     ] = None
-    include: Annotated[Any, Field(description="always taken: texts, or a file as kws confuse list writes it")] = None
-    exclude: Annotated[Any, Field(description="never taken: the same")] = None
+    include: Annotated[Any, PATH, Field(description="always taken: texts, or a file as kws confuse list writes it")] = (
+        None
+    )
+    exclude: Annotated[Any, PATH, Field(description="never taken: the same")] = None
 
     def check(self) -> None:
         if len(self.bands) < 2 or any(low >= high for low, high in pairwise(self.bands)):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
-from kws.common.settings import SettingError
+from kws.common.settings import PATH, SettingError
 from kws.data import ffmpeg, manifest, speech_commands
 from kws.data.audio_cache import Entry
 from kws.data.division import balanced, enough, summed
@@ -31,9 +31,10 @@ _NEARLY_NOISE = {"noise", "background", "backgrounds", "ambient", "ambience", "s
 class DataConfig:
     """Recordings, and the split (train, validation, test) of each."""
 
-    root: Annotated[str | None, Field(description="folder of the recordings")] = None
+    root: Annotated[str | None, PATH, Field(description="folder of the recordings")] = None
     manifest: Annotated[
         str | None,
+        PATH,
         Field(
             description="CSV or JSONL: path, label, and if known speaker, text, source, part, start, end; null: in root"
         ),
@@ -52,7 +53,7 @@ class DataConfig:
     max_undecodable: Annotated[
         float, Field(ge=0, le=1, description="share of recordings that may fail to decode; beyond it the command stops")
     ] = 0.1
-    cache: Annotated[str, Field(description="folder for decoded audio")] = (
+    cache: Annotated[str, PATH, Field(description="folder for decoded audio")] = (
         "${oc.env:KWS_CACHE,${oc.env:HOME,.}/.cache/kws}"
     )
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from kws.common.settings import PATH
 from kws.replay.dedup import DuplicatesConfig
 from kws.replay.eviction import EvictionConfig
 from kws.replay.mining import BatchMiningConfig
@@ -26,4 +27,4 @@ class ReplayConfig(
 ):
     """How much of a batch is replayed, which clips, and which clips the buffer keeps."""
 
-    buffer: Annotated[str | None, Field(description="folder; null: buffer/ in the run folder")] = None
+    buffer: Annotated[str | None, PATH, Field(description="folder; null: buffer/ in the run folder")] = None

@@ -1,0 +1,147 @@
+"""Words of a command line and recipe files: a value of a setting that is a text or a path is taken literally.
+
+Hydra reads an override by a grammar of its own, in which `7` is a number, and blanks, brackets and `=` have a meaning.
+Words are quoted for it here, by the declared type of the setting. YAML reads `yes` as true; recipe files are read here.
+"""
+
+import os.path
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_origin
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
+
+from kws.common.errors import KwsError
+from kws.common.settings import PATH, Text
+from kws.config.declared import metadata, parts, settings_of
+
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_PLAIN = re.compile(r"(?i:(?!(null|true|false|inf|nan)$)(\.{0,2}/)?([a-z_][\w./-]*|[\w./-]*\.[a-z]{2,}))", re.ASCII)
+_FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|int|float|str|bool|json_str|extend_list)\(.*\)")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the words of a setting are read: as paths or other texts, one or also a list of them."""
+
+    is_path: bool
+    may_be_list: bool
+
+    def read(self, text: str) -> str:
+        """A text with the home folder for ~ where it is a path."""
+        return os.path.expanduser(text) if self.is_path else text
+
+
+RECIPE = Kind(is_path=True, may_be_list=False)
+
+
+def text_kinds(schema: type) -> dict[str, Kind]:
+    """The settings that are texts or paths."""
+    found = {}
+    for one in settings_of(schema):
+        kinds, marks = parts(one.hint), [item for item in metadata(one.hint) if isinstance(item, Text)]
+        if marks or (str in kinds and not any(get_origin(kind) is dict for kind in kinds)):
+            may_be_list = any(kind is Any or get_origin(kind) is list for kind in kinds)
+            found[one.key] = Kind(PATH in marks, may_be_list)
+    return found
+
+
+def literal(words: Iterable[str], schema: type) -> list[str]:
+    """The words of a command line, with quotes around texts and paths that Hydra would read as something else.
+
+    `null` and interpolations keep their meaning, `[a,b]` is a list where a setting may be one, and in a sweep (-m) a
+    comma separates runs. A value that is quoted as a whole stays.
+    """
+    words = list(words)
+    sweeps, kinds = bool({"-m", "--multirun"} & set(words)), text_kinds(schema)
+    return [_literal(word, kinds, sweeps) for word in words]
+
+
+def _literal(word: str, kinds: Mapping[str, Kind], sweeps: bool) -> str:
+    key, _, value = word.partition("=")
+    is_file = key == "recipe" and re.search(r"\.ya?ml\b", value)
+    kind = RECIPE if is_file else kinds.get(key.lstrip("+"))
+    if kind is None or not value or _FUNCTION.fullmatch(value):
+        return word
+    return f"{key}={','.join(_value(one, kind) for one in (elements(value) if sweeps else [value]))}"
+
+
+def _value(text: str, kind: Kind) -> str:
+    if text == "null":
+        return text
+    if kind.may_be_list and text.startswith("[") and text.endswith("]"):
+        return "[" + ",".join(_value(one, kind) for one in elements(text[1:-1])) + "]"
+    if not kind.is_path and (_QUOTED.fullmatch(text) or re.fullmatch(r"\[.*\]|\{.*\}", text)):
+        return text  # of a setting that takes one text, such as a keyword: refused for its type
+    return quoted(kind.read(unquoted(text)))
+
+
+def elements(text: str) -> list[str]:
+    """The elements of a list or a sweep: text between commas that are neither in quotes nor in brackets."""
+    pattern = rf"(?:\s*(?:{_QUOTED.pattern}|\[[^\]]*\])\s*(?=,|$))|[^,]*"
+    found, at = [], 0
+    while at <= len(text):
+        match = re.compile(pattern).match(text, at)
+        assert match is not None  # the last alternative matches anything
+        found.append(match[0].strip())
+        at = match.end() + 1
+    return found if any(found) else []
+
+
+def quoted(text: str) -> str:
+    """A text for the grammar of Hydra, in quotes where it needs them."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return "'" + re.sub(r"\\(?=\\*('|$))|'", lambda found: "\\" + found[0], text) + "'"
+
+
+def unquoted(text: str) -> str:
+    """The text of `quoted`."""
+    if not _QUOTED.fullmatch(text):
+        return text
+    return re.sub(rf"\\+(?={text[0]}|$)", lambda found: found[0][: len(found[0]) // 2], text[1:-1])
+
+
+def recipe_files(words: Iterable[str]) -> list[str]:
+    """The recipe files that a command line names, `recipe=FILE.yaml`."""
+    values = [word.removeprefix("recipe=") for word in words if word.startswith("recipe=")]
+    inner = [_FUNCTION.sub(lambda found: found[0].partition("(")[2][:-1], value) for value in values]
+    names = [unquoted(one) for value in inner for one in elements(value)]
+    return [name for name in names if name.endswith((".yaml", ".yml"))]
+
+
+def read_recipe(file: Path, schema: type) -> DictConfig:
+    """Read a recipe. Texts and paths are taken literally: `keyword: [yes, on, 7]` are three words.
+
+    Raises:
+        KwsError: the file is missing, or no YAML file of settings.
+    """
+    if not file.is_file():
+        raise KwsError(f"recipe={file}: no such file; recipes of kws are named without .yaml")
+    try:
+        loader = get_yaml_loader()(file.read_text("utf-8-sig"))
+        node = loader.get_single_node()
+        if node is not None:
+            _as_texts(node, "", text_kinds(schema))
+        config = OmegaConf.create(loader.construct_document(node) if node is not None else {})
+    except Exception:  # a damaged file can raise anything
+        config = None
+    if not isinstance(config, DictConfig):
+        raise KwsError(f"recipe={file}: must be a YAML file of settings, as in recipes/")
+    return config
+
+
+def _as_texts(node: yaml.Node, key: str, kinds: Mapping[str, Kind]) -> None:
+    """Tag the plain values of these settings as texts, all but null."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            _as_texts(value, f"{key}.{name.value}" if key else str(name.value), kinds)
+    elif kind := kinds.get(key):
+        values: Sequence[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for one in values:
+            if isinstance(one, yaml.ScalarNode) and one.tag != "tag:yaml.org,2002:null":
+                one.tag, one.value = "tag:yaml.org,2002:str", kind.read(one.value)

@@ -112,7 +112,7 @@ BAD = [
     ("train", "features.n_mfcc=13", "features.n_mfcc", "it belongs to mfcc"),
     ("train", "recipe=none_such", "recipe=none_such", "must be one of few_shot", "wake_word"),
     ("train", "recipe=3", "must be the name"),
-    ("train", "keyword=5", "keyword=5", "list of words"),
+    ("train", "keyword={a: 1}", "keyword=", "list of words"),
     ("train", "keyword=[beep,beep]", "keyword", "twice"),
     ("train", "keyword=boop", "keyword=boop", "beep, noise, speech"),
     ("train", "data.root=none_such", "data.root=none_such"),

@@ -114,7 +114,7 @@ BAD = [
     ("train", "recipe=3", "must be the name"),
     ("train", "keyword={a: 1}", "keyword=", "list of words"),
     ("train", "keyword=[beep,beep]", "keyword", "twice"),
-    ("train", "keyword=boop", "keyword=boop", "beep, noise, speech"),
+    ("train", "keyword=boop", "keyword=boop", "beep: 16 train"),
     ("train", "data.root=none_such", "data.root=none_such"),
     ("train", "data.root=empty", "empty", "no recordings"),
     ("train", "data.manifest=none_such.csv", "none_such.csv"),

@@ -135,7 +135,7 @@ class Selection:
     speech: dict[Split, list[int]] = field(default_factory=dict)  # negatives; without the pool
     noise: dict[Split, list[int]] = field(default_factory=dict)
     pool: list[int] = field(default_factory=list)  # train negatives that are mined, never sampled as fresh negatives
-    spoken: list[int] = field(default_factory=list)  # left out: their transcript or label contains a keyword
+    spoken: list[int] = field(default_factory=list)  # left out: their transcript contains a keyword
     locations: dict[int, Location] = field(default_factory=dict)  # of the keyword in each positive
     doubtful: list[Doubt] = field(default_factory=list)  # left out of the positives
 
@@ -191,7 +191,7 @@ def select(
             chosen.positives[split][column].append(index)
         elif recording.label == noise_label:
             chosen.noise[split].append(index)
-        elif any(contains_phrase(f"{recording.label} {recording.text}", k) for k in keywords):
+        elif any(contains_phrase(recording.text, k) for k in keywords):
             chosen.spoken.append(index)
         else:
             chosen.speech[split].append(index)

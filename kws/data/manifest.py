@@ -207,8 +207,15 @@ def _folder_rows(root: Path, say: Say) -> list[Row]:
     """All audio files below the root, labelled by the first folder of their path, without hidden ones."""
     rows = []
     files, _ = scan(root)
+    labels = {folded(path.relative_to(root).parts[0]) for path in files}
     for path in files:
         name = path.relative_to(root)
+        if len(name.parts) > 2 and folded(name.parts[1]) in labels - {folded(name.parts[0])}:
+            top, inner = map(shown, name.parts[:2])
+            raise KwsError(
+                f"{top}/{inner}/: must not lie in the folder of label {top!r}, since {inner!r} is a label too; a "
+                "manifest.csv with the columns path, label and part says which is meant"
+            )
         if len(name.parts) == 1:
             raise KwsError(f"{name}: must lie in the folder of its label, <label>/{name}")
         label = NOISE if name.parts[0] == _NOISE_FOLDER else shown(name.parts[0])

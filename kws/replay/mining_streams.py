@@ -22,6 +22,7 @@ from kws.data.audio import BadAudio, pcm_blocks, to_float
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.manifest import Source, Split
 from kws.data.mending import Fault
+from kws.data.names import same_word
 from kws.data.streams import compose
 from kws.data.transcripts import contains_phrase
 from kws.detector import streaming
@@ -248,7 +249,7 @@ class FileStreams:
             raise LeakError(
                 f"streams: {found.source.name!r}: a {found.source.split} recording must not enter the replay buffer"
             )
-        if any(contains_phrase(f"{found.label} {found.text}", keyword) for keyword in self.detector.labels):
+        if any(same_word(found.label, word) or contains_phrase(found.text, word) for word in self.detector.labels):
             self.with_keyword.append(found.source.name)  # a trigger in it may be a hit
             return
         self.admitted[str(number)] = found

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from kws.common.errors import KwsError
-from kws.replay.records import ClipTable
+from kws.replay.records import SPAN_S, ClipTable
 
 MAX_CLUSTERS = 64
 FITTED = 10_000  # clips that the clusters are fitted to, where there are more
@@ -95,8 +95,8 @@ class EvictionConfig:
     ] = None
     quota: QuotaConfig = field(default_factory=QuotaConfig)
     max_per_recording: Annotated[
-        int | None, Field(ge=1, le=10**7, description="clips of one recording; null: no limit")
-    ] = 20
+        int | None, Field(ge=1, le=10**7, description="clips in each started 10 s of a recording; null: no limit")
+    ] = 10
     eviction: Annotated[
         str,
         AfterValidator(_known),
@@ -145,8 +145,10 @@ def surplus(clips: ClipTable, config: EvictionConfig, sample_rate: int) -> list[
         enforce(group, lambda order: _followers(group[order]) >= limit[group[order]])
 
     if config.max_per_recording is not None:
-        recordings, recording = np.unique(np.array(clips.recording, str), return_inverse=True)
-        at_most(recording, np.full(len(recordings), config.max_per_recording, np.float64))
+        recording = np.unique(np.array(clips.recording, str), return_inverse=True)[1]
+        spans = np.floor(clips.start_s.clip(0) / SPAN_S)  # a clip may begin before its recording
+        places, place = np.unique(np.stack([recording, spans], 1), axis=0, return_inverse=True)
+        at_most(place, np.full(len(places), config.max_per_recording, np.float64))
     if quota := config.quotas():
         kinds, kind = np.unique(np.array(clips.kind, str), return_inverse=True)
         limit = np.array([quota.get(name, math.inf) for name in kinds.tolist()], np.float64) * config.capacity

@@ -18,7 +18,7 @@ from torch import Tensor
 from kws.data.manifest import Source
 from kws.detector.clip_scores import score_clips
 from kws.detector.detector import Detector
-from kws.replay.records import Kind, NewClip
+from kws.replay.records import SPAN_S, Kind, NewClip
 
 
 @dataclass
@@ -50,8 +50,8 @@ class SelectionConfig:
     ] = 0.0
     max_per_recording: Annotated[
         int,
-        Field(ge=1, le=10**6, description="clips of a recording, for each keyword and hour of it"),
-    ] = 50
+        Field(ge=1, le=10**6, description="clips of a keyword in each started 10 s of a recording"),
+    ] = 3
     post_s: Annotated[float, Field(ge=0, le=2, description="seconds of audio in a clip after its trigger")] = 0.2
     sources: SourceSettings = field(default_factory=source_settings)
 
@@ -86,20 +86,22 @@ class MiningStream:
         scores: of each keyword, 0 to 1.
         nearness: cosine of each row's embedding with the nearest keyword.
         recordings: number of the recording at each row; -1 where nothing may be mined.
+        spans: number of the span of `SPAN_S` of that recording at each row, so that it is mined the same however long.
         hours: of audio, for the limits per hour.
-        max_per_recording: clips of the recording with this number so far, in this and all earlier streams.
+        max_per_recording: clips of a span so far, in this and all earlier streams.
         provenance: of a clip, from its row and its first sample.
         rng: samples clips.
 
-    Shape: pcm int16 [T], scores float32 [N, K], nearness float32 [N], recordings int64 [N].
+    Shape: pcm int16 [T], scores float32 [N, K], nearness float32 [N], recordings and spans int64 [N].
     """
 
     pcm: NDArray[np.int16]
     scores: NDArray[np.float32]
     nearness: NDArray[np.float32]
     recordings: NDArray[np.int64]
+    spans: NDArray[np.int64]
     hours: float
-    max_per_recording: Callable[[int], int]
+    max_per_recording: int
     provenance: Callable[[int, int], Provenance]
     rng: np.random.Generator
 
@@ -114,7 +116,7 @@ class Candidates:
         config: settings of the selection.
         apart_n: minimum distance of two clips of one source, in rows: half a clip.
         taken: rows that other sources took for this keyword, int64 [M].
-        counts: clips of this keyword and kind so far, by recording.
+        counts: clips of this keyword and kind so far, by recording and span.
         settings: of the source itself; None where it has none.
     """
 
@@ -123,7 +125,7 @@ class Candidates:
     config: SelectionConfig
     apart_n: int
     taken: NDArray[np.int64]
-    counts: Counter[int]
+    counts: Counter[tuple[int, int]]
     settings: object = None
 
     @property
@@ -136,11 +138,11 @@ class Candidates:
         return max(1, round(per_hour * self.stream.hours)) if per_hour else 0
 
     def accept(self, row: int) -> bool:
-        """Count a clip of the recording at this row. Returns False if that recording has reached its limit."""
-        recording = int(self.stream.recordings[row])
-        if recording < 0 or self.counts[recording] >= self.stream.max_per_recording(recording):
+        """Count a clip of the recording at this row. Returns False if its span there has reached its limit."""
+        place = int(self.stream.recordings[row]), int(self.stream.spans[row])
+        if place[0] < 0 or self.counts[place] >= self.stream.max_per_recording:
             return False
-        self.counts[recording] += 1
+        self.counts[place] += 1
         return True
 
     def first(self, rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -262,6 +264,11 @@ def neighbours(candidates: Candidates) -> NDArray[np.int64]:
     return c.first(rows, c.n_clips(c.config.neighbours_per_hour))
 
 
+def spans_of(places_n: NDArray[np.int64], sample_rate: int) -> NDArray[np.int64]:
+    """Numbers of the spans of a recording that hold these samples of it. Shape: [N]; returns int64 [N]."""
+    return np.floor(places_n / (SPAN_S * sample_rate)).astype(np.int64)
+
+
 def mine(
     streams: Iterable[MiningStream],
     detector: Detector,
@@ -284,7 +291,7 @@ def mine(
         checkpoint: hash of the detector's weights.
         run, round_: for the record.
     """
-    counts: dict[tuple[Kind, int], Counter[int]] = {}
+    counts: dict[tuple[Kind, int], Counter[tuple[int, int]]] = {}
     row_n = detector.block_n
     post_n = min(round(config.post_s / detector.frame_s) * row_n, (clip_n - detector.reach_n) // row_n * row_n)
     for stream in streams:

@@ -1,7 +1,6 @@
 """Streams of audio to mine, about an hour each: the pool of a run under new noise, or files of any length."""
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from kws.data.streams import compose
 from kws.data.transcripts import contains_phrase
 from kws.detector import streaming
 from kws.detector.detector import Detector
-from kws.replay.mining import MiningStream, Nearness, Provenance, SelectionConfig, embedded, mine
+from kws.replay.mining import MiningStream, Nearness, Provenance, SelectionConfig, embedded, mine, spans_of
 from kws.replay.records import NewClip
 
 STREAM_S = 3600  # seconds of audio in memory
@@ -38,9 +37,6 @@ class MiningConfig(SelectionConfig):
     """Mining rounds of a run: train recordings that are never sampled fresh, streamed under new noise and levels."""
 
     random_share: Annotated[float, Field(ge=0, le=1, description="share of the clips that is sampled anywhere")] = 0.05
-    max_per_recording: Annotated[
-        int, Field(ge=1, le=10**6, description="clips of a recording in a round, for each keyword")
-    ] = 3
     rounds: Annotated[int, Field(ge=0, le=50, description="mining rounds of a run")] = 2
     first_at: Annotated[float, Field(ge=0, le=1, description="share of the steps before the first round")] = 0.4
     last_at: Annotated[float, Field(ge=0, le=1, description="share of the steps before the last round")] = 0.7
@@ -132,8 +128,9 @@ def pool_streams(
                 mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
             )
 
-        hours, at_most = len(made.pcm) / rate / 3600, Counter(dict.fromkeys(pool, limit)).__getitem__
-        return MiningStream(made.pcm, scores, nearest, entries[piece_at], hours, at_most, provenance, rng)
+        spans = spans_of(np.arange(len(scores)) * row_n - starts[piece_at.clip(0)], rate)
+        hours = len(made.pcm) / rate / 3600
+        return MiningStream(made.pcm, scores, nearest, entries[piece_at], spans, hours, limit, provenance, rng)
 
     for number in range(config.passes):
         # Each pass takes its part of the limit, so that a recording is mined under several noises.
@@ -186,7 +183,7 @@ class FileStreams:
         files: recordings without the keyword.
         known: recordings by content hash. Others count as train recordings.
         clip_n: samples of a clip, a whole number of rows.
-        max_per_recording: clips of one recording for each started hour of it.
+        max_per_recording: clips of a keyword in each started `SPAN_S` of a recording.
         near: cosine of each row with the nearest keyword.
         progress: called after each file with the files done.
 
@@ -277,15 +274,16 @@ class FileStreams:
         begins, hours = dict(self._begins), float((recordings >= 0).sum() * row_n / rate / 3600)
         self._begins = {number: at - len(pcm) + self._stream_n for number, at in begins.items()}
 
-        def limit(number: int) -> int:
-            return self.max_per_recording * max(1, math.ceil(self._read_n[number] / rate / 3600))
+        first = np.array([begins.get(number, 0) for number in range(len(self.files))], np.int64)
+        spans = spans_of(np.arange(len(scores)) * row_n - first[recordings.clip(0)], rate)
 
         def provenance(row: int, start: int) -> Provenance:
             number = int(recordings[row])
             place = Source(str(number), str(self.files[number]), Split.TRAIN)
             return Provenance(source=place, offset_s=(start - begins[number]) / rate, text="", mixed_with=(), mix={})
 
-        yield MiningStream(pcm, scores, nearest, recordings, hours, limit, provenance, self._rng)
+        limit = self.max_per_recording
+        yield MiningStream(pcm, scores, nearest, recordings, spans, hours, limit, provenance, self._rng)
 
 
 def mine_files(streams: FileStreams, config: SelectionConfig, checkpoint: str, max_undecodable: float) -> list[NewClip]:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator
 from kws.common.errors import KwsError
 from kws.data.manifest import Source, Split
 
+SPAN_S = 10.0  # a limit per recording counts each started span of this many seconds as a recording
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 

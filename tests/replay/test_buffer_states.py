@@ -18,6 +18,7 @@ from kws.data.manifest import Source, Split
 from kws.replay.buffer import Added, Buffer, Decision, Kind, NewClip, State
 from kws.replay.dedup import DuplicatesConfig
 from kws.replay.eviction import RULES, EvictionConfig
+from kws.replay.records import SPAN_S
 from tests.replay.clips import evicting
 
 RATE = 1000
@@ -246,9 +247,8 @@ def test_all_limits_hold_after_every_batch(limits: EvictionConfig, batches: list
                 rows = buffer.rows(state)
                 assert len(rows) <= limits.capacity
                 assert sum(row.n_samples for row in rows) / RATE / 3600 <= (limits.hours or math.inf)
-                assert all(
-                    n <= (limits.max_per_recording or math.inf) for n in Counter(row.source for row in rows).values()
-                )
+                spans = Counter((row.source, row.offset_s // SPAN_S) for row in rows)
+                assert all(n <= (limits.max_per_recording or math.inf) for n in spans.values())
                 kinds = Counter(row.kind for row in rows)
                 assert all(kinds[Kind(k)] <= share * limits.capacity + 1e-6 for k, share in limits.quotas().items())
             assert buffer.check() == []

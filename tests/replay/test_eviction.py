@@ -83,6 +83,12 @@ def test_each_recording_keeps_its_hardest() -> None:
     assert surplus(clips, evicting(max_per_recording=1), RATE) == [4, 0, 2]
 
 
+def test_a_long_recording_counts_as_one_for_each_10_s() -> None:
+    clips = some([0.3, 0.2, 0.1, 0.4, 0.5, 0.6], start_s=np.array([-1.5, 0.5, 9.9, 10.0, 19.9, 20.0]))
+    assert stay(clips, evicting(max_per_recording=1)) == [0, 4, 5]
+    assert stay(clips, evicting(max_per_recording=2)) == [0, 1, 3, 4, 5]
+
+
 def test_a_quota_is_a_share_of_the_capacity() -> None:
     kind = [KINDS[0]] * 40 + [KINDS[1]] * 40
     clips = some([i / 80 for i in range(80)], kind=kind)

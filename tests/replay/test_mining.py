@@ -29,6 +29,7 @@ from kws.replay.mining import (
     peaks,
     random_share,
     register_mining_source,
+    spans_of,
 )
 from kws.replay.mining_streams import MiningConfig, no_nearness, pool_streams
 from tests.nets import random_detector
@@ -66,14 +67,14 @@ def candidates(
     bands: int = 1,
     seed: int = 0,
     limit: int = 1,
-    counts: Counter[int] | None = None,
+    counts: Counter[tuple[int, int]] | None = None,
     apart_n: int = 0,
     **others: Any,
 ) -> Candidates:
     """Candidates of a stream of an hour, of which each false trigger or random clip is one row."""
     config = replace(CONFIG, clips_per_hour=n, score_bands=bands, min_score=0.0, **others)
     stream = MiningStream(
-        np.zeros(0, np.int16), scores[:, None], scores, recordings, 1.0, lambda _: limit, NOWHERE,
+        np.zeros(0, np.int16), scores[:, None], scores, recordings, 0 * recordings, 1.0, limit, NOWHERE,
         np.random.default_rng(seed),
     )  # fmt: skip
     return Candidates(stream, 0, config, apart_n, np.zeros(0, np.int64), Counter() if counts is None else counts)
@@ -109,10 +110,30 @@ def test_a_recording_at_its_limit_leaves_its_places_to_others() -> None:
     assert (recordings[kept] == 0).sum() == 3
     assert len(kept) == 30
     assert len(false_triggers(candidates(scores, np.full(120, -1), 30, 4, limit=3))) == 0
-    counts = Counter[int]()
+    counts = Counter[tuple[int, int]]()
     for number in range(4):
         kept = false_triggers(candidates(scores, np.zeros(120, int), 2, seed=number, limit=3, counts=counts))
         assert len(kept) == (2, 1, 0, 0)[number], "a recording's limit holds over all streams"
+
+
+def test_half_an_hour_is_mined_the_same_however_it_is_cut() -> None:
+    """False triggers in bursts, as talk has them: as 1, 4 or 400 recordings, and from all parts of each."""
+    n, rng = 90000, np.random.default_rng(3)
+    scores = (rng.random(n) ** 12 * np.repeat(rng.random(90), 1000)).astype(np.float32)
+    found = {}
+    for cuts in (1, 4, 400):
+        recordings = np.arange(n) * cuts // n
+        begins = np.searchsorted(recordings, np.arange(cuts))[recordings]
+        half_an_hour = candidates(scores, recordings, 300, 4, limit=3, apart_n=50)
+        spans = spans_of((np.arange(n) - begins) * ROW_N, RATE)
+        stream = replace(half_an_hour.stream, spans=spans, hours=0.5)
+        config = replace(half_an_hour.config, min_score=0.05)
+        found[cuts] = false_triggers(replace(half_an_hour, stream=stream, config=config))
+        assert np.histogram(found[cuts], 9, (0, n))[0].min() >= 5, "from all of it"
+        assert max(Counter(zip(recordings[found[cuts]], spans[found[cuts]], strict=True)).values()) <= 3
+    assert len(found[1]) == pytest.approx(len(found[400]), rel=0.1)
+    assert len(found[4]) == pytest.approx(len(found[400]), rel=0.1)
+    assert len(found[400]) >= 140
 
 
 def test_within_a_band_clips_are_sampled() -> None:

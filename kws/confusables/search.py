@@ -60,13 +60,14 @@ def find(text: str, config: CandidatesConfig, seed: int = 0) -> Found:
     """
     bands, language = config.bands, config.language
     given = [config.pronunciations] if isinstance(config.pronunciations, str) else config.pronunciations or []
+    spoken = [parse_pronunciation(one, language) for one in given]
     include, exclude = table.texts(config.include, "confuse.include"), table.texts(config.exclude, "confuse.exclude")
     text, others = " ".join(text.split()), dialects(language)[1:]
     if not any(char.isalnum() for char in text):
         raise KwsError(f"keyword={text}: must contain a letter or digit")
     words = lexicon(language, None if config.words is None else Path(config.words))
     inventory = Inventory([*words.phonemes, *phonemes([text], language)], language)
-    keyword = _keyword(text, language, given, inventory)
+    keyword = _keyword(text, language, spoken, inventory)
     for one in include:
         if is_phonemes(one):
             inventory.read(one)
@@ -134,7 +135,7 @@ def _contains(text: str, keyword: Keyword) -> bool:
 
 def _keyword(text: str, language: str, given: Sequence[str], inventory: Inventory) -> Keyword:
     if given:
-        strings = [inventory.from_ipa(parse_pronunciation(one, language)) for one in given]
+        strings = [inventory.from_ipa(one) for one in given]
         spoken = espeak_phones([inventory.write(one) for one in strings], language)
         return Keyword(text, list(dict.fromkeys([*spoken, *map(phones_of, strings)])), strings)
     (known,) = pronunciations([text], language)

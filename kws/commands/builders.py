@@ -17,6 +17,7 @@ from kws.data.dataset import DataConfig, Selection
 from kws.data.division import Division, divide
 from kws.data.manifest import Recording, Split
 from kws.data.mending import Fault, listed
+from kws.data.noise import repeated
 from kws.data.positives import context
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
@@ -91,6 +92,13 @@ def warn_undecodable(console: Console, bad: Mapping[str, str], n: int, kind: str
         console.warn(f"{name}: not read: {reason}")
     if bad:
         console.warn(f"{len(bad)} of {n} {kind} have no usable sound and are left out")
+
+
+def warn_clean(console: Console, chosen: Selection, split: Split) -> None:
+    """Warn where streams of a split are composed without noise, since noise is what devices have."""
+    if not chosen.noise[split]:
+        what = "thresholds are placed" if split is Split.VALIDATION else "figures are measured"
+        console.warn(f"no background noise in the {split} split: {what} on clean streams")
 
 
 def say_faults(console: Console, faults: Mapping[Fault, int]) -> None:
@@ -197,8 +205,10 @@ def batch_sampler(
         end=torch.tensor([b for _, (_, b) in clips]),
         real=torch.tensor(real),
     )
+    speech = [cache.audio(i) for i in chosen.speech[Split.TRAIN]]
+    noise = [repeated(cache.audio(i), clip_n, cache.sample_rate) for i in chosen.noise[Split.TRAIN]]
     sampler = BatchSampler(
-        ClipBank.of([x for x, _ in clips] + [cache.audio(i) for i in used[len(clips) :]], 2 * clip_n, where),
+        ClipBank.of([*(x for x, _ in clips), *speech, *noise], 2 * clip_n, where),
         keywords,
         [place[i] for i in chosen.speech[Split.TRAIN]],
         [place[i] for i in chosen.noise[Split.TRAIN]],

@@ -231,12 +231,14 @@ def on_recordings(
     if rate_per_hour is not None:
         if s.threshold.unsupported is Unsupported.refuse:
             require_hours(negative_hours(store, chosen, Split.VALIDATION, s.stream), rate_per_hour)
+        builders.warn_clean(console, chosen, Split.VALIDATION)
         _, scores = score_split("Calibrating", Split.VALIDATION, passes)
         calibrations = {
             k: results.calibrated(one, rate_per_hour, s.stream.refractory_s, passes) for k, one in scores.items()
         }
         thresholds |= {k: c.threshold for k, c in calibrations.items()}
         streams += ", thresholds from the validation split"
+    builders.warn_clean(console, chosen, Split.TEST)
     sources, scores = score_split("Testing", Split.TEST, 1)
     return Evaluated(DetectorScores(scores, thresholds, calibrations), sources, detector.sample_rate, streams)
 

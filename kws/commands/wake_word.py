@@ -166,6 +166,9 @@ def describe(console: Console, store: AudioCache, chosen: Selection, noise_label
         console.warn("nothing can be mined: train holds a single negative, which is used fresh")
     if chosen.spoken:
         console.warn(f"left out, their transcript holds a keyword: {len(chosen.spoken)} negatives")
+    builders.warn_clean(console, chosen, Split.VALIDATION)
+    if any(chosen.positives[Split.TEST]):
+        builders.warn_clean(console, chosen, Split.TEST)
     for line in doubt_lines(chosen):
         console.warn(line)
 

@@ -83,12 +83,12 @@ def compose(
         roles.clips[split] = wanted + [(rest[i], len(words)) for i in sampled]
         roles.left_out[split] = len(rest) - len(sampled)
         roles.silences[split] = share_of(len(wanted), silence)
-    roles.noise = _noise(entries, noise_label, clip_n)
+    roles.noise = _noise(entries, noise_label, clip_n // 20)
     for split in Split:
         if roles.silences[split] and not roles.noise[split]:
             raise KwsError(
-                f"classification.silence={silence:g}: must be 0, because no noise (label {noise_label}) in the {split} "
-                "split is as long as a clip"
+                f"classification.silence={silence:g}: must be 0, because no noise (label {noise_label}) in the "
+                f"{split} split"
             )
     return roles
 
@@ -107,7 +107,7 @@ def _column(label: str, words: Sequence[str]) -> int:
     return next((k for k, word in enumerate(words) if same_word(label, word)), -1)
 
 
-def _noise(entries: Sequence[Entry], noise_label: str, clip_n: int) -> dict[Split, list[Segment]]:
+def _noise(entries: Sequence[Entry], noise_label: str, shortest_n: int) -> dict[Split, list[Segment]]:
     """Segments that silence is cut from: noise of the split, or the span of the split in the noise of train."""
     noise = [(i, e) for i, e in enumerate(entries) if e.recording.label == noise_label]
     divided = all(e.recording.split is Split.TRAIN for _, e in noise)
@@ -116,5 +116,5 @@ def _noise(entries: Sequence[Entry], noise_label: str, clip_n: int) -> dict[Spli
         low, high = SPANS[split] if divided else (0.0, 1.0)
         mine = [(i, e.n_samples) for i, e in noise if divided or e.recording.split is split]
         cut = [Segment(i, round(low * n), round(high * n)) for i, n in mine]
-        found[split] = [one for one in cut if one.end - one.start >= clip_n]
+        found[split] = [one for one in cut if one.end - one.start >= max(1, shortest_n)]
     return found

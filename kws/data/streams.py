@@ -17,6 +17,7 @@ from pydantic import Field
 from kws.common.errors import KwsError
 from kws.common.settings import Pair
 from kws.data.audio import loudest_rms, to_float, to_int16
+from kws.data.noise import repeated
 
 Span = tuple[float, float]
 
@@ -24,6 +25,7 @@ AFTER_S = 0.5  # a detection counts as a hit until this long after the end of th
 AROUND_S = 0.5  # and in a long one from this long before the keyword to AFTER_S and this long after it
 _WINDOW_S = 0.032  # levels are measured on the loudest 32 ms
 _SILENT = 1e-4  # -80 dBFS: a quieter noise recording is silent
+_NOISE_S = 2.0  # a shorter noise recording is repeated
 _FLOOR = 1e-3  # -60 dBFS: under speech, the bed counts as at least this loud
 
 
@@ -64,22 +66,30 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A composed stream: samples (int16 [T]), its recordings in order of time, and the noise recordings of the bed."""
+    """A composed stream: samples (int16 [T]), its recordings in order of time, and the noise recordings of the bed.
+
+    `noise_ends` holds the sample at which each of these ends.
+    """
 
     pcm: NDArray[np.int16]
     pieces: list[Piece]
     noises: list[int]  # indexes in order of time; a recording sampled twice is listed twice
     sample_rate: int
+    noise_ends: list[int] = field(default_factory=list)
 
 
 class _Bed:
-    """Endless noise bed: randomly chosen recordings one after another, each at its own level; or silence."""
+    """Endless noise bed: randomly chosen recordings one after another, each at its own level; or silence.
+
+    A short one is repeated from a random place on.
+    """
 
     def __init__(
-        self, noise: Sequence[NDArray[np.int16]], rng: np.random.Generator, noise_db: Sequence[float], window: int
+        self, noise: Sequence[NDArray[np.int16]], rng: np.random.Generator, noise_db: Sequence[float], sample_rate: int
     ) -> None:
-        self.noise, self.rng, self.noise_db, self.window = noise, rng, noise_db, window
-        self.used: list[int] = []
+        self.noise, self.rng, self.noise_db, self.sample_rate = noise, rng, noise_db, sample_rate
+        self.window = window = round(_WINDOW_S * sample_rate)
+        self.used, self.ends = list[int](), list[int]()
         self.rest = np.zeros(0, np.float32)
         if len(noise) and not any(loudest_rms(to_float(x), window) > _SILENT for x in noise):
             raise KwsError(f"all {len(noise)} noise recordings are silent or shorter than 32 ms")
@@ -92,13 +102,22 @@ class _Bed:
         self.rest = self.rest[n_samples:]
         while missing > 0:
             i = int(self.rng.integers(len(self.noise)))
-            x = to_float(self.noise[i])
-            if (top := loudest_rms(x, self.window)) > _SILENT:
+            x = to_float(self._long(self.noise[i]))
+            if (top := loudest_rms(to_float(self.noise[i]), self.window)) > _SILENT:
                 x *= np.float32(10 ** (self.rng.uniform(self.noise_db[0], self.noise_db[1]) / 20) / top)
                 taken.append(x[:missing])
                 self.rest, missing = x[missing:], missing - len(x)
                 self.used.append(i)
+                self.ends.append((self.ends[-1] if self.ends else 0) + len(x))
         return np.concatenate(taken)
+
+    def _long(self, x: NDArray[np.int16]) -> NDArray[np.int16]:
+        n = round(_NOISE_S * self.sample_rate)
+        if len(x) >= n:
+            return x
+        x = repeated(x, n, self.sample_rate)
+        start = int(self.rng.integers(len(x) - n + 1))
+        return x[start : start + n]
 
 
 def compose(
@@ -134,7 +153,7 @@ def compose(
     Source: the mixing rule of Picovoice's wake-word benchmark.
     """
     window = round(_WINDOW_S * sample_rate)
-    bed = _Bed(noise, rng, noise_db, window)
+    bed = _Bed(noise, rng, noise_db, sample_rate)
     gap_n, at = round(gap_s * sample_rate), round(lead_s * sample_rate)
     pcm = np.empty(at + sum(len(x) + gap_n for x in speech), np.int16)
     pcm[:at] = to_int16(bed.take(at))
@@ -154,7 +173,7 @@ def compose(
         keyword = None if keywords is None else (at + keywords[index][0], at + keywords[index][1])
         pieces.append(Piece(at, len(x), index, snr, keyword))
         at = end + gap_n
-    return Stream(pcm, pieces, bed.used, sample_rate)
+    return Stream(pcm, pieces, bed.used, sample_rate, bed.ends)
 
 
 def spans(stream: Stream) -> list[Span]:

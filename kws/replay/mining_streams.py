@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated
@@ -111,13 +110,12 @@ def pool_streams(
         starts = np.array([piece.start for piece in made.pieces])
         piece_at = np.searchsorted(starts, np.arange(len(scores)) * row_n, side="right") - 1
         entries = np.array([*(portion[piece.index] for piece in made.pieces), -1])
-        noise_ends = list(accumulate(cache.entries[noise[i]].n_samples for i in made.noises))
 
         def provenance(row: int, start: int) -> Provenance:
             """All recordings that are audible in the clip of a row, which starts at sample `start` of the stream."""
             piece, end = made.pieces[piece_at[row]], start + clip_n
             entry = cache.entries[portion[piece.index]]
-            first, last = np.searchsorted(noise_ends, [start, end - 1], side="right")
+            first, last = np.searchsorted(made.noise_ends, [start, end - 1], side="right")
             audible = {portion[p.index] for p in made.pieces if p.start < end and p.start + p.n_samples > start}
             audible |= {noise[i] for i in made.noises[int(first) : int(last) + 1]}
             return Provenance(

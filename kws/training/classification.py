@@ -19,6 +19,7 @@ from kws.data.classification_dataset import SILENCE, Roles
 from kws.data.clip_bank import ClipBank
 from kws.data.features import LogMel
 from kws.data.manifest import Split
+from kws.data.noise import repeated
 from kws.evaluation.classification import ValidationAccuracy
 from kws.models.registry import KeywordNet
 from kws.training.distributed import Distributed, compiled
@@ -115,7 +116,7 @@ def load_clips(store: AudioCache, roles: Roles, split: Split, clip_n: int, devic
     assert not roles.silences[split] or roles.classes[-1] == SILENCE
     longest_n = 2 * clip_n  # a window may begin this far before or after a clip
     bank = ClipBank([store.entries[i].n_samples for i, _ in mine], lambda n: store.audio(mine[n][0]), longest_n, device)
-    cut = [store.audio(one.entry)[one.start : one.end] for one in noise]
+    cut = [repeated(store.audio(one.entry)[one.start : one.end], clip_n, store.sample_rate) for one in noise]
     return Clips(split, bank, torch.tensor(classes, dtype=torch.long), ClipBank.of(cut, longest_n, device), clip_n)
 
 

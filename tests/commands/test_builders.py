@@ -15,6 +15,25 @@ from kws.data.manifest import Split, read
 from kws.data.positives import with_locations
 
 
+def test_noise_shorter_than_a_clip_lies_beneath_all_of_it(tmp_path: Path) -> None:
+    register("train")
+    with initialize_config_dir(version_base="1.3", config_dir=str(folder("conf"))):
+        s = settings(compose("train", ["keyword=yes", f"data.root={tmp_path}", "out=x"]), TrainConfig)
+    rng, rows = np.random.default_rng(0), ["path,label,part"]
+    for label, n in (("yes", 16000), ("no", 16000), ("noise", 4800)):
+        save_flac(tmp_path / f"{label}.flac", rng.integers(-9000, 9000, n).astype(np.int16), 16000)
+        rows.append(f"{label}.flac,{label},train")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    packed = pack(read(tmp_path), tmp_path / "cache")
+    chosen = with_locations(packed, select(packed.entries, ["yes"], "noise", 0.0, needed=()), dict.fromkeys(Split, 1.2))
+    made, _ = builders.batch_sampler(s, packed, chosen, 32000, torch.device("cpu"))
+    plan = made.sample(20, 40, None, torch.zeros(0, dtype=torch.long), torch.Generator().manual_seed(0))
+    assert plan.noise is not None
+    assert plan.noise.offset.amax() > 2000, "it begins anywhere"
+    beneath = made.bank.window(plan.noise.index, plan.noise.offset, 32000)
+    assert beneath.reshape(60, -1, 400).std(2).amin() > 0.1
+
+
 @pytest.mark.parametrize("through", ["folder", "link"])
 def test_synthetic_clips_are_not_real_speech_even_through_a_link(tmp_path: Path, through: str) -> None:
     register("train")

@@ -82,7 +82,7 @@ def test_all_words_need_no_other_class():
 
 
 def test_noise_without_splits_is_divided_in_time():
-    entries = entries_of(*EVERY, NOISE, ("noise", Split.TRAIN, 1, 4 * CLIP_N))
+    entries = entries_of(*EVERY, NOISE, ("noise", Split.TRAIN, 1, 2 * CLIP_N // 5))
     roles = compose(entries, ["yes"], "noise", 0.1, 0.1, CLIP_N)
     first = len(entries) - 3
     for i in (first, first + 1):
@@ -93,7 +93,7 @@ def test_noise_without_splits_is_divided_in_time():
             Segment(i, 90 * CLIP_N, 100 * CLIP_N),
         ]
     assert [one.entry for one in roles.noise[Split.TRAIN]] == [first, first + 1, first + 2]
-    assert first + 2 not in [one.entry for one in roles.noise[Split.TEST]], "a tenth of it is shorter than a clip"
+    assert first + 2 not in [one.entry for one in roles.noise[Split.TEST]], "a tenth of it is too short to be repeated"
 
 
 def test_noise_keeps_its_splits():

@@ -39,11 +39,9 @@ def chosen(s: BufferConfig, rows: Sequence[BufferClip], states: Sequence[State])
             if value is not None:
                 raise SettingError(key, value, "must be null with clips=[...]")
         beginnings = s.clips if isinstance(s.clips, list) else [s.clips]
-        if not all(isinstance(one, str | int) for one in beginnings):
-            raise SettingError(
-                "clips", s.clips, "must be beginnings of hashes; quote those that read as numbers: clips=['12e4']"
-            )
-        return find(rows, [str(one) for one in beginnings])
+        if not all(isinstance(one, str) for one in beginnings):
+            raise SettingError("clips", s.clips, "must be beginnings of hashes")
+        return find(rows, beginnings)
     among = states if s.state is None else [s.state]
     return [
         row
@@ -109,10 +107,8 @@ def find(rows: Sequence[BufferClip], beginnings: Sequence[str]) -> list[BufferCl
     for given in beginnings:
         matches = [row for row in rows if given and row.hash.startswith(given)]
         if len(matches) != 1:
-            raise KwsError(
-                f"clips={given}: must be the beginning of one hash, and {len(matches) or 'no'} clips begin so; "
-                'quote what reads as a number: clips=["12e4"]'
-            )
+            count = len(matches) or "no"
+            raise KwsError(f"clips={given}: must be the beginning of one hash, and {count} clips begin so")
         found += matches
     return found
 

@@ -46,7 +46,7 @@ def texts(value: Any, key: str) -> dict[str, Kind]:
     found: dict[str, Kind] = {}
     for text, kind in rows:
         if not isinstance(text, str) or not any(char.isalnum() for char in text) or not text.isprintable():
-            raise KwsError(f"{key}: {text!r} must be a text with a letter or digit; numbers need quotes")
+            raise KwsError(f"{key}: {text!r} must be a text with a letter or digit")
         if kind and kind not in list(Kind):
             raise KwsError(f"{key}={value}: kind={kind!r} of {text!r}: must be one of {', '.join(Kind)}")
         found.setdefault(" ".join(text.split()), Kind(kind or Kind.GIVEN))

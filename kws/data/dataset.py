@@ -126,6 +126,20 @@ def refuse_nearly_noise(labels: Collection[str], keywords: Sequence[str], noise_
             )
 
 
+def refuse_two_roles(entries: Sequence[Entry], keywords: Sequence[str]) -> None:
+    """Raise KwsError for the same sound under a keyword and under another label: it would be trained as both."""
+    first: dict[str, Recording] = {}
+    for entry in entries:
+        one, other = entry.recording, first.setdefault(entry.hash, entry.recording)
+        if same_word(one.label, other.label):
+            continue
+        if any(same_word(label, keyword) for label in (one.label, other.label) for keyword in keywords):
+            raise KwsError(
+                f"{other.name} and {one.name}: must have the same label or differ; they are the same sound, "
+                f"filed as {other.label!r} and {one.label!r}"
+            )
+
+
 @dataclass
 class Selection:
     """Indexes of entries of the audio cache, by split."""
@@ -177,9 +191,11 @@ def select(
         needed: splits that must hold each keyword and negatives.
 
     Raises:
-        KwsError: a keyword has no recording, or there are no negatives, in one of those splits.
+        KwsError: a keyword has no recording, or there are no negatives, in one of those splits; the same sound is filed
+            under a keyword and under another label.
     """
     refuse_nearly_noise({entry.recording.label for entry in entries}, keywords, noise_label)
+    refuse_two_roles(entries, keywords)
     chosen = Selection(list(keywords))
     for split in Split:
         chosen.positives[split] = [[] for _ in keywords]

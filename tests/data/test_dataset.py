@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,7 +27,8 @@ TRAIN, VALIDATION, TEST = Split
 
 
 def entry(label: str, split: Split, text: str = "", speaker: str = "", name: str = "") -> Entry:
-    return Entry(Recording(Path("x"), name or f"{label}/{split}", label, split, speaker, text), "", 0, 1)
+    name = name or f"{label}/{split}"
+    return Entry(Recording(Path("x"), name, label, split, speaker, text), f"hash of {name}", 0, 1)
 
 
 def corpus(speakers: int = 60) -> list[Entry]:
@@ -55,6 +57,17 @@ def test_every_recording_has_one_role_in_its_split() -> None:
     left_out = set(chosen.spoken)
     assert [entries[i].recording.name for i in chosen.spoken] == ["a", "b"], "their transcript holds a keyword"
     assert roles(chosen) == [i for i in range(len(entries)) if i not in left_out]
+
+
+@pytest.mark.parametrize(("label", "refused"), [("speech", True), ("noise", True), ("ALEXA", False)])
+def test_the_same_sound_is_not_trained_as_keyword_and_as_something_else(label: str, refused: bool) -> None:
+    twice = [entry("Alexa", TRAIN, name="mine/1.wav"), replace(entry(label, TRAIN, name="talk/2.wav"), hash="same")]
+    twice[0] = replace(twice[0], hash="same")
+    if refused:
+        with pytest.raises(KwsError, match=rf"mine/1\.wav and talk/2\.wav: .* filed as 'Alexa' and '{label}'"):
+            select([*corpus(), *twice], ["alexa"], "noise", 0.3)
+    else:
+        select([*corpus(), *twice], ["alexa"], "noise", 0.3)
 
 
 def test_speakers_of_the_pool_are_never_fresh_negatives() -> None:
@@ -188,7 +201,9 @@ def tones() -> tuple[AudioCache, Selection]:
         for label, hz in HZ.items():
             for i in range(3):
                 entries.append(
-                    Entry(Recording(Path(), f"{split}{label}{i}", label, split), "", 8000 * len(clips), 8000)
+                    Entry(
+                        Recording(Path(), f"{split}{label}{i}", label, split), f"{len(clips)}", 8000 * len(clips), 8000
+                    )
                 )
                 clips.append(to_int16((loudness * np.sin(2 * np.pi * hz * t)).astype(np.float32)))
     store = AudioCache(16000, entries, {}, [], np.concatenate(clips))

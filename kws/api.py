@@ -181,7 +181,7 @@ def mine(checkpoint: str | PathLike[str], streams: Any, buffer: str | PathLike[s
     >>> added = kws.mine("runs/beep/model.pt", ["radio.flac"], "mined", min_score=0.01)
     Mining ...
     >>> with kws.ReplayBuffer(Path("mined")) as buffer:
-    ...     added == len(buffer.rows())
+    ...     added == len(buffer.rows(None))
     True
 
     Args:

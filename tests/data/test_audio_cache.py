@@ -1,5 +1,5 @@
-import json
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,21 +71,75 @@ def test_another_rate_is_resampled_and_cached_apart(tmp_path: Path) -> None:
     recordings = corpus(tmp_path, 2)
     assert pack(recordings, tmp_path / "cache").entries[0].n_samples == 500
     assert pack(recordings, tmp_path / "cache", sample_rate=8000).entries[0].n_samples == 250
-    assert len(list((tmp_path / "cache").iterdir())) == 4
+    assert len(list((tmp_path / "cache").glob("*.i16"))) == 2
 
 
-def test_second_call_maps_and_decodes_nothing(tmp_path: Path, decodes_nothing: pytest.MonkeyPatch) -> None:
+def test_second_call_decodes_only_what_was_unusable(tmp_path: Path, decodes_nothing: pytest.MonkeyPatch) -> None:
     recordings = [*corpus(tmp_path), recording(tmp_path, "bad.wav", None)]
     with pytest.raises(RuntimeError, match="again"):
         pack(recordings, tmp_path / "cache")
     decodes_nothing.undo()
     first = pack(recordings, tmp_path / "cache")
-    decodes_nothing.setattr(audio, "load", None)
+    decoded = counted(decodes_nothing)
     second = pack(recordings, tmp_path / "cache")
+    assert decoded == ["bad.wav"], "it may be readable by now, as with ffmpeg"
     assert isinstance(second.pcm, np.memmap)
     assert (second.entries, second.bad) == (first.entries, first.bad)
     assert np.array_equal(second.pcm, first.pcm)
     assert list(second.bad) == ["bad.wav"]
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are decoded from now on."""
+    decoded, load = list[str](), audio.load
+    monkeypatch.setattr(audio, "load", lambda path, *others: decoded.append(path.name) or load(path, *others))
+    return decoded
+
+
+def test_one_more_recording_is_one_more_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings, cache = corpus(tmp_path, 10), tmp_path / "cache"
+    pack(recordings[:4], cache)
+    decoded = counted(monkeypatch)
+    for n in range(5, 11):
+        store = pack(recordings[:n], cache)
+        assert decoded[n - 5 :] == [f"{n - 1}.wav"]
+        for i, entry in enumerate(store.entries):
+            assert np.array_equal(store.audio(i), noise(i, entry.n_samples))
+    size = sum(path.stat().st_size for path in cache.glob("*.i16"))
+    assert size == 2 * sum(entry.n_samples for entry in store.entries), "no second copy"
+    store = pack(recordings[3:1:-1], cache)
+    assert [np.array_equal(store.audio(k), noise(i, len(store.audio(k)))) for k, i in enumerate((3, 2))] == [True, True]
+    assert len(decoded) == 6
+
+
+def test_what_is_gone_changed_or_unused_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings, cache = corpus(tmp_path, 10), tmp_path / "cache"
+    (cache).mkdir()
+    (cache / f"{'a' * 64}.i16").write_bytes(b"an earlier version")
+    first = pack(recordings[:8], cache)
+    assert len(list(cache.iterdir())) == 2
+    mapped = np.array(first.audio(7))
+    for gone in recordings[:4]:
+        gone.path.unlink()
+    decoded = counted(monkeypatch)
+    store = pack(recordings[4:9], cache)
+    assert decoded == ["8.wav"]
+    (samples,) = cache.glob("*.i16")
+    assert samples.stat().st_size == 2 * sum(entry.n_samples for entry in store.entries)
+    for i, entry in enumerate(store.entries):
+        assert np.array_equal(store.audio(i), noise(i + 4, entry.n_samples))
+    assert np.array_equal(first.audio(7), mapped), "who has mapped the old file keeps it"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 40 * 24 * 3600)
+    store = pack(recordings[9:], cache)
+    assert samples.with_name(next(cache.glob("*.i16")).name).stat().st_size == 2 * len(store.audio(0))
+
+
+def test_a_cache_that_cannot_be_written_is_refused_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/cache")):
+        with pytest.raises(KwsError, match=rf"^data\.cache={place}: must be a folder that can be written \("):
+            pack(corpus(tmp_path, 1), place)
 
 
 def test_labels_and_splits_change_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +195,9 @@ def test_too_many_undecodable_files_are_refused(tmp_path: Path, monkeypatch: pyt
     )
     with pytest.raises(KwsError, match=message):
         pack(recordings, tmp_path / "cache")
-    monkeypatch.setattr(audio, "load", None)  # the cache serves a call with a higher limit
+    decoded = counted(monkeypatch)  # the cache serves a call with a higher limit
     assert len(pack(recordings, tmp_path / "cache", max_undecodable=0.2).bad) == 4
+    assert len(decoded) == 4
 
 
 def test_all_files_may_be_undecodable(tmp_path: Path) -> None:
@@ -186,7 +241,7 @@ def test_no_audio_is_in_two_splits_and_none_is_lost(
     assert sorted(names(store) + store.duplicates) == sorted(r.name for r in recordings)
 
 
-def test_a_killed_run_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_leaves_a_good_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings = corpus(tmp_path)
     real_load = audio.load
 
@@ -199,8 +254,10 @@ def test_a_killed_run_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.Monkey
         patched.setattr(audio, "load", killed_at_the_12th)
         with pytest.raises(KeyboardInterrupt):
             pack(recordings, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
-    assert np.array_equal(pack(recordings, tmp_path / "cache").audio(19), noise(19, 500 + 100 * 13))
+    store = pack(recordings, tmp_path / "cache")
+    for i, entry in enumerate(store.entries):
+        assert np.array_equal(store.audio(i), noise(i, entry.n_samples))
+    assert len(store.pcm) == sum(entry.n_samples for entry in store.entries)
 
 
 @pytest.mark.parametrize("damage", ["index gone", "index cut", "index of another kind", "sound cut", "sound gone"])
@@ -208,18 +265,19 @@ def test_a_damaged_cache_is_written_again(tmp_path: Path, damage: str) -> None:
     recordings = corpus(tmp_path, 4)
     cache = tmp_path / "cache"
     whole = np.array(pack(recordings, cache).pcm)
-    (index,), (sound,) = cache.glob("*.json"), cache.glob("*.i16")
+    (index,), (sound,) = cache.glob("*.sqlite"), cache.glob("*.i16")
     if damage == "index gone":
         index.unlink()
     elif damage == "index cut":
         index.write_bytes(index.read_bytes()[:-20])
     elif damage == "index of another kind":
-        index.write_text(json.dumps([{"n": 1}]))
+        index.write_text("no index" * 100)
     elif damage == "sound cut":
         sound.write_bytes(sound.read_bytes()[:-2])
     else:
         sound.unlink()
     assert np.array_equal(pack(recordings, cache).pcm, whole)
+    assert len(list(cache.iterdir())) == 2, "nothing is left of the damaged one"
 
 
 def test_torch_takes_a_view_and_the_file_cannot_be_changed_through_it(tmp_path: Path) -> None:

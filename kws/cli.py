@@ -10,6 +10,7 @@ from kws.common.errors import KwsError, fail
 
 VERBS = {
     "train": "train a detector from recordings, mining and replaying hard negatives",
+    "data": "check recordings before anyone trains on them",
     "mine": "stream recordings through a checkpoint and put its false alarms into a replay buffer",
     "buffer": "list the clips of a replay buffer, decide about them, export and import them",
     "confuse": "find confusables of a keyword and synthesise them",

@@ -1,6 +1,8 @@
 """Objects from settings, for several commands."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from kws.data.audio_cache import AudioCache, Entry, pack
 from kws.data.batch import BatchSampler, Keywords
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import DataConfig, Selection
-from kws.data.division import Division, divide
+from kws.data.division import NEGATIVES, Division, divide
 from kws.data.manifest import Recording, Split
 from kws.data.mending import Fault, listed
 from kws.data.noise import repeated
@@ -22,6 +24,7 @@ from kws.data.positives import context
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
 from kws.evaluation.operating_points import ThresholdConfig
+from kws.evaluation.results import Table
 from kws.models.base import family_of, shape_of
 
 
@@ -51,16 +54,34 @@ def threads(count: int) -> None:
 def store(
     data: DataConfig, console: Console, found: Sequence[Recording], keywords: Sequence[str], cut_noise: bool = True
 ) -> AudioCache:
-    """Decode recordings into the cache, and divide them into splits for these keywords.
+    """As `read_store`. Prints the recordings that do not decode and those left out, and each leak between splits."""
+    packed, division = read_store(data, console, found, keywords, cut_noise)
+    warn_undecodable(console, packed.bad, len(found))
+    say_faults(console, Counter(chain.from_iterable(packed.faults.values())))
+    for leak in division.leaks:
+        console.warn(leak)
+    if packed.duplicates:
+        console.warn(
+            f"{len(packed.duplicates)} recordings are left out, the same sound is in validation or test: "
+            f"{', '.join(packed.duplicates[:3])}"
+        )
+    return packed
 
-    Prints the recordings that do not decode and those that are left out, and each way in which a split leaks.
+
+def read_store(
+    data: DataConfig, console: Console, found: Sequence[Recording], keywords: Sequence[str], cut_noise: bool = True
+) -> tuple[AudioCache, Division]:
+    """Decode recordings into the cache, and divide them into splits for these keywords.
 
     Args:
         data: settings.
-        console: prints.
+        console: shows the progress.
         found: recordings.
         keywords: all labels with a score of their own, whether or not they are evaluated.
         cut_noise: as in `divide`.
+
+    Returns:
+        the cache without copies of held-out recordings, and the division of all recordings.
     """
     divisions: list[Division] = []
 
@@ -73,17 +94,25 @@ def store(
             found, Path(data.cache), data.sample_rate, data.max_undecodable, lambda done, _: tick(done), divided
         )
         tick(len(found))
-    warn_undecodable(console, packed.bad, len(found))
-    say_faults(console, packed.faults)
     packed.by = divisions[0].by
-    for leak in divisions[0].leaks:
-        console.warn(leak)
-    if packed.duplicates:
-        console.warn(
-            f"{len(packed.duplicates)} recordings are left out, the same sound is in validation or test: "
-            f"{', '.join(packed.duplicates[:3])}"
-        )
-    return packed
+    return packed, divisions[0]
+
+
+def split_table(store: AudioCache, chosen: Selection, noise_label: str) -> Table:
+    """Number and hours of the recordings of each split, and by what they were divided."""
+
+    def cell(indexes: Sequence[int]) -> str:
+        hours = sum(store.entries[i].n_samples for i in indexes) / store.sample_rate / 3600
+        return f"{len(indexes)} ({hours:.2f} h)" if indexes else "-"
+
+    rows: list[Sequence[str]] = []
+    for split in Split:
+        positives = ", ".join(f"{len(p)}" for p in chosen.positives[split])
+        mined = chosen.pool if split is Split.TRAIN else []
+        rows.append((str(split), positives, *map(cell, (chosen.speech[split], mined, chosen.noise[split]))))
+    by = [store.by.get(role, "") for role in (*chosen.keywords, NEGATIVES, noise_label)]
+    rows.append(("split by", ", ".join(by[:-2]), by[-2], "", by[-1]))
+    return Table(", ".join(chosen.keywords), ("split", "keywords", "negatives", "only mined", "noise"), rows)
 
 
 def warn_undecodable(console: Console, bad: Mapping[str, str], n: int, kind: str = "recordings") -> None:

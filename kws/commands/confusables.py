@@ -10,11 +10,12 @@ from shlex import quote
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.app import with_actions
-from kws.config.schema import ConfuseConfig, Synth
+from kws.config.schema import ConfuseConfig
 from kws.confusables import table
 from kws.confusables.candidates import Kind
 from kws.confusables.pronunciation import is_english
 from kws.confusables.search import Found, find
+from kws.confusables.settings import Synth
 from kws.confusables.synthesis.base import Espeak, Synthesiser
 from kws.confusables.synthesis.command import Command
 from kws.confusables.synthesis.piper import Piper

@@ -1,6 +1,6 @@
 """kws train task=wake_word: train with replayed hard negatives, calibrate, export and evaluate a detector."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection, recordings, select
-from kws.data.division import NEGATIVES
 from kws.data.manifest import Split
 from kws.data.positives import doubt_lines, with_locations
 from kws.detector.detector import Detector
@@ -146,18 +145,7 @@ def refuse_missing_buffer(s: TrainConfig, folder: Path, synthetic: Path | None) 
 
 def describe(console: Console, store: AudioCache, chosen: Selection, noise_label: str) -> None:
     """Print number and hours of the recordings of each split, and by what they were divided."""
-
-    def hours(indexes: Iterable[int]) -> float:
-        return sum(store.entries[i].n_samples for i in indexes) / store.sample_rate / 3600
-
-    table = []
-    for split in Split:
-        positives = ", ".join(f"{len(p)}" for p in chosen.positives[split])
-        kinds = chosen.speech[split], chosen.pool if split is Split.TRAIN else [], chosen.noise[split]
-        table.append((str(split), positives, *(f"{len(x)} ({hours(x):.2f} h)" if x else "-" for x in kinds)))
-    by = [store.by.get(role, "") for role in (*chosen.keywords, NEGATIVES, noise_label)]
-    table.append(("split by", ", ".join(by[:-2]), by[-2], "", by[-1]))
-    console.table(", ".join(chosen.keywords), ("split", "keywords", "negatives", "only mined", "noise"), table)
+    console.table(*builders.split_table(store, chosen, noise_label))
     for column, keyword in enumerate(chosen.keywords):
         own = (store.entries[i].recording.label for split in Split for i in chosen.positives[split][column])
         for label in sorted(set(own) - {keyword}):

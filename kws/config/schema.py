@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from omegaconf import MISSING
 from pydantic import Field
 
+from kws.checks.check_settings import CheckConfig
 from kws.common.errors import KwsError
 from kws.common.settings import PATH, TEXT, Each, Pair, SettingError
-from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, SyntheticConfig
+from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, Synth, SyntheticConfig
 from kws.data.augment import AugmentConfig
 from kws.data.batch import BatchConfig
 from kws.data.dataset import DataConfig
@@ -140,6 +141,15 @@ class MineConfig(QuarantineConfig, DuplicatesConfig, SelectionConfig):
 
 
 @dataclass
+class DataCheckConfig(CheckConfig):
+    """kws data: check recordings before anyone trains on them."""
+
+    keyword: Annotated[Any, TEXT, Field(description="one word, or a list: [alexa,computer]")] = MISSING
+    threads: Threads = 0
+    plugins: Plugins = field(default_factory=list)
+
+
+@dataclass
 class BufferConfig:
     """kws buffer: list the clips of a replay buffer, decide about them, export and import them."""
 
@@ -247,14 +257,6 @@ class ExportConfig:
     plugins: Plugins = field(default_factory=list)
 
 
-class Synth(StrEnum):
-    """Synthesisers."""
-
-    espeak = auto()
-    piper = auto()
-    command = auto()
-
-
 @dataclass
 class ConfuseConfig:
     """kws confuse: find confusables of a keyword, synthesise them in many voices, and add them to a replay buffer."""
@@ -333,6 +335,7 @@ class RunsConfig:
 SCHEMAS: Mapping[str, type] = {
     "train": TrainConfig,
     "mine": MineConfig,
+    "data": DataCheckConfig,
     "buffer": BufferConfig,
     "confuse": ConfuseConfig,
     "evaluate": EvaluateConfig,

@@ -1,6 +1,7 @@
 """Settings of the search for confusables, and of synthetic clips."""
 
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum, auto
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -38,6 +39,14 @@ class CandidateKinds:
         float, Field(ge=0, le=1, description="parts of the keyword: beginnings, endings, halves, its words alone")
     ] = 0.05
     spelling: Annotated[float, Field(ge=0, le=1, description="the keyword with 1 to 3 letters edited")] = 0.15
+
+
+class Synth(StrEnum):
+    """Synthesisers."""
+
+    espeak = auto()
+    piper = auto()
+    command = auto()
 
 
 @dataclass

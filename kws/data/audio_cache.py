@@ -1,7 +1,7 @@
 """Cache of decoded audio: all recordings as 16-bit integers in one memory-mapped file, shared by later runs."""
 
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -43,7 +43,8 @@ class AudioCache:
 
     `bad` holds the reason for each undecodable recording, by name. `duplicates` names the recordings that are left out
     because a split further from training holds the same audio. `by` says what divided the recordings of each role, and
-    `faults` counts the recordings with each fault.
+    `faults` holds those of each recording that has any,
+    by name.
 
     Shape: pcm int16 [total of the cache], `audio(i)` int16 [n_samples of entry i].
     """
@@ -54,7 +55,7 @@ class AudioCache:
     duplicates: list[str]
     pcm: NDArray[np.int16]
     by: dict[str, str] = field(default_factory=dict)
-    faults: Counter[Fault] = field(default_factory=Counter)
+    faults: dict[str, list[Fault]] = field(default_factory=dict)
 
     def audio(self, i: int) -> NDArray[np.int16]:
         """Samples of entry `i`, a view."""
@@ -148,5 +149,5 @@ def _indexed(
             furthest[hash_] = max(furthest.get(hash_, 0), order.index(entry.recording.split))
     kept = [e for e in entries if order.index(e.recording.split) == furthest[e.hash]]
     duplicates = [e.recording.name for e in entries if order.index(e.recording.split) < furthest[e.hash]]
-    faults = Counter(Fault(fault) for d in decoded for fault in d.faults)
+    faults = {r.name: [Fault(one) for one in d.faults] for r, d in zip(recordings, decoded, strict=True) if d.faults}
     return AudioCache(sample_rate, kept, bad, duplicates, pcm, faults=faults)

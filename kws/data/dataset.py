@@ -72,14 +72,24 @@ def recordings(data: DataConfig, say: Say = silent) -> list[Recording]:
     Raises:
         KwsError: as `manifest.read`, or too many files are missing.
     """
+    found = read_recordings(data, say)
+    return found if data.release is not None else present(found, data.max_undecodable, say)
+
+
+def read_recordings(data: DataConfig, say: Say = silent) -> list[Recording]:
+    """The same with those whose file is missing. Raises KwsError as `manifest.read`."""
     assert data.root is not None
     if data.release is not None:
         return speech_commands.recordings(Path(data.root), data.release.value, data.download)
-    file = Path(data.manifest) if data.manifest else None
-    if file is not None and file.is_file():
-        file = file.resolve()  # else it is relative to the root
+    file = manifest_file(data)
     found = manifest.read(Path(data.root), file, data.layout, data.split_by, data.part_column, say)
-    return present(with_noise_label(found, data.noise_label, say), data.max_undecodable, say)
+    return with_noise_label(found, data.noise_label, say)
+
+
+def manifest_file(data: DataConfig) -> Path | None:
+    """The manifest that `data.manifest` names: absolute, or relative to the root where there is no such file here."""
+    file = Path(data.manifest) if data.manifest else None
+    return file.resolve() if file is not None and file.is_file() else file
 
 
 def with_noise_label(found: Sequence[Recording], noise_label: str, say: Say = silent) -> list[Recording]:
@@ -96,8 +106,7 @@ def present(found: Sequence[Recording], max_undecodable: float, say: Say = silen
     Raises:
         KwsError: a larger share than `max_undecodable` is missing, or needs ffmpeg.
     """
-    missing = [one for one in found if not one.path.is_file()]
-    others = [] if ffmpeg.installed() else [one for one in found if one.path.suffix.lower() in ffmpeg.EXTENSIONS]
+    missing, others = lost_files(found)
     kinds = listed(Counter(one.path.suffix.lower() for one in others), "")
     for lost, reason, more in (
         (missing, "are missing", ""),
@@ -113,17 +122,31 @@ def present(found: Sequence[Recording], max_undecodable: float, say: Say = silen
     return [one for one in found if one.path not in out]
 
 
-def refuse_nearly_noise(labels: Collection[str], keywords: Sequence[str], noise_label: str) -> None:
-    """Raise KwsError for a label that probably means background noise: as another label it counts as speech."""
+def lost_files(found: Sequence[Recording]) -> tuple[list[Recording], list[Recording]]:
+    """The recordings whose file is missing, and those that need ffmpeg where it is not installed."""
+    missing = [one for one in found if not one.path.is_file()]
+    others = [] if ffmpeg.installed() else [one for one in found if one.path.suffix.lower() in ffmpeg.EXTENSIONS]
+    return missing, others
+
+
+def nearly_noise(labels: Collection[str], keywords: Sequence[str], noise_label: str) -> list[str]:
+    """Labels that probably mean background noise, sorted; as another label it counts as speech."""
     noise = folded(noise_label)
-    for label in sorted(labels):
-        if label == noise_label or any(same_word(label, keyword) for keyword in keywords):
-            continue
-        if noise in folded(label) or (noise_label not in labels and folded(label) in _NEARLY_NOISE):
-            raise KwsError(
-                f"label {label!r}: must be {noise_label!r} if it is background noise, else a name that does not "
-                f"suggest it; data.noise_label={label} takes it for the noise"
-            )
+    return [
+        label
+        for label in sorted(labels)
+        if label != noise_label and not any(same_word(label, keyword) for keyword in keywords)
+        if noise in folded(label) or (noise_label not in labels and folded(label) in _NEARLY_NOISE)
+    ]
+
+
+def refuse_nearly_noise(labels: Collection[str], keywords: Sequence[str], noise_label: str) -> None:
+    """Raise KwsError for a label that probably means background noise."""
+    for label in nearly_noise(labels, keywords, noise_label):
+        raise KwsError(
+            f"label {label!r}: must be {noise_label!r} if it is background noise, else a name that does not "
+            f"suggest it; data.noise_label={label} takes it for the noise"
+        )
 
 
 def refuse_two_roles(entries: Sequence[Entry], keywords: Sequence[str]) -> None:
@@ -196,6 +219,19 @@ def select(
     """
     refuse_nearly_noise({entry.recording.label for entry in entries}, keywords, noise_label)
     refuse_two_roles(entries, keywords)
+    chosen = assign_roles(entries, keywords, noise_label, pool_share)
+    for column, keyword in enumerate(keywords):
+        for split in needed:
+            if not chosen.positives[split][column]:
+                raise KwsError(f"keyword={keyword}: no recording of it in the {split} split; {counted(entries)}")
+    for split in needed:
+        if not chosen.speech[split]:
+            raise KwsError(f"data.root: no negative recording in the {split} split; {counted(entries)}")
+    return chosen
+
+
+def assign_roles(entries: Sequence[Entry], keywords: Sequence[str], noise_label: str, pool_share: float) -> Selection:
+    """Assign each recording its role as `select` does, whatever is missing."""
     chosen = Selection(list(keywords))
     for split in Split:
         chosen.positives[split] = [[] for _ in keywords]
@@ -215,13 +251,6 @@ def select(
     mined = pooled([entries[i] for i in train], pool_share)
     chosen.pool = [i for i, only in zip(train, mined, strict=True) if only]
     chosen.speech[Split.TRAIN] = [i for i, only in zip(train, mined, strict=True) if not only]
-    for column, keyword in enumerate(keywords):
-        for split in needed:
-            if not chosen.positives[split][column]:
-                raise KwsError(f"keyword={keyword}: no recording of it in the {split} split; {counted(entries)}")
-    for split in needed:
-        if not chosen.speech[split]:
-            raise KwsError(f"data.root: no negative recording in the {split} split; {counted(entries)}")
     return chosen
 
 

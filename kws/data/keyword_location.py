@@ -29,15 +29,20 @@ _CLEAR_ENOUGH = 8  # clear recordings that are a start for the model
 FEWEST = 10  # recordings that can agree on a position
 _SNAP_N = 10  # frames by which an aligned bound moves to the next quiet
 _HELD, _WIDER = 0.75, 1.5  # bounds that hold this share of a keyword, and are not so much longer, are right
+_AGAIN = 0.5  # share of the best score at which another position is the keyword too
 
 
 @dataclass(frozen=True)
 class Location:
-    """First sample of a keyword and the sample after its last; `doubt` says why they may be wrong, empty if sure."""
+    """First sample of a keyword and the sample after its last.
+
+    `doubt` says why they may be wrong, empty if sure. `again` says that the keyword may be there once more.
+    """
 
     start: int
     end: int
     doubt: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,9 +184,10 @@ def locate(outlines: Sequence[Outline], model: Consensus | None, sample_rate: in
             return Location(*one.energy, f"more than one sound, and fewer than {FEWEST} recordings to compare")
         start, end = _to_quiet(matches[i], one.loud)
         aligned = start * hop_n, min(end * hop_n, one.n_samples)
+        again = matches[i].rival > _AGAIN * matches[i].score > 0
         if _right(one.energy, aligned):
-            return Location(*one.energy)
-        return Location(*aligned, "" if matches[i].score > 0 else "unlike the other recordings")
+            return Location(*one.energy, again=again)
+        return Location(*aligned, "" if matches[i].score > 0 else "unlike the other recordings", again)
 
     return [location(i, one) for i, one in enumerate(outlines)]
 

@@ -120,20 +120,8 @@ def read(
     Raises:
         KwsError: no recordings, a malformed or missing value, a path outside of `root`, or a path given twice.
     """
-    if not root.is_dir():
-        raise KwsError(f"data.root={root}: no such folder")
+    layout, source, rows = read_rows(root, file, layout, split, part_column, say)
     root = root.resolve()
-    layout = _layout(root, file, layout)
-    if layout in {Layout.csv, Layout.jsonl}:
-        source = root / (file or _FILES[layout])
-        rows = csv_rows(source, say) if layout is Layout.csv else json_rows(source, say)
-        rows = _without_hidden(source.name, rows, say)
-    else:
-        source, rows = root, _folder_rows(root, say)
-        if layout is Layout.speech_commands and split is not SplitBy.hash:
-            rows = _listed(root, rows, part_column, required=split is SplitBy.column)
-    if not rows:
-        raise KwsError(f"{source}: no recordings (layout {layout.value})" + listed(scan(root)[1], "; found "))
     splits = _splits(rows, source.name, split, part_column, say)
     recordings, seen, renamed = [], dict[Path, str](), list[str]()
     listing: Listing = {}
@@ -149,6 +137,30 @@ def read(
     if renamed and source != root:
         say(f"{source.name}: {len(renamed)} names differ from those on disk: {renamed[0]}")
     return recordings
+
+
+def read_rows(
+    root: Path, file: Path | None, layout: Layout, split: SplitBy, part_column: str, say: Say = silent
+) -> tuple[Layout, Path, list[Row]]:
+    """The layout of a folder, its manifest (the folder itself if it has none), and the rows of it.
+
+    The arguments are those of `read`. Raises KwsError: there is no recording, or a line is malformed.
+    """
+    if not root.is_dir():
+        raise KwsError(f"data.root={root}: no such folder")
+    root = root.resolve()
+    layout = _layout(root, file, layout)
+    if layout in {Layout.csv, Layout.jsonl}:
+        source = root / (file or _FILES[layout])
+        rows = csv_rows(source, say) if layout is Layout.csv else json_rows(source, say)
+        rows = _without_hidden(source.name, rows, say)
+    else:
+        source, rows = root, _folder_rows(root, say)
+        if layout is Layout.speech_commands and split is not SplitBy.hash:
+            rows = _listed(root, rows, part_column, required=split is SplitBy.column)
+    if not rows:
+        raise KwsError(f"{source}: no recordings (layout {layout.value})" + listed(scan(root)[1], "; found "))
+    return layout, source, rows
 
 
 def _layout(root: Path, file: Path | None, layout: Layout) -> Layout:

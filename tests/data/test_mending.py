@@ -138,8 +138,8 @@ def test_faults_are_counted_and_kept_with_the_sound(tmp_path: Path) -> None:
     ]
     for _ in range(2):
         faults = pack(recordings, tmp_path / "cache").faults
-        assert faults == {Fault.offset: 2, Fault.quiet: 1}
-    assert listed(faults) == "2 with a constant offset (removed), 1 quieter than -54 dBFS"
+        assert faults == {"0.wav": [Fault.offset], "1.wav": [Fault.offset], "2.wav": [Fault.quiet]}
+    assert listed({Fault.offset: 2, Fault.quiet: 1}) == "2 with a constant offset (removed), 1 quieter than -54 dBFS"
 
 
 def test_recordings_of_every_kind_are_read_or_named(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Checks of labels and transcripts: what looks like noise or like a keyword, and negatives that say a keyword."""
+
+from collections import Counter
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from kws.checks.finding import Case, Finding, Level, plural
+from kws.data.dataset import nearly_noise
+from kws.data.manifest import CONFUSABLE, Recording
+from kws.data.names import folded, same_word
+
+_ALIKE = 0.75  # share of equal letters from which two labels may be one word
+
+
+def noise_labels(found: Sequence[Recording], keywords: Sequence[str], noise_label: str) -> list[Finding]:
+    """Labels that probably mean background noise, but would count as speech."""
+    counts = Counter(one.label for one in found)
+    return [
+        Finding(
+            "label like noise",
+            Level.fault,
+            f"label {label!r} of {plural(counts[label], 'recording')} looks like noise, and would count as speech",
+            f"Rename it to {noise_label!r} if it is noise, or set data.noise_label={label}.",
+            [Case(one.name) for one in found if one.label == label],
+        )
+        for label in nearly_noise(counts, keywords, noise_label)
+    ]
+
+
+def keyword_labels(found: Sequence[Recording], keywords: Sequence[str], noise_label: str) -> list[Finding]:
+    """Labels that are nearly a keyword, but count as negatives."""
+    counts = Counter(one.label for one in found)
+    return [
+        Finding(
+            "label like a keyword",
+            Level.warning,
+            f"label {label!r} of {plural(counts[label], 'recording')} is nearly {keyword!r}, and counts as negative",
+            "Rename it if it means the keyword; else nothing must be done.",
+            [Case(one.name) for one in found if one.label == label],
+        )
+        for label in sorted(counts)
+        if label not in (noise_label, CONFUSABLE) and not any(same_word(label, k) for k in keywords)
+        for keyword in keywords
+        if _alike(folded(label), folded(keyword))
+    ]
+
+
+def _alike(label: str, keyword: str) -> bool:
+    """Whether two names may mean one word: one holds the other, or most letters are the same."""
+    return keyword in label or SequenceMatcher(None, label, keyword, autojunk=False).ratio() >= _ALIKE
+
+
+def spoken(left_out: Sequence[Recording]) -> list[Finding]:
+    """Negatives that are left out, because their transcript holds a keyword."""
+    if not left_out:
+        return []
+    text = f"{plural(len(left_out), 'negative')} say a keyword in their transcript, and are left out"
+    cases = [Case(one.name, one.text or one.label) for one in left_out]
+    return [
+        Finding("says the keyword", Level.warning, text, "Nothing must be done if the transcripts are right.", cases)
+    ]

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -26,6 +26,7 @@ from kws.evaluation.operating_points import (
     wanted_text,
 )
 from kws.evaluation.scoring import DetectorScores, KeywordScores
+from kws.evaluation.suspects import suspects
 from kws.evaluation.threshold_sweep import sweep
 
 EVIDENCE_RATE = 0.1  # false alarms per hour: the rate that users ask for
@@ -96,9 +97,14 @@ def outcomes_of(detector: DetectorScores, refractory_s: float) -> list[Outcome]:
 
 
 def calibrated(scores: KeywordScores, rate_per_hour: float, refractory_s: float, passes: int) -> Calibration:
-    """Choose the threshold for a false-alarm rate on the scores of the validation split."""
+    """Choose the threshold for a false-alarm rate on the scores of the validation split.
+
+    The note names the negatives with the highest scores: they place the threshold.
+    """
     negative, positive = sweep(scores.negative, refractory_s), sweep(scores.positive, refractory_s, scores.spans)
-    return calibrate(negative, positive, rate_per_hour, passes)
+    calibration = calibrate(negative, positive, rate_per_hour, passes)
+    named = suspects(scores, positive, calibration, refractory_s, passes)
+    return replace(calibration, note=f"{calibration.note}; {named}") if named else calibration
 
 
 def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:

@@ -134,7 +134,7 @@ class Group:
         s = self.configured(("replay.share=0",), 0)
         found = [kept for one in recordings(s.data) if (kept := in_fold(one, fold))]
         self.console = Console(quiet=True)
-        self.store = builders.store(s.data, self.console, found, ["computer"])
+        self.store = builders.store(s.data, self.console, found, [self.word])
         self.streams: Streams | None = None
 
     def configured(self, arm: Arm, seed: int) -> TrainConfig:

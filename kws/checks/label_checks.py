@@ -54,7 +54,7 @@ def spoken(left_out: Sequence[Recording]) -> list[Finding]:
     """Negatives that are left out, because their transcript holds a keyword."""
     if not left_out:
         return []
-    text = f"{plural(len(left_out), 'negative')} say a keyword in their transcript, and are left out"
+    text = f"{plural(len(left_out), 'negative')} left out, with a keyword in the transcript"
     cases = [Case(one.name, one.text or one.label) for one in left_out]
     return [
         Finding("says the keyword", Level.warning, text, "Nothing must be done if the transcripts are right.", cases)

@@ -64,6 +64,6 @@ def like_keyword(keyword: str, threshold: float, scored: Sequence[tuple[str, flo
     above = sorted((one for one in scored if one[1] >= threshold), key=lambda one: -one[1])
     if not above:
         return []
-    text = f"{plural(len(above), 'negative', len(scored))} score {threshold:.3f} or more, the threshold of {keyword!r}"
+    text = f"{plural(len(above), 'negative', len(scored))} at or above {threshold:.3f}, the threshold of {keyword!r}"
     cases = [Case(name, f"{score:.3f} at {seconds:.1f} s") for name, score, seconds in above]
     return [Finding("scores like the keyword", Level.warning, text, MEND, cases)]

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from kws.common.errors import KwsError
+from kws.common.validated_json import read_json
 from kws.data.manifest import Recording
 from kws.data.tables import Row
-from kws.replay.exchange import fault
 
-_MAX_MB = 50
 _FIRST = ("path", "label", "start", "end")  # columns
 
 Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
@@ -39,17 +38,7 @@ def read_bounds(path: Path) -> list[Bound]:
     Raises:
         KwsError: missing, above 50 MB, of other content, none in it, one twice, or an end before its start.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_MB * 10**6 + 1)
-    except OSError as error:
-        raise KwsError(f"bounds={path}: cannot be read ({error.strerror})") from error
-    if len(content) > _MAX_MB * 10**6:
-        raise KwsError(f"bounds={path}: must be a file that the page saves, at most {_MAX_MB} MB")
-    try:
-        found = _Bounds.model_validate_json(content).bounds
-    except ValidationError as error:
-        raise KwsError(f"bounds={path}: {fault(error)}") from error
+    found = read_json(path, _Bounds, f"bounds={path}").bounds
     if not found:
         raise KwsError(f"bounds={path}: holds no bounds")
     seen = set[str]()

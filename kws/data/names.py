@@ -4,6 +4,9 @@ import os
 import re
 import unicodedata
 
+_NO_UTF8 = re.compile("[\udc80-\udcff]")  # bytes of a file name that are not UTF-8, as Python reads them
+_NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # other halves of a character, in no file name
+
 
 def folded(name: str) -> str:
     """A name without case, Unicode form, blanks, `_` and `-`: `Hey Jarvis` and `hey-jarvis` are one."""
@@ -27,15 +30,8 @@ def shown(name: str) -> str:
 
 
 def _shown(name: str) -> str:
-    try:
-        name.encode()
-        return name
-    except UnicodeEncodeError:
-        pass
-    try:
-        return os.fsencode(name).decode("cp1252", "replace")
-    except UnicodeEncodeError:  # no name of a file either
-        return name.encode("utf-8", "replace").decode()
+    name = _NO_CHARACTER.sub("?", name)
+    return os.fsencode(name).decode("cp1252", "replace") if _NO_UTF8.search(name) else name
 
 
 def _same_form(name: str) -> str:

@@ -136,13 +136,13 @@ def _delimiter(text: str, needed: Sequence[str]) -> str:
     """The delimiter that finds the needed columns, else the most frequent one in the header."""
     header = text.lstrip("\n").partition("\n")[0][:10000]
 
-    def found(delimiter: str) -> tuple[int, int]:
+    def fitting(delimiter: str) -> tuple[int, int]:
         columns = {
             _canonical(name) for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
         }
         return len(columns & set(needed)), header.count(delimiter)
 
-    return max(_DELIMITERS, key=found)
+    return max(_DELIMITERS, key=fitting)
 
 
 def _lines(file: str, text: str, skipped: int, delimiter: str) -> list[tuple[int, list[str]]]:

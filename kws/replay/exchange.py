@@ -6,7 +6,6 @@ holds the recordings that no clip may come from. Values, contradictions, hashes 
 
 import base64
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -20,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from kws.common.errors import KwsError, LeakError
 from kws.common.files import replacing
+from kws.common.validated_json import fault
 from kws.data.audio import content_hash, read_exactly, save_flac
 from kws.data.manifest import Source, Split
 from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, State
@@ -241,19 +241,6 @@ def inside(folder: Path, path: Path) -> Path:
     if not good:
         raise KwsError(f"{path}: must not lead out of {folder}")
     return path
-
-
-def fault(error: ValidationError) -> str:
-    """The first fault of a JSON object: key, value, and what it must be."""
-    first = error.errors()[0]
-    rule = re.sub(r"^\w+ should", "must", first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "json_invalid":
-        return "malformed JSON"
-    if not first["loc"]:
-        return rule
-    key, value = ".".join(map(str, first["loc"])), json.dumps(first["input"])
-    shown = "" if first["type"] in ("missing", "extra_forbidden") else f"={value[:80]}"
-    return f"{key[:80]}{shown}: {rule}"
 
 
 AnyLine = TypeVar("AnyLine", bound=_Line)

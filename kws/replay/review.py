@@ -1,21 +1,18 @@
 """Review of suspect clips by a user: an HTML page with audio players, and the decisions saved on it."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from kws.common.errors import KwsError
+from kws.common.validated_json import read_json
 from kws.data.audio import flac
 from kws.evaluation.report import html
-from kws.replay.exchange import fault
 from kws.replay.records import BufferClip, ClipHash
-
-_MAX_MB = 50  # of a decisions file, which then holds 700,000 hashes
 
 
 def write_review(
@@ -81,27 +78,7 @@ def read_decisions(path: Path) -> Decisions:
     Raises:
         KwsError: a missing file, a file above 50 MB, other content, or a clip both released and rejected.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_MB * 10**6 + 1)
-    except OSError as error:
-        raise KwsError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(content) > _MAX_MB * 10**6:
-        raise KwsError(f"{path}: must be a file of decisions, at most {_MAX_MB} MB")
-    try:
-        decisions = Decisions.model_validate(json.loads(content, object_pairs_hook=_without_duplicates))
-    except ValidationError as error:
-        raise KwsError(f"{path}: {fault(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise KwsError(f"{path}: not JSON ({error})") from error
+    decisions = read_json(path, Decisions, str(path))
     if both := set(decisions.release) & set(decisions.reject):
         raise KwsError(f"{path}: clip {min(both)} is both released and rejected")
     return decisions
-
-
-def _without_duplicates(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object. Equal keys are refused, since the second would hide the first."""
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) < len(keys):
-        raise ValueError(f"key {max(keys, key=keys.count)[:80]!r} twice")
-    return dict(pairs)

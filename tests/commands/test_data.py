@@ -185,7 +185,7 @@ def test_saved_bounds_go_into_a_copy_of_the_manifest(cli, here):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("{", "malformed JSON"),
+        ("{", "not JSON"),
         ('{"bounds": []}', "holds no bounds"),
         ('{"bounds": [{"recording": "none.flac", "start": 0, "end": 1}]}', "none.flac: no such recording"),
         ('{"bounds": [{"recording": "beep-train-0.flac", "start": 1, "end": 1}]}', "end=1: must be after start=1"),

@@ -120,8 +120,7 @@ def register(command: str, words: Iterable[str] = ()) -> None:
         KwsError: such a file is missing or cannot be read.
     """
     store = ConfigStore.instance()
-    for name, schema in SCHEMAS.items():
-        store.store(name=name if name not in WITH_GROUPS else f"{name}_schema", node=schema)
+    store.store(name=f"{command}_schema" if command in WITH_GROUPS else command, node=SCHEMAS[command])
     sweep = "${out}" if command == "train" else "runs/${now:%Y-%m-%d_%H-%M-%S}"
     program = HydraConf(
         defaults=[*HydraConf().defaults, {"override job_logging": "none"}, {"override sweeper": "kws"}],

@@ -1,6 +1,7 @@
 # Every target makes .venv and installs what constraints.txt pins first, and only where that is not already done.
 # ARGS goes to the command: make quickstart ARGS='seed=1', make test ARGS='tests/test_packaging.py -x'.
-# Tests run in a process of one thread for each core, four at most; ARGS='-n 0 --pdb' runs them in one process.
+# Tests run in one process more than there are cores, four at most, since some wait for a cluster or for others;
+# ARGS='-n 0 --pdb' runs them in one process.
 
 PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -13,7 +14,8 @@ quickstart: $(STAMP)
 	$(BIN)/kws train recipe=quickstart $(ARGS)
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') \
+		--dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

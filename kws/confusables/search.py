@@ -65,14 +65,14 @@ def find(text: str, config: CandidatesConfig, seed: int = 0) -> Found:
     text, others = " ".join(text.split()), dialects(language)[1:]
     if not any(char.isalnum() for char in text):
         raise KwsError(f"keyword={text}: must contain a letter or digit")
+    for one in include:
+        if _contains(one, text):
+            raise KwsError(f"confuse.include: {one!r} contains the keyword; must be texts without {text!r}")
     words = lexicon(language, None if config.words is None else Path(config.words))
     inventory = Inventory([*words.phonemes, *phonemes([text], language)], language)
     keyword = _keyword(text, language, spoken, inventory)
-    for one in include:
-        if is_phonemes(one):
-            inventory.read(one)
-        if _contains(one, keyword):
-            raise KwsError(f"confuse.include: {one!r} contains the keyword; must be texts without {keyword.text!r}")
+    for one in filter(is_phonemes, include):
+        inventory.read(one)
 
     def rng(kind: Kind) -> np.random.Generator:
         return numpy_generator(seed, "confuse", keyword.text, kind)
@@ -97,7 +97,7 @@ def find(text: str, config: CandidatesConfig, seed: int = 0) -> Found:
     first = scoring.score(wanted, keyword, language, bands)
     pool: dict[str, Kind] = {}
     for one, kind in sorted(drafts, key=lambda draft: is_phonemes(draft[0])):  # text rather than phonemes
-        if _plain(one) not in excluded and not _contains(one, keyword):
+        if _plain(one) not in excluded and not _contains(one, text):
             pool[one] = kind
         excluded.add(_plain(one))  # the first kind of a text counts
     scored = scoring.score(pool, keyword, language, bands)
@@ -129,8 +129,8 @@ def _plain(text: str) -> str:
     return text if is_phonemes(text) else " ".join(text.casefold().split())
 
 
-def _contains(text: str, keyword: Keyword) -> bool:
-    return not is_phonemes(text) and contains_phrase(text, keyword.text)
+def _contains(text: str, keyword: str) -> bool:
+    return not is_phonemes(text) and contains_phrase(text, keyword)
 
 
 def _keyword(text: str, language: str, given: Sequence[str], inventory: Inventory) -> Keyword:

@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster of two workers: the same weights, and a failed run ends no other."""
+"""A sweep on a Ray cluster of two workers: the same weights after a lost worker, and a failed run ends no other."""
 
 import os
 import signal
@@ -21,27 +21,10 @@ def workers() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_a_run_on_ray_has_the_same_weights_and_a_failed_run_ends_no_other(cli, tiny, run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = [word for word in tiny if not word.startswith("threads=")]
-    said = cli("train", "-m", *words, "hydra/launcher=ray", "threads=0,2000", "out=new")
-    assert said.code == 2
-    wrong = [line for line in said.err.splitlines() if line.startswith("kws: ")]
-    assert wrong == [
-        "kws: run 1: threads=2000: must be between 0 and 1024",
-        "kws: 1 of 2 runs failed, see above: run 1",
-    ]
-    assert "run 0 finished after" in said.out
-    new = Path("new/0")  # in the folder of the sweep, not of the workers
-    assert checkpoint.read_model(new / "model.pt").hash == checkpoint.read_model(run / "model.pt").hash
-    (session,) = folder.read(new)
-    assert session.threads == 1, "one core of a run"
-    assert "Training" in (new / "log.txt").read_text()
-
-
-def test_a_run_whose_worker_is_lost_resumes_on_another(cli, tiny, run, tmp_path, monkeypatch):
-    """The first worker is killed at a step, like a lost machine."""
+def test_a_lost_worker_changes_no_weights_and_a_failed_run_ends_no_other(cli, tiny, run, tmp_path, monkeypatch):
+    """The first worker is killed at a step, like a lost machine; its run resumes on another. Another run fails."""
     from kws.commands import train
+    from kws.config.app import verb
     from kws.training.trainer import Trainer
 
     lost, real = tmp_path / "lost", train.run
@@ -61,15 +44,24 @@ def test_a_run_whose_worker_is_lost_resumes_on_another(cli, tiny, run, tmp_path,
         finally:
             Trainer.train_step = step
 
-    from kws.config.app import verb
-
     monkeypatch.setattr(train, "main", verb("train", deadly))
-    said = cli("train", "-m", *tiny, "hydra/launcher=ray", f"out={tmp_path}/new")
-    assert said.code == 0, said.err
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in tiny if not word.startswith("threads=")]
+    said = cli("train", "-m", *words, "hydra/launcher=ray", "threads=0,2000", "out=new")
+    assert said.code == 2
+    wrong = [line for line in said.err.splitlines() if line.startswith("kws: ")]
+    assert wrong == [
+        "kws: run 1: threads=2000: must be between 0 and 1024",
+        "kws: 1 of 2 runs failed, see above: run 1",
+    ]
+    assert "run 0 finished after" in said.out
     assert lost.exists()
-    new = tmp_path / "new/0"
+    new = Path("new/0")  # in the folder of the sweep, not of the workers
     assert checkpoint.read_model(new / "model.pt").hash == checkpoint.read_model(run / "model.pt").hash
-    assert [one.ended for one in folder.read(new)] == ["killed", "finished"]
+    sessions = folder.read(new)
+    assert [one.ended for one in sessions] == ["killed", "finished"]
+    assert {one.threads for one in sessions} == {1}, "one core of a run"
+    assert "Training" in (new / "log.txt").read_text()
 
 
 def test_more_resources_than_the_cluster_has_are_refused(cli, tiny, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as Reader
+from tensorboard.summary.writer import event_file_writer
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -72,8 +73,10 @@ def row(step: int, loss: float) -> StepMetrics:
     return StepMetrics(step, loss, *[0] * (len(fields(StepMetrics)) - 2))
 
 
-def test_steps_repeated_after_kills_stand_once_in_a_copied_folder_too(tmp_path):
+def test_steps_repeated_after_kills_stand_once_in_a_copied_folder_too(tmp_path, monkeypatch):
     """A kill leaves the log open and may cut the last event."""
+    # Names of event files hold the second, and the number of the file in this process, which sort by digits up to 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     (place := tmp_path / "0").mkdir()
     for session, (begin, end) in enumerate([(0, 5), (0, 3), (2, 7), (5, 8)]):
         killed = log(place, begin)

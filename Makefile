@@ -7,6 +7,9 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# What is installed is compiled when it is first imported: a process that may not keep it compiles all of torch again.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: quickstart test lint format bench clean
 
@@ -14,8 +17,7 @@ quickstart: $(STAMP)
 	$(BIN)/kws train recipe=quickstart $(ARGS)
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') \
-		--dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 PYTEST_XDIST_AUTO_NUM_WORKERS=$(WORKERS) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

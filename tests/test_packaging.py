@@ -1,5 +1,6 @@
 """What a user installs: the wheel, the pinned set and the make targets."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -127,7 +128,11 @@ def test_everything_that_is_installed_along_is_pinned():
     ("target", "command"),
     [
         ("quickstart", ".venv/bin/kws train recipe=quickstart seed=3"),
-        ("test", "OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal seed=3"),
+        (
+            "test",
+            f"OMP_NUM_THREADS=1 PYTEST_XDIST_AUTO_NUM_WORKERS={(os.cpu_count() or 1) + 1} "
+            ".venv/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal seed=3",
+        ),
         ("bench", ".venv/bin/python -m tests.benchmarks seed=3"),
     ],
 )

@@ -33,7 +33,7 @@ def train_classification(r: Run) -> None:
     """Train, export, report the accuracy on the validation and the test split."""
     s, console, spec = r.s, r.console, r.spec
     with one_at_a_time(Path(s.data.cache)):
-        store = builders.store(s.data, console, recordings(s.data, console.warn), spec.labels, False)
+        store = builders.store(s.data, console, recordings(s.data, console.warn, spec.labels), spec.labels, False)
     unknown, silence = s.classification.unknown, s.classification.silence
     roles = compose(store.entries, spec.labels, s.data.noise_label, unknown, silence, spec.clip_n)
     r.begin(store)

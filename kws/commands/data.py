@@ -89,7 +89,7 @@ def check(s: DataCheckConfig, console: Console) -> None:
 def load(s: DataCheckConfig, words: Sequence[str], console: Console) -> Loaded:
     """Read the recordings as training does, whatever is missing or unreadable."""
     notes: list[str] = []
-    listed = read_recordings(s.data, notes.append)
+    listed = read_recordings(s.data, notes.append, words)
     lenient = replace(s.data, max_undecodable=1.0)
     store, division = builders.read_store(lenient, console, present(listed, 1.0), words)
     chosen = assign_roles(store.entries, words, s.data.noise_label, 0.0)
@@ -261,8 +261,9 @@ def write_bounds(s: DataCheckConfig, console: Console) -> None:
     if out.exists():
         raise SettingError("manifest_out", s.manifest_out, "must be a new file, it exists already")
     file = manifest_file(s.data)
-    _, _, rows = manifest.read_rows(root, file, s.data.layout, s.data.split_by, s.data.part_column)
-    text = bounds.with_bounds(rows, read_recordings(s.data), given)
+    d, words = s.data, keywords(s.keyword)
+    _, _, rows = manifest.read_rows(root, file, d.layout, d.split_by, d.part_column, keywords=words)
+    text = bounds.with_bounds(rows, read_recordings(d, keywords=words), given)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as target:
         target.write(text.encode("utf-8", "surrogateescape"))

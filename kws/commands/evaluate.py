@@ -211,7 +211,7 @@ def on_recordings(
 ) -> Evaluated:
     """Score the test split, and the validation split if the thresholds are to be placed again."""
     s.data.sample_rate = detector.sample_rate
-    store = builders.store(s.data, console, recordings(s.data, console.warn), detector.labels)
+    store = builders.store(s.data, console, recordings(s.data, console.warn, words), detector.labels)
     rate_per_hour, passes = s.threshold.at_fa_per_hour, s.threshold.passes
     needed = [Split.TEST] if rate_per_hour is None else [Split.VALIDATION, Split.TEST]
     chosen = select(store.entries, words, s.data.noise_label, 0.0, needed)

@@ -35,7 +35,7 @@ def run(s: MineConfig) -> int:
     near: Nearness = no_nearness
     if s.data.root:
         s.data.sample_rate = model.spec.sample_rate  # a recording is identified by its samples at one rate
-        cache = builders.store(s.data, console, recordings(s.data, console.warn), keywords)
+        cache = builders.store(s.data, console, recordings(s.data, console.warn, keywords), keywords)
         known = {e.hash: KnownRecording(source_of(e), e.recording.label, e.recording.text) for e in cache.entries}
         # A file that is cut in time is held out as a whole.
         known |= {

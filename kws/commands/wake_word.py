@@ -82,7 +82,7 @@ def train_wake_word(r: Run) -> None:
     s, console, dist, words = r.s, r.console, r.dist, r.spec.labels
 
     def load() -> tuple[AudioCache, Selection]:
-        real = recordings(s.data, console.warn) if s.data.root else []
+        real = recordings(s.data, console.warn, words) if s.data.root else []
         store = builders.store(s.data, console, [*real, *made.recordings()], words)
         if r.init is not None:
             refuse_known(r.init, store.entries)

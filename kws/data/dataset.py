@@ -39,7 +39,9 @@ class DataConfig:
             description="CSV or JSONL: path, label, and if known speaker, text, source, part, start, end; null: in root"
         ),
     ] = None
-    layout: Annotated[Layout, Field(description="form of root; folders: one a label; auto: by its files")] = Layout.auto
+    layout: Annotated[Layout, Field(description="form of root; folders: one a label; auto: by its files")] = (
+        Layout.auto
+    )
     split_by: Annotated[
         SplitBy, Field(description="column: part_column; hash: of speaker, else file name; auto: the column if there")
     ] = SplitBy.auto
@@ -62,27 +64,28 @@ class DataConfig:
             raise SettingError("download", self.download, "must be false without a release, v1 or v2")
 
 
-def recordings(data: DataConfig, say: Say = silent) -> list[Recording]:
+def recordings(data: DataConfig, say: Say = silent, keywords: Sequence[str] = ()) -> list[Recording]:
     """The recordings of `data.root`, which must be given.
 
     Args:
         data: where they are.
         say: prints how the manifest was read, where that is not plain.
+        keywords: of the run.
 
     Raises:
         KwsError: as `manifest.read`, or too many files are missing.
     """
-    found = read_recordings(data, say)
+    found = read_recordings(data, say, keywords)
     return found if data.release is not None else present(found, data.max_undecodable, say)
 
 
-def read_recordings(data: DataConfig, say: Say = silent) -> list[Recording]:
+def read_recordings(data: DataConfig, say: Say = silent, keywords: Sequence[str] = ()) -> list[Recording]:
     """The same with those whose file is missing. Raises KwsError as `manifest.read`."""
     assert data.root is not None
     if data.release is not None:
         return speech_commands.recordings(Path(data.root), data.release.value, data.download)
     file = manifest_file(data)
-    found = manifest.read(Path(data.root), file, data.layout, data.split_by, data.part_column, say)
+    found = manifest.read(Path(data.root), file, data.layout, data.split_by, data.part_column, say, keywords)
     return with_noise_label(found, data.noise_label, say)
 
 

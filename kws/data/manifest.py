@@ -9,13 +9,12 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from kws.common.errors import KwsError
+from kws.data.folders import NOISE, OPENWAKEWORD, PRECISE, folder_rows, has_all
 from kws.data.names import folded, shown
 from kws.data.sound_files import Listing, listed, on_disk, scan
-from kws.data.tables import Row, Say, csv_rows, json_rows, silent, text_of
+from kws.data.tables import SPLITS, Row, Say, csv_rows, json_rows, silent, text_of
 
 CONFUSABLE = "confusable"  # label of phrases that sound like a keyword
-NOISE = "noise"
-_NOISE_FOLDER = "_background_noise_"
 
 
 class Split(StrEnum):
@@ -48,6 +47,8 @@ class Layout(StrEnum):
     jsonl = "jsonl"
     folders = "folders"
     speech_commands = "speech_commands"
+    precise = "precise"
+    openwakeword = "openwakeword"
 
 
 class SplitBy(StrEnum):
@@ -62,11 +63,7 @@ _FILES = {Layout.csv: "manifest.csv", Layout.jsonl: "manifest.jsonl", Layout.spe
 _SUFFIXES = {".csv": Layout.csv, ".tsv": Layout.csv, ".txt": Layout.csv, ".jsonl": Layout.jsonl}
 _LISTS = {Split.VALIDATION: "validation_list.txt", Split.TEST: "testing_list.txt"}
 _SPLIT_COLUMNS = ("split", "subset", "set", "partition")  # of Common Voice and Hugging Face
-_SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trn"), Split.TRAIN),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development"), Split.VALIDATION),
-    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), Split.TEST),
-}
+_NAMED_FOLDERS = {Layout.precise: PRECISE, Layout.openwakeword: OPENWAKEWORD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +103,24 @@ def read(
     split: SplitBy = SplitBy.auto,
     part_column: str = "part",
     say: Say = silent,
+    keywords: Sequence[str] = (),
 ) -> list[Recording]:
     """Read the recordings below `root`, in the order of the manifest, or sorted by name.
 
     Args:
         root: folder of the recordings. No path may lead out of it, also through symbolic links.
         file: manifest, relative to `root` or absolute; None for manifest.csv or manifest.jsonl in `root`.
-        layout: auto takes the manifest if there is one, else the lists of Speech Commands, else one folder per label.
+        layout: auto takes the manifest if there is one, else the lists of Speech Commands, else the folders of other
+            trainers if all are there, else one folder per label.
         split: auto takes the column (or the lists of Speech Commands) if there is one, else the hash.
         part_column: column with the splits. Without it, the usual names of such a column are tried.
         say: prints how the manifest was read, where that is not plain.
+        keywords: of the run; recordings in the folder for the keyword of other trainers get the one keyword as label.
 
     Raises:
         KwsError: no recordings, a malformed or missing value, a path outside of `root`, or a path given twice.
     """
-    layout, source, rows = read_rows(root, file, layout, split, part_column, say)
+    layout, source, rows = read_rows(root, file, layout, split, part_column, say, keywords)
     root = root.resolve()
     splits = _splits(rows, source.name, split, part_column, say)
     recordings, seen, renamed = [], dict[Path, str](), list[str]()
@@ -140,7 +140,13 @@ def read(
 
 
 def read_rows(
-    root: Path, file: Path | None, layout: Layout, split: SplitBy, part_column: str, say: Say = silent
+    root: Path,
+    file: Path | None,
+    layout: Layout,
+    split: SplitBy,
+    part_column: str,
+    say: Say = silent,
+    keywords: Sequence[str] = (),
 ) -> tuple[Layout, Path, list[Row]]:
     """The layout of a folder, its manifest (the folder itself if it has none), and the rows of it.
 
@@ -149,13 +155,13 @@ def read_rows(
     if not root.is_dir():
         raise KwsError(f"data.root={root}: no such folder")
     root = root.resolve()
-    layout = _layout(root, file, layout)
+    layout = _layout(root, file, layout, keywords, say)
     if layout in {Layout.csv, Layout.jsonl}:
         source = root / (file or _FILES[layout])
         rows = csv_rows(source, say) if layout is Layout.csv else json_rows(source, say)
         rows = _without_hidden(source.name, rows, say)
     else:
-        source, rows = root, _folder_rows(root, say)
+        source, rows = root, folder_rows(root, _NAMED_FOLDERS.get(layout, {}), keywords, part_column, say)
         if layout is Layout.speech_commands and split is not SplitBy.hash:
             rows = _listed(root, rows, part_column, required=split is SplitBy.column)
     if not rows:
@@ -163,14 +169,21 @@ def read_rows(
     return layout, source, rows
 
 
-def _layout(root: Path, file: Path | None, layout: Layout) -> Layout:
+def _layout(root: Path, file: Path | None, layout: Layout, keywords: Sequence[str], say: Say) -> Layout:
     if layout is not Layout.auto:
         return layout
     if file is not None:
         if file.suffix.lower() not in _SUFFIXES:
             raise KwsError(f"data.manifest={file}: must end in {', '.join(_SUFFIXES)}, or data.layout must be set")
         return _SUFFIXES[file.suffix.lower()]
-    return next((kind for kind, name in _FILES.items() if (root / name).is_file()), Layout.folders)
+    if found := next((kind for kind, name in _FILES.items() if (root / name).is_file()), None):
+        return found
+    for kind, folders in _NAMED_FOLDERS.items():
+        if len(keywords) <= 1 and has_all(root, folders):
+            word = f", {next(iter(folders))}/ as keyword={keywords[0]}" if keywords else ""
+            say(f"{', '.join(f'{name}/' for name in folders)}: read as data.layout={kind}{word}")
+            return kind
+    return Layout.folders
 
 
 def _without_hidden(file: str, rows: Sequence[Row], say: Say) -> list[Row]:
@@ -191,7 +204,7 @@ def _splits(rows: Sequence[Row], file: str, split: SplitBy, part_column: str, sa
     for other in _SPLIT_COLUMNS if column is None else ():
         if (key := keys.get(other)) is None:
             continue
-        if any(folded(fields.get(key, "")) in _SPLIT_WORDS for _, fields in rows):
+        if any(folded(fields.get(key, "")) in SPLITS for _, fields in rows):
             column = key
             say(f"{file}: column {key!r} is read as the split")
             break
@@ -205,41 +218,15 @@ def _splits(rows: Sequence[Row], file: str, split: SplitBy, part_column: str, sa
     for where, fields in rows:
         if not (value := fields.get(column, "").strip()):
             raise KwsError(f"{where}: {column!r} is missing, empty or not text")
-        if (one := _SPLIT_WORDS.get(folded(value))) is None:
+        if (word := SPLITS.get(folded(value))) is None:
             raise KwsError(f"{where}: {column}={value!r}: must be one of {', '.join(Split)}")
+        one = Split(word)
         if value != one:
             others[value] = one
         found.append(one)
     if others:
         say(f"{file}: {column}: " + ", ".join(f"{value!r} is read as {one}" for value, one in others.items()))
     return found
-
-
-def _folder_rows(root: Path, say: Say) -> list[Row]:
-    """All audio files below the root, labelled by the first folder of their path, without hidden ones."""
-    rows = []
-    files, _ = scan(root)
-    labels = {folded(path.relative_to(root).parts[0]) for path in files}
-    for path in files:
-        name = path.relative_to(root)
-        if len(name.parts) > 2 and folded(name.parts[1]) in labels - {folded(name.parts[0])}:
-            top, inner = map(shown, name.parts[:2])
-            raise KwsError(
-                f"{top}/{inner}/: must not lie in the folder of label {top!r}, since {inner!r} is a label too; a "
-                "manifest.csv with the columns path, label and part says which is meant"
-            )
-        if len(name.parts) == 1:
-            raise KwsError(f"{name}: must lie in the folder of its label, <label>/{name}")
-        label = NOISE if name.parts[0] == _NOISE_FOLDER else shown(name.parts[0])
-        speaker, separator, _ = name.stem.partition("_nohash_")  # file names of Speech Commands
-        fields = {"path": name.as_posix(), "label": label, "speaker": shown(speaker) if separator else ""}
-        rows.append((name.as_posix(), fields))
-    for path in sorted(root.iterdir()):
-        if path.suffix.lower() in _SUFFIXES and path.suffix.lower() != ".txt":
-            say(f"{path.name}: not read; data.manifest={path.name} reads it")
-        elif path.is_dir() and not path.name.startswith(".") and not any(f.is_relative_to(path) for f in files):
-            say(f"{path.name}/: no recording in it" + listed(scan(path)[1], ", but "))
-    return rows
 
 
 def _listed(root: Path, rows: list[Row], column: str, required: bool) -> list[Row]:

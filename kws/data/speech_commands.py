@@ -10,7 +10,8 @@ from urllib.error import URLError
 
 from kws.common.errors import KwsError
 from kws.common.torchaudio_compat import torchaudio
-from kws.data.manifest import NOISE, Layout, Recording, Split, SplitBy, read
+from kws.data.folders import NOISE
+from kws.data.manifest import Layout, Recording, Split, SplitBy, read
 
 
 class Release(StrEnum):

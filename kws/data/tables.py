@@ -26,6 +26,12 @@ KNOWN = {
     "source": ("dataset", "corpus", "locale"),
 }  # fmt: skip
 NEEDED = ("path", "label")
+# Words for the splits, in tables and as names of folders.
+SPLITS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
+}
 
 
 def silent(_: str) -> None:

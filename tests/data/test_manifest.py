@@ -309,14 +309,6 @@ def test_auto_takes_the_manifest_first(tmp_path: Path) -> None:
     assert {r.label for r in read(tmp_path, layout=Layout.folders)} == labels
 
 
-def test_a_label_within_the_folder_of_another_label_is_refused(tmp_path: Path) -> None:
-    for name in ("wake-word/a.wav", "not-wake-word/b.wav", "test/wake-word/c.wav", "test/not-wake-word/d.wav"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    with pytest.raises(KwsError, match=r"^test/not-wake-word/: must not lie in .* label 'test'.*manifest\.csv"):
-        read(tmp_path)
-
-
 # ---- the real recordings
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from kws.common.errors import KwsError
 from kws.data import speech_commands
-from kws.data.manifest import NOISE, Layout, Split, SplitBy, hash_split, read
+from kws.data.folders import NOISE
+from kws.data.manifest import Layout, Split, SplitBy, hash_split, read
 from tests.benchmarks import three_words
 from tests.kill import Killed
 from tests.speech_commands_folder import MELODIES, write_commands

@@ -15,7 +15,8 @@ from kws.confusables.synthesis.base import Synthesiser, Utterance
 from kws.confusables.synthesis.espeak import PITCHES, RATES_WPM, plain
 from kws.confusables.synthesis.render import plain_name
 from kws.confusables.synthesis.voices import SHARES, assign_splits, choose_voices
-from kws.data.manifest import CONFUSABLE, NOISE, Split
+from kws.data.folders import NOISE
+from kws.data.manifest import CONFUSABLE, Split
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def check_files(s: DataCheckConfig, loaded: Loaded) -> list[Finding]:
     roles = {label: role for label, role in roles.items() if role} | {noise: noise}
     sounds = [(one.recording, one.hash) for one in loaded.division.entries]
     missing, others = lost_files(listed)
-    files, strange = scan(root)
+    files, strange = scan(root, s.data.allow_outside)
     return [
         *file_checks.notes(loaded.notes),
         *file_checks.missing(missing, len(listed)),
@@ -262,7 +262,9 @@ def write_bounds(s: DataCheckConfig, console: Console) -> None:
         raise SettingError("manifest_out", s.manifest_out, "must be a new file, it exists already")
     file = manifest_file(s.data)
     d, words = s.data, keywords(s.keyword)
-    _, _, rows = manifest.read_rows(root, file, d.layout, d.split_by, d.part_column, keywords=words)
+    _, _, rows = manifest.read_rows(
+        root, file, d.layout, d.split_by, d.part_column, keywords=words, allow_outside=d.allow_outside
+    )
     text = bounds.with_bounds(rows, read_recordings(d, keywords=words), given)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as target:

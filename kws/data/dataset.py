@@ -50,6 +50,9 @@ class DataConfig:
     ] = None
     download: Annotated[bool, Field(description="fetch a missing release by torchaudio")] = False
     part_column: Annotated[str, Field(description="column of the manifest with the split")] = "part"
+    allow_outside: Annotated[
+        bool, Field(description="read a manifest with absolute paths, and follow links that lead out of root")
+    ] = False
     noise_label: Annotated[str, Field(description="label of background noise")] = "noise"
     sample_rate: Annotated[int, Field(ge=8000, le=48000, description="Hz; everything is decoded to it")] = 16000
     max_undecodable: Annotated[
@@ -85,7 +88,7 @@ def read_recordings(data: DataConfig, say: Say = silent, keywords: Sequence[str]
     if data.release is not None:
         return speech_commands.recordings(Path(data.root), data.release.value, data.download)
     file = manifest_file(data)
-    found = manifest.read(Path(data.root), file, data.layout, data.split_by, data.part_column, say, keywords)
+    found = manifest.read(Path(data.root), file, data.layout, data.split_by, data.part_column, say, keywords, data.allow_outside)
     return with_noise_label(found, data.noise_label, say)
 
 

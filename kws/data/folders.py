@@ -29,7 +29,9 @@ def has_all(root: Path, layout: Layout) -> bool:
     return {folded(name) for name in layout} <= {folded(path.name) for path in root.iterdir() if path.is_dir()}
 
 
-def folder_rows(root: Path, layout: Layout, keywords: Sequence[str], part_column: str, say: Say) -> list[Row]:
+def folder_rows(
+    root: Path, layout: Layout, keywords: Sequence[str], part_column: str, say: Say, follow: bool
+) -> list[Row]:
     """All audio files below the root, without hidden ones, labelled by the first folder of their path.
 
     A folder that is named like a split, such as `test/`, and holds folders of the same names as those beside it, is
@@ -41,12 +43,13 @@ def folder_rows(root: Path, layout: Layout, keywords: Sequence[str], part_column
         keywords: of the run; the one keyword is the label of the folders for it.
         part_column: column of the rows for the split.
         say: prints what is not plain.
+        follow: links to folders are followed.
 
     Raises:
         KwsError: a recording in no folder, the folder of a label within that of another, or several keywords where the
             layout has one.
     """
-    files, _ = scan(root)
+    files, _ = scan(root, follow)
     names = [path.relative_to(root) for path in files]
     splits = _split_folders([name.parts[:-1] for name in names])
     known = {folded(name): place for name, place in layout.items()}
@@ -76,7 +79,7 @@ def folder_rows(root: Path, layout: Layout, keywords: Sequence[str], part_column
     for top in dict.fromkeys(name.parts[0] for name in names):
         if folded(top) in splits:
             say(f"{shown(top)}/: read as the {splits[folded(top)]} split, with a folder a label")
-    _say_passed_over(root, files, say)
+    _say_passed_over(root, files, say, follow)
     return rows if given else [(where, {k: v for k, v in row.items() if k != part_column}) for where, row in rows]
 
 
@@ -109,9 +112,9 @@ def _one_keyword(keywords: Sequence[str], folder: str) -> str:
     return keywords[0] if keywords else folder
 
 
-def _say_passed_over(root: Path, files: Sequence[Path], say: Say) -> None:
+def _say_passed_over(root: Path, files: Sequence[Path], say: Say, follow: bool) -> None:
     for path in sorted(root.iterdir()):
         if path.suffix.lower() in _TABLES:
             say(f"{path.name}: not read; data.manifest={path.name} reads it")
         elif path.is_dir() and not path.name.startswith(".") and not any(f.is_relative_to(path) for f in files):
-            say(f"{path.name}/: no recording in it" + listed(scan(path)[1], ", but "))
+            say(f"{path.name}/: no recording in it" + listed(scan(path, follow)[1], ", but "))

@@ -104,11 +104,12 @@ def read(
     part_column: str = "part",
     say: Say = silent,
     keywords: Sequence[str] = (),
+    allow_outside: bool = False,
 ) -> list[Recording]:
     """Read the recordings below `root`, in the order of the manifest, or sorted by name.
 
     Args:
-        root: folder of the recordings. No path may lead out of it, also through symbolic links.
+        root: folder of the recordings. No path may lead out of it, also through symbolic links, unless `allow_outside`.
         file: manifest, relative to `root` or absolute; None for manifest.csv or manifest.jsonl in `root`.
         layout: auto takes the manifest if there is one, else the lists of Speech Commands, else the folders of other
             trainers if all are there, else one folder per label.
@@ -116,17 +117,18 @@ def read(
         part_column: column with the splits. Without it, the usual names of such a column are tried.
         say: prints how the manifest was read, where that is not plain.
         keywords: of the run; recordings in the folder for the keyword of other trainers get the one keyword as label.
+        allow_outside: paths may be absolute and may lead out of `root`, and links to folders are followed.
 
     Raises:
         KwsError: no recordings, a malformed or missing value, a path outside of `root`, or a path given twice.
     """
-    layout, source, rows = read_rows(root, file, layout, split, part_column, say, keywords)
+    layout, source, rows = read_rows(root, file, layout, split, part_column, say, keywords, allow_outside)
     root = root.resolve()
     splits = _splits(rows, source.name, split, part_column, say)
     recordings, seen, renamed = [], dict[Path, str](), list[str]()
     listing: Listing = {}
     for (where, fields), part in zip(rows, splits, strict=True):
-        recording = _recording(root, where, fields, part, listing)
+        recording = _recording(root, where, fields, part, listing, allow_outside)
         if layout is Layout.speech_commands and recording.label == NOISE:
             recording = replace(recording, given=False)  # its lists are of words alone
         if (first := seen.setdefault(recording.path, where)) is not where:
@@ -147,6 +149,7 @@ def read_rows(
     part_column: str,
     say: Say = silent,
     keywords: Sequence[str] = (),
+    allow_outside: bool = False,
 ) -> tuple[Layout, Path, list[Row]]:
     """The layout of a folder, its manifest (the folder itself if it has none), and the rows of it.
 
@@ -161,7 +164,8 @@ def read_rows(
         rows = csv_rows(source, say) if layout is Layout.csv else json_rows(source, say)
         rows = _without_hidden(source.name, rows, say)
     else:
-        source, rows = root, folder_rows(root, _NAMED_FOLDERS.get(layout, {}), keywords, part_column, say)
+        named = _NAMED_FOLDERS.get(layout, {})
+        source, rows = root, folder_rows(root, named, keywords, part_column, say, follow=allow_outside)
         if layout is Layout.speech_commands and split is not SplitBy.hash:
             rows = _listed(root, rows, part_column, required=split is SplitBy.column)
     if not rows:
@@ -245,12 +249,14 @@ def _listed(root: Path, rows: list[Row], column: str, required: bool) -> list[Ro
     return [(name, fields | {column: splits.get(name, Split.TRAIN)}) for name, fields in rows]
 
 
-def _recording(root: Path, where: str, fields: dict[str, str], split: Split | None, listing: Listing) -> Recording:
+def _recording(
+    root: Path, where: str, fields: dict[str, str], split: Split | None, listing: Listing, allow_outside: bool
+) -> Recording:
     fields = {key: value.strip() for key, value in fields.items()}
     for column in ("path", "label"):
         if not fields.get(column):
             raise KwsError(f"{where}: {column!r} is missing, empty or not text")
-    path, name = _inside(root, fields["path"], where, listing)
+    path, name = _file(root, fields["path"], where, listing, allow_outside)
     speaker = fields.get("speaker", "")
     text, source = fields.get("text", ""), fields.get("source", "")
     start_s, end_s = (_seconds(fields, column, where) for column in ("start", "end"))
@@ -283,26 +289,32 @@ def _seconds(fields: dict[str, str], column: str, where: str) -> float | None:
     return seconds
 
 
-def _inside(root: Path, given: str, where: str, listing: Listing) -> tuple[Path, PurePosixPath]:
+def _file(
+    root: Path, given: str, where: str, listing: Listing, allow_outside: bool
+) -> tuple[Path, PurePosixPath]:
     """The file of a path of the manifest, and its path below the root.
 
-    It must be below the root, because a manifest may come from anywhere. Where there is no such file, `\\` is read as
-    `/`, and the file may differ from the name in case and Unicode form.
+    It must be below the root unless `allow_outside`, because a manifest may come from anywhere. Where there is no such
+    file, `\\` is read as `/`, and the file may differ from the name in case and Unicode form.
     """
     name = PurePosixPath(given)
     try:
         if not (root / name).exists():
             if "\\" in given:
                 name = PurePosixPath(given.replace("\\", "/"))
-            if not name.is_absolute() and ".." not in name.parts:
-                name = on_disk(root, name, listing) or name
+            top = Path("/") if name.is_absolute() else root
+            if ".." not in name.parts and (allow_outside or top == root):
+                found = on_disk(top, name.relative_to("/") if name.is_absolute() else name, listing)
+                name = name if found is None else PurePosixPath(top / found) if name.is_absolute() else found
         path = (root / name).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
         raise KwsError(f"{where}: path={given!r}: must be a path ({error})") from error
     except KwsError as error:
         raise KwsError(f"{where}: path={given!r}: {error}") from error
-    if name.is_absolute() or PureWindowsPath(given).drive:
+    if PureWindowsPath(given).drive:
         raise KwsError(f"{where}: path={given!r}: must be relative to data.root")
-    if not path.is_relative_to(root):
-        raise KwsError(f"{where}: path={given!r}: must be below data.root")
+    if not allow_outside:
+        fault = "relative to" if name.is_absolute() else "" if path.is_relative_to(root) else "below"
+        if fault:
+            raise KwsError(f"{where}: path={given!r}: must be {fault} data.root, unless data.allow_outside=true")
     return path, name

@@ -1,6 +1,7 @@
 """Files below a folder: one scan for all commands, and files whose name differs from the one that is given."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from kws.common.errors import KwsError
@@ -10,27 +11,45 @@ from kws.data.names import file_key
 Listing = dict[Path, dict[str, list[str]]]  # names in a folder by their key, as far as it was read
 
 
-def scan(root: Path) -> tuple[list[Path], Counter[str]]:
+def scan(root: Path, follow: bool = False) -> tuple[list[Path], Counter[str]]:
     """The recordings below a folder, sorted, and the number of other files by suffix.
 
     Hidden files are left out: `._name.wav` beside `name.wav` is what a Mac leaves, and holds no sound.
+
+    Args:
+        root: the folder.
+        follow: follow links to folders.
 
     Raises:
         KwsError: a link to a folder, which is not followed.
     """
     found, others = list[Path](), Counter[str]()
-    for path in sorted(root.rglob("*")):
+    for path in sorted(_linked(root) if follow else root.rglob("*")):
         name = path.relative_to(root)
         if any(piece.startswith(".") for piece in name.parts):
             continue
         if path.is_dir():
-            if path.is_symlink():
-                raise KwsError(f"{name.as_posix()}: a link to a folder, which is not followed below {root}")
+            if path.is_symlink() and not follow:
+                raise KwsError(
+                    f"{name.as_posix()}: a link to a folder, which is not followed below {root}, unless in data.root "
+                    "with data.allow_outside=true"
+                )
         elif path.suffix.lower() in EXTENSIONS:
             found.append(path)
         else:
             others[path.suffix.lower() or path.name] += 1
     return found, others
+
+
+def _linked(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """All files below a folder and below the folders that links in it lead to. Links back to a folder `above` end."""
+    if (place := folder.resolve()) in above:
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _linked(path, above | {place})
+        else:
+            yield path
 
 
 def sound_files(place: Path, key: str) -> list[Path]:

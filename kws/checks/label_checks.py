@@ -8,6 +8,7 @@ from kws.checks.finding import Case, Finding, Level, plural
 from kws.data.dataset import nearly_noise
 from kws.data.manifest import CONFUSABLE, Recording
 from kws.data.names import folded, same_word
+from kws.data.transcripts import forms_listed
 
 _ALIKE = 0.75  # share of equal letters from which two labels may be one word
 
@@ -50,12 +51,17 @@ def _alike(label: str, keyword: str) -> bool:
     return keyword in label or SequenceMatcher(None, label, keyword, autojunk=False).ratio() >= _ALIKE
 
 
-def spoken(left_out: Sequence[Recording]) -> list[Finding]:
-    """Negatives that are left out, because their transcript holds a keyword."""
+def spoken(left_out: Sequence[tuple[Recording, str]]) -> list[Finding]:
+    """Negatives that are left out, because their transcript contains a keyword.
+
+    Args:
+        left_out: recordings, each with the form of the keyword in its transcript.
+    """
     if not left_out:
         return []
-    text = f"{plural(len(left_out), 'negative')} left out, with a keyword in the transcript"
-    cases = [Case(one.name, one.text or one.label) for one in left_out]
+    forms = forms_listed(form for _, form in left_out)
+    text = f"{plural(len(left_out), 'negative')} left out, with a keyword in the transcript ({forms})"
+    cases = [Case(one.name, one.text) for one, _ in left_out]
     return [
         Finding("says the keyword", Level.warning, text, "Nothing must be done if the transcripts are right.", cases)
     ]

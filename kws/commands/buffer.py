@@ -251,7 +251,7 @@ def import_recordings(s: BufferConfig, folder: Path, console: Console) -> None:
             f"folder={folder}: {len(bad)} of {len(bad) + len(found)} recordings have no usable sound, more than "
             f"max_undecodable={s.max_undecodable:g}"
         )
-    with Buffer(Path(s.buffer), None, rate) as buffer:
+    with Buffer(Path(s.buffer), None, rate, match=s.transcript_match) as buffer:
         added = buffer.add(found)
     console.say(f"{len(added.new)} clips are new in {s.buffer}, {added.known} were known")
     if bad:

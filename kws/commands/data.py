@@ -92,7 +92,7 @@ def load(s: DataCheckConfig, words: Sequence[str], console: Console) -> Loaded:
     listed = read_recordings(s.data, notes.append, words)
     lenient = replace(s.data, max_undecodable=1.0)
     store, division = builders.read_store(lenient, console, present(listed, 1.0), words)
-    chosen = assign_roles(store.entries, words, s.data.noise_label, 0.0)
+    chosen = assign_roles(store.entries, words, s.data.noise_label, 0.0, s.data.transcript_match)
     chosen = with_locations(store, chosen, dict.fromkeys(Split, s.stream.max_keyword_s))
     return Loaded(listed, notes, store, division, chosen)
 
@@ -118,7 +118,7 @@ def check_files(s: DataCheckConfig, loaded: Loaded) -> list[Finding]:
         *file_checks.same_sound(sounds, roles, set(loaded.store.duplicates)),
         *label_checks.noise_labels(listed, words, noise),
         *label_checks.keyword_labels(listed, words, noise),
-        *label_checks.spoken([entries[i].recording for i in loaded.chosen.spoken]),
+        *label_checks.spoken([(entries[i].recording, form) for i, form in loaded.chosen.spoken.items()]),
     ]
 
 

@@ -13,6 +13,7 @@ from kws.data.dataset import recordings
 from kws.data.manifest import Split
 from kws.data.names import same_word
 from kws.data.sound_files import sound_files
+from kws.data.transcripts import forms_listed
 from kws.detector import checkpoint
 from kws.replay.buffer import Buffer
 from kws.replay.eviction import EvictionConfig
@@ -60,15 +61,18 @@ def run(s: MineConfig) -> int:
     if s.keep_above is not None:
         s = replace(s, min_score=s.keep_above, clips_per_hour=NO_LIMIT, random_share=0.0)
     with console.progress("Mining", len(files)) as tick:
-        streams = FileStreams(detector, files, known, model.spec.clip_n, s.max_per_recording, near, tick)
+        match = s.data.transcript_match
+        streams = FileStreams(detector, files, known, model.spec.clip_n, s.max_per_recording, near, tick, match)
         clips = mine_files(streams, s, model.hash, s.data.max_undecodable)
     if streams.with_keyword:
-        console.warn(f"left out, their transcript or label holds a keyword: {len(streams.with_keyword)} recordings")
+        forms = forms_listed(streams.with_keyword.values())
+        n = len(streams.with_keyword)
+        console.warn(f"left out, their transcript or label contains a keyword: {n} recordings ({forms})")
     builders.say_faults(console, streams.faults)
     builders.warn_undecodable(console, {bad.name: bad.reason for bad in streams.bad}, len(files))
     suspect_from = limits(model.facts.get("positive_score"), s.quarantine_above)
     evicting = None if s.capacity is None else EvictionConfig(s.capacity, max_per_recording=None)
-    with Buffer(Path(s.buffer), evicting, model.spec.sample_rate, s) as buffer:
+    with Buffer(Path(s.buffer), evicting, model.spec.sample_rate, s, s.data.transcript_match) as buffer:
         buffer.hold_out(one.source for one in known.values() if one.source.split is not Split.TRAIN)
         buffer.admit(one.source for one in streams.admitted.values())
         # Other processes may write between portions.

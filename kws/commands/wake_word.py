@@ -16,7 +16,7 @@ from kws.common.errors import KwsError
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
-from kws.data.dataset import Selection, recordings, select
+from kws.data.dataset import Selection, left_out_lines, recordings, select
 from kws.data.manifest import Split
 from kws.data.positives import doubt_lines, with_locations
 from kws.detector.detector import Detector
@@ -86,7 +86,9 @@ def train_wake_word(r: Run) -> None:
         store = builders.store(s.data, console, [*real, *made.recordings()], words)
         if r.init is not None:
             refuse_known(r.init, store.entries)
-        chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share)
+        chosen = select(
+            store.entries, words, s.data.noise_label, s.mining.pool_share, match=s.data.transcript_match
+        )
         longest_s = {Split.TRAIN: s.batch.max_keyword_s} | dict.fromkeys(
             (Split.VALIDATION, Split.TEST), s.stream.max_keyword_s
         )
@@ -109,7 +111,7 @@ def train_wake_word(r: Run) -> None:
     describe(console, store, chosen, s.data.noise_label)
 
     def open_buffer(rate: int) -> Buffer:
-        buffer = Buffer(folder, s.replay, rate, s.replay)
+        buffer = Buffer(folder, s.replay, rate, s.replay, s.data.transcript_match)
         buffer.hold_out(held_out_sources(store))
         return buffer
 
@@ -152,8 +154,8 @@ def describe(console: Console, store: AudioCache, chosen: Selection, noise_label
             console.say(f"label {label!r} is read as keyword={keyword}")
     if not chosen.pool and len(chosen.speech[Split.TRAIN]) == 1:
         console.warn("nothing can be mined: train holds a single negative, which is used fresh")
-    if chosen.spoken:
-        console.warn(f"left out, their transcript holds a keyword: {len(chosen.spoken)} negatives")
+    for line in left_out_lines(chosen):
+        console.warn(line)
     builders.warn_clean(console, chosen, Split.VALIDATION)
     if any(chosen.positives[Split.TEST]):
         builders.warn_clean(console, chosen, Split.TEST)

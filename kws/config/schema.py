@@ -17,6 +17,7 @@ from kws.data.batch import BatchConfig
 from kws.data.dataset import DataConfig
 from kws.data.features import FeaturesConfig
 from kws.data.streams import StreamConfig
+from kws.data.transcripts import Match
 from kws.evaluation.operating_points import ThresholdConfig
 from kws.models.base import ModelConfig
 from kws.replay.config import ReplayConfig
@@ -185,6 +186,9 @@ class BufferConfig:
         str | None, PATH, Field(description="import: exported folder, or recordings without the keyword")
     ] = None
     text: Annotated[str | None, Field(description="import: their transcript, if known")] = None
+    transcript_match: Annotated[
+        Match, Field(description="import: forms of the keyword that count in it, as data.transcript_match")
+    ] = Match.word
     max_undecodable: Annotated[
         float, Field(ge=0, le=1, description="import: share of recordings that may fail to decode")
     ] = 0.1

@@ -20,7 +20,7 @@ from kws.data.names import folded, same_word
 from kws.data.sound_files import listed
 from kws.data.speech_commands import Release
 from kws.data.tables import Say, silent
-from kws.data.transcripts import contains_phrase
+from kws.data.transcripts import Match, form_in, forms_listed
 
 _LABELS_SHOWN = 8  # in an error
 # What people call background noise; asked about where no recording has the label of noise.
@@ -53,6 +53,13 @@ class DataConfig:
     allow_outside: Annotated[
         bool, Field(description="read a manifest with absolute paths, and follow links that lead out of root")
     ] = False
+    transcript_match: Annotated[
+        Match,
+        Field(
+            description="forms of a keyword that count in a transcript: word, with -s or -es; prefix, with any ending; "
+            "anywhere, also within words"
+        ),
+    ] = Match.word
     noise_label: Annotated[str, Field(description="label of background noise")] = "noise"
     sample_rate: Annotated[int, Field(ge=8000, le=48000, description="Hz; everything is decoded to it")] = 16000
     max_undecodable: Annotated[
@@ -178,7 +185,7 @@ class Selection:
     speech: dict[Split, list[int]] = field(default_factory=dict)  # negatives; without the pool
     noise: dict[Split, list[int]] = field(default_factory=dict)
     pool: list[int] = field(default_factory=list)  # train negatives that are mined, never sampled as fresh negatives
-    spoken: list[int] = field(default_factory=list)  # left out: their transcript contains a keyword
+    spoken: dict[int, str] = field(default_factory=dict)  # left out: the form of a keyword in their transcript
     locations: dict[int, Location] = field(default_factory=dict)  # of the keyword in each positive
     doubtful: list[Doubt] = field(default_factory=list)  # left out of the positives
 
@@ -209,6 +216,7 @@ def select(
     noise_label: str,
     pool_share: float,
     needed: Sequence[Split] = (Split.TRAIN, Split.VALIDATION),
+    match: Match = Match.word,
 ) -> Selection:
     """Assign each recording its role.
 
@@ -218,6 +226,7 @@ def select(
         noise_label: label of background noise.
         pool_share: share of the train negatives that are only mined, 0 to 0.9.
         needed: splits that must hold each keyword and negatives.
+        match: forms of a keyword that count in a transcript.
 
     Raises:
         KwsError: a keyword has no recording, or there are no negatives, in one of those splits; the same sound is filed
@@ -225,7 +234,7 @@ def select(
     """
     refuse_nearly_noise({entry.recording.label for entry in entries}, keywords, noise_label)
     refuse_two_roles(entries, keywords)
-    chosen = assign_roles(entries, keywords, noise_label, pool_share)
+    chosen = assign_roles(entries, keywords, noise_label, pool_share, match)
     for column, keyword in enumerate(keywords):
         for split in needed:
             if not chosen.positives[split][column]:
@@ -236,7 +245,9 @@ def select(
     return chosen
 
 
-def assign_roles(entries: Sequence[Entry], keywords: Sequence[str], noise_label: str, pool_share: float) -> Selection:
+def assign_roles(
+    entries: Sequence[Entry], keywords: Sequence[str], noise_label: str, pool_share: float, match: Match = Match.word
+) -> Selection:
     """Assign each recording its role as `select` does, whatever is missing."""
     chosen = Selection(list(keywords))
     for split in Split:
@@ -249,8 +260,8 @@ def assign_roles(entries: Sequence[Entry], keywords: Sequence[str], noise_label:
             chosen.positives[split][column].append(index)
         elif recording.label == noise_label:
             chosen.noise[split].append(index)
-        elif any(contains_phrase(recording.text, k) for k in keywords):
-            chosen.spoken.append(index)
+        elif form := next(filter(None, (form_in(recording.text, k, match) for k in keywords)), ""):
+            chosen.spoken[index] = form
         else:
             chosen.speech[split].append(index)
     train = chosen.speech[Split.TRAIN]
@@ -268,3 +279,11 @@ def counted(entries: Sequence[Entry]) -> str:
     order = sorted(counts, key=lambda label: (-counts[label].total(), label))
     texts = [f"{label}: {', '.join(f'{counts[label][s]} {s}' for s in Split)}" for label in order[:_LABELS_SHOWN]]
     return f"there are {'; '.join(texts) or 'none'}" + "; ..." * (len(order) > _LABELS_SHOWN)
+
+
+def left_out_lines(chosen: Selection) -> list[str]:
+    """A line for each reason for which negatives are left out, with the forms of the keyword in them."""
+    spoken = chosen.spoken.values()
+    if not spoken:
+        return []
+    return [f"left out, their transcript contains a keyword: {len(spoken)} negatives ({forms_listed(spoken)})"]

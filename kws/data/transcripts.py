@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
 
@@ -12,6 +14,7 @@ _OPTIONAL_MARKS = {"ARABIC", "HEBREW", "SYRIAC", "VARIATION"}  # vowels that are
 _NO_SOUND = {0x0640, 0x034F}  # Arabic tatweel stretches a word; combining grapheme joiner
 _AFTER, _MARK = "\v", "\b"  # behind a letter of such a script; before a mark, which belongs to that letter
 _APOSTROPHES = re.compile("['\N{RIGHT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}`]")
+_FORMS_SHOWN = 8
 _STRESS = re.compile("(?<=[\u0400-\u04ff])[\u0300\u0301]")  # in Cyrillic text for learners
 
 
@@ -39,7 +42,11 @@ def _letter(c: str) -> str:
         return "" if kind == "Mn" and script in _OPTIONAL_MARKS else f"{_MARK}{c}"
     if kind[0] not in "LN":
         return " "
-    return f" {c}{_AFTER}" if script in _UNSPACED else c
+    return f" {c}{_AFTER}" if _unspaced(c) else c
+
+
+def _unspaced(c: str) -> bool:
+    return unicodedata.name(c, "").split(" ")[0] in _UNSPACED
 
 
 _LETTERS = _Letters()
@@ -82,3 +89,17 @@ def _words(text: str, apostrophe: str) -> str:
     text = text.replace("i\u0307", "i").replace("ı", "i")  # Turkish: I is the capital of ı, İ of i
     text = _STRESS.sub("", _APOSTROPHES.sub(apostrophe, text)).translate(_LETTERS)
     return " ".join(text.replace(f"{_AFTER}{_MARK}", "").replace(_MARK, "").split())  # \v is a blank for split
+
+
+def forms_listed(forms: Iterable[str]) -> str:
+    """Forms of `form_in` as people write them, with the number of each, the most frequent first."""
+    counts = Counter(map(_written, forms)).most_common()
+    return ", ".join(f"{form} {n}" for form, n in counts[:_FORMS_SHOWN]) + ", ..." * (len(counts) > _FORMS_SHOWN)
+
+
+def _written(form: str) -> str:
+    """A form without the blanks between letters of a script that has none."""
+    first, *others = form.split(" ")
+    for word in others:
+        first += word if _unspaced(first[-1]) and _unspaced(word[0]) else f" {word}"
+    return first

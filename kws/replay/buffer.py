@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 from kws.common.errors import KwsError
 from kws.data.audio import content_hash
 from kws.data.manifest import Source, Split
+from kws.data.transcripts import Match
 from kws.replay import storage
 from kws.replay.database import Index, Record
 from kws.replay.dedup import DuplicatesConfig, repeats
 from kws.replay.eviction import EMBEDDING_RULES, EvictionConfig, no_limits, surplus
 from kws.replay.quarantine import suspicion
-from kws.replay.records import Added, BufferClip, ClipTable, Decision, Kind, NewClip, State
+from kws.replay.records import LIVE, Added, BufferClip, ClipTable, Decision, Kind, NewClip, State
 
 __all__ = ["Added", "Buffer", "BufferClip", "Decision", "Kind", "NewClip", "Source", "State"]
 
@@ -37,6 +37,7 @@ class Buffer:
         eviction: limits of the active clips, and of the quarantined ones on their own; None for no limits.
         sample_rate: Hz of the clips; None: that of an existing buffer, and 16000 for a new one.
         duplicates: which clips are near-duplicates; None for none.
+        match: forms of a keyword that count in the text of a clip.
 
     Raises:
         KwsError: a folder whose index has another sample rate or an unknown version.
@@ -48,10 +49,10 @@ class Buffer:
         eviction: EvictionConfig | None = None,
         sample_rate: int | None = None,
         duplicates: DuplicatesConfig | None = None,
+        match: Match = Match.word,
     ) -> None:
-        self.folder = folder
+        self.folder, self.match, self._clips = folder, match, folder / storage.CLIPS
         self.eviction, self.duplicates = eviction or no_limits(), duplicates or DuplicatesConfig(2.0, 2.0)
-        self._clips = folder / storage.CLIPS
         try:
             self._clips.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -84,7 +85,7 @@ class Buffer:
             saying: keywords. Clips whose text contains one are left out, unless they are confusables or released.
         """
         clips = self._index.table([State.active])
-        left_out = self._index.clips_from(but) | self._index.clips_saying(saying)
+        left_out = self._index.clips_from(but) | self._index.clips_saying(saying, self.match)
         return clips.select(np.array([i for i, clip in enumerate(clips.hash) if clip not in left_out], np.int64))
 
     def held_out(self) -> list[Source]:
@@ -203,8 +204,7 @@ class Buffer:
                 if state in (State.evicted, State.retired) and decision is not Decision.rejected:
                     fresh.setdefault(clip, one)
             known = len(found) - len(fresh)
-            existing = partial(self._index.table, [State.active, State.quarantined], True)
-            repeated = repeats(fresh, existing, self.duplicates, self.sample_rate)
+            repeated = repeats(fresh, lambda c: self._index.table(LIVE, True, c), self.duplicates, self.sample_rate)
             fresh = {clip: one for clip, one in fresh.items() if clip not in repeated}
             storage.save(self._clips, ((clip, one.pcm) for clip, one in fresh.items()), self.sample_rate)
             quarantined = []
@@ -213,7 +213,7 @@ class Buffer:
                     continue
                 is_new = fresh.get(clip) is one
                 self._index.find(clip, one, top if is_new else None)
-                why = suspicion(one.kind, one.keyword, one.text, one.score, suspect_from, keywords)
+                why = suspicion(one.kind, one.keyword, one.text, one.score, suspect_from, keywords, self.match)
                 if is_new and why and standing.get(clip, (None, None))[1] is not Decision.released:
                     self._index.event(clip, State.quarantined, why, run, round_)
                     quarantined.append(clip)
@@ -223,7 +223,7 @@ class Buffer:
     def _hold(self, run: str, round_: int) -> list[str]:
         """Evict active and quarantined clips beyond the limits; returns the evicted clips."""
         evicted = []
-        for state in (State.active, State.quarantined):
+        for state in LIVE:
             checkpoint = self._index.usual_checkpoint(state) if self.eviction.eviction in EMBEDDING_RULES else None
             clips = self._index.table([state], False, checkpoint)
             for i in surplus(clips, self.eviction, self.sample_rate):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kws.common.errors import KwsError, LeakError
 from kws.data.manifest import Source, Split
-from kws.data.transcripts import contains_phrase
+from kws.data.transcripts import Match, contains_phrase
 from kws.replay.database_schema import connect, one_line_errors
 from kws.replay.records import (
     BufferClip,
@@ -89,13 +89,13 @@ class Index:
         sql = "SELECT hash FROM origins WHERE recording IN (SELECT value FROM json_each(?))"
         return {clip for (clip,) in self.read(sql, json.dumps(list(recordings)))}
 
-    def clips_saying(self, keywords: Collection[str]) -> set[str]:
+    def clips_saying(self, keywords: Collection[str], match: Match = Match.word) -> set[str]:
         """The active clips whose text contains one of these keywords, without confusables and released clips."""
         if not keywords:
             return set()
         sql = "SELECT hash, text FROM clips WHERE state = ? AND text != '' AND decision != ? AND kind != ?"
         lines = self.read(sql, State.active, Decision.released, Kind.confusable)
-        spoken = {text: any(contains_phrase(text, word) for word in keywords) for _, text in lines}
+        spoken = {text: any(contains_phrase(text, word, match) for word in keywords) for _, text in lines}
         return {clip for clip, text in lines if spoken[text]}
 
     def table(self, states: Sequence[State], rejected: bool = False, checkpoint: str | None = None) -> ClipTable:

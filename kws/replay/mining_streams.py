@@ -22,7 +22,7 @@ from kws.data.manifest import Source, Split
 from kws.data.mending import Fault
 from kws.data.names import same_word
 from kws.data.streams import compose
-from kws.data.transcripts import contains_phrase
+from kws.data.transcripts import Match, form_in
 from kws.detector import streaming
 from kws.detector.detector import Detector
 from kws.replay.mining import MiningStream, Nearness, Provenance, SelectionConfig, embedded, mine, spans_of
@@ -173,8 +173,8 @@ class FileStreams:
 
     A recording is identified by its content hash, which is known once the file is read. After the iteration `admitted`
     holds the recordings that may be mined, `hours` their duration, `bad` the files without usable sound, `faults` the
-    number of the others with each fault, and `with_keyword` the names of recordings whose label or transcript contains
-    a keyword.
+    number of the others with each fault, and `with_keyword` the form of a keyword in the label or transcript of each
+    recording that has one, by name.
 
     Args:
         detector: scores the recordings, each from silence.
@@ -184,6 +184,7 @@ class FileStreams:
         max_per_recording: clips of a keyword in each started `SPAN_S` of a recording.
         near: cosine of each row with the nearest keyword.
         progress: called after each file with the files done.
+        match: forms of a keyword that count in a transcript.
 
     Raises (while iterating):
         LeakError: a recording is held out for validation or test.
@@ -196,10 +197,11 @@ class FileStreams:
     max_per_recording: int
     near: Nearness = no_nearness
     progress: Callable[[int], None] = lambda _: None
+    match: Match = Match.word
     admitted: dict[str, KnownRecording] = field(default_factory=dict)  # by number of the file, the source of its clips
     bad: list[BadAudio] = field(default_factory=list)
     faults: Counter[Fault] = field(default_factory=Counter)
-    with_keyword: list[str] = field(default_factory=list)
+    with_keyword: dict[str, str] = field(default_factory=dict)
     hours: float = 0.0
     _rng: np.random.Generator = field(default_factory=lambda: numpy_generator(0, "mine"))
     _blocks: list[Block] = field(default_factory=list)
@@ -244,9 +246,11 @@ class FileStreams:
             raise LeakError(
                 f"streams: {found.source.name!r}: a {found.source.split} recording must not enter the replay buffer"
             )
-        if any(same_word(found.label, word) or contains_phrase(found.text, word) for word in self.detector.labels):
-            self.with_keyword.append(found.source.name)  # a trigger in it may be a hit
-            return
+        for word in self.detector.labels:
+            form = form_in(found.text, word, self.match)
+            if form or same_word(found.label, word):
+                self.with_keyword[found.source.name] = form or f"label {found.label}"  # a trigger in it may be a hit
+                return
         self.admitted[str(number)] = found
         self.hours += self._read_n[number] / self.detector.sample_rate / 3600
 
@@ -313,7 +317,8 @@ def mine_files(streams: FileStreams, config: SelectionConfig, checkpoint: str, m
             f"data.max_undecodable={max_undecodable:g}; first {bad[0].name}: {bad[0].reason}"
         )
     if not admitted:
-        raise KwsError(f"streams: {streams.with_keyword[0]}: its transcript or label contains the keyword")
+        name, form = next(iter(streams.with_keyword.items()))
+        raise KwsError(f"streams: {name}: its transcript or label contains the keyword ({form})")
     return [
         replace(clip, pcm=pcm[i], source=recording.source, text=recording.text)
         for i, clip in enumerate(found)

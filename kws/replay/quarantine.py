@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kws.data.transcripts import contains_phrase
+from kws.data.transcripts import Match, contains_phrase
 from kws.replay.records import Kind
 
 TRUSTED = (Kind.confusable, Kind.user)  # chosen by a user, so no score is suspect
@@ -34,6 +34,7 @@ def suspicion(
     score: float | None,
     limits: Mapping[str, float],
     keywords: Collection[str] = (),
+    match: Match = Match.word,
 ) -> str:
     """Reason to suspect that a clip contains the keyword; empty without suspicion.
 
@@ -46,10 +47,11 @@ def suspicion(
         limits: score from which a clip of a keyword is suspect. Other keywords get the highest of them. Empty: no score
             is suspect.
         keywords: of the run; a negative must not contain one of them.
+        match: forms of a keyword that count in the text.
     """
     if kind != Kind.confusable and text:
         for word in dict.fromkeys((keyword, *keywords)):
-            if contains_phrase(text, word):
+            if contains_phrase(text, word, match):
                 return f"its text says {word}"
     limit = limits.get(keyword, max(limits.values(), default=math.inf))
     if kind not in TRUSTED and score is not None and score >= limit:

@@ -49,6 +49,9 @@ class State(StrEnum):
     evicted = "evicted"  # over the limits of the buffer
 
 
+LIVE = [State.active, State.quarantined]  # clips that new ones are compared with
+
+
 class Decision(StrEnum):
     """Decision of a user about a clip. No rule overrides it."""
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from kws.common.seeding import numpy_generator
+from kws.data.transcripts import Match
 from kws.detector.clip_scores import score_clips
 from kws.detector.detector import Detector
 from kws.replay.buffer import Buffer, BufferClip, Decision, State
@@ -80,7 +81,7 @@ def refresh(
             # A clip of a keyword that this model does not know gets its highest score.
             known = row.keyword in detector.labels
             scores.append(float(line[detector.labels.index(row.keyword)] if known else line.max()))
-    moves = verdicts(rows, scores, config.retire_below, return_above, suspect_from, detector.labels)
+    moves = verdicts(rows, scores, config.retire_below, return_above, suspect_from, detector.labels, buffer.match)
     by_hash = {row.hash: score for row, score in zip(rows, scores, strict=True)}
     if rows:
         buffer.rescored(run, round_, checkpoint, by_hash, embeddings, moves)
@@ -101,6 +102,7 @@ def verdicts(
     return_above: float,
     suspect_from: Mapping[str, float],
     keywords: Collection[str] = (),
+    match: Match = Match.word,
 ) -> dict[str, tuple[State, str]]:
     """New state and reason of the clips that change their state with their new scores.
 
@@ -111,7 +113,7 @@ def verdicts(
     for row, score in zip(rows, scores, strict=True):
         if row.decision is Decision.rejected:
             continue
-        why = suspicion(row.kind, row.keyword, row.text, score, suspect_from, keywords)
+        why = suspicion(row.kind, row.keyword, row.text, score, suspect_from, keywords, match)
         if why and row.decision is Decision.none:
             if row.state is not State.quarantined:
                 moves[row.hash] = State.quarantined, why

@@ -161,11 +161,16 @@ def test_recordings_are_imported_as_clips(cli, folder, tmp_path):
 
 def test_a_text_with_the_keyword_is_quarantined_unless_it_is_a_confusable(cli, tmp_path):
     recordings(tmp_path / "mine")
-    words = ("buffer", "import", f"folder={tmp_path}/mine", "keyword=beep", "text=it went beep")
-    assert cli(*words, f"buffer={tmp_path}/user").code == 0
-    assert cli(*words, f"buffer={tmp_path}/confusable", "kind=confusable").code == 0
-    assert {row.state for row in rows(tmp_path / "user")} == {State.quarantined}
-    assert {row.state for row in rows(tmp_path / "confusable")} == {State.active}
+    words = ("buffer", "import", f"folder={tmp_path}/mine", "keyword=beep")
+    for name, *more in (
+        ("user", "text=it went beep"),
+        ("confusable", "text=it went beep", "kind=confusable"),
+        ("word", "text=a beeper"),
+        ("prefix", "text=a beeper", "transcript_match=prefix"),
+    ):
+        assert cli(*words, f"buffer={tmp_path}/{name}", *more).code == 0
+    states = {"user": State.quarantined, "confusable": State.active, "word": State.active, "prefix": State.quarantined}
+    assert {name: row.state for name in states for row in rows(tmp_path / name)} == states
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])

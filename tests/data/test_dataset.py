@@ -14,11 +14,21 @@ from torch import Tensor
 from kws.common.errors import KwsError
 from kws.data.audio import to_int16
 from kws.data.audio_cache import AudioCache, Entry
-from kws.data.dataset import Selection, pooled, present, refuse_nearly_noise, select, with_noise_label
+from kws.data.dataset import (
+    Selection,
+    assign_roles,
+    left_out_lines,
+    pooled,
+    present,
+    refuse_nearly_noise,
+    select,
+    with_noise_label,
+)
 from kws.data.manifest import Recording, Split
 from kws.data.names import same_word
 from kws.data.positives import with_locations
 from kws.data.streams import StreamConfig
+from kws.data.transcripts import Match
 from kws.evaluation.events import misses
 from kws.evaluation.scoring import total_s
 from kws.evaluation.splits import evaluate_split, split_streams
@@ -57,6 +67,24 @@ def test_every_recording_has_one_role_in_its_split() -> None:
     left_out = set(chosen.spoken)
     assert [entries[i].recording.name for i in chosen.spoken] == ["a", "b"], "their transcript holds a keyword"
     assert roles(chosen) == [i for i in range(len(entries)) if i not in left_out]
+
+
+def test_the_forms_of_a_keyword_in_transcripts_are_listed() -> None:
+    texts = ["the computer", "two computers", "ein Computerspiel", "Supercomputer", "commuter", "computers, please"]
+    entries = [entry("speech", TRAIN, text, name=text) for text in texts]
+    listed = {
+        Match.word: (["commuter", "ein Computerspiel", "Supercomputer"], "3 negatives (computers 2, computer 1)"),
+        Match.prefix: (["commuter", "Supercomputer"], "4 negatives (computers 2, computer 1, computerspiel 1)"),
+        Match.anywhere: (
+            ["commuter"],
+            "5 negatives (computers 2, computer 1, computerspiel 1, supercomputer 1)",
+        ),
+    }
+    for match, (kept, line) in listed.items():
+        chosen = assign_roles(entries, ["computer"], "noise", 0.0, match)
+        assert sorted(entries[i].recording.text for i in chosen.speech[TRAIN]) == sorted(kept)
+        assert left_out_lines(chosen) == [f"left out, their transcript contains a keyword: {line}"]
+    assert left_out_lines(assign_roles(entries, ["alexa"], "noise", 0.0)) == []
 
 
 @pytest.mark.parametrize(("label", "refused"), [("speech", True), ("noise", True), ("ALEXA", False)])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kws.data.transcripts import Match, contains_phrase, form_in
+from kws.data.transcripts import Match, contains_phrase, form_in, forms_listed
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,12 @@ def test_a_phrase_is_found_in_any_text_around_it(text: str, phrase: str) -> None
 )
 def test_form_in_any_script(text: str, phrase: str, match: Match, form: str) -> None:
     assert form_in(text, phrase, match) == form
+
+
+def test_forms_are_listed_as_people_write_them_the_most_frequent_first() -> None:
+    texts = ["a computer", "Computers!", "computers", "このコンピューターは", "ok谷歌 你好", "เปิดคอมพิวเตอร์หน่อย"]
+    words = ["computer", "computer", "computer", "コンピューター", "ok谷歌", "คอมพิวเตอร์"]
+    forms = [form_in(text, word) for text, word in zip(texts, words, strict=True)]
+    assert forms_listed(forms) == "computers 2, computer 1, コンピューター 1, ok 谷歌 1, คอมพิวเตอร์ 1"
+    assert forms_listed([f"form{i}" for i in range(9)]).endswith("form7 1, ...")
+    assert forms_listed([]) == ""

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from kws.data.audio import content_hash, to_float, to_int16
 from kws.data.audio_cache import AudioCache, Entry
-from kws.data.manifest import Recording, Split
+from kws.data.manifest import Recording, Source, Split
+from kws.data.transcripts import Match
 from kws.replay import mining
 from kws.replay.buffer import Buffer, Kind, NewClip
 from kws.replay.mining import (
@@ -31,7 +32,7 @@ from kws.replay.mining import (
     register_mining_source,
     spans_of,
 )
-from kws.replay.mining_streams import MiningConfig, no_nearness, pool_streams
+from kws.replay.mining_streams import FileStreams, KnownRecording, MiningConfig, no_nearness, pool_streams
 from tests.nets import random_detector
 
 RATE, ROW_N, CLIP_N, POST_N = 16000, 320, 9600, 3200
@@ -325,3 +326,20 @@ def test_neighbours_may_have_any_score(store: AudioCache) -> None:
     for one in found:
         column = ["alexa", "computer"].index(one.keyword)
         assert rescored(one.pcm, column) == pytest.approx(one.score, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "match", "form"),
+    [
+        ("speech", "two computers", Match.word, "computers"),
+        ("speech", "computerspiel", Match.word, ""),
+        ("speech", "computerspiel", Match.prefix, "computerspiel"),
+        ("Computer", "", Match.word, "label Computer"),
+    ],
+)
+def test_recordings_with_the_keyword_are_not_mined(label: str, text: str, match: Match, form: str) -> None:
+    known = {"hash": KnownRecording(Source("hash", "a.wav", Split.TRAIN), label, text)}
+    streams = FileStreams(random_detector(), [Path("a.wav")], known, CLIP_N, 3, match=match)
+    streams._admit(0, "hash")
+    assert streams.with_keyword == ({"a.wav": form} if form else {})
+    assert list(streams.admitted) == ([] if form else ["0"])

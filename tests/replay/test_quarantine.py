@@ -9,8 +9,10 @@ import pytest
 
 from kws.data.audio import content_hash
 from kws.data.manifest import Source, Split
+from kws.data.transcripts import Match
 from kws.replay.buffer import Added, Buffer, Decision, Kind, NewClip, State
 from kws.replay.quarantine import suspicion
+from kws.replay.refresh import verdicts
 from tests.replay.clips import evicting
 
 ROOM = Source("a1", "rooms/kitchen.wav", Split.TRAIN)
@@ -86,6 +88,20 @@ def test_suspect_clips_are_stored_but_not_sampled(buffer: Buffer) -> None:
     np.testing.assert_array_equal(buffer.audio(name(1)), found(1, 0).pcm)  # a user can listen
     assert len(buffer) == len(buffer.rows(State.quarantined)) == 3
     assert buffer.check() == []
+
+
+def test_a_buffer_searches_texts_for_the_forms_that_the_user_asks_for(tmp_path: Path) -> None:
+    batch = [found(1, 0.1, text="ein Computerspiel"), found(2, 0.1, text="ein Spiel")]
+    with Buffer(tmp_path / "word") as buffer:
+        assert buffer.add(batch).quarantined == []
+    with Buffer(tmp_path / "word", match=Match.prefix) as buffer:
+        assert buffer.samplable(saying=["computer"]).hash == [name(2)], "a buffer of an earlier run"
+        rows = buffer.rows()
+        assert verdicts(rows, [0.1, 0.1], 0.0, 1.0, {}, ["computer"], buffer.match) == {
+            name(1): (State.quarantined, "its text says computer")
+        }
+    with Buffer(tmp_path / "prefix", match=Match.prefix) as buffer:
+        assert buffer.add(batch).quarantined == [name(1)]
 
 
 def test_a_quarantined_clip_that_is_found_again_stays_there(buffer: Buffer) -> None:

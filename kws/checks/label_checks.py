@@ -8,6 +8,7 @@ from kws.checks.finding import Case, Finding, Level, plural
 from kws.data.dataset import nearly_noise
 from kws.data.manifest import CONFUSABLE, Recording
 from kws.data.names import folded, same_word
+from kws.data.overlap import ambiguous, contained_lines
 from kws.data.transcripts import forms_listed
 
 _ALIKE = 0.75  # share of equal letters from which two labels may be one word
@@ -42,7 +43,7 @@ def keyword_labels(found: Sequence[Recording], keywords: Sequence[str], noise_la
         for label in sorted(counts)
         if label not in (noise_label, CONFUSABLE) and not any(same_word(label, k) for k in keywords)
         for keyword in keywords
-        if _alike(folded(label), folded(keyword))
+        if _alike(folded(label), folded(keyword)) and not ambiguous(label, keyword)
     ]
 
 
@@ -65,3 +66,18 @@ def spoken(left_out: Sequence[tuple[Recording, str]]) -> list[Finding]:
     return [
         Finding("says the keyword", Level.warning, text, "Nothing must be done if the transcripts are right.", cases)
     ]
+
+
+def contain(left_out: Sequence[Recording]) -> list[Finding]:
+    """Recordings that are left out, because their label contains a keyword and no transcript says what they are."""
+    if not left_out:
+        return []
+    labels = forms_listed(one.label for one in left_out)
+    text = f"{plural(len(left_out), 'recording')} left out, with a keyword in the label and no transcript ({labels})"
+    mend = "Give transcripts, or a label such as not_KEYWORD if they do not say it."
+    return [Finding("label contains a keyword", Level.warning, text, mend, [Case(one.name) for one in left_out])]
+
+
+def overlapping(keywords: Sequence[str]) -> list[Finding]:
+    """Keywords that contain one another, a note for each."""
+    return [Finding("keywords overlap", Level.note, line) for line in contained_lines(keywords)]

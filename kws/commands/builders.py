@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError
 from kws.config import schema as c
 from kws.data.audio_cache import AudioCache, Entry, pack
-from kws.data.batch import BatchSampler, Keywords
+from kws.data.batch import IGNORED, BatchSampler, Keywords
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import DataConfig, Selection
 from kws.data.division import NEGATIVES, Division, divide
 from kws.data.manifest import Recording, Split
 from kws.data.mending import Fault, listed
 from kws.data.noise import repeated
+from kws.data.overlap import contained
 from kws.data.positives import context
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
@@ -241,7 +243,7 @@ def batch_sampler(
         keywords,
         [place[i] for i in chosen.speech[Split.TRAIN]],
         [place[i] for i in chosen.noise[Split.TRAIN]],
-        len(chosen.keywords),
+        targets(chosen.keywords),
         clip_n,
         s.batch,
         s.augment,
@@ -249,6 +251,14 @@ def batch_sampler(
         s.features.hop_s,
     )
     return sampler, used
+
+
+def targets(keywords: Sequence[str]) -> Tensor:
+    """Training target of a clip of each keyword. Shape: [K, K]."""
+    made = torch.eye(len(keywords))
+    for column, parts in enumerate(contained(keywords)):
+        made[column, parts] = IGNORED
+    return made
 
 
 def target(threshold: ThresholdConfig) -> float:

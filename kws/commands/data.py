@@ -118,6 +118,8 @@ def check_files(s: DataCheckConfig, loaded: Loaded) -> list[Finding]:
         *file_checks.same_sound(sounds, roles, set(loaded.store.duplicates)),
         *label_checks.noise_labels(listed, words, noise),
         *label_checks.keyword_labels(listed, words, noise),
+        *label_checks.overlapping(words),
+        *label_checks.contain([entries[i].recording for i in loaded.chosen.ambiguous]),
         *label_checks.spoken([(entries[i].recording, form) for i, form in loaded.chosen.spoken.items()]),
     ]
 

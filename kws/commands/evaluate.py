@@ -12,7 +12,7 @@ from kws.common.errors import KwsError
 from kws.config.app import verb
 from kws.config.compose import keywords, must_be_given, paths
 from kws.config.schema import Engine, EvaluateConfig
-from kws.data.dataset import left_out_lines, recordings, select
+from kws.data.dataset import recordings, select, selection_lines
 from kws.data.manifest import Split
 from kws.data.positives import doubt_lines, with_locations
 from kws.data.sound_files import sound_files
@@ -216,7 +216,7 @@ def on_recordings(
     needed = [Split.TEST] if rate_per_hour is None else [Split.VALIDATION, Split.TEST]
     chosen = select(store.entries, words, s.data.noise_label, 0.0, needed, s.data.transcript_match)
     chosen = with_locations(store, chosen, dict.fromkeys(Split, s.stream.max_keyword_s), needed)
-    for line in [*left_out_lines(chosen), *doubt_lines(chosen)]:
+    for line in [*selection_lines(chosen), *doubt_lines(chosen)]:
         console.warn(line)
 
     def score_split(

@@ -16,7 +16,7 @@ from kws.common.errors import KwsError
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
-from kws.data.dataset import Selection, left_out_lines, recordings, select
+from kws.data.dataset import Selection, recordings, select, selection_lines
 from kws.data.manifest import Split
 from kws.data.positives import doubt_lines, with_locations
 from kws.detector.detector import Detector
@@ -86,9 +86,7 @@ def train_wake_word(r: Run) -> None:
         store = builders.store(s.data, console, [*real, *made.recordings()], words)
         if r.init is not None:
             refuse_known(r.init, store.entries)
-        chosen = select(
-            store.entries, words, s.data.noise_label, s.mining.pool_share, match=s.data.transcript_match
-        )
+        chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share, match=s.data.transcript_match)
         longest_s = {Split.TRAIN: s.batch.max_keyword_s} | dict.fromkeys(
             (Split.VALIDATION, Split.TEST), s.stream.max_keyword_s
         )
@@ -154,7 +152,7 @@ def describe(console: Console, store: AudioCache, chosen: Selection, noise_label
             console.say(f"label {label!r} is read as keyword={keyword}")
     if not chosen.pool and len(chosen.speech[Split.TRAIN]) == 1:
         console.warn("nothing can be mined: train holds a single negative, which is used fresh")
-    for line in left_out_lines(chosen):
+    for line in selection_lines(chosen):
         console.warn(line)
     builders.warn_clean(console, chosen, Split.VALIDATION)
     if any(chosen.positives[Split.TEST]):

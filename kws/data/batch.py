@@ -22,6 +22,7 @@ from kws.data.batch_plan import BatchPlan, PlacedKeywords, Windows
 from kws.data.clip_bank import ClipBank
 
 AT_ONCE = 16  # rows rendered together on a CPU
+IGNORED = -1.0  # target of a keyword that a longer one in the clip contains
 
 
 @dataclass
@@ -90,7 +91,7 @@ class BatchSampler:
         keywords: the positives in it.
         speech: indexes of the negative clips, sampled in proportion to their length.
         noise: indexes of background noise, mixed into all rows and used as negatives too.
-        n_columns: number of keywords, K.
+        targets: target of a clip of each keyword: 1 for itself, 0, or `IGNORED`. Shape: [K, K].
         clip_n: samples of a clip, T.
         settings: settings of a batch.
         augmentation: augmentation settings.
@@ -107,14 +108,14 @@ class BatchSampler:
         keywords: Keywords,
         speech: Sequence[int],
         noise: Sequence[int],
-        n_columns: int,
+        targets: Tensor,
         clip_n: int,
         settings: BatchConfig,
         augmentation: AugmentConfig,
         sample_rate: int,
         hop_s: float,
     ) -> None:
-        self.bank, self.keywords, self.n_columns, self.clip_n = bank, keywords, n_columns, clip_n
+        self.bank, self.keywords, self.targets, self.clip_n = bank, keywords, targets, clip_n
         self.settings, self.augmentation = settings, augmentation
         self.end_n = [round(end_s * sample_rate) for end_s in settings.keyword_end_s]
         self.time_mask_n = round(augmentation.time_mask_s / hop_s)
@@ -166,8 +167,7 @@ class BatchSampler:
         x = augment.set_level(x, plan.level_db.to(x.device))
         if plan.seeds is not None:
             x = augment.vary_clips(x, plan.seeds, self.augmentation)
-        target = torch.zeros(len(plan), self.n_columns)
-        target[torch.arange(len(k)), k.column] = 1
+        target = F.pad(self.targets[k.column], (0, 0, 0, len(plan) - len(k)))
         start, end = (F.pad(position, (0, len(plan) - len(k))).to(x.device) for position in (k.start, k.end))
         f = plan.fresh
         return Batch(x, target.to(x.device), start, end, f.index, f.offset, f.speed, noise)
@@ -226,9 +226,9 @@ class BatchSampler:
     def _keywords(self, n: int, rng: torch.Generator) -> PlacedKeywords:
         a, k = self.augmentation, self.keywords
         # Keywords are equally frequent, whatever their numbers of recordings.
-        column = torch.randint(self.n_columns, (n,), generator=rng)
+        column = torch.randint(len(self.targets), (n,), generator=rng)
         pick = torch.zeros(n, dtype=torch.long)
-        for c in range(self.n_columns):
+        for c in range(len(self.targets)):
             chosen = column == c
             pick[chosen] = self._recordings(c, int(chosen.sum()), rng)
         speed = self._speeds(n, rng)

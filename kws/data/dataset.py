@@ -11,7 +11,7 @@ from pydantic import Field
 from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.common.settings import PATH, SettingError
-from kws.data import ffmpeg, manifest, speech_commands
+from kws.data import ffmpeg, manifest, overlap, speech_commands
 from kws.data.audio_cache import Entry
 from kws.data.division import balanced, enough, summed
 from kws.data.keyword_location import Doubt, Location
@@ -39,9 +39,7 @@ class DataConfig:
             description="CSV or JSONL: path, label, and if known speaker, text, source, part, start, end; null: in root"
         ),
     ] = None
-    layout: Annotated[Layout, Field(description="form of root; folders: one a label; auto: by its files")] = (
-        Layout.auto
-    )
+    layout: Annotated[Layout, Field(description="form of root; folders: one a label; auto: by its files")] = Layout.auto
     split_by: Annotated[
         SplitBy, Field(description="column: part_column; hash: of speaker, else file name; auto: the column if there")
     ] = SplitBy.auto
@@ -95,7 +93,9 @@ def read_recordings(data: DataConfig, say: Say = silent, keywords: Sequence[str]
     if data.release is not None:
         return speech_commands.recordings(Path(data.root), data.release.value, data.download)
     file = manifest_file(data)
-    found = manifest.read(Path(data.root), file, data.layout, data.split_by, data.part_column, say, keywords, data.allow_outside)
+    found = manifest.read(
+        Path(data.root), file, data.layout, data.split_by, data.part_column, say, keywords, data.allow_outside
+    )
     return with_noise_label(found, data.noise_label, say)
 
 
@@ -186,6 +186,8 @@ class Selection:
     noise: dict[Split, list[int]] = field(default_factory=dict)
     pool: list[int] = field(default_factory=list)  # train negatives that are mined, never sampled as fresh negatives
     spoken: dict[int, str] = field(default_factory=dict)  # left out: the form of a keyword in their transcript
+    ambiguous: dict[int, str] = field(default_factory=dict)  # left out: their label contains a keyword; no transcript
+    named: Counter[str] = field(default_factory=Counter)  # labels of negatives that begin with a keyword: clock_alarm
     locations: dict[int, Location] = field(default_factory=dict)  # of the keyword in each positive
     doubtful: list[Doubt] = field(default_factory=list)  # left out of the positives
 
@@ -262,8 +264,12 @@ def assign_roles(
             chosen.noise[split].append(index)
         elif form := next(filter(None, (form_in(recording.text, k, match) for k in keywords)), ""):
             chosen.spoken[index] = form
+        elif not recording.text and any(overlap.ambiguous(recording.label, k) for k in keywords):
+            chosen.ambiguous[index] = recording.label
         else:
             chosen.speech[split].append(index)
+            if not recording.text and any(overlap.named(recording.label, k) for k in keywords):
+                chosen.named[recording.label] += 1
     train = chosen.speech[Split.TRAIN]
     mined = pooled([entries[i] for i in train], pool_share)
     chosen.pool = [i for i, only in zip(train, mined, strict=True) if only]
@@ -281,9 +287,19 @@ def counted(entries: Sequence[Entry]) -> str:
     return f"there are {'; '.join(texts) or 'none'}" + "; ..." * (len(order) > _LABELS_SHOWN)
 
 
-def left_out_lines(chosen: Selection) -> list[str]:
-    """A line for each reason for which negatives are left out, with the forms of the keyword in them."""
-    spoken = chosen.spoken.values()
-    if not spoken:
-        return []
-    return [f"left out, their transcript contains a keyword: {len(spoken)} negatives ({forms_listed(spoken)})"]
+def selection_lines(chosen: Selection) -> list[str]:
+    """A line for each keyword that contains another, and for each reason for which recordings are no negatives."""
+    lines = overlap.contained_lines(chosen.keywords)
+    if spoken := chosen.spoken.values():
+        lines.append(f"left out, their transcript contains a keyword: {len(spoken)} negatives ({forms_listed(spoken)})")
+    if labels := chosen.ambiguous.values():
+        lines.append(
+            f"left out, their label contains a keyword and they have no transcript: {len(labels)} recordings "
+            f"({forms_listed(labels)}); a label such as not_{chosen.keywords[0]} makes them negatives"
+        )
+    if chosen.named:
+        lines.append(
+            f"negatives by a label that begins with a keyword: {chosen.named.total()} recordings "
+            f"({forms_listed(chosen.named.elements())}); they must not say it"
+        )
+    return lines

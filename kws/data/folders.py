@@ -106,8 +106,8 @@ def _one_keyword(keywords: Sequence[str], folder: str) -> str:
     """The label of the folder for the keyword. Raises KwsError if there are several keywords."""
     if len(keywords) > 1:
         raise KwsError(
-            f"{folder}/: must be for one keyword, not for {', '.join(keywords)}; data.layout=folders takes a folder for "
-            "each"
+            f"{folder}/: must be for one keyword, not for {', '.join(keywords)}; data.layout=folders reads a folder "
+            "for each"
         )
     return keywords[0] if keywords else folder
 

@@ -289,9 +289,7 @@ def _seconds(fields: dict[str, str], column: str, where: str) -> float | None:
     return seconds
 
 
-def _file(
-    root: Path, given: str, where: str, listing: Listing, allow_outside: bool
-) -> tuple[Path, PurePosixPath]:
+def _file(root: Path, given: str, where: str, listing: Listing, allow_outside: bool) -> tuple[Path, PurePosixPath]:
     """The file of a path of the manifest, and its path below the root.
 
     It must be below the root unless `allow_outside`, because a manifest may come from anywhere. Where there is no such

@@ -91,6 +91,11 @@ def _words(text: str, apostrophe: str) -> str:
     return " ".join(text.replace(f"{_AFTER}{_MARK}", "").replace(_MARK, "").split())  # \v is a blank for split
 
 
+def words_of(text: str) -> list[str]:
+    """Words of a text, normalised as for `form_in`; single letters in a script without blanks."""
+    return _words(text, " ").split(" ")
+
+
 def forms_listed(forms: Iterable[str]) -> str:
     """Forms of `form_in` as people write them, with the number of each, the most frequent first."""
     counts = Counter(map(_written, forms)).most_common()

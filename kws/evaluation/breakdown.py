@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.data.transcripts import contains_phrase
 from kws.evaluation.events import hit_times, hits, trigger_times
 from kws.evaluation.intervals import poisson, wilson
 from kws.evaluation.scoring import KeywordScores, Segment
@@ -136,10 +137,15 @@ def group_of(segment: Segment, by: str) -> str:
 def confusion(
     scores: Mapping[str, KeywordScores], thresholds: Mapping[str, float], refractory_s: float
 ) -> list[KeywordConfusion]:
-    """For each pair of keywords, the events of the first at which the second triggers, at the detector's thresholds."""
+    """For each pair of keywords, the events of the first at which the second triggers, at the detector's thresholds.
+
+    A keyword that contains another, as `hey computer` contains `computer`, is not confused with it.
+    """
     pairs = []
     for said, one in scores.items():
         for fired, track in one.others.items():
+            if contains_phrase(said, fired):
+                continue
             triggers = trigger_times(track, thresholds[fired], refractory_s)
             right = [(triggers >= start) & (triggers <= end) for start, end in one.other_spans.get(fired, ())]
             wrong = triggers[~np.any(right, axis=0)] if right else triggers

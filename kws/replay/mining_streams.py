@@ -21,6 +21,7 @@ from kws.data.audio_cache import AudioCache, Entry
 from kws.data.manifest import Source, Split
 from kws.data.mending import Fault
 from kws.data.names import same_word
+from kws.data.overlap import ambiguous
 from kws.data.streams import compose
 from kws.data.transcripts import Match, form_in
 from kws.detector import streaming
@@ -248,7 +249,7 @@ class FileStreams:
             )
         for word in self.detector.labels:
             form = form_in(found.text, word, self.match)
-            if form or same_word(found.label, word):
+            if form or same_word(found.label, word) or (not found.text and ambiguous(found.label, word)):
                 self.with_keyword[found.source.name] = form or f"label {found.label}"  # a trigger in it may be a hit
                 return
         self.admitted[str(number)] = found

@@ -79,7 +79,8 @@ class HardNegativeMiner:
         """The clips that this run may replay: none of a recording that is a keyword here. See `Snapshot`."""
         entries, chosen = self.store.entries, self.chosen
         spoken = {entries[i].hash for lists in chosen.positives.values() for one in lists for i in one}
-        spoken |= {entries[i].hash for i in [*chosen.spoken, *(one.index for one in chosen.doubtful)]}
+        left_out = [*chosen.spoken, *chosen.ambiguous, *(one.index for one in chosen.doubtful)]
+        spoken |= {entries[i].hash for i in left_out}
         made = Snapshot.of(self.buffer, self.spec.clip_n, self.device, self.replay, state, spoken, self.spec.labels)
         if made.gone:
             self.console.warn(

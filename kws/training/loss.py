@@ -69,7 +69,8 @@ def max_pooling_loss(
 
     Args:
         logits: raw scores.
-        target: 1 where the clip contains the keyword, else 0.
+        target: 1 where the clip contains the keyword, 0 where it does not; negative where it contains a longer keyword
+            that contains this one: then only the rows before must be low.
         start, end: first and last row of the keyword in a clip that contains one.
         early_n, late_n: rows, at least 0.
         smooth_n, smooth_k: the smoothing, as in `Detector`.
@@ -86,12 +87,13 @@ def max_pooling_loss(
     low = torch.finfo(logits.dtype).min
     at_end = (row >= (end - early_n)[:, None]) & (row <= (end + late_n)[:, None])
     hit = logits.masked_fill(~at_end[:, None], low).amax(2)
-    # all rows of a clip without this column's keyword; else the rows before the keyword begins
-    quiet = (row < start[:, None])[:, None] | (target[:, :, None] < 0.5)
+    # all rows of a clip without this column's keyword; else the rows before the keyword of the clip begins
+    quiet = (row < start[:, None])[:, None] | (target[:, :, None] == 0)
+    present = target.clamp_min(0)
     other = logits.masked_fill(~quiet, low).amax(2)
     wrong = cross_entropy(other.clamp_min(-30.0), focal_gamma, label_smoothing)
     if label_smoothing:  # where no row is quiet, the floor of `other` would count as overconfident
         wrong = wrong * quiet.any(2)
-    right = cross_entropy(-hit, focal_gamma, label_smoothing) * target
+    right = cross_entropy(-hit, focal_gamma, label_smoothing) * present
     gradient = slope(other.clamp_min(-30.0), focal_gamma, label_smoothing) * quiet.any(2)
-    return right + wrong, other, gradient + slope(-hit, focal_gamma, label_smoothing) * target
+    return right + wrong, other, gradient + slope(-hit, focal_gamma, label_smoothing) * present

@@ -10,6 +10,7 @@ from kws.config.compose import folder, register, settings
 from kws.config.schema import TrainConfig
 from kws.data.audio import save_flac
 from kws.data.audio_cache import pack
+from kws.data.batch import IGNORED
 from kws.data.dataset import select
 from kws.data.manifest import Split, read
 from kws.data.positives import with_locations
@@ -58,3 +59,8 @@ def test_synthetic_clips_are_not_real_speech_even_through_a_link(tmp_path: Path,
         "real": True,
         "synthetic": False,
     }
+
+
+def test_clips_of_a_longer_keyword_do_not_train_against_one_that_it_contains() -> None:
+    made = builders.targets(["computer", "hey computer", "alexa"])
+    assert made.tolist() == [[1, 0, 0], [IGNORED, 1, 0], [0, 0, 1]]

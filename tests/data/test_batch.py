@@ -21,7 +21,7 @@ from kws.config.compose import folder, register
 from kws.config.compose import settings as checked
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.augment import AugmentConfig
-from kws.data.batch import Batch, BatchConfig, BatchSampler, Keywords
+from kws.data.batch import IGNORED, Batch, BatchConfig, BatchSampler, Keywords
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import Selection
 from kws.data.manifest import Recording, Split
@@ -48,6 +48,7 @@ def sampler(
     noise_share: float = 0.0,
     word: Sequence[int] = (START, END),
     real_share: float | None = None,
+    targets: Tensor | None = None,
 ) -> BatchSampler:
     """Three recordings of two keywords, two of speech of which one is three times as long, one of noise."""
     clips = [tone(hz, 24000, *word) for hz in WORDS] + [tone(SPEECH[0], 40000), tone(SPEECH[1], 120000)]
@@ -57,7 +58,8 @@ def sampler(
         torch.tensor([True, False, True]),
     )  # fmt: skip
     settings = BatchConfig(noise_share=noise_share, real_share=real_share, keyword_end_s=END_S)
-    return BatchSampler(bank, keywords, [3, 4], [5], 2, CLIP_N, settings, augmentation, 16000, 0.01)
+    targets = torch.eye(2) if targets is None else targets
+    return BatchSampler(bank, keywords, [3, 4], [5], targets, CLIP_N, settings, augmentation, 16000, 0.01)
 
 
 def replayed() -> ClipBank:
@@ -204,11 +206,20 @@ def test_real_recordings_get_their_share_of_a_keyword(real_share: float | None, 
     assert first.count(WORDS[0]) / len(first) == pytest.approx(of_real, abs=0.07)
 
 
+def test_the_target_of_a_keyword_that_a_longer_one_contains_is_ignored() -> None:
+    made = sampler(targets=torch.tensor([[1.0, 0.0], [IGNORED, 1.0]]))
+    batch = sound(made, 20, 5, None, torch.zeros(0), rng())
+    said = [[1.0, 0.0] if hz in WORDS[:2] else [IGNORED, 1.0] for hz in frequencies(batch.pcm[:20])]
+    assert batch.target.tolist() == said + [[0.0, 0.0]] * 5
+    rest = made.render(made.sample(4, 3, None, torch.zeros(0), rng()).rows(torch.arange(5, 7)), None)
+    assert rest.target.tolist() == [[0.0, 0.0]] * 2, "rows of another process, without a keyword"
+
+
 def test_every_window_of_speech_contains_speech() -> None:
     short = BatchSampler(
         ClipBank.of([tone(500, 24000, START, END), tone(2000, 4000)], 2 * CLIP_N),
         Keywords(*(torch.tensor([x]) for x in (0, 0, START, END, True))),
-        [1], [], 1, CLIP_N, BatchConfig(keyword_end_s=END_S), PLAIN, 16000, 0.01,
+        [1], [], torch.eye(1), CLIP_N, BatchConfig(keyword_end_s=END_S), PLAIN, 16000, 0.01,
     )  # fmt: skip
     pcm = sound(short, 1, 300, None, torch.zeros(0), rng()).pcm[1:]
     assert pcm.abs().amax(1).gt(0).all()

@@ -17,11 +17,11 @@ from kws.data.audio_cache import AudioCache, Entry
 from kws.data.dataset import (
     Selection,
     assign_roles,
-    left_out_lines,
     pooled,
     present,
     refuse_nearly_noise,
     select,
+    selection_lines,
     with_noise_label,
 )
 from kws.data.manifest import Recording, Split
@@ -83,8 +83,26 @@ def test_the_forms_of_a_keyword_in_transcripts_are_listed() -> None:
     for match, (kept, line) in listed.items():
         chosen = assign_roles(entries, ["computer"], "noise", 0.0, match)
         assert sorted(entries[i].recording.text for i in chosen.speech[TRAIN]) == sorted(kept)
-        assert left_out_lines(chosen) == [f"left out, their transcript contains a keyword: {line}"]
-    assert left_out_lines(assign_roles(entries, ["alexa"], "noise", 0.0)) == []
+        assert selection_lines(chosen) == [f"left out, their transcript contains a keyword: {line}"]
+    assert selection_lines(assign_roles(entries, ["alexa"], "noise", 0.0)) == []
+
+
+def test_labels_that_contain_the_keyword_are_left_out_or_named() -> None:
+    labels = ["hey computer", "not_computer", "computer_keyboard", "computer", "hey_computer", "speech"]
+    entries = [entry(label, TRAIN) for label in labels]
+    entries.append(entry("hey computer", TRAIN, "hey commuter", name="with a transcript"))
+    chosen = assign_roles(entries, ["computer"], "noise", 0.0)
+    assert chosen.ambiguous == {0: "hey computer", 4: "hey_computer"}
+    assert chosen.speech[TRAIN] == [1, 2, 5, 6]
+    assert selection_lines(chosen) == [
+        "left out, their label contains a keyword and they have no transcript: 2 recordings (hey computer 1, "
+        "hey_computer 1); a label such as not_computer makes them negatives",
+        "negatives by a label that begins with a keyword: 1 recordings (computer_keyboard 1); they must not say it",
+    ]
+    both = assign_roles(entries, ["computer", "hey computer"], "noise", 0.0)
+    assert both.positives[TRAIN] == [[3], [0, 4, 6]]
+    assert not both.ambiguous
+    assert selection_lines(both)[0].startswith("'hey computer' contains computer: ")
 
 
 @pytest.mark.parametrize(("label", "refused"), [("speech", True), ("noise", True), ("ALEXA", False)])

@@ -141,8 +141,14 @@ def test_manifest_elsewhere_and_of_another_name(tmp_path: Path) -> None:
             r"manifest\.csv:3: part='other': must be one of train, validation, test",
         ),
         (["path,label,part", "a.wav,cat,"], r"manifest\.csv:2: 'part' is missing, empty"),
-        (["path,label", "/etc/passwd,cat"], r"manifest\.csv:2: path='/etc/passwd': must be relative to data\.root, unless data\.allow_outside=true"),
-        (["path,label", "../x.wav,cat"], r"manifest\.csv:2: path='\.\./x\.wav': must be below data\.root, unless data\.allow_outside=true"),
+        (
+            ["path,label", "/etc/passwd,cat"],
+            r"manifest\.csv:2: path='/etc/passwd': must be relative to data\.root, unless data\.allow_outside=true",
+        ),
+        (
+            ["path,label", "../x.wav,cat"],
+            r"manifest\.csv:2: path='\.\./x\.wav': must be below data\.root, unless data\.allow_outside=true",
+        ),
         (["path,label", "a/../../x.wav,cat"], r"must be below data\.root"),
         (["path,label", "a\0.wav,cat"], r"manifest\.csv:2"),
         (
@@ -180,12 +186,29 @@ def test_paths_out_of_the_root_are_read_where_the_user_allows_it(tmp_path: Path)
     root, away = tmp_path / "root", tmp_path / "away"
     touch(tmp_path, "root/in.wav", "away/talk/out.wav", "away/u\u0308ber.wav", "away/cat/1.wav")
     (root / "link.wav").symlink_to(away / "talk" / "out.wav")
-    write_csv(root, "path,label", f"{away}/talk/OUT.wav,cat", f"{away}/\u00fcber.wav,cat", "../away/cat/1.wav,dog", "in.wav,dog")
+    write_csv(
+        root,
+        "path,label",
+        f"{away}/talk/OUT.wav,cat",
+        f"{away}/\u00fcber.wav,cat",
+        "../away/cat/1.wav,dog",
+        "in.wav,dog",
+    )
+    with pytest.raises(KwsError, match=r"must be relative to data\.root, unless data\.allow_outside=true"):
+        read(root)
     found = read(root, allow_outside=True)
     assert [one.path for one in found] == [
-        away / "talk/out.wav", away / "u\u0308ber.wav", away / "cat/1.wav", root / "in.wav"
+        away / "talk/out.wav",
+        away / "u\u0308ber.wav",
+        away / "cat/1.wav",
+        root / "in.wav",
     ]
-    assert [one.name for one in found] == [f"{away}/talk/out.wav", f"{away}/u\u0308ber.wav", "../away/cat/1.wav", "in.wav"]
+    assert [one.name for one in found] == [
+        f"{away}/talk/out.wav",
+        f"{away}/u\u0308ber.wav",
+        "../away/cat/1.wav",
+        "in.wav",
+    ]
     write_csv(root, "path,label", "link.wav,cat", f"{away}/talk/out.wav,cat")
     with pytest.raises(KwsError, match=r"manifest\.csv:3: .* was given at manifest\.csv:2"):
         read(root, allow_outside=True)
@@ -201,7 +224,9 @@ def test_links_to_folders_are_followed_where_the_user_allows_it(tmp_path: Path) 
     (tmp_path / "other/again").symlink_to(tmp_path / "away")
     found = read(tmp_path / "root", allow_outside=True)
     assert [(one.name, one.label) for one in found] == [
-        ("cat/2.wav", "cat"), ("cat/deep/there/4.wav", "cat"), ("dog/1.wav", "dog")
+        ("cat/2.wav", "cat"),
+        ("cat/deep/there/4.wav", "cat"),
+        ("dog/1.wav", "dog"),
     ]
     with pytest.raises(KwsError, match=r"cat: a link to a folder.*data\.allow_outside=true"):
         read(tmp_path / "root")

@@ -120,6 +120,15 @@ def test_confusion_by_hand() -> None:
     assert (found[0].low, found[0].high) == wilson(2, 3)
 
 
+def test_a_longer_keyword_is_not_confused_with_one_that_it_contains() -> None:
+    events, quiet, fires = [Segment(0.0, 2.0)], peaks([], 10.0), peaks([1.0], 10.0)
+    short = KeywordScores(fires, events, quiet, others={"hey computer": fires})
+    long = KeywordScores(fires, events, quiet, others={"computer": fires})
+    scores = {"computer": short, "hey computer": long}
+    pairs = confusion(scores, dict.fromkeys(scores, 0.5), 1.0)
+    assert [(row.said, row.fired, row.times) for row in pairs] == [("computer", "hey computer", 1)]
+
+
 def test_examples_are_the_lowest_misses_and_the_highest_false_alarms() -> None:
     one = example_scores()
     one.positive.scores[[3100, 3150]] = 0.3, 0.4  # the event that is missed

@@ -335,6 +335,9 @@ def test_neighbours_may_have_any_score(store: AudioCache) -> None:
         ("speech", "computerspiel", Match.word, ""),
         ("speech", "computerspiel", Match.prefix, "computerspiel"),
         ("Computer", "", Match.word, "label Computer"),
+        ("hey computer", "", Match.word, "label hey computer"),
+        ("hey computer", "hey commuter", Match.word, ""),
+        ("not_computer", "", Match.word, ""),
     ],
 )
 def test_recordings_with_the_keyword_are_not_mined(label: str, text: str, match: Match, form: str) -> None:

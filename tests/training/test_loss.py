@@ -54,6 +54,17 @@ def test_columns_and_clips_do_not_mix() -> None:
     torch.testing.assert_close(other, torch.tensor([[-1.0, 4.0], [4.0, 8.0]]))
 
 
+def test_a_keyword_that_a_longer_one_contains_is_judged_before_it_alone() -> None:
+    # The longer one lies in rows 4 to 7. A trigger of the shorter in it is neither right nor wrong.
+    assert loss_of(ROWS, -1.0) == pytest.approx(softplus(-1.0))
+    logits = torch.tensor(ROWS)[None, None].clone().requires_grad_()
+    how = torch.tensor([4]), torch.tensor([7]), 1, 2, 1, 0, 0.5, 0.1
+    loss, _, gradient = max_pooling_loss(logits, torch.tensor([[-1.0]]), *how)
+    (slopes,) = torch.autograd.grad(loss.sum(), logits)
+    assert slopes[0, 0].nonzero().flatten().tolist() == [1], "the highest row before the keyword"
+    assert gradient.item() == pytest.approx(slopes.abs().sum().item())
+
+
 def test_only_the_highest_rows_learn() -> None:
     logits = torch.tensor(ROWS, requires_grad=True)
     loss, *_ = max_pooling_loss(logits[None, None], torch.ones(1, 1), torch.tensor([4]), torch.tensor([7]), 1, 2)

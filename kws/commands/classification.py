@@ -110,6 +110,7 @@ def finish(
             with console.progress(f"Evaluating the {split} split", len(clips[split])) as tick:
                 found[str(split)] = classify(spec, weights, clips[split].plain(EVALUATION_BATCH), r.dist.device, tick)
     facts = {
+        "useless": {split: result.useless for split, result in found.items() if result.useless},
         "classes": [*spec.labels, *(spec.others or ())],
         "weights": kept(s),
         "accuracy": {split: result.as_json()["accuracy"] for split, result in found.items()},
@@ -117,6 +118,10 @@ def finish(
     r.write_model(spec.detector(state), state, facts, store)
     tables = [table for split, result in found.items() for table in show(console, result, f"{split} split")]
     console.say(f"weights   {kept(s)}")
+    for name, result in found.items():
+        if result.useless:
+            console.warn(f"{name} split: {result.useless}")
     run_facts = {"run": r.out.name, "seed": str(s.seed), "weights": kept(s), "commit": commit()}
+    run_facts |= {f"{split} split": result.useless for split, result in found.items() if result.useless}
     write_report(r.out / "report.html", f"{', '.join(spec.labels)}: accuracy", run_facts, tables=tables)
     return found

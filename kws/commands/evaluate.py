@@ -63,6 +63,10 @@ def run(s: EvaluateConfig) -> None:
     outcomes = [outcome for one in detectors for outcome in results.outcomes_of(one, refractory_s)]
     title = f"{' and '.join(file.name for file in files)} {evaluated[0].streams}"
     results.show(console, title, outcomes)
+    tracks = [scores.negative for one in detectors[:1] for scores in one.scores.values()]
+    if tracks and tracks[0].silent_s:
+        silent_h, whole_h = tracks[0].silent_s / 3600, tracks[0].duration_s / 3600
+        console.warn(f"{silent_h:.2f} of {whole_h:.2f} h without the keyword are digital silence and do not count")
     for table in results.group_tables(outcomes):
         console.table(*table)
     comparisons, tables = compared(s, detectors, files, console) if s.compare is not None else ([], [])

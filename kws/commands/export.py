@@ -37,6 +37,9 @@ def run(s: ExportConfig) -> None:
     pairs = zip(detector.labels, detector.thresholds, strict=True)
     console = Console()
     console.say(f"{out}: " + ", ".join(f"{k} at {t:.4f}" for k, t in pairs))
+    useless = model.facts.get("useless")
+    for keyword, why in useless.items() if isinstance(useless, dict) and s.thresholds is None else ():
+        console.warn(f"{keyword}: {why}")
     if classes and s.thresholds is None:
         console.say(NOT_CALIBRATED)
 

@@ -19,6 +19,7 @@ from kws.config.schema import Task, TrainConfig
 from kws.config.sweep import in_sweep, place
 from kws.data.classification_dataset import others
 from kws.runs.folder import SessionRecorder, finished
+from kws.runs.lock import refuse_busy
 from kws.training.distributed import processes, together
 
 # Settings that only one task reads.
@@ -51,6 +52,7 @@ def run(cfg: DictConfig) -> None:
             if dist.on_main(lambda: finished(out, config)):
                 console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
                 return
+            dist.on_main(lambda: refuse_busy(out))  # now, not after all recordings were read
             train = train_wake_word if classes is None else train_classification
             train(Run(s, config, out, spec, console, dist, session, init))
             console.say(f"detector  {out / 'detector.pt'}")

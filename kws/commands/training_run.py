@@ -18,7 +18,7 @@ from yaml import YAMLError
 from kws import __version__
 from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError, first_line
-from kws.common.files import replacing
+from kws.common.files import remove_drafts, replacing
 from kws.common.seeding import seed_of
 from kws.config.compose import recipe_text
 from kws.config.schema import TrainConfig
@@ -37,12 +37,12 @@ from kws.replay.buffer import Buffer
 from kws.replay.records import State
 from kws.replay.refresh import BLOCK
 from kws.runs.data import claim_data
-from kws.runs.folder import RECIPE, SessionRecorder, claim, commit
+from kws.runs.folder import DIVERGED, RECIPE, SessionRecorder, claim, commit
 from kws.training.distributed import Distributed
 from kws.training.hard_negatives import held_out_sources
 from kws.training.metrics import MetricsLog
 from kws.training.optim import OptimConfig, start_from
-from kws.training.trainer import Task, Trainer
+from kws.training.trainer import DivergedError, Task, Trainer
 
 FROM_MODEL = ("model", "features", "batch.clip_s", "data.sample_rate")  # what a run takes from the model
 INIT = "init.pt"  # copy of the model in the run folder, so that a resume does not depend on the folder of another run
@@ -80,7 +80,10 @@ class Run:
         return self.init if mine == its else None
 
     def begin(self, store: AudioCache) -> str:
-        """Claim the run folder for these recordings; return the id of the run. On rank 0 alone."""
+        """Lock and claim the run folder for these recordings; return the id of the run. On rank 0 alone."""
+        self.session.hold(self.out)
+        for folder in (self.out, self.out / "checkpoints"):
+            remove_drafts(folder)
         id_, threads, device = claim(self.out, self.config), torch.get_num_threads(), str(self.dist.device)
         claim_data(self.out, store.entries)
         if not (self.out / RECIPE).exists():  # a resumed run keeps the threads and the device of its first session
@@ -113,7 +116,11 @@ class Run:
             self.console.progress("Training", optim.steps) as tick,
             MetricsLog(self.out, trainer.step, kinds, tensorboard, self.console, tick) as log,
         ):
-            trainer.run(log)
+            try:
+                trainer.run(log)
+            except DivergedError:
+                (self.out / DIVERGED).touch()
+                raise
         return trainer.average
 
     def write_model(

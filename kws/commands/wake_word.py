@@ -13,6 +13,7 @@ from kws.commands import builders, speech
 from kws.commands.training_run import Run, add_old_buffer, refuse_known, triggers
 from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
+from kws.common.files import did_you_mean
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
@@ -30,7 +31,7 @@ from kws.evaluation.scoring import ConfusableScores, DetectorScores, KeywordScor
 from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
 from kws.evaluation.validation import ValidationStreams
 from kws.replay import storage
-from kws.replay.buffer import Buffer
+from kws.replay.buffer import INDEX, Buffer
 from kws.replay.importing import into_buffer
 from kws.replay.mining_streams import source_of
 from kws.replay.snapshot import Snapshot
@@ -80,6 +81,8 @@ class WakeWord:
 def train_wake_word(r: Run) -> None:
     """Train, calibrate on the validation split, export, report on the test split."""
     s, console, dist, words = r.s, r.console, r.dist, r.spec.labels
+    folder = Path(s.replay.buffer) if s.replay.buffer else r.out / "buffer"
+    dist.on_main(lambda: refuse_missing_buffer(s, folder))
 
     def load() -> tuple[AudioCache, Selection]:
         real = recordings(s.data, console.warn, words) if s.data.root else []
@@ -95,7 +98,6 @@ def train_wake_word(r: Run) -> None:
     with one_at_a_time(Path(s.data.cache)):
         made = dist.on_main(lambda: speech.synthesise(s, words, console))
         store, chosen = dist.main_first(load)
-    folder = Path(s.replay.buffer) if s.replay.buffer else r.out / "buffer"
     w = WakeWord(r, store, chosen, made.speech, folder)
     if not dist.is_main:
         fit(w, None, "")
@@ -104,7 +106,6 @@ def train_wake_word(r: Run) -> None:
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
         hours = negative_hours(store, chosen, Split.VALIDATION, s.stream)
         require_hours(hours, builders.target(s.threshold))
-    refuse_missing_buffer(s, folder, made.speech)
     id_ = r.begin(store)
     describe(console, store, chosen, s.data.noise_label)
 
@@ -136,11 +137,14 @@ def train_wake_word(r: Run) -> None:
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
 
 
-def refuse_missing_buffer(s: TrainConfig, folder: Path, synthetic: Path | None) -> None:
-    """Raise KwsError if `replay.buffer` does not exist and the run would not fill it."""
-    fills = s.mining.rounds or s.replay.batch_mining or synthetic
-    if s.replay.buffer and s.replay.share and not fills and not (folder / "index.sqlite").is_file():
-        raise KwsError(f"replay.buffer={folder}: must be the folder of a replay buffer, since this run mines nothing")
+def refuse_missing_buffer(s: TrainConfig, folder: Path) -> None:
+    """Raise KwsError if `replay.buffer` is not there: a run makes no buffer but its own, so that no typo passes."""
+    if s.replay.buffer and not (folder / INDEX).is_file():
+        guess = did_you_mean(folder)
+        raise KwsError(
+            f"replay.buffer={folder}: must be the folder of a replay buffer{guess}; kws mine and kws buffer import "
+            "make one"
+        )
 
 
 def describe(console: Console, store: AudioCache, chosen: Selection, noise_label: str) -> None:
@@ -213,7 +217,7 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
     Raises:
         KwsError: the weights miss too many keywords, see `calibrate`.
     """
-    r, old = w.r, w.r.continues
+    r, old, refractory_s = w.r, w.r.continues, w.r.s.stream.refractory_s
     state, detector, scores, calibrations, pairs, share = calibrate(w, weights)
     facts: dict[str, Any] = {
         "averaged": [one.counts() for one in best],  # none: the moving average of the last step
@@ -223,7 +227,8 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
     }
     if old is not None:
         facts["init_share"] = share  # of the way from the old weights to those that are averaged
-    r.write_model(detector, state, facts, w.store)
+    bad = {k: why for k, h in scores.items() if (why := results.useless_scores(h, calibrations[k], refractory_s))}
+    r.write_model(detector, state, facts | {"useless": bad}, w.store)
     outcomes: list[Outcome] = []
     if w.chosen.speech[Split.TEST]:
         scores = w.score("Testing", detector, Split.TEST)
@@ -244,6 +249,10 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         content |= {"compared_with_init": {name: asdict(pair) for name, pair in pairs.items()}, "verdict": verdict}
     title = f"{', '.join(r.spec.labels)}: {'test split' if outcomes else 'no test recordings'}"
     results.show(r.console, title, outcomes)
+    if outcomes and (found := {o.keyword: o.useless for o in outcomes if o.useless}) and found != bad:
+        r.write_model(detector, state, facts | {"useless": found}, w.store)  # kws export repeats it
+    for keyword, why in bad.items() if not outcomes else ():
+        r.console.warn(f"{keyword}: {why}, on the validation split")
     if shares := gradient_shares(r.out / "metrics.csv"):
         r.console.say(f"gradient  {shares}")
         shown["share of the gradient"] = shares

@@ -1,16 +1,24 @@
 """Atomic file writes."""
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
+
+DRAFT = re.compile(r".+\.[0-9a-f]{32}\.tmp")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that replaces `path` on success. On an error `path` stays unchanged."""
+    """Open a temporary file that replaces `path` on success. On an error `path` stays unchanged.
+
+    Raises:
+        OSError: it names `path`, not the temporary file.
+    """
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with draft.open("xb") as file:
@@ -18,5 +26,29 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(draft)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # such as a folder that cannot be read; the first error counts
+            draft.unlink(missing_ok=True)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove the temporary files of killed processes in a folder in which no other process writes."""
+    for path in folder.glob("*.tmp"):
+        if DRAFT.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def did_you_mean(path: Path) -> str:
+    """A path that exists and is nearly this one, which does not, as a question in brackets; empty if there is none."""
+    missing = path
+    while missing.parent != missing and not missing.parent.exists():
+        missing = missing.parent
+    try:
+        near = get_close_matches(missing.name, [one.name for one in missing.parent.iterdir()], 1)
+    except OSError:  # such as a folder that cannot be read
+        near = []
+    return f" (did you mean {missing.parent / near[0] / path.relative_to(missing)}?)" if near else ""

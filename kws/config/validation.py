@@ -9,9 +9,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from kws.common.errors import KwsError
-from kws.common.settings import SettingError, number
-from kws.config.declared import bounds
+from kws.common.settings import SettingError, Text, number
+from kws.config.declared import bounds, metadata
 from kws.config.schema import Task, TrainConfig
+from kws.data.names import same_word
 from kws.replay.schedule import Schedule
 from kws.training.optim import Average
 
@@ -25,11 +26,14 @@ def check(config: Any, prefix: str = "") -> None:
     known = [item.name for item in fields(config)]
     if extra := [name for name in vars(config) if name not in known]:
         raise KwsError(f"{prefix}{extra[0]}: no such setting; settings {', '.join(sorted(known))}")
+    kind: type = type(config)
+    hints = get_type_hints(kind, include_extras=True)
     for item in fields(config):
         value, key = getattr(config, item.name), prefix + item.name
         if is_dataclass(value):
             check(value, f"{key}.")
-    kind: type = type(config)
+        elif value == "" and Text.path in metadata(hints[item.name]):
+            raise SettingError(key, value, "must be a path")
     try:
         adapter(kind).validate_python({item.name: getattr(config, item.name) for item in fields(config)})
         for base in reversed(kind.__mro__):  # flat groups are composed of several dataclasses
@@ -66,6 +70,16 @@ def check_train(c: TrainConfig) -> None:
     """Rules between groups of settings of a training run."""
     if c.threshold.at_fa_per_hour is None:
         raise KwsError("threshold.at_fa_per_hour=null: must be a rate; only kws evaluate can keep thresholds")
+    if not c.threshold.at_fa_per_hour:
+        rule = "must be above 0: no stream is long enough to show 0/h, and results are given at 0/h anyway"
+        raise SettingError("threshold.at_fa_per_hour", c.threshold.at_fa_per_hour, rule)
+    if c.optim.epochs is None and c.optim.warmup > c.optim.steps:
+        rule = f"must be at most optim.steps={c.optim.steps}, else the learning rate never reaches optim.lr"
+        raise SettingError("optim.warmup", c.optim.warmup, rule)
+    words = c.keyword if isinstance(c.keyword, list) else [c.keyword]
+    if any(isinstance(word, str) and same_word(word, c.data.noise_label) for word in words):
+        rule = f"must not be the label of background noise, data.noise_label={c.data.noise_label}"
+        raise SettingError("keyword", c.keyword, rule)
     if c.precision not in ("32-true", "bf16-mixed"):
         raise SettingError("precision", c.precision, "must be 32-true or bf16-mixed")
     c.model.check_rows(c.features.n_rows())

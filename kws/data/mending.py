@@ -15,6 +15,7 @@ _CLIPPED = 0.005  # share of such samples
 _CANCELS = 0.1  # power of the mean of the channels against that of the loudest one
 _OFFSET, _OFFSET_SHARE = 0.002, 0.1  # smallest offset that is removed, and as a share of the standard deviation
 _FRAME_S = 0.032
+SILENT_S = 10.0  # a window that counts as silent where nothing but the last bits change
 _OVERSHOOT, _SPIKES = 8.0, 0.01  # of float samples: largest peak of a mix, and share of samples beyond full scale
 _RANGES = (2.0**15, 2.0**23, 2.0**31)  # of the integers that float samples are written as by mistake
 
@@ -28,6 +29,7 @@ class Fault(StrEnum):
     offset = "offset"
     quiet = "quiet"
     clipped = "clipped"
+    silence = "silence"
 
 
 TEXTS = {
@@ -37,6 +39,7 @@ TEXTS = {
     Fault.offset: "with a constant offset (removed)",
     Fault.quiet: "quieter than -54 dBFS",
     Fault.clipped: "clipped",
+    Fault.silence: "with digital silence in more than half of their time",
 }
 
 
@@ -59,7 +62,8 @@ class Mender:
         self._channel: int | None = None
         self._offset: int | None = None  # in steps of 1 / 32768, so that integers stay integers
         self._low, self._high = math.inf, -math.inf
-        self._n = self._full_n = 0
+        self._n = self._full_n = self._silent_n = 0
+        self._window_n = round(SILENT_S * sample_rate)
 
     def mono(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean of the channels, or one of them where they cancel out. Shape: float32 [n, C]; returns [n]."""
@@ -91,11 +95,17 @@ class Mender:
             self.faults.add(Fault.quiet)
         if self._full_n > _CLIPPED * self._n:
             self.faults.add(Fault.clipped)
+        if self._silent_n > self._n / 2:
+            self.faults.add(Fault.silence)
         return ""
 
     def _measure(self, x: NDArray[Any], full: float) -> int:
         """Measure a block whose full scale is `full`. Returns its offset, which is that of the first with sound."""
-        low, high = float(x.min()) / full, float(x.max()) / full
+        windows = np.split(x, range(self._window_n, len(x), self._window_n))
+        lows, highs = ([float(of(part)) / full for part in windows] for of in (np.min, np.max))
+        low, high = min(lows), max(highs)
+        silent_n = sum(hi - lo <= 2 * _SILENT for lo, hi in zip(lows, highs, strict=True)) * self._window_n
+        self._silent_n += silent_n if len(x) >= self._window_n else 0  # a rest of a window counts as a whole one
         self._low, self._high = min(low, self._low), max(high, self._high)
         self._n += len(x)
         if max(high, -low) >= _FULL:

@@ -1,6 +1,7 @@
 """Checkpoints: tensors and plain values, written atomically, read with weights_only=True."""
 
 import hashlib
+import io
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,8 +63,10 @@ class ModelSpec:
 def write(path: Path, content: Mapping[str, Any]) -> None:
     """Save atomically: after a crash the file is the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    packed = io.BytesIO()  # torch reports a full disk by an error that names no file
+    torch.save(dict(content), packed)
     with replacing(path) as file:
-        torch.save(dict(content), file)
+        file.write(packed.getbuffer())
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -77,6 +80,7 @@ def read(path: Path) -> dict[str, Any]:
     if is_torchscript(path):
         raise KwsError(f"{path}: the exported file, not a checkpoint; expected model.pt of the run")
     try:
+        refuse_damaged(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -85,6 +89,13 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise KwsError(f"{path}: not a kws checkpoint of format {FORMAT}")
     return content
+
+
+def refuse_damaged(path: Path) -> None:
+    """Raise an error of some kind unless each part of a file of torch has its checksum, which torch does not check."""
+    with zipfile.ZipFile(path) as archive:
+        if (name := archive.testzip()) is not None:
+            raise ValueError(f"{name}: wrong checksum")
 
 
 def is_torchscript(path: Path) -> bool:
@@ -167,4 +178,7 @@ def read_model(path: Path) -> Checkpoint:
         plugins = ",".join(map(str, named)) if isinstance(named, list) else ""
         hint = f"; it was trained with plugins=[{plugins}]" if plugins else ""
         raise KwsError(f"{path}: the net cannot be built ({first_line(error)}){hint}") from None
+    numbers = [*content["model"].values(), torch.tensor(detector.thresholds)]
+    if not all(one.isfinite().all() for one in numbers):
+        raise KwsError(f"{path}: a weight or a threshold is not a finite number, so it detects nothing; train it again")
     return Checkpoint(spec, detector, content["hash"], content["facts"], held_out, content["model"], trained_on)

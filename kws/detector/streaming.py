@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kws.common.errors import KwsError
 from kws.data.audio import to_float
+from kws.data.mending import SILENT_S
 from kws.detector.detector import Detector
 
 CHUNK_S = 20.0  # seconds per call: large enough that the overhead of a call does not count
@@ -25,6 +26,7 @@ class ScoreTrack:
         times: time at which each row is known, seconds from the start of the stream, non-decreasing.
         scores: score of the keyword in each row, in [0, 1].
         duration_s: length of the stream, above 0.
+        silent_s: of these, seconds without any sound, which count as no hours.
 
     Shape: times float64 [N], scores float32 [N].
 
@@ -35,6 +37,7 @@ class ScoreTrack:
     times: NDArray[np.float64]
     scores: NDArray[np.float32]
     duration_s: float
+    silent_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.times.ndim != 1 or self.times.shape != self.scores.shape:
@@ -43,6 +46,8 @@ class ScoreTrack:
             raise KwsError("score track: no row, because the stream is shorter than a row of the detector")
         if not 0 < self.duration_s < math.inf:
             raise KwsError(f"score track: duration_s={self.duration_s}: must be above 0")
+        if not 0 <= self.silent_s < self.duration_s:
+            raise KwsError("score track: the stream holds no sound")
         if not (np.isfinite(self.scores).all() and np.isfinite(self.times).all()):
             raise KwsError("score track: scores or times are not finite, the model is broken")
         if (np.diff(self.times) < 0).any():
@@ -50,8 +55,8 @@ class ScoreTrack:
 
     @property
     def hours(self) -> float:
-        """Length of the stream in hours."""
-        return self.duration_s / 3600
+        """Length of the stream without its silence, in hours."""
+        return (self.duration_s - self.silent_s) / 3600
 
 
 class StreamScorer(Protocol):
@@ -146,13 +151,26 @@ def score_tracks(detector: StreamScorer, pcm: np.ndarray, sample_rate: int, chun
     return as_tracks(detector, score_pcm(detector, pcm, sample_rate), len(pcm), chunk_s)
 
 
-def as_tracks(detector: StreamScorer, rows: np.ndarray, stream_n: int, chunk_s: float) -> Mapping[str, ScoreTrack]:
-    """Turn the score rows (float32 [rows, K]) of a stream of `stream_n` samples into a score track for each keyword."""
+def as_tracks(
+    detector: StreamScorer, rows: np.ndarray, stream_n: int, chunk_s: float, silent_n: int = 0
+) -> Mapping[str, ScoreTrack]:
+    """Turn the score rows (float32 [rows, K]) of a stream of `stream_n` samples into a score track for each keyword.
+
+    `silent_n` of the samples count as no hours, see `silent_samples`.
+    """
     rate = detector.sample_rate
     times = row_times(len(rows), round(detector.frame_s * rate), stream_n, rate, chunk_s)
     return {
-        k: ScoreTrack(times, np.ascontiguousarray(rows[:, i]), stream_n / rate) for i, k in enumerate(detector.labels)
+        k: ScoreTrack(times, np.ascontiguousarray(rows[:, i]), stream_n / rate, silent_n / rate)
+        for i, k in enumerate(detector.labels)
     }
+
+
+def silent_samples(pcm: NDArray[np.int16], sample_rate: int) -> int:
+    """Samples of the windows of 10 s in which nothing but the last bit changes, as of a muted microphone."""
+    window_n = round(SILENT_S * sample_rate)
+    windows = pcm[: len(pcm) // window_n * window_n].reshape(-1, window_n)
+    return window_n * int((windows.max(axis=1).astype(np.int32) - windows.min(axis=1) <= 2).sum())
 
 
 def _tensor(pcm: np.ndarray) -> Tensor:

@@ -1,17 +1,18 @@
 """Export of a detector to a TorchScript file that needs torch alone, and loading of detectors of either kind."""
 
+import io
 import json
-import os
-import uuid
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from kws.common.errors import KwsError, first_line
+from kws.common.files import replacing
 from kws.detector import checkpoint
 from kws.detector.detector import Detector
 
@@ -40,43 +41,46 @@ def export(detector: Detector, path: Path, metadata: Mapping[str, Any]) -> None:
     """
     detector.reset()
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with without_deprecation():
-            extra = {METADATA: json.dumps(dict(metadata), default=str)}
-            torch.jit.save(torch.jit.script(detector), str(draft), _extra_files=extra)
-        verify(detector, draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    packed = io.BytesIO()
+    with without_deprecation():
+        extra = {METADATA: json.dumps(dict(metadata), default=str)}
+        torch.jit.save(torch.jit.script(detector), packed, _extra_files=extra)
+    packed.seek(0)
+    verify(detector, packed, path)
+    with replacing(path) as file:
+        file.write(packed.getbuffer())
 
 
-def verify(detector: Detector, path: Path) -> None:
+def verify(detector: Detector, packed: BinaryIO, path: Path) -> None:
     """Score two seconds of noise with both, in different chunks; raise KwsError if scores differ by more than 1e-5."""
     pcm = 0.1 * torch.randn(2 * detector.sample_rate, generator=torch.Generator().manual_seed(0))
-    exported = load_exported(path)
+    exported = load_exported(packed)
     detector.reset()
     want = detector(pcm)
     got = torch.cat([exported(piece) for piece in torch.split(pcm, 1280)])
     detector.reset()
     worst = float((want - got).abs().max()) if want.shape == got.shape else float("inf")
-    if worst > 1e-5:
+    if not worst <= 1e-5:  # also where a score is not a number
         raise KwsError(f"{path.name}: scores differ from the detector by {worst:g}; must be at most 1e-5")
 
 
-def load_exported(path: Path) -> Any:
-    """Load an exported detector, on the CPU.
+def load_exported(path: Path | BinaryIO) -> Any:
+    """Load an exported detector from a file, on the CPU.
 
     Raises:
         KwsError: not a TorchScript file, or not an exported detector.
     """
     try:
+        if isinstance(path, Path):
+            checkpoint.refuse_damaged(path)
         with without_deprecation():
-            module = torch.jit.load(str(path), map_location="cpu").eval()
-    except (RuntimeError, ValueError) as error:
+            module = torch.jit.load(str(path) if isinstance(path, Path) else path, map_location="cpu").eval()
+    except Exception as error:  # a damaged file can raise anything
         raise KwsError(f"{path}: not a readable TorchScript file ({first_line(error)})") from None
     if lacking := [m for m in MEMBERS if not hasattr(module, m)]:
         raise KwsError(f"{path}: not an exported detector, it has no {', '.join(lacking)}")
+    if not all(map(math.isfinite, module.thresholds)):
+        raise KwsError(f"{path}: a threshold is not a finite number, so it detects nothing; export it again")
     return module
 
 

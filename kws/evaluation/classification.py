@@ -72,6 +72,14 @@ class ClassificationResult:
         """Clips predicted as class k that are of class k."""
         return Proportion.of(int(self.confusion[k, k]), int(self.confusion[:, k].sum()))
 
+    @property
+    def useless(self) -> str:
+        """Why nobody can use the classifier; empty where somebody can."""
+        most = Proportion.of(int(self.confusion.sum(1).max()), int(self.confusion.sum()))
+        if self.accuracy.low > most.share:
+            return ""
+        return f"useless: {self.accuracy} right, and {most.share:.1%} are of the most frequent class"
+
     def at_step(self, step: int) -> ValidationAccuracy:
         """The accuracy as a row of validation.csv."""
         a = self.accuracy
@@ -84,7 +92,13 @@ class ClassificationResult:
             for k, name in enumerate(self.classes)
         }
         confusion = self.confusion.tolist()
-        return {"accuracy": asdict(self.accuracy), "loss": self.loss, "classes": classes, "confusion": confusion}
+        return {
+            "accuracy": asdict(self.accuracy),
+            "useless": self.useless,
+            "loss": self.loss,
+            "classes": classes,
+            "confusion": confusion,
+        }
 
 
 @torch.no_grad()

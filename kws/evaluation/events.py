@@ -67,7 +67,7 @@ def event_peaks(track: ScoreTrack, spans: Sequence[Span]) -> NDArray[np.float32]
 
 def join_offsets(tracks: Sequence[ScoreTrack], gap_s: float = 0.0) -> list[float]:
     """Start of each stream on the track that `join_tracks` makes, in seconds."""
-    ends = np.cumsum([0.0, *(track.hours for track in tracks)])[:-1]
+    ends = np.cumsum([0.0, *(track.duration_s / 3600 for track in tracks)])[:-1]
     return [float(end * 3600 + 10 + i * gap_s) for i, end in enumerate(ends)]
 
 
@@ -88,5 +88,5 @@ def join_tracks(
     if times is None:
         times = np.concatenate([t.times + at for t, at in zip(tracks, join_offsets(tracks, gap_s), strict=True)])
     scores = np.concatenate([track.scores for track in tracks])
-    hours = sum(track.hours for track in tracks)
-    return ScoreTrack(times, scores, tracks[0].duration_s if len(tracks) == 1 else hours * 3600)
+    hours, silent_s = sum(track.duration_s / 3600 for track in tracks), sum(track.silent_s for track in tracks)
+    return ScoreTrack(times, scores, tracks[0].duration_s if len(tracks) == 1 else hours * 3600, silent_s)

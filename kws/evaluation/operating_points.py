@@ -14,6 +14,7 @@ from kws.common.errors import KwsError
 from kws.evaluation.intervals import evidence, poisson, poisson_upper, wilson
 from kws.evaluation.threshold_sweep import Sweep
 
+MISSED, ALARMS = 0.9, 100.0  # a detector is useless from this share of misses, or false alarms an hour, on
 RATES = (0.0, 0.1, 0.5, 1.0, 2.0)  # false alarms per hour at which results are given
 
 
@@ -117,6 +118,16 @@ def at_threshold(positive: Sweep, negative: Sweep, threshold: float, wanted: flo
     return OperatingPoint(
         wanted, float(threshold), *false_alarms, missed, events, missed / events, *wilson(missed, events)
     )
+
+
+def useless(point: OperatingPoint) -> str:
+    """Why nobody can use a detector at this threshold; empty where somebody can."""
+    why = []
+    if point.miss_rate >= MISSED:
+        why.append(f"misses {point.misses} of {point.events} keywords")
+    if point.fa_per_hour >= ALARMS and point.fa_low >= ALARMS / 10:  # a single false alarm in seconds shows little
+        why.append(f"triggers {point.fa_per_hour:.0f} times an hour without the keyword")
+    return f"useless at its threshold: {' and '.join(why)}" if why else ""
 
 
 def operating_points(positive: Sweep, negative: Sweep, rates: Sequence[float] = RATES) -> list[OperatingPoint]:

@@ -23,6 +23,7 @@ from kws.evaluation.operating_points import (
     calibrate,
     curve,
     operating_points,
+    useless,
     wanted_text,
 )
 from kws.evaluation.scoring import DetectorScores, KeywordScores
@@ -63,6 +64,11 @@ class Outcome:
     def name(self) -> str:
         """Name in tables."""
         return f"{self.keyword}, {self.detector}" if self.detector else self.keyword
+
+    @property
+    def useless(self) -> str:
+        """Why nobody can use the detector at its own threshold; empty where somebody can."""
+        return useless(self.own)
 
     @property
     def evidence(self) -> str:
@@ -107,6 +113,12 @@ def calibrated(scores: KeywordScores, rate_per_hour: float, refractory_s: float,
     return replace(calibration, note=f"{calibration.note}; {named}") if named else calibration
 
 
+def useless_scores(scores: KeywordScores, calibration: Calibration, refractory_s: float) -> str:
+    """As `useless`, for the scores that a calibration placed its threshold on."""
+    positive, negative = sweep(scores.positive, refractory_s, scores.spans), sweep(scores.negative, refractory_s)
+    return useless(at_threshold(positive, negative, calibration.threshold))
+
+
 def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
     """Print operating points, confusables, the evidence of the hours, calibration and latency."""
     for table in (points_table(outcomes, title), _confusables(outcomes)):
@@ -119,12 +131,16 @@ def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
             console.say(f"{o.name}: threshold {o.calibration.threshold:.4f} from validation: {o.calibration.note}")
         if o.latency is not None:
             console.say(f"{o.name}: {latency_text(o.latency)}")
+    for o in outcomes:
+        if o.useless:
+            console.warn(f"{o.name}: {o.useless}")
 
 
 def outcome_tables(outcomes: Sequence[Outcome]) -> list[Table]:
     """All tables of outcomes, before those by group."""
     thresholds = [(o.name, f"{o.calibration.threshold:.4f}: {o.calibration.note}") for o in outcomes if o.calibration]
     return [
+        Table("Useless", (), [(o.name, o.useless) for o in outcomes if o.useless]),
         points_table(outcomes, "Operating points"),
         Table("Evidence for the false-alarm rate", (), [(o.name, o.evidence) for o in outcomes]),
         _confusables(outcomes),
@@ -211,6 +227,7 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         {
             "detector": o.detector,
             "keyword": o.keyword,
+            "useless": o.useless,
             "at_fa_per_hour": {str(p.wanted_fa_per_hour): asdict(p) for p in o.points},
             "as_calibrated": asdict(o.own),
             "calibration": asdict(o.calibration) if o.calibration else None,

@@ -3,7 +3,7 @@
 import copy
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,19 +161,27 @@ def score_sources(
     rate = detector.sample_rate
     block_n = round(CHUNK_S * rate)
 
-    def result(audio: Path | Stream, rows: NDArray[np.float32], n: int, faults: set[Fault]) -> Result:
+    def result(audio: Path | Stream, rows: NDArray[np.float32], n: int, silent_n: int, faults: set[Fault]) -> Result:
         if isinstance(audio, Path) and not len(rows):
             return BadAudio(audio.as_posix(), f"shorter than a score row of {detector.frame_s:g} s")
         pieces = [] if isinstance(audio, Path) else audio.pieces
-        return ScoredStream(dict(streaming.as_tracks(detector, rows, n, chunk_s)), pieces, frozenset(faults))
+        return ScoredStream(dict(streaming.as_tracks(detector, rows, n, chunk_s, silent_n)), pieces, frozenset(faults))
 
     def score(audio: Path | Stream | Callable[[], Stream]) -> Result:
-        stream, faults = audio() if callable(audio) else audio, set[Fault]()
+        stream, faults, silent_n = audio() if callable(audio) else audio, set[Fault](), 0
         if isinstance(stream, Path):
             blocks = pcm_blocks(stream, rate, block_n, faults)
         else:
             blocks = (stream.pcm[i : i + block_n] for i in range(0, len(stream.pcm), block_n))
-        return result(stream, *streaming.score_blocks(detector, blocks, lambda n: progress(n / rate)), faults)
+
+        def measured() -> Iterator[NDArray[np.int16]]:
+            nonlocal silent_n
+            for block in blocks:
+                silent_n += streaming.silent_samples(block, rate)
+                yield block
+
+        rows, n = streaming.score_blocks(detector, measured(), lambda n: progress(n / rate))
+        return result(stream, rows, n, silent_n, faults)
 
     if len(sources) == 1:
         try:
@@ -197,7 +205,8 @@ def score_sources(
     if loaded:
         scores = streaming.score_batch(cast(BatchScorer, detector), list(loaded.values()))
         for i, rows in zip(loaded, scores, strict=True):
-            results[i] = result(files[i], rows, len(loaded[i]), faults[i])
+            silent_n = streaming.silent_samples(loaded[i], rate)
+            results[i] = result(files[i], rows, len(loaded[i]), silent_n, faults[i])
             progress(len(loaded[i]) / rate)
     return [one for one in results if one is not None]
 

@@ -7,6 +7,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,15 +19,21 @@ from pydantic import Field, TypeAdapter
 
 from kws.common.errors import KwsError, one_line
 from kws.common.files import replacing
+from kws.runs.lock import locked
 
 # Settings that may differ when a run is resumed. Other threads or devices change the rounding.
 FREE = ("out", "device", "threads", "data.cache")
+# Settings that may differ too when a run resumes that diverged, and the empty file that marks such a run.
+FREE_AFTER_DIVERGENCE = ("optim.lr", "optim.warmup", "precision")
+DIVERGED = "diverged"
 RECIPE = "recipe.yaml"
 _ID = re.compile(r"# run ([0-9a-f]{12})\n")  # the first line of config.yaml
 
 
 def claim(out: Path, config: str) -> str:
     """Claim a folder for a configuration, new or to be resumed, and return the id of the run.
+
+    A run that diverged resumes with another learning rate too.
 
     The id is unique and moves with the folder. A buffer names it, so that the events of a run can be rolled back.
 
@@ -40,20 +47,29 @@ def claim(out: Path, config: str) -> str:
     mine, file = own(dotted(yaml.safe_load(config))), out / "config.yaml"
     if file.is_file():
         theirs = own(settings_of(file))
+        free = FREE_AFTER_DIVERGENCE if (out / DIVERGED).exists() else ()
         for key in sorted(mine.keys() | theirs.keys()):
-            if mine.get(key) != theirs.get(key):
+            if mine.get(key) != theirs.get(key) and key not in free:
                 raise KwsError(
                     f"out={out}: must be another folder: a run with {key}={theirs.get(key)} began there, and this "
                     f"one has {key}={mine.get(key)}; the same settings resume it"
                 )
         if not (known := run_id(out)):
             raise KwsError(f"{file}: no run id in its first line, so another version of kws wrote it; give another out")
+        if mine != theirs:
+            _write(file, known, config)
+            (out / RECIPE).unlink(missing_ok=True)  # written anew
+        (out / DIVERGED).unlink(missing_ok=True)
         return known
     id_ = uuid.uuid4().hex[:12]
     out.mkdir(parents=True, exist_ok=True)
+    _write(file, id_, config)
+    return id_
+
+
+def _write(file: Path, id_: str, config: str) -> None:
     with replacing(file) as target:
         target.write(f"# run {id_}\n{config}".encode())
-    return id_
 
 
 def run_id(folder: Path) -> str:
@@ -162,6 +178,11 @@ class SessionRecorder:
         self.folder = folder
         self.before: list[Session] = []
         self.begun = False
+        self.held = ExitStack()
+
+    def hold(self, folder: Path) -> None:
+        """Hold the lock of a run folder until the session ends; raises KwsError if another session works there."""
+        self.held.enter_context(locked(folder))
 
     def begin(self, folder: Path, threads: int, device: str) -> None:
         """Start the session in a claimed run folder."""
@@ -176,6 +197,10 @@ class SessionRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self.held:
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, Exception | KeyboardInterrupt):
             return  # counts as killed
         if not self.begun:

@@ -1,8 +1,9 @@
 """The training loop: mine, sample, step, average the weights, validate; a killed run resumes to the same weights."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -11,9 +12,13 @@ from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.detector import checkpoint
 from kws.models.registry import KeywordNet
-from kws.training.distributed import Distributed
+from kws.training.distributed import Distributed, MainFailed
 from kws.training.metrics import MetricsLog
 from kws.training.optim import OptimConfig, learning_rate, make_optimizer, update_average
+
+
+class DivergedError(KwsError):
+    """A loss or a weight is not finite. The state file holds the last good step."""
 
 
 class Task(Protocol):
@@ -93,9 +98,7 @@ class Trainer:
         self.model = task.setup(net, dist, compile)
         self.optimizer = make_optimizer(net, config)
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
-        state = dist.on_main(lambda: checkpoint.read(state_file) if state_file.is_file() else None)
-        if state is not None and (missing := {"step", "net", "average", "optimizer", "task"} - state.keys()):
-            raise KwsError(f"{state_file}: no {min(missing)} in it; another version of kws wrote it")
+        state = dist.on_main(lambda: read_state(state_file))
         task.start(None if state is None else state["task"])
         if state is not None:
             self.step = state["step"]
@@ -105,7 +108,11 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
 
     def run(self, log: MetricsLog) -> None:
-        """Train to the last step."""
+        """Train to the last step.
+
+        Raises:
+            DivergedError: a loss or a weight is not finite; neither is saved.
+        """
         while self.step < self.config.steps:
             while self.task.mining_due(self.step):  # once in a while: refill the replay buffer
                 self.save()  # a run that is killed while it mines resumes here
@@ -133,16 +140,56 @@ class Trainer:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         self.dist.backward(objective)
+        norm: Tensor | float = 0.0
         if self.task.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.task.max_grad_norm)
+            norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.task.max_grad_norm)
         self.optimizer.step()
         update_average(self.average, self.net, config.ema, step)
         # All figures leave the device at once: the next batch depends on them, and nothing else waits for the step.
-        return self.task.after_step(plan, batch, self.dist.all_reduce_rows(losses.detach(), len(plan)).cpu(), lr)
+        losses = self.dist.all_reduce_rows(losses.detach(), len(plan)).cpu()
+        if not losses.isfinite().all():
+            self.diverged("the loss", step)
+        if not math.isfinite(norm):
+            self.diverged("the gradient", step)
+        return self.task.after_step(plan, batch, losses, lr)
+
+    def diverged(self, what: str, step: int) -> NoReturn:
+        """Raise DivergedError, on rank 0 alone: all ranks have the same losses and weights."""
+        if not self.dist.is_main:
+            raise MainFailed
+        lr = learning_rate(step, self.config.steps, self.config.lr, self.config.warmup)
+        raise DivergedError(
+            f"step {step}: {what} is not finite, at learning rate {lr:g}; the same command with optim.lr below "
+            f"{self.config.lr:g} resumes from the last good state"
+        )
 
     def save(self) -> None:
-        """Write the checkpoint for a resume, whole or not at all; on rank 0 alone."""
+        """Write the checkpoint for a resume, whole or not at all; on rank 0 alone.
+
+        Raises:
+            DivergedError: a weight is not finite; the file stays as it was.
+        """
+        weights = [*self.net.state_dict().values(), *self.average.values()]
+        if not torch.stack([value.isfinite().all() for value in weights]).all():
+            self.diverged("a weight", self.step - 1)
         if self.dist.is_main:
             content = {"format": checkpoint.FORMAT, "step": self.step, "net": self.net.state_dict()}
             content |= {"average": self.average, "optimizer": self.optimizer.state_dict(), "task": self.task.state()}
             checkpoint.write(self.state_file, content)
+
+
+def read_state(file: Path) -> dict[str, Any] | None:
+    """The state of a trainer; None where there is no file.
+
+    Raises:
+        KwsError: the file is damaged, or of another version of kws.
+    """
+    if not file.is_file():
+        return None
+    try:
+        state = checkpoint.read(file)
+    except KwsError as error:
+        raise KwsError(f"{error}; this run cannot resume: train it again with another out") from None
+    if missing := {"step", "net", "average", "optimizer", "task"} - state.keys():
+        raise KwsError(f"{file}: no {min(missing)} in it; another version of kws wrote it: train with another out")
+    return state

@@ -139,8 +139,16 @@ def test_a_recording_that_trained_the_model_cannot_test_it(cli, words, tones, ru
     assert not (tmp_path / "run").exists()
 
 
-def test_a_buffer_that_does_not_exist_is_refused_where_nothing_is_mined(cli, tiny, tmp_path):
-    said = cli("train", *tiny, *SHORT, f"replay.buffer={tmp_path}/feild", f"out={tmp_path}/run")
+@pytest.mark.parametrize("word", ["mining.rounds=0", "mining.rounds=2", "recipe=harden"])
+def test_a_buffer_that_is_not_there_is_refused_and_not_made(cli, tiny, run, tmp_path, word):
+    (tmp_path / "field").mkdir()
+    words = [*tiny, word, *([f"init={run}/model.pt"] if word == "recipe=harden" else [])]
+    words = [one for one in words if word != "recipe=harden" or not one.startswith(("model.", "batch.clip_s"))]
+    said = cli("train", *words, f"replay.buffer={tmp_path}/feild", f"out={tmp_path}/run")
     assert said.code == 2
-    assert "feild: must be the folder of a replay buffer" in said.err
-    assert not (tmp_path / "feild").exists()
+    assert said.err.startswith(f"kws: replay.buffer={tmp_path}/feild: ")
+    assert f"(did you mean {tmp_path}/field?)" in said.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["field"]
+    said = cli("train", *words, f"replay.buffer={tmp_path}/field", f"out={tmp_path}/run")
+    assert "must be the folder of a replay buffer" in said.err, "a folder without one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["field"]

@@ -173,6 +173,7 @@ def test_every_family_trains_and_mines_and_one_with_dropout_resumes(cli, tiny, t
 # All sources and all ways out of the buffer at once, and a learning rate so high that scores move.
 EVERY = [
     "optim.lr=0.1",
+    "optim.warmup=4",
     "replay.capacity=6",
     "replay.duplicate_overlap=0.5",
     "replay.duplicate_cosine=0.99999",

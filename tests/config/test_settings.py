@@ -127,6 +127,20 @@ def test_settings_that_contradict_each_other_are_refused(train, changes, named):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        (
+            "optim.warmup",
+            1001,
+            "optim.warmup=1001: must be at most optim.steps=1000, else the learning rate never reaches optim.lr",
+        ),
+        ("keyword", "Noise", "keyword=Noise: must not be the label of background noise, data.noise_label=noise"),
+        ("out", "", "out=: must be a path"),
+        ("data.cache", "", "data.cache=: must be a path"),
+        (
+            "threshold.at_fa_per_hour",
+            0.0,
+            "threshold.at_fa_per_hour=0.0: must be above 0: no stream is long enough to show 0/h, and results are "
+            "given at 0/h anyway",
+        ),
         ("precision", "16", "precision=16: must be 32-true or bf16-mixed"),
         ("optim.epochs", 3.0, "optim.epochs=3: must be left out unless task=classification"),
         (

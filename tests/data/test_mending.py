@@ -35,6 +35,12 @@ def read(path: Path) -> tuple[np.ndarray, set[Fault]]:
     return x, faults
 
 
+def test_mostly_digital_silence_is_noted(tmp_path: Path) -> None:
+    word, silence = np.concatenate([WORD, 0 * WORD]), np.zeros(20 * RATE, np.float32)
+    assert read(written(tmp_path / "a.wav", np.concatenate([silence, word, silence])))[1] == {Fault.silence}
+    assert read(written(tmp_path / "b.wav", np.concatenate([silence, np.tile(word, 15)])))[1] == set()
+
+
 @pytest.mark.parametrize("block_n", [1 << 20, 5000])
 @pytest.mark.parametrize(
     ("change", "subtype", "faults"),

@@ -1,5 +1,7 @@
 """A checkpoint restores the model. Other files are refused, and code in them never runs."""
 
+import errno
+import math
 import os
 import pickle
 from dataclasses import asdict, replace
@@ -11,9 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kws.common.errors import KwsError
+from kws.common.errors import KwsError, one_line
 from kws.detector import checkpoint
 from kws.detector.checkpoint import FORMAT, ModelSpec, read, read_model, weights_hash, write, write_model
+from kws.detector.torchscript import open_detector
 from tests.nets import LABELS, random_detector, random_net, sound
 
 SHAPE = {"channels": 8, "kernel": 5, "dilations": [1, 2], "stride": 2}
@@ -86,6 +89,43 @@ def test_a_damaged_file_is_one_line(model: Path, data: st.DataObject) -> None:
     with pytest.raises(KwsError, match=r"damaged\.pt: not a readable checkpoint") as caught:
         read_model(damaged)
     assert "\n" not in str(caught.value)
+
+
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_flipped_bytes_are_one_line(model: Path, data: st.DataObject) -> None:
+    """torch reads tensors without a look at their checksums, and may fail on the rest in any way."""
+    flipped = bytearray(model.read_bytes())
+    for at in data.draw(st.lists(st.integers(0, len(flipped) - 1), min_size=60, max_size=60, unique=True)):
+        flipped[at] ^= 0xFF
+    damaged = model.with_name("flipped.pt")
+    damaged.write_bytes(flipped)
+    for load in (read_model, open_detector):
+        with pytest.raises(KwsError, match=r"flipped\.pt: not a ") as caught:
+            load(damaged)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["model", "thresholds"])
+def test_a_model_that_is_not_finite_is_refused(tmp_path: Path, where: str) -> None:
+    weights = random_net().state_dict()
+    weights["head.bias"][0] = math.nan
+    changed = {"model": weights} if where == "model" else {"thresholds": [0.5, math.nan]}
+    with pytest.raises(KwsError, match=r"x\.pt: a weight or a threshold is not a finite number"):
+        read_model(forged(tmp_path / "x.pt", **changed))
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write(tmp_path / "state.pt", {"format": FORMAT, "step": 1})
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        write(tmp_path / "state.pt", {"format": FORMAT, "step": 2})
+    assert one_line(caught.value) == f"{tmp_path}/state.pt: No space left on device"
+    assert read(tmp_path / "state.pt")["step"] == 1
+    assert os.listdir(tmp_path) == ["state.pt"]
 
 
 @pytest.mark.parametrize("content", [[1], {"step": 1}, {"format": FORMAT + 1}, {"format": "1"}])

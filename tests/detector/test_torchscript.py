@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,6 +92,32 @@ def test_open_detector_reads_checkpoints_and_exported_files(tmp_path: Path) -> N
         detector = open_detector(tmp_path / name)
         torch.testing.assert_close(detector(sound(4000)), want, rtol=0, atol=1e-5)
         assert detector.labels == LABELS
+
+
+@pytest.mark.parametrize("what", ["weight", "threshold"])
+def test_a_detector_that_is_not_finite_is_not_exported(tmp_path: Path, what: str) -> None:
+    detector = random_detector()
+    if what == "weight":
+        with torch.no_grad():
+            next(detector.model.parameters()).fill_(float("nan"))
+    else:
+        detector.thresholds[0] = float("nan")
+    with pytest.raises(KwsError, match=r"scores differ from the detector by nan|a threshold is not a finite number"):
+        export(detector, tmp_path / "detector.pt", {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_flipped_bytes_of_an_exported_file_are_one_line(tmp_path: Path) -> None:
+    export(random_detector(), tmp_path / "whole.pt", {})
+    whole = (tmp_path / "whole.pt").read_bytes()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        flipped = np.frombuffer(whole, np.uint8).copy()
+        flipped[rng.choice(len(flipped), 60, replace=False)] ^= 0xFF
+        (tmp_path / "flipped.pt").write_bytes(flipped.tobytes())
+        with pytest.raises(KwsError, match=r"flipped\.pt: not a ") as caught:
+            open_detector(tmp_path / "flipped.pt")
+        assert "\n" not in str(caught.value)
 
 
 class Other(torch.nn.Module):

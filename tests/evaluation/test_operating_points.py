@@ -17,7 +17,15 @@ from kws.data.streams import Span
 from kws.detector.streaming import ScoreTrack
 from kws.evaluation import operating_points
 from kws.evaluation.events import join_tracks, trigger_times
-from kws.evaluation.operating_points import Calibration, OperatingPoint, calibrate, require_hours, threshold_for
+from kws.evaluation.intervals import poisson, poisson_upper
+from kws.evaluation.operating_points import (
+    Calibration,
+    OperatingPoint,
+    calibrate,
+    require_hours,
+    threshold_for,
+    useless,
+)
 from kws.evaluation.threshold_sweep import sweep
 from tests.tracks import fires_by_hand, track, tracks
 
@@ -49,6 +57,27 @@ def test_a_threshold_just_above_a_score_does_not_trigger() -> None:
     assert threshold > float(t.scores[1])  # NumPy would compare with the float32 itself in float32
     assert len(trigger_times(t, threshold)) == 0
     assert len(trigger_times(t, float(t.scores[1]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("misses", "events", "false_alarms", "hours", "why"),
+    [
+        (10, 10, 0, 1.0, "useless at its threshold: misses 10 of 10 keywords"),
+        (8, 10, 0, 1.0, ""),
+        (0, 10, 4, 0.004, "useless at its threshold: triggers 1000 times an hour without the keyword"),
+        (0, 10, 1, 0.008, ""),  # 125 an hour, but perhaps 3
+        (0, 10, 99, 1.0, ""),
+        (9, 10, 200, 1.0, "useless at its threshold: misses 9 of 10 keywords and triggers 200 times an hour without"),
+    ],
+)
+def test_a_detector_that_nobody_can_use_is_useless(
+    misses: int, events: int, false_alarms: int, hours: float, why: str
+) -> None:
+    low, high = poisson(false_alarms, hours)
+    rates = false_alarms / hours, low, high, poisson_upper(false_alarms, hours)
+    point = OperatingPoint(None, 0.5, false_alarms, hours, *rates, misses, events, misses / events, 0.0, 1.0)
+    assert useless(point).startswith(why)
+    assert bool(useless(point)) == bool(why)
 
 
 SPANS: list[Span] = [(10.0 * i, 10.0 * i + 2.0) for i in range(1, 21)]

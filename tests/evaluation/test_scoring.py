@@ -7,17 +7,21 @@ import pytest
 import soundfile
 import torch
 
+from kws.common.errors import KwsError
 from kws.data import audio
 from kws.data.audio import BadAudio, load, pcm_blocks, to_int16
 from kws.data.streams import Stream
 from kws.detector import streaming
 from kws.detector.detector import Detector
+from kws.detector.streaming import ScoreTrack
 from kws.detector.torchscript import export, load_exported
 from kws.evaluation import scoring
+from kws.evaluation.events import join_offsets, join_tracks
 from kws.evaluation.scoring import (
     FILES_PER_BATCH,
     ScoredStream,
     StreamSource,
+    decoded,
     file_source,
     group_sources,
     score_all,
@@ -59,6 +63,21 @@ def test_each_recording_scores_as_if_alone(tmp_path: Path, threads: int) -> None
             np.testing.assert_allclose(result.tracks[label].scores, want[:, column], rtol=0, atol=1e-5)
             assert result.tracks[label].duration_s == soundfile.info(file).duration
     assert sum(np.diff([0.0, *scored_s])) == pytest.approx(0.5 + 41.3 + 2.0 + 1.99 + 25.0)
+
+
+def test_digital_silence_counts_as_no_hours(tmp_path: Path) -> None:
+    sounds, silence = [to_int16(sound(n).numpy()) for n in (40000, 16000)], np.zeros(30 * 16000, np.int16)
+    files = [tmp_path / "a.flac", tmp_path / "b.flac"]
+    soundfile.write(files[0], np.concatenate([sounds[0], silence, sounds[0]]), RATE)
+    soundfile.write(files[1], sounds[1], RATE)
+    results = [decoded(one) for one in score_all(random_detector(), [file_source(file) for file in files], 0.08)]
+    tracks = [next(iter(one.tracks.values())) for one in results]
+    assert [(one.duration_s, one.silent_s) for one in tracks] == [(35.0, 20.0), (1.0, 0.0)], "windows of 10 s"
+    joined = join_tracks(tracks)
+    assert joined.hours == pytest.approx(16 / 3600)
+    assert join_offsets(tracks) == pytest.approx([10.0, 45.0]), "places on the track do not move"
+    with pytest.raises(KwsError, match="no sound"):
+        ScoreTrack(np.ones(1), np.zeros(1, np.float32), 10.0, 10.0)
 
 
 def test_scores_do_not_depend_on_the_number_of_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

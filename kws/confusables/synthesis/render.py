@@ -9,7 +9,6 @@ import io
 import json
 import multiprocessing
 import os
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,13 +18,12 @@ from dataclasses import astuple
 from pathlib import Path
 
 from kws.common.errors import KwsError
-from kws.common.files import replacing
+from kws.common.files import remove_drafts, replacing
 from kws.confusables.synthesis.base import Synthesiser, Utterance
 from kws.data.audio import save_flac
 
 MANIFEST, ARGUMENTS = "manifest.csv", "arguments.json"
 COLUMNS = ("path", "label", "speaker", "text", "part", "source", "keyword", "phonemes")
-_TEMPORARY = re.compile(r".+\.[0-9a-f]{32}\.tmp")  # as `replacing` names them
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
@@ -73,9 +71,8 @@ def render(
         parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder / ARGUMENTS) as target:
         target.write(encoded)
-    for temporary in folder.rglob("*.tmp"):  # of a killed call
-        if _TEMPORARY.fullmatch(temporary.name):
-            temporary.unlink()
+    for place in (folder, *{(folder / one.file).parent for one in utterances}):
+        remove_drafts(place)
     chunks = [chunk for chunk in _chunks(synthesiser, utterances) if not all((folder / u.file).exists() for u in chunk)]
     done = len(utterances) - sum(map(len, chunks))
     progress(done, len(utterances))

@@ -22,9 +22,10 @@ from kws.common.errors import KwsError
 from kws.common.files import replacing
 from kws.data import ffmpeg
 from kws.data.mending import Fault, Mender, divisor_of
-from kws.data.wav_header import Tail, unfinished
+from kws.data.unfinished import UNKNOWN_N, Endless, Tail, unfinished
 
 _BLOCK_N = 1 << 20  # frames read at once, so that a header with a wrong length costs no memory
+_SHORT_N = 1024  # the same in a file that may end anywhere: so many samples are lost at most
 _LOWEST_RATE = 1000  # Hz; a lower rate means a damaged header, and resampling would fill the memory
 
 # File extensions of sound, most of which soundfile decodes. RAW files have no header.
@@ -92,8 +93,11 @@ def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[n
     with _open(path, set()) as file, _named_errors(path):
         rate, mender = file.samplerate, _mender(path, file)
         start, end = (min(max(0, round(at * rate)), file.frames) for at in (start_s, end_s))
-        file.seek(start)
-        block = file.read(end - start, dtype="float32", always_2d=True)
+        if isinstance(file, Endless):
+            block = np.concatenate(list(_read(path, file, "float32")))[start:end]
+        else:
+            file.seek(start)
+            block = file.read(end - start, dtype="float32", always_2d=True)
         x = mender.mono(block) if len(block) else block[:, 0]
     if rate != sample_rate and len(x):
         x = soxr.resample(x, rate, sample_rate, quality="soxr_hq")
@@ -113,12 +117,12 @@ def read_exactly(path: Path) -> NDArray[np.int16]:
 
 
 def length_s(path: Path) -> float:
-    """Duration in seconds from the header of a file; 0 if the header cannot be read."""
+    """Duration in seconds from the header of a file; 0 if the header cannot be read, or does not give it."""
     if ffmpeg.needed(path):
         return ffmpeg.length_s(path)
     try:
         with _open(path, set()) as file:
-            return float(file.frames / file.samplerate)
+            return 0.0 if isinstance(file, Endless) else float(file.frames / file.samplerate)
     except BadAudio:
         return 0.0
 
@@ -168,20 +172,23 @@ def _sound(path: Path, sample_rate: int, faults: set[Fault]) -> Iterator[NDArray
 def _open(path: Path, faults: set[Fault]) -> Iterator[soundfile.SoundFile]:
     """Open a recording, converted by ffmpeg where soundfile does not decode it.
 
-    A WAV file whose header gives a wrong length is read to its end.
+    A file whose header gives a wrong length, or none, is read to its end.
     """
     if not path.is_file():
         raise BadAudio(path.as_posix(), "no such file")
     with ExitStack() as stack:
         with _named_errors(path):
             readable = stack.enter_context(ffmpeg.converted(path)) if ffmpeg.needed(path) else path
-            file = stack.enter_context(soundfile.SoundFile(os.fsencode(readable)))  # a name need not be UTF-8
-            if file.format.startswith("WAV") and (start := unfinished(readable, file.subtype)) is not None:
+            name = os.fsencode(readable)  # it need not be UTF-8
+            if samples := unfinished(readable):
                 faults.add(Fault.unfinished)
-                tail = stack.enter_context(Tail(readable, start))
-                endian = "BIG" if file.endian == "BIG" else "LITTLE"
-                kind = {"subtype": file.subtype, "samplerate": file.samplerate, "channels": file.channels}
-                file = stack.enter_context(soundfile.SoundFile(tail, format="RAW", endian=endian, **kind))
+                tail = stack.enter_context(Tail(readable, samples.start))
+                file = stack.enter_context(soundfile.SoundFile(tail, format="RAW", **samples.form))
+            else:
+                file = stack.enter_context(soundfile.SoundFile(name))
+            if file.frames == UNKNOWN_N:
+                faults.add(Fault.unfinished)
+                file = stack.enter_context(Endless(name))
         if file.samplerate < _LOWEST_RATE:
             reason = f"sample rate {file.samplerate} Hz, at least {_LOWEST_RATE} expected"
             raise BadAudio(path.as_posix(), reason)
@@ -207,10 +214,15 @@ def _check(path: Path, mender: Mender, faults: set[Fault]) -> None:
 
 def _read(path: Path, file: soundfile.SoundFile, kind: str) -> Iterator[NDArray[Any]]:
     """Decoded blocks, int16 [n] or float32 [n, channels]."""
-    empty = True
+    empty, endless = True, isinstance(file, Endless)
     while True:
         with _named_errors(path):
-            block = file.read(_BLOCK_N, dtype=kind, always_2d=kind == "float32")
+            try:
+                block = file.read(_SHORT_N if endless else _BLOCK_N, dtype=kind, always_2d=kind == "float32")
+            except soundfile.LibsndfileError:
+                if empty or not endless:
+                    raise
+                break  # within a block of samples that was never finished
         if not len(block):
             break
         empty = False

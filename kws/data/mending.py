@@ -33,7 +33,7 @@ class Fault(StrEnum):
 
 
 TEXTS = {
-    Fault.unfinished: "with a wrong length in the header (read to the end of the file)",
+    Fault.unfinished: "with a wrong length in the header, or none (read to the end of the file)",
     Fault.scaled: "with float samples beyond full scale (scaled to it)",
     Fault.antiphase: "with channels that cancel out (one of them is used)",
     Fault.offset: "with a constant offset (removed)",

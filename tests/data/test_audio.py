@@ -128,12 +128,11 @@ def test_a_raw_file_is_bad_not_a_crash(tmp_path: Path) -> None:
         load(tmp_path / "a.raw")
 
 
-@pytest.mark.parametrize("total", [0, (1 << 36) - 1])
-def test_a_flac_header_of_wrong_length_costs_no_memory(tmp_path: Path, total: int) -> None:
+def test_a_flac_header_of_wrong_length_costs_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     soundfile.write(path, sine(440, 1, RATE), RATE)
     data = bytearray(path.read_bytes())
-    data[21:26] = ((data[21] >> 4 << 36) | total).to_bytes(5, "big")  # STREAMINFO's count of samples
+    data[21:26] = ((data[21] >> 4 << 36) | (1 << 36) - 1).to_bytes(5, "big")  # STREAMINFO's count of samples
     path.write_bytes(data)
     with pytest.raises(BadAudio):
         load(path)

@@ -128,6 +128,66 @@ def test_a_header_that_was_never_finished_is_not_the_end(tmp_path: Path, size: i
     assert np.array_equal(cut(path, RATE, 1, 2), PCM[RATE : 2 * RATE])
 
 
+def edited(path: Path, *edits: tuple[int, bytes]) -> Path:
+    """A file with some bytes replaced."""
+    content = bytearray(path.read_bytes())
+    for at, new in edits:
+        content[at : at + len(new)] = new
+    path.write_bytes(content)
+    return path
+
+
+ZEROS, ONES, OLD = bytes(8), b"\xff" * 8, struct.pack("<Q", 20000)
+
+
+@pytest.mark.parametrize(
+    ("format_", "edits"),  # where the headers of libsndfile have their lengths
+    [
+        *[("RF64", [(20, size), (28, size), (36, size)]) for size in (ZEROS, ONES, OLD)],
+        *[("W64", [(16, size), (96, size)]) for size in (ZEROS, ONES, OLD)],
+        ("AU", [(8, ZEROS[:4])]),
+        ("AU", [(8, ONES[:4])]),
+        *[("CAF", [(4084, size)]) for size in (ZEROS, ONES)],
+        *[("AIFF", [(4, size[:4]), (22, size[:4]), (42, size[:4])]) for size in (ZEROS, ONES)],
+        ("FLAC", [(21, b"\xf0" + ZEROS[:4])]),
+        ("FLAC", [(21, b"\xf0" + ZEROS[:4]), (26, 2 * ZEROS)]),
+    ],
+)
+def test_formats_of_other_recorders_are_read_to_the_end(tmp_path: Path, format_: str, edits: list) -> None:
+    path = tmp_path / f"a.{format_.lower()}"
+    soundfile.write(path, PCM, RATE, format=format_, subtype="PCM_16")
+    x, faults = read(edited(path, *edits))
+    assert np.array_equal(to_int16(x), PCM)
+    assert faults <= {Fault.unfinished}
+    assert bool(faults) or format_ in ("W64", "AIFF", "AU"), "libsndfile reads these by itself"
+    assert np.array_equal(cut(path, RATE, 1, 2), PCM[RATE : 2 * RATE])
+    assert length_s(path) == (0 if format_ == "FLAC" else 3), "the header of FLAC does not give it"
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT", "ULAW"])
+def test_unfinished_samples_of_other_types(tmp_path: Path, subtype: str) -> None:
+    for format_, at in (("RF64", 28), ("AU", 8), ("CAF", 4084)):
+        path = tmp_path / f"a.{format_.lower()}"
+        soundfile.write(path, np.stack([WORD, WORD / 2], 1), RATE, format=format_, subtype=subtype)
+        whole = load(path)
+        x, faults = read(edited(path, (at, ZEROS[: 4 if format_ == "AU" else 8])))
+        assert np.array_equal(x, whole), format_
+        assert faults == {Fault.unfinished}
+
+
+def test_flac_of_a_recorder_that_was_killed_is_read_to_its_last_frames(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    hiss = np.random.default_rng(0).integers(-9000, 9000, 10 * RATE).astype(np.int16)
+    soundfile.write(path, hiss, RATE)
+    edited(path, (21, b"\xf0" + ZEROS[:4]))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    x, faults = read(path)
+    assert faults == {Fault.unfinished}
+    assert len(x) > 4.4 * RATE
+    assert np.array_equal(to_int16(x), hiss[: len(x)])
+    assert np.array_equal(cut(path, RATE, 1, 9), hiss[RATE : len(x)])
+
+
 @pytest.mark.parametrize("after", [b"", b"LIST\x04\0\0\0INFO", b"TAG" + b"\0" * 125])
 def test_what_follows_the_samples_is_not_sound(tmp_path: Path, after: bytes) -> None:
     x, faults = read(wav(tmp_path / "a.wav", PCM, 36 + 2 * len(PCM) + len(after), 2 * len(PCM), after))

@@ -34,6 +34,8 @@ from kws.runs.folder import commit, dotted, own
 
 WITH_GROUPS = ("train", "models")  # commands whose defaults list is a file of conf/
 
+OmegaConf.register_new_resolver("home", os.path.expanduser)  # for values of the environment
+
 Settings = TypeVar("Settings")
 
 
@@ -183,7 +185,7 @@ def recipe_text(config: str, threads: int, device: str) -> str:
     default = settings_with(tuple(groups.items()))
     options = [{f"override /{group}": name} for group, name in groups.items()]
     tree = OmegaConf.create({"defaults": options} if options else {})
-    own_settings = settings_in(OmegaConf.create(config))
+    own_settings = settings_in(OmegaConf.create(config), resolve=False)  # a path may hold ${
     for key, value in own_settings.items():
         if own_settings["init"] is not None and key.startswith(("model.", "features.")):
             continue  # they are those of the model that the run started from
@@ -205,6 +207,6 @@ def settings_with(groups: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     return settings_in(composed)
 
 
-def settings_in(config: DictConfig | ListConfig) -> dict[str, Any]:
+def settings_in(config: DictConfig | ListConfig, resolve: bool = True) -> dict[str, Any]:
     """Settings of a configuration, dotted, without those that may differ in a resumed run."""
-    return own(dotted(OmegaConf.to_container(config, resolve=True, enum_to_str=True)))
+    return own(dotted(OmegaConf.to_container(config, resolve=resolve, enum_to_str=True)))

@@ -6,7 +6,7 @@ Words are quoted for it here, by the declared type of the setting. YAML reads `y
 
 import os.path
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_origin
@@ -21,6 +21,7 @@ from kws.config.declared import metadata, parts, settings_of
 
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _PLAIN = re.compile(r"(?i:(?!(null|true|false|inf|nan)$)(\.{0,2}/)?([a-z_][\w./-]*|[\w./-]*\.[a-z]{2,}))", re.ASCII)
+_REFERENCE = re.compile(r"(?<!\\)((?:\\\\)*)\$\{([^{}:$]*)(:?)")  # the beginning of an interpolation of OmegaConf
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|int|float|str|bool|json_str|extend_list)\(.*\)")
 
 
@@ -53,21 +54,22 @@ def text_kinds(schema: type) -> dict[str, Kind]:
 def literal(words: Iterable[str], schema: type) -> list[str]:
     """The words of a command line, with quotes around texts and paths that Hydra would read as something else.
 
-    `null` and interpolations keep their meaning, `[a,b]` is a list where a setting may be one, and in a sweep (-m) a
-    comma separates runs. A value that is quoted as a whole stays.
+    `null` keeps its meaning, and so do interpolations of what is known: `${seed}`, but not `${x}`. `[a,b]` is a list
+    where a setting may be one, and in a sweep (-m) a comma separates runs. A value that is quoted as a whole stays.
     """
     words = list(words)
-    sweeps, kinds = bool({"-m", "--multirun"} & set(words)), text_kinds(schema)
-    return [_literal(word, kinds, sweeps) for word in words]
+    sweeps, kinds, names = bool({"-m", "--multirun"} & set(words)), text_kinds(schema), setting_names(schema)
+    return [_literal(word, kinds, names, sweeps) for word in words]
 
 
-def _literal(word: str, kinds: Mapping[str, Kind], sweeps: bool) -> str:
+def _literal(word: str, kinds: Mapping[str, Kind], names: Collection[str], sweeps: bool) -> str:
     key, _, value = word.partition("=")
     is_file = key == "recipe" and re.search(r"\.ya?ml\b", value)
     kind = RECIPE if is_file else kinds.get(key.lstrip("+"))
     if kind is None or not value or _FUNCTION.fullmatch(value):
         return word
-    return f"{key}={','.join(_value(one, kind) for one in (elements(value) if sweeps else [value]))}"
+    read = ",".join(_value(one, kind) for one in (elements(value) if sweeps else [value]))
+    return f"{key}={read if is_file else escaped(read, names)}"
 
 
 def _value(text: str, kind: Kind) -> str:
@@ -78,6 +80,23 @@ def _value(text: str, kind: Kind) -> str:
     if not kind.is_path and (_QUOTED.fullmatch(text) or re.fullmatch(r"\[.*\]|\{.*\}", text)):
         return text  # of a setting that takes one text, such as a keyword: refused for its type
     return quoted(kind.read(unquoted(text)))
+
+
+def setting_names(schema: type) -> set[str]:
+    """The settings and groups of settings that an interpolation may name."""
+    keys = [one.key.split(".") for one in settings_of(schema)]
+    return {".".join(key[:n]) for key in keys for n in range(1, len(key) + 1)}
+
+
+def escaped(text: str, names: Collection[str]) -> str:
+    """A text in which `${` is literal where no setting, no resolver and no place relative to it follows."""
+
+    def literal(found: re.Match[str]) -> str:
+        slashes, name, colon = found.groups()
+        known = OmegaConf.has_resolver(name) if colon else name in names or name.startswith(".")
+        return found[0] if known else f"{2 * slashes}\\${{{name}{colon}"
+
+    return _REFERENCE.sub(literal, text)
 
 
 def elements(text: str) -> list[str]:
@@ -126,7 +145,7 @@ def read_recipe(file: Path, schema: type) -> DictConfig:
         loader = get_yaml_loader()(file.read_text("utf-8-sig"))
         node = loader.get_single_node()
         if node is not None:
-            _as_texts(node, "", text_kinds(schema))
+            _as_texts(node, "", text_kinds(schema), setting_names(schema))
         config = OmegaConf.create(loader.construct_document(node) if node is not None else {})
     except Exception:  # a damaged file can raise anything
         config = None
@@ -135,13 +154,13 @@ def read_recipe(file: Path, schema: type) -> DictConfig:
     return config
 
 
-def _as_texts(node: yaml.Node, key: str, kinds: Mapping[str, Kind]) -> None:
+def _as_texts(node: yaml.Node, key: str, kinds: Mapping[str, Kind], names: Collection[str]) -> None:
     """Tag the plain values of these settings as texts, all but null."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
-            _as_texts(value, f"{key}.{name.value}" if key else str(name.value), kinds)
+            _as_texts(value, f"{key}.{name.value}" if key else str(name.value), kinds, names)
     elif kind := kinds.get(key):
         values: Sequence[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else [node]
         for one in values:
             if isinstance(one, yaml.ScalarNode) and one.tag != "tag:yaml.org,2002:null":
-                one.tag, one.value = "tag:yaml.org,2002:str", kind.read(one.value)
+                one.tag, one.value = "tag:yaml.org,2002:str", escaped(kind.read(one.value), names)

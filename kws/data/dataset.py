@@ -64,7 +64,7 @@ class DataConfig:
         float, Field(ge=0, le=1, description="share of recordings that may fail to decode; beyond it the command stops")
     ] = 0.1
     cache: Annotated[str, PATH, Field(description="folder for decoded audio")] = (
-        "${oc.env:KWS_CACHE,${oc.env:HOME,.}/.cache/kws}"
+        "${home:${oc.env:KWS_CACHE,'~/.cache/kws'}}"
     )
 
     def check(self) -> None:

@@ -1,5 +1,6 @@
 """Texts and paths on the command line and in recipes are taken literally."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from kws.common.errors import KwsError
+from kws.config.app import composed
 from kws.config.schema import SCHEMAS, TrainConfig
 from kws.config.words import elements, literal, quoted, read_recipe, recipe_files, unquoted
 
@@ -81,6 +84,28 @@ def test_the_home_folder_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values == [f"/home/a b{end}" for end in ("/x", "/x", "/m.pt", "", "/r.yaml")]
     assert value_of(literal(["streams=[~/x,y]"], SCHEMAS["mine"])[0]) == ["/home/a b/x", "y"]
     assert literal(["keyword=~/x"], TrainConfig) == ["keyword='~/x'"], "no path"
+
+
+@pytest.mark.parametrize("name", ["/x/${a}", "${a", "$", "${}", "a ${b:c} 'd", "${a${b}}", "\\\\${a}"])
+def test_a_path_may_hold_what_is_no_interpolation(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text(json.dumps({"data": {"root": name}}))
+    read = literal([f"data.root={name}", "out=runs/${seed}"], TrainConfig)
+    assert literal(read, TrainConfig) == read, "a second time changes nothing"
+    value = str(value_of(read[0]))
+    found = OmegaConf.create({"data": {"root": value}, "out": value_of(read[1]), "seed": 3})
+    assert found.out == "runs/3"
+    assert found.data.root == name
+    assert read_recipe(file, TrainConfig).data.root == name
+
+
+def test_the_home_folder_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/a b")
+    for place, wanted in (("~/c,d", "/home/a b/c,d"), ("/c", "/c"), (None, "/home/a b/.cache/kws")):
+        monkeypatch.setenv("KWS_CACHE", place or "")
+        if place is None:
+            monkeypatch.delenv("KWS_CACHE")
+        assert composed("data", ["keyword=x"]).data.cache == wanted
 
 
 def test_elements_between_commas() -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from kws.common.settings import PATH, SettingError
+from kws.data.batch import KeywordLength
 from kws.data.dataset import DataConfig
 from kws.data.streams import StreamConfig
 from kws.evaluation.operating_points import ThresholdConfig
@@ -32,6 +33,7 @@ class CheckConfig:
     ] = 50
     data: DataConfig = field(default_factory=DataConfig)
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
+    batch: KeywordLength = field(default_factory=KeywordLength)
     stream: StreamConfig = field(default_factory=StreamConfig)
 
     def check(self) -> None:

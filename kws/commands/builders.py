@@ -14,7 +14,7 @@ from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError
 from kws.config import schema as c
 from kws.data.audio_cache import AudioCache, Entry, pack
-from kws.data.batch import IGNORED, BatchSampler, Keywords
+from kws.data.batch import IGNORED, BatchSampler, KeywordLength, Keywords
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import DataConfig, Selection
 from kws.data.division import NEGATIVES, Division, divide
@@ -23,6 +23,7 @@ from kws.data.mending import Fault, listed
 from kws.data.noise import repeated
 from kws.data.overlap import contained
 from kws.data.positives import context
+from kws.data.streams import StreamConfig
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
 from kws.evaluation.operating_points import ThresholdConfig
@@ -98,6 +99,11 @@ def read_store(
         tick(len(found))
     packed.by = divisions[0].by
     return packed, divisions[0]
+
+
+def longest_keywords(batch: KeywordLength, stream: StreamConfig) -> dict[Split, float]:
+    """The longest keyword of each split in seconds, as training and calibration look for it."""
+    return dict.fromkeys(Split, stream.max_keyword_s) | {Split.TRAIN: batch.max_keyword_s}
 
 
 def split_table(store: AudioCache, chosen: Selection, noise_label: str) -> Table:

@@ -93,7 +93,7 @@ def load(s: DataCheckConfig, words: Sequence[str], console: Console) -> Loaded:
     lenient = replace(s.data, max_undecodable=1.0)
     store, division = builders.read_store(lenient, console, present(listed, 1.0), words)
     chosen = assign_roles(store.entries, words, s.data.noise_label, 0.0, s.data.transcript_match)
-    chosen = with_locations(store, chosen, dict.fromkeys(Split, s.stream.max_keyword_s))
+    chosen = with_locations(store, chosen, builders.longest_keywords(s.batch, s.stream))
     return Loaded(listed, notes, store, division, chosen)
 
 

@@ -24,7 +24,7 @@ from kws.evaluation.annotations import read_annotations
 from kws.evaluation.breakdown import confusion
 from kws.evaluation.operating_points import RATES, Unsupported, require_hours
 from kws.evaluation.recordings import AnnotatedFile, evaluate_files
-from kws.evaluation.report.examples import cutter, galleries
+from kws.evaluation.report.examples import cutter, galleries, placing_negatives
 from kws.evaluation.report.page import write_pictures, write_report
 from kws.evaluation.scoring import (
     ConfusableScores,
@@ -40,12 +40,16 @@ from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
 
 
 class Evaluated(NamedTuple):
-    """Scores of a detector, and the streams with their sample rate and description."""
+    """Scores of a detector, and the streams with their sample rate and description.
+
+    `placed_on` holds scores and streams of the validation split, where thresholds were placed on it.
+    """
 
     scores: DetectorScores
     sources: Sequence[StreamSource]
     sample_rate: int
     streams: str
+    placed_on: tuple[Mapping[str, KeywordScores], Sequence[StreamSource]] | None = None
 
 
 def run(s: EvaluateConfig) -> None:
@@ -78,8 +82,12 @@ def run(s: EvaluateConfig) -> None:
         content["confused"] = [{"detector": name, **asdict(row)} for name, rows in pairs.items() for row in rows]
         results.write_json(Path(s.out), content | ({"compared": comparisons} if comparisons else {}))
         console.say(f"figures   {s.out}")
-    _, sources, rate, _ = evaluated[0]
+    sources, rate = evaluated[0].sources, evaluated[0].sample_rate
     shown = galleries(detectors, cutter(sources, rate), rate, refractory_s) if s.report or s.plots else []
+    for one in evaluated if s.report or s.plots else ():
+        if one.placed_on is not None:
+            scores, streams = one.placed_on
+            shown += placing_negatives(replace(one.scores, scores=scores), cutter(streams, rate), rate)
     if s.report:
         facts = {one.name or "detector": str(file) for one, file in zip(detectors, files, strict=True)} | provenance(s)
         write_report(Path(s.report), title, facts, outcomes, tables, shown)
@@ -231,12 +239,13 @@ def on_recordings(
             return sources, evaluate_split(detector, store, chosen, split, sources, stream.chunk_s, progress, score)
 
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
-    calibrations, streams = {}, "on the test split"
+    calibrations, streams, placed_on = {}, "on the test split", None
     if rate_per_hour is not None:
         if s.threshold.unsupported is Unsupported.refuse:
             require_hours(negative_hours(store, chosen, Split.VALIDATION, s.stream), rate_per_hour)
         builders.warn_clean(console, chosen, Split.VALIDATION)
-        _, scores = score_split("Calibrating", Split.VALIDATION, passes)
+        sources, scores = score_split("Calibrating", Split.VALIDATION, passes)
+        placed_on = scores, sources
         calibrations = {
             k: results.calibrated(one, rate_per_hour, s.stream.refractory_s, passes) for k, one in scores.items()
         }
@@ -244,7 +253,8 @@ def on_recordings(
         streams += ", thresholds from the validation split"
     builders.warn_clean(console, chosen, Split.TEST)
     sources, scores = score_split("Testing", Split.TEST, 1)
-    return Evaluated(DetectorScores(scores, thresholds, calibrations), sources, detector.sample_rate, streams)
+    found = DetectorScores(scores, thresholds, calibrations)
+    return Evaluated(found, sources, detector.sample_rate, streams, placed_on)
 
 
 def compared(

@@ -25,9 +25,10 @@ from kws.evaluation import comparison, confusables, results
 from kws.evaluation.comparison import Comparison
 from kws.evaluation.events import event_peaks
 from kws.evaluation.operating_points import Calibration, Unsupported, require_hours
+from kws.evaluation.report.examples import cutter, placing_negatives
 from kws.evaluation.report.page import write_report
 from kws.evaluation.results import Outcome, Table, outcomes_of
-from kws.evaluation.scoring import ConfusableScores, DetectorScores, KeywordScores, total_s
+from kws.evaluation.scoring import ConfusableScores, DetectorScores, KeywordScores, StreamSource, total_s
 from kws.evaluation.splits import evaluate_split, negative_hours, split_streams
 from kws.evaluation.validation import ValidationStreams
 from kws.replay import storage
@@ -62,10 +63,13 @@ class WakeWord:
     synthetic: Path | None
     folder: Path
 
+    def streams(self, split: Split, passes: int = 1) -> list[StreamSource]:
+        """The streams of a split."""
+        return split_streams(self.store, self.chosen, split, self.r.s.stream, passes)
+
     def score(self, title: str, detector: Detector, split: Split, passes: int = 1) -> Scores:
         """Score the streams of a split."""
-        stream = self.r.s.stream
-        streams = split_streams(self.store, self.chosen, split, stream, passes)
+        streams, stream = self.streams(split, passes), self.r.s.stream
         with audio_progress(self.r.console, title, total_s(streams)) as tick:
             return evaluate_split(detector, self.store, self.chosen, split, streams, stream.chunk_s, tick)
 
@@ -90,9 +94,7 @@ def train_wake_word(r: Run) -> None:
         if r.init is not None:
             refuse_known(r.init, store.entries)
         chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share, match=s.data.transcript_match)
-        longest_s = {Split.TRAIN: s.batch.max_keyword_s} | dict.fromkeys(
-            (Split.VALIDATION, Split.TEST), s.stream.max_keyword_s
-        )
+        longest_s = builders.longest_keywords(s.batch, s.stream)
         return store, with_locations(store, chosen, longest_s, (Split.TRAIN, Split.VALIDATION))
 
     with one_at_a_time(Path(s.data.cache)):
@@ -229,6 +231,7 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         facts["init_share"] = share  # of the way from the old weights to those that are averaged
     bad = {k: why for k, h in scores.items() if (why := results.useless_scores(h, calibrations[k], refractory_s))}
     r.write_model(detector, state, facts | {"useless": bad}, w.store)
+    placed_on = DetectorScores(scores, dict(zip(detector.labels, detector.thresholds, strict=True)))
     outcomes: list[Outcome] = []
     if w.chosen.speech[Split.TEST]:
         scores = w.score("Testing", detector, Split.TEST)
@@ -257,7 +260,8 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         r.console.say(f"gradient  {shares}")
         shown["share of the gradient"] = shares
     shown |= {"verdict": verdict} if verdict else {}
-    write_report(r.out / "report.html", title, shown, outcomes, tables)
+    cut, rate = cutter(w.streams(Split.VALIDATION, r.s.threshold.passes), w.store.sample_rate), w.store.sample_rate
+    write_report(r.out / "report.html", title, shown, outcomes, tables, placing_negatives(placed_on, cut, rate))
     results.write_json(r.out / "results.json", content)  # the last file: a run that has it is finished
 
 

@@ -26,7 +26,16 @@ IGNORED = -1.0  # target of a keyword that a longer one in the clip contains
 
 
 @dataclass
-class BatchConfig:
+class KeywordLength:
+    """Longest keyword that is trained."""
+
+    max_keyword_s: Annotated[
+        float, Field(ge=0.2, le=5, description="longest keyword, s; a longer one is trimmed harder")
+    ] = 1.2
+
+
+@dataclass
+class BatchConfig(KeywordLength):
     """Clips of a batch."""
 
     size: Annotated[int, Field(ge=2, le=65536, description="clips of a batch")] = 160
@@ -39,9 +48,6 @@ class BatchConfig:
     ] = None
     noise_share: Annotated[float, Field(ge=0, le=0.9, description="share of noise alone in the fresh negatives")] = 0.15
     clip_s: Annotated[float, Field(ge=0.5, le=10, description="length of a clip, s")] = 2.0
-    max_keyword_s: Annotated[
-        float, Field(ge=0.2, le=5, description="longest keyword, s; a longer one is trimmed harder")
-    ] = 1.2
     keyword_end_s: Annotated[
         list[float], Pair(0, 5), Field(description="a keyword ends this long before its clip ends, s")
     ] = field(default_factory=lambda: [0.2, 0.5])

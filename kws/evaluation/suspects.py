@@ -1,6 +1,6 @@
 """The validation negatives that place a threshold: a single one that says the keyword moves it far."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,32 @@ from kws.evaluation.threshold_sweep import Sweep, sweep
 
 NAMED = 3
 FAR = 0.05  # a threshold that moves less without a recording is not worth a second look
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The highest score of a negative recording, and its time on the track in seconds."""
+
+    recording: Segment
+    score: float
+    at_s: float
+
+    def __str__(self) -> str:
+        return f"{self.recording.name} ({self.score:.4f} at {self.at_s - self.recording.start_s:.1f} s)"
+
+
+def highest_negatives(scores: KeywordScores) -> list[Peak]:
+    """The three negatives with the highest scores, the highest first; empty if the recordings are not known."""
+    track = scores.negative
+    peaks: dict[str, Peak] = {}
+    for one in scores.negatives:
+        rows = _rows(track, one)
+        if one.name and rows.stop > rows.start:
+            at = rows.start + int(track.scores[rows].argmax())
+            peak = Peak(one, float(track.scores[at]), float(track.times[at]))
+            if one.name not in peaks or peak.score > peaks[one.name].score:
+                peaks[one.name] = peak
+    return sorted(peaks.values(), key=lambda peak: -peak.score)[:NAMED]
 
 
 def suspects(scores: KeywordScores, positive: Sweep, calibration: Calibration, refractory_s: float, passes: int) -> str:
@@ -26,21 +52,13 @@ def suspects(scores: KeywordScores, positive: Sweep, calibration: Calibration, r
     Returns:
         the sentence; empty if the recordings are not known.
     """
-    track = scores.negative
-    peaks: dict[str, tuple[float, float]] = {}  # score, and seconds from the start of the recording
-    for one in scores.negatives:
-        rows = _rows(track, one)
-        if one.name and rows.stop > rows.start:
-            at = rows.start + int(track.scores[rows].argmax())
-            peak = float(track.scores[at]), float(track.times[at] - one.start_s)
-            peaks[one.name] = max(peaks.get(one.name, peak), peak)
-    if not peaks:
+    track, highest = scores.negative, highest_negatives(scores)
+    if not highest:
         return ""
-    highest = sorted(peaks, key=lambda name: peaks[name], reverse=True)[:NAMED]
-    text = "highest negatives: " + ", ".join(f"{n} ({peaks[n][0]:.4f} at {peaks[n][1]:.1f} s)" for n in highest)
+    text = f"highest negatives: {', '.join(map(str, highest))}"
     others = track.scores.copy()
     for one in scores.negatives:
-        if one.name == highest[0]:
+        if one.name == highest[0].recording.name:
             others[_rows(track, one)] = 0
     without = calibrate(sweep(replace(track, scores=others), refractory_s), None, calibration.wanted, passes).threshold
     if calibration.threshold - without < FAR:

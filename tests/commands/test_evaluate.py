@@ -48,8 +48,12 @@ def test_checkpoint_and_exported_file_give_the_same_figures(cli, run, streams, t
 def test_evaluating_the_recordings_gives_the_figures_of_the_run(cli, run, tiny, tmp_path):
     words = [word for word in tiny if word.startswith(("data.", "threshold."))]
     (outcome,) = json.loads((run / "results.json").read_text())["outcomes"]
+    words.append(f"report={tmp_path}/r.html")
     again = figures(cli, run / "model.pt", tmp_path / "a.json", *words, "threshold.at_fa_per_hour=0.5")["beep"]
     assert again == outcome
+    for page in (run / "report.html", tmp_path / "r.html"):
+        assert page.read_text().partition("negatives that place the threshold")[2].count("<audio") == 3
+    words.pop()
     as_it_is = figures(cli, run / "model.pt", tmp_path / "b.json", *words)["beep"]
     assert as_it_is == outcome | {"calibration": None}, "the thresholds are the detector's own"
 
@@ -175,8 +179,8 @@ def test_settings_that_cannot_be_evaluated_are_refused_in_one_line(cli, run, tin
     }
     for words, reason in refused.items():
         done = cli("evaluate", f"detector={run}/model.pt", *words)
-        assert (done.code, done.err.strip().count("\n")) == (2, 0), done.err
-        assert reason in done.err
+        assert (done.code, done.err.count("kws: ")) == (2, 1), done.err
+        assert reason in done.err.splitlines()[-1]
     done = cli("train", *tiny, "threshold.unsupported=refuse", f"out={tmp_path}/run")
     assert done.code == 2
     assert "are too few to place a threshold" in done.err

@@ -1,12 +1,15 @@
 """The recordings that place a threshold are named, and one that may hold the keyword is pointed out."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from kws.detector.streaming import ScoreTrack
+from kws.evaluation.report.examples import placing_negatives
+from kws.evaluation.report.page import write_report
 from kws.evaluation.results import calibrated
-from kws.evaluation.scoring import KeywordScores, Segment
+from kws.evaluation.scoring import DetectorScores, KeywordScores, Segment
 
 HOP_S = 0.02
 
@@ -52,3 +55,23 @@ def test_a_trigger_just_after_a_recording_belongs_to_it() -> None:
 def test_streams_without_recordings_have_no_names() -> None:
     unnamed = replace(scored({12.0: 0.44}), negatives=[])
     assert "highest" not in calibrated(unnamed, 0.0, 1.0, 1).note
+
+
+def test_the_report_plays_the_sound_before_each_of_the_highest_scores(tmp_path: Path) -> None:
+    scores, cuts = scored({12.0: 0.44, 25.5: 0.46, 41.0: 0.45, 51.0: 0.2}), list[tuple[int, float, float]]()
+    odd = [replace(one, name=f"<b>{one.name}</b>", stream=3, offset_s=5.0) for one in scores.negatives]
+
+    def cut(number: int, start_s: float, end_s: float) -> np.ndarray:
+        cuts.append((number, round(start_s, 6), round(end_s, 6)))
+        return np.ones(round((end_s - start_s) * 16000), np.int16)
+
+    detector = DetectorScores({"beep": replace(scores, negatives=odd)}, {"beep": 0.5})
+    (gallery,) = placing_negatives(detector, cut, 16000)
+    assert cuts == [(3, 18.5, 21.2), (3, 34.0, 36.7), (3, 5.0, 7.7)]
+    write_report(tmp_path / "r.html", "t", {}, galleries=[gallery])
+    page = (tmp_path / "r.html").read_text()
+    assert "beep: validation negatives that place the threshold" in page
+    assert page.count("<audio") == 3
+    assert "0:00:05.5, &lt;b&gt;talk/2.wav&lt;/b&gt;; highest score 0.460" in page
+    assert "<b>" not in page
+    assert placing_negatives(DetectorScores({"beep": replace(scores, negatives=[])}, {"beep": 0.5}), cut, 16000) == []

@@ -1,10 +1,10 @@
-"""Examples of misses and false alarms: audio, score tracks and spectrogram of each."""
+"""Examples of misses, false alarms and negatives with high scores: audio, score tracks and spectrogram of each."""
 
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from kws.evaluation.breakdown import attribute, match_events
 from kws.evaluation.events import event_peaks
 from kws.evaluation.report.det import colour
 from kws.evaluation.scoring import DetectorScores, Segment, StreamSource
+from kws.evaluation.suspects import highest_negatives
 
 LIMIT = 20  # examples of each kind, keyword and detector
 BEFORE_S, AFTER_S = 2.0, 0.7  # around a false alarm
@@ -29,19 +30,19 @@ Cut = Callable[[int, float, float], NDArray[np.int16]]  # samples of a stream (b
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One miss or false alarm.
+    """One miss or false alarm, or a negative with a high score.
 
     Args:
-        kind: "miss" or "false alarm".
+        kind: "miss", "false alarm" or "negative".
         description: recording, time and other facts.
-        score: the highest in the event, or of the false alarm.
+        score: the highest in the event, or of the negative.
         pcm: the audio around it.
         sample_rate: Hz.
         begin_s: start of the audio in the stream.
         tracks: score rows of each detector, by its name: times in seconds and scores.
         thresholds: of each detector.
         span: of the event.
-        at_s: time of the false alarm.
+        at_s: time of the score of a negative.
 
     Shape: pcm int16 [T].
     """
@@ -103,56 +104,91 @@ def galleries(
     return made
 
 
+def placing_negatives(detector: DetectorScores, cut: Cut, sample_rate: int) -> list[Gallery]:
+    """The negatives with the highest scores, which place the threshold: a gallery for each keyword that has some.
+
+    Args:
+        detector: scores of the streams that placed its thresholds.
+        cut, sample_rate: as for `galleries`.
+    """
+    made = []
+    for keyword, scores in detector.scores.items():
+        found = [
+            _example("negative", [detector], keyword, cut, sample_rate, one.recording, one.score, one.at_s)
+            for one in highest_negatives(scores)
+        ]
+        if found:
+            column = Column(f"highest scores{_by(detector)}", found, len(found))
+            made.append(Gallery(f"{keyword}: validation negatives that place the threshold", [column]))
+    return made
+
+
+def _by(detector: DetectorScores) -> str:
+    return f" by {detector.name}" if detector.name else ""
+
+
+def _example(
+    kind: str,
+    shown: Sequence[DetectorScores],
+    keyword: str,
+    cut: Cut,
+    sample_rate: int,
+    segment: Segment,
+    score: float,
+    at_s: float | None = None,
+) -> Example:
+    """An event, or a negative whose score at `at_s` matters."""
+    offset = segment.offset_s
+    if at_s is None:
+        start = max(offset, segment.start_s - MARGIN_S)
+        end = min(segment.end_s + MARGIN_S, start + LONGEST_S)
+    else:
+        start, end = max(offset, at_s - BEFORE_S), at_s + AFTER_S
+    tracks, thresholds = {}, {}
+    for one in shown:
+        track = one.scores[keyword].positive if at_s is None else one.scores[keyword].negative
+        a, b = np.searchsorted(track.times, (start, end))
+        tracks[one.name or "detector"] = track.times[a:b] - offset, track.scores[a:b]
+        thresholds[one.name or "detector"] = one.thresholds[keyword]
+    facts = [segment.name, segment.speaker and f"speaker {segment.speaker}", segment.source]
+    if segment.snr_db is not None:
+        facts.append(f"{segment.snr_db:.1f} dB")
+    # The time within the recording. A keyword in a composed stream is the whole recording and needs none.
+    if at_s is not None:
+        facts.insert(0, clock(max(0.0, at_s - segment.start_s)))
+    elif segment.snr_db is None:
+        facts.insert(0, clock(max(0.0, segment.start_s - offset)))
+    return Example(
+        kind,
+        ", ".join(dict.fromkeys(filter(None, facts))),
+        score,
+        cut(segment.stream, start - offset, end - offset),
+        sample_rate,
+        start - offset,
+        tracks,
+        thresholds,
+        (segment.start_s - offset, segment.end_s - offset) if at_s is None else None,
+        None if at_s is None else at_s - offset,
+    )
+
+
 def _columns(
     shown: Sequence[DetectorScores], keyword: str, cut: Cut, sample_rate: int, refractory_s: float, limit: int
 ) -> tuple[Column, Column]:
     """Misses and false alarms of the first detector, with the scores of all of them."""
-
-    def example(segment: Segment, score: float, at_s: float | None = None) -> Example:
-        """An event, or a false alarm at `at_s`."""
-        offset = segment.offset_s
-        if at_s is None:
-            start = max(offset, segment.start_s - MARGIN_S)
-            end = min(segment.end_s + MARGIN_S, start + LONGEST_S)
-        else:
-            start, end = max(offset, at_s - BEFORE_S), at_s + AFTER_S
-        tracks, thresholds = {}, {}
-        for one in shown:
-            track = one.scores[keyword].positive if at_s is None else one.scores[keyword].negative
-            a, b = np.searchsorted(track.times, (start, end))
-            tracks[one.name or "detector"] = track.times[a:b] - offset, track.scores[a:b]
-            thresholds[one.name or "detector"] = one.thresholds[keyword]
-        facts = [segment.name, segment.speaker and f"speaker {segment.speaker}", segment.source]
-        if segment.snr_db is not None:
-            facts.append(f"{segment.snr_db:.1f} dB")
-        # The time within the recording. A keyword in a composed stream is the whole recording and needs none.
-        if at_s is not None:
-            facts.insert(0, clock(max(0.0, at_s - segment.start_s)))
-        elif segment.snr_db is None:
-            facts.insert(0, clock(max(0.0, segment.start_s - offset)))
-        return Example(
-            "miss" if at_s is None else "false alarm",
-            ", ".join(dict.fromkeys(filter(None, facts))),
-            score,
-            cut(segment.stream, start - offset, end - offset),
-            sample_rate,
-            start - offset,
-            tracks,
-            thresholds,
-            (segment.start_s - offset, segment.end_s - offset) if at_s is None else None,
-            None if at_s is None else at_s - offset,
-        )
-
-    scores, by = shown[0].scores[keyword], f" by {shown[0].name}" if len(shown) > 1 else ""
+    example = partial(_example, shown=shown, keyword=keyword, cut=cut, sample_rate=sample_rate)
+    scores, by = shown[0].scores[keyword], _by(shown[0]) if len(shown) > 1 else ""
     hit_at, alarm_times = match_events(scores, shown[0].thresholds[keyword], refractory_s)
     peaks = event_peaks(scores.positive, scores.spans)
     missed = sorted(np.flatnonzero(np.isnan(hit_at)).tolist(), key=lambda i: (peaks[i], i))
-    misses = [example(scores.events[i], float(peaks[i])) for i in missed[:limit]]
+    misses = [example("miss", segment=scores.events[i], score=float(peaks[i])) for i in missed[:limit]]
     times = alarm_times.tolist()
     alarm_peaks = event_peaks(scores.negative, [(at, at + refractory_s) for at in times])
     causes = [scores.negatives[i] for i in attribute(scores.negatives, alarm_times)]
     order = sorted(range(len(causes)), key=lambda i: (-alarm_peaks[i], i))
-    alarms = [example(causes[i], float(alarm_peaks[i]), times[i]) for i in order[:limit]]
+    alarms = [
+        example("false alarm", segment=causes[i], score=float(alarm_peaks[i]), at_s=times[i]) for i in order[:limit]
+    ]
     return Column(f"missed{by}", misses, len(missed)), Column(f"false alarms{by}", alarms, len(times))
 
 

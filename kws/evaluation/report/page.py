@@ -1,4 +1,4 @@
-"""The report: one HTML page with DET curve, tables, and examples of misses and false alarms, or its pictures alone."""
+"""The report: one HTML page with DET curve, tables, and examples of misses and negatives, or its pictures alone."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from kws.checks.finding import Finding, Level
 from kws.data.manifest import Split
-from kws.evaluation.intervals import poisson_upper
+from kws.evaluation.intervals import poisson
 from kws.evaluation.operating_points import supports
 
 _FEW = {Split.TRAIN: 20, Split.VALIDATION: 10, Split.TEST: 10}  # keyword recordings with which little is learnt
@@ -79,7 +79,7 @@ def hours_for_rate(hours: float, rate_per_hour: float, refused: bool = True) -> 
     """
     if not hours:
         return []  # no negative at all is another finding
-    shown = poisson_upper(0, hours)
+    shown = poisson(0, hours)[1]
     text = f"{hours:.2g} h of validation negatives for threshold.at_fa_per_hour={rate_per_hour:g}"
     if not supports(hours, rate_per_hour):
         lowest = 1 / hours
@@ -90,7 +90,7 @@ def hours_for_rate(hours: float, rate_per_hour: float, refused: bool = True) -> 
         )
         return [Finding("few hours", Level.fault if refused else Level.warning, text, mend)]
     if shown > rate_per_hour:
-        needed_h = poisson_upper(0, rate_per_hour)
+        needed_h = poisson(0, rate_per_hour)[1]
         text += f": enough to set the threshold; without any false alarm they show less than {shown:.2g} an hour"
         mend = f"To show the rate, {needed_h:.2g} h without a false alarm are needed."
         return [Finding("few hours", Level.warning, text, mend)]

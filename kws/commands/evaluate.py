@@ -23,7 +23,7 @@ from kws.evaluation import comparison, confusables, results
 from kws.evaluation.annotations import read_annotations
 from kws.evaluation.breakdown import confusion
 from kws.evaluation.operating_points import RATES, Unsupported, require_hours
-from kws.evaluation.recordings import AnnotatedFile, evaluate_files
+from kws.evaluation.recordings import AnnotatedFile, evaluate_files, whole_file, with_silence
 from kws.evaluation.report.examples import cutter, galleries, placing_negatives
 from kws.evaluation.report.page import write_pictures, write_report
 from kws.evaluation.scoring import (
@@ -62,7 +62,7 @@ def run(s: EvaluateConfig) -> None:
     evaluated = [evaluate(s, file, name, clips, console) for file, name in zip(files, names, strict=True)]
     detectors = [one.scores for one in evaluated]
     if (s.smooth_s is not None or s.smooth_k is not None) and s.threshold.at_fa_per_hour is None:
-        console.warn("the thresholds were placed for another smoothing: figures as set mean little")
+        console.warn("the thresholds were placed for another smoothing: figures at these thresholds mean little")
     refractory_s = s.stream.refractory_s
     outcomes = [outcome for one in detectors for outcome in results.outcomes_of(one, refractory_s)]
     title = f"{' and '.join(file.name for file in files)} {evaluated[0].streams}"
@@ -133,12 +133,12 @@ def evaluate(s: EvaluateConfig, file: Path, name: str, clips: Mapping[str, list[
         if word not in detector.labels:
             raise KwsError(f"keyword={word}: must be one of the keywords of {file}: {', '.join(detector.labels)}")
     given = [key for key in ("positive", "events", "negative") if getattr(s, key) is not None]
-    if given and len(given) < 3:
-        raise KwsError(f"{given[0]}=...: positive, events and negative must be given together")
+    if given == ["events"] or (s.events is not None and s.positive is None):
+        raise KwsError(f"events={s.events}: must be given together with positive, the recordings that it annotates")
     if given and s.data.root:
-        raise KwsError("data.root: must not be given together with positive, events and negative")
+        raise KwsError(f"data.root={s.data.root}: must not be given together with {' and '.join(given)}")
     if not given and not s.data.root:
-        raise KwsError("positive, events and negative, or data.root, must be given: the recordings to evaluate on")
+        raise KwsError("positive, negative or data.root must be given: the recordings to evaluate on")
     score = scorer(s, file)
     one = (on_files if given else on_recordings)(s, detector, words, score, console)
     found: Mapping[str, ConfusableScores] = {}
@@ -174,9 +174,28 @@ def scorer(s: EvaluateConfig, file: Path) -> ScoreAll:
 
 def given_files(s: EvaluateConfig, words: list[str], console: Console) -> tuple[list[AnnotatedFile], list[Path]]:
     """The given files with keywords, with their annotations, and those without."""
-    positives, events = paths(s.positive, "positive"), paths(s.events, "events")
-    if len(positives) != len(events):
-        raise KwsError(f"events={s.events}: must be as many files as in positive, {len(positives)}")
+    positives = [] if s.positive is None else annotated(s, words, console)
+    places = [] if s.negative is None else paths(s.negative, "negative")
+    negatives = [file for place in places for file in sound_files(place, "negative")]
+    seen = {file.resolve() for file, _ in positives}
+    for file in negatives:
+        if file.resolve() in seen:
+            raise KwsError(f"negative={s.negative}: {file} is there twice; its hours would count twice")
+        seen.add(file.resolve())
+    return positives, negatives
+
+
+def annotated(s: EvaluateConfig, words: list[str], console: Console) -> list[AnnotatedFile]:
+    """The files of `positive` with their annotations. Without `events`, each file is one keyword."""
+    if s.events is None:
+        if len(words) > 1:
+            raise KwsError(f"keyword={words}: must be one, since without events every file of positive is one keyword")
+        files = [file for place in paths(s.positive, "positive") for file in sound_files(place, "positive")]
+        console.say(f"each of the {len(files)} recordings of positive counts as one keyword; events= says where it is")
+        return [(file, {words[0]: whole_file(file)}) for file in files]
+    files, events = paths(s.positive, "positive"), paths(s.events, "events")
+    if len(files) != len(events):
+        raise KwsError(f"events={s.events}: must be as many files as in positive, {len(files)}")
     collar = None if s.collar_s is None else (s.collar_s[0], s.collar_s[1])
     required, labelled = len(words) == 1 and len(events) == 1, len(words) > 1
     annotations = [{w: read_annotations(file, w, collar, required, labelled) for w in words} for file in events]
@@ -185,16 +204,10 @@ def given_files(s: EvaluateConfig, words: list[str], console: Console) -> tuple[
     for word in words:
         if not any(each[word] for each in annotations):
             console.warn(f"{word}: left out: events={s.events} has no annotation of it")
-    for file, each in zip(positives, annotations, strict=True):
+    for file, each in zip(files, annotations, strict=True):
         if not any(each.values()):
             console.warn(f"{file}: not counted: it has no annotation of a keyword")
-    negatives = [file for place in paths(s.negative, "negative") for file in sound_files(place, "negative")]
-    seen: set[Path] = set()
-    for file in (*positives, *negatives):
-        if file.resolve() in seen and file in negatives:
-            raise KwsError(f"negative={s.negative}: {file} is there twice; its hours would count twice")
-        seen.add(file.resolve())
-    return list(zip(positives, annotations, strict=True)), negatives
+    return list(zip(files, annotations, strict=True))
 
 
 def on_files(
@@ -207,7 +220,9 @@ def on_files(
             "validation recordings, never on the streams that measure it"
         )
     positives, negatives = given_files(s, words, console)
-    sources = [file_source(file) for file in [*(file for file, _ in positives), *negatives]]
+    whole = s.events is None
+    sources = [with_silence(file, detector.sample_rate) if whole else file_source(file) for file, _ in positives]
+    sources += [file_source(file) for file in negatives]
     with audio_progress(console, "Scoring", total_s(sources)) as progress:
         scores, bad, faults = evaluate_files(
             detector, words, positives, negatives, sources, s.stream.chunk_s, s.data.max_undecodable, progress, score
@@ -268,7 +283,7 @@ def compared(
     for word in [word for word in first.scores if word in second.scores]:
         a, b = first.scores[word], second.scores[word]
         own = (first.thresholds[word], second.thresholds[word])
-        pairs = comparison.compare(a, b, own, RATES, s.stream.refractory_s)
+        pairs = comparison.compare(a, b, own, RATES if a.negative.hours else (), s.stream.refractory_s)
         title = f"{word}, a against b: {len(a.spans)} events, {a.negative.hours:.2f} h"
         tables.append(results.Table(title, comparison.HEADER, comparison.rows(pairs)))
         console.table(*tables[-1])

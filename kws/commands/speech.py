@@ -1,5 +1,6 @@
 """Synthetic clips for a training run. Modules that need the extra kws[speech] are imported where they are used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +10,16 @@ import torch
 from kws.common.console import Console
 from kws.common.seeding import seed_of
 from kws.config import schema as c
-from kws.data.manifest import CONFUSABLE, Recording, SplitBy, read
+from kws.data.audio import length_s
+from kws.data.division import SHARES
+from kws.data.manifest import CONFUSABLE, Recording, Split, SplitBy, read
+from kws.data.names import same_word
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kws.confusables.synthesis.base import Synthesiser, Utterance
+
+
+SENTENCE_S, NOISE_S = 3.0, 5.0  # about the length of a synthetic clip
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,18 @@ class SyntheticClips:
         return [one for folder in folders for one in read(folder, split=SplitBy.column) if one.label != CONFUSABLE]
 
 
-def synthesise(s: c.TrainConfig, words: list[str], console: Console) -> SyntheticClips:
-    """Synthesise the clips of `data.synthetic`. Without `data.root` they include sentences as negatives, and noise."""
-    k, negatives = s.data.synthetic, not s.data.root
-    if not (k.positives or k.confusables or negatives):
+def synthesise(s: c.TrainConfig, words: list[str], console: Console, real: Sequence[Recording]) -> SyntheticClips:
+    """Synthesise the clips of `data.synthetic`, sentences and noise only where the recordings hold less of them."""
+    k = s.data.synthetic
+    noise = [one for one in real if one.label == s.data.noise_label]
+    negatives = [one for one in real if one not in noise and not any(same_word(one.label, word) for word in words)]
+    sentences_n = k.sentences if shorter(negatives, k.sentences * SENTENCE_S) else 0
+    noises_n = k.noises if shorter(noise, k.noises * NOISE_S) else 0
+    if not (k.positives or k.confusables or sentences_n or noises_n):
         return SyntheticClips()
+    for kind, n, given in (("sentences", sentences_n, negatives), ("noises", noises_n, noise)):
+        if real and n:
+            console.say(f"{n} {kind} are synthesised for training beside {len(given)} recordings")
     from kws.confusables.search import find
     from kws.confusables.synthesis import plan
     from kws.confusables.synthesis.base import Espeak
@@ -46,18 +58,28 @@ def synthesise(s: c.TrainConfig, words: list[str], console: Console) -> Syntheti
     if k.confusables:
         prompts = [p for w in words for p in plan.prompts_of(espeak, w, find(w, s.confuse, s.seed).chosen)]
         roles.append(plan.confusable_role(espeak, prompts, k.confusables * len(words)))
-    if negatives:
-        n = plan.total_clips(espeak, k.sentences, SENTENCE_SHARES)
+    if sentences_n:
+        n = plan.total_clips(espeak, sentences_n, SENTENCE_SHARES)
         prompts = [plan.Prompt(text) for text in sentences(words, n, s.seed)]
         roles.append(plan.Role("speech", prompts, n, SENTENCE_SHARES, once=True))
-    speech = _render(s, console, "speech", espeak, plan.plan_splits(espeak, roles, s.seed))
-    noise = Noise(s.seed)
-    clips = plan_noise(plan.total_clips(noise, k.noises), s.data.noise_label) if negatives else []
-    return SyntheticClips(speech, _render(s, console, "noise", noise, clips) if clips else None)
+    speech = _render(s, console, "speech", espeak, plan.plan_splits(espeak, roles, s.seed)) if roles else None
+    generated = Noise(s.seed)
+    clips = plan_noise(plan.total_clips(generated, noises_n), s.data.noise_label) if noises_n else []
+    return SyntheticClips(speech, _render(s, console, "noise", generated, clips) if clips else None)
+
+
+def shorter(recordings: Sequence[Recording], train_s: float) -> bool:
+    """Whether recordings are too few to give the train split this many seconds. Reads as many headers as it needs."""
+    needed_s = train_s / SHARES[Split.TRAIN]
+    for one in recordings:
+        if needed_s <= 0:
+            break
+        needed_s -= length_s(one.path)
+    return needed_s > 0
 
 
 def _render(
-    s: c.TrainConfig, console: Console, title: str, synthesiser: "Synthesiser", utterances: "Sequence[Utterance]"
+    s: c.TrainConfig, console: Console, title: str, synthesiser: "Synthesiser", utterances: Sequence["Utterance"]
 ) -> Path:
     from kws.confusables.synthesis.render import render
 

@@ -17,8 +17,9 @@ from kws.common.files import did_you_mean
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
-from kws.data.dataset import Selection, recordings, select, selection_lines
-from kws.data.manifest import Split
+from kws.data.dataset import Selection, counted, recordings, refuse_nearly_noise, select, selection_lines
+from kws.data.manifest import Recording, Split
+from kws.data.names import same_word
 from kws.data.positives import doubt_lines, with_locations
 from kws.detector.detector import Detector
 from kws.evaluation import comparison, confusables, results
@@ -88,8 +89,10 @@ def train_wake_word(r: Run) -> None:
     folder = Path(s.replay.buffer) if s.replay.buffer else r.out / "buffer"
     dist.on_main(lambda: refuse_missing_buffer(s, folder))
 
+    real = recordings(s.data, console.warn, words) if s.data.root else []
+    require_labels(real, words, s)
+
     def load() -> tuple[AudioCache, Selection]:
-        real = recordings(s.data, console.warn, words) if s.data.root else []
         store = builders.store(s.data, console, [*real, *made.recordings()], words)
         if r.init is not None:
             refuse_known(r.init, store.entries)
@@ -98,7 +101,7 @@ def train_wake_word(r: Run) -> None:
         return store, with_locations(store, chosen, longest_s, (Split.TRAIN, Split.VALIDATION))
 
     with one_at_a_time(Path(s.data.cache)):
-        made = dist.on_main(lambda: speech.synthesise(s, words, console))
+        made = dist.on_main(lambda: speech.synthesise(s, words, console, real))
         store, chosen = dist.main_first(load)
     w = WakeWord(r, store, chosen, made.speech, folder)
     if not dist.is_main:
@@ -137,6 +140,25 @@ def train_wake_word(r: Run) -> None:
     if store.bad:
         console.warn(f"{len(store.bad)} recordings have no usable sound and were left out; they are named above")
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
+
+
+def require_labels(real: Sequence[Recording], words: Sequence[str], s: TrainConfig) -> None:
+    """Raise KwsError if the recordings and the synthetic clips together lack a keyword, or negatives.
+
+    That takes a second, and synthesis minutes.
+    """
+    synthetic = s.data.synthetic
+    refuse_nearly_noise({one.label for one in real}, words, s.data.noise_label)
+    for word in words:
+        if not (synthetic.positives or any(same_word(one.label, word) for one in real)):
+            raise KwsError(f"keyword={word}: no recording of it; {counted(real)}; recipe=from_text synthesises it")
+    if not synthetic.sentences and all(
+        one.label == s.data.noise_label or any(same_word(one.label, word) for word in words) for one in real
+    ):
+        raise KwsError(
+            f"data.root={s.data.root}: no negatives, such as speech without the keyword; {counted(real)}; "
+            "recipe=few_shot synthesises them"
+        )
 
 
 def refuse_missing_buffer(s: TrainConfig, folder: Path) -> None:

@@ -59,7 +59,8 @@ class TrainDataConfig(DataConfig):
         if not self.root and min(self.synthetic.positives, self.synthetic.sentences) < MIN_CLIPS:
             raise KwsError(
                 "data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label; or "
-                f"data.synthetic.positives and .sentences of at least {MIN_CLIPS}, as in recipe=quickstart"
+                "recipe=from_text, which synthesises the keyword and negatives (data.synthetic.positives, .sentences: "
+                f"at least {MIN_CLIPS} each)"
             )
 
 
@@ -211,9 +212,13 @@ class EvaluateConfig:
         Any, PATH, Field(description="two of them, [a,b], on the same streams: is the difference more than chance?")
     ] = None
     keyword: Annotated[Any, TEXT, Field(description="one, or a list; null: every keyword of the model")] = None
-    positive: Annotated[Any, PATH, Field(description="recordings with the keyword, one or a list")] = None
+    positive: Annotated[Any, PATH, Field(description="recordings with the keyword, files or folders")] = None
     events: Annotated[
-        Any, PATH, Field(description="its times, a file for each: JSON, CSV, Audacity labels (.txt) or RTTM")
+        Any,
+        PATH,
+        Field(
+            description="its times, a file for each: JSON, CSV, Audacity labels (.txt), RTTM; null: each is one keyword"
+        ),
     ] = None
     collar_s: Annotated[
         list[float] | None,

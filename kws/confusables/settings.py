@@ -23,9 +23,9 @@ class SyntheticConfig:
         int, Field(ge=0, le=10**6, description="clips of confusables of each keyword; they enter the replay buffer")
     ] = 0
     sentences: Annotated[
-        int, Field(ge=0, le=10**5, description="negatives without data.root: sentences of random words")
+        int, Field(ge=0, le=10**5, description="negatives, sentences of random words, where the recordings hold less")
     ] = 0
-    noises: Annotated[int, Field(ge=0, le=10**5, description="noise without data.root: clips of 5 s")] = 0
+    noises: Annotated[int, Field(ge=0, le=10**5, description="noise, clips of 5 s, where the recordings hold less")] = 0
 
 
 @dataclass

@@ -72,7 +72,8 @@ def compose(
             if split is Split.TEST and not wanted:  # test recordings are optional
                 roles.clips[split], roles.silences[split], roles.left_out[split] = [], 0, 0
                 continue
-            raise KwsError(f"keyword={words[lacking[0]]}: no recording of it in the {split} split; {counted(entries)}")
+            have = counted([e.recording for e in entries])
+            raise KwsError(f"keyword={words[lacking[0]]}: no recording of it in the {split} split; {have}")
         rest = [i for i in mine if column[entries[i].recording.label] < 0]
         if unknown and not rest:
             raise KwsError(

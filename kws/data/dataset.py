@@ -234,16 +234,17 @@ def select(
         KwsError: a keyword has no recording, or there are no negatives, in one of those splits; the same sound is filed
             under a keyword and under another label.
     """
-    refuse_nearly_noise({entry.recording.label for entry in entries}, keywords, noise_label)
+    found = [entry.recording for entry in entries]
+    refuse_nearly_noise({one.label for one in found}, keywords, noise_label)
     refuse_two_roles(entries, keywords)
     chosen = assign_roles(entries, keywords, noise_label, pool_share, match)
     for column, keyword in enumerate(keywords):
         for split in needed:
             if not chosen.positives[split][column]:
-                raise KwsError(f"keyword={keyword}: no recording of it in the {split} split; {counted(entries)}")
+                raise KwsError(f"keyword={keyword}: no recording of it in the {split} split; {counted(found)}")
     for split in needed:
         if not chosen.speech[split]:
-            raise KwsError(f"data.root: no negative recording in the {split} split; {counted(entries)}")
+            raise KwsError(f"data.root: no negative recording in the {split} split; {counted(found)}")
     return chosen
 
 
@@ -277,11 +278,11 @@ def assign_roles(
     return chosen
 
 
-def counted(entries: Sequence[Entry]) -> str:
+def counted(found: Sequence[Recording]) -> str:
     """The number of recordings of the most frequent labels in each split."""
     counts: dict[str, Counter[Split]] = {}
-    for entry in entries:
-        counts.setdefault(entry.recording.label, Counter())[entry.recording.split] += 1
+    for one in found:
+        counts.setdefault(one.label, Counter())[one.split] += 1
     order = sorted(counts, key=lambda label: (-counts[label].total(), label))
     texts = [f"{label}: {', '.join(f'{counts[label][s]} {s}' for s in Split)}" for label in order[:_LABELS_SHOWN]]
     return f"there are {'; '.join(texts) or 'none'}" + "; ..." * (len(order) > _LABELS_SHOWN)

@@ -25,7 +25,7 @@ class ScoreTrack:
     Args:
         times: time at which each row is known, seconds from the start of the stream, non-decreasing.
         scores: score of the keyword in each row, in [0, 1].
-        duration_s: length of the stream, above 0.
+        duration_s: length of the stream; 0 only for `NO_STREAM`.
         silent_s: of these, seconds without any sound, which count as no hours.
 
     Shape: times float64 [N], scores float32 [N].
@@ -42,11 +42,11 @@ class ScoreTrack:
     def __post_init__(self) -> None:
         if self.times.ndim != 1 or self.times.shape != self.scores.shape:
             raise KwsError(f"score track: times {self.times.shape} and scores {self.scores.shape} must both be [N]")
-        if not len(self.times):
+        if not 0 <= self.duration_s < math.inf:
+            raise KwsError(f"score track: duration_s={self.duration_s}: must be 0 or more")
+        if bool(len(self.times)) != (self.duration_s > 0):
             raise KwsError("score track: no row, because the stream is shorter than a row of the detector")
-        if not 0 < self.duration_s < math.inf:
-            raise KwsError(f"score track: duration_s={self.duration_s}: must be above 0")
-        if not 0 <= self.silent_s < self.duration_s:
+        if self.duration_s and not 0 <= self.silent_s < self.duration_s:
             raise KwsError("score track: the stream holds no sound")
         if not (np.isfinite(self.scores).all() and np.isfinite(self.times).all()):
             raise KwsError("score track: scores or times are not finite, the model is broken")
@@ -57,6 +57,9 @@ class ScoreTrack:
     def hours(self) -> float:
         """Length of the stream without its silence, in hours."""
         return (self.duration_s - self.silent_s) / 3600
+
+
+NO_STREAM = ScoreTrack(np.zeros(0), np.zeros(0, np.float32), 0.0)  # where nothing was given to score
 
 
 class StreamScorer(Protocol):

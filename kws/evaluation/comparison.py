@@ -12,7 +12,7 @@ from kws.evaluation.operating_points import threshold_for, wanted_text
 from kws.evaluation.scoring import KeywordScores
 from kws.evaluation.threshold_sweep import sweep
 
-HEADER = ("at", "misses a / b", "missed only by a / b", "p", "false alarms a / b", "p")
+HEADER = ("threshold", "misses a / b", "missed only by a / b", "p", "false alarms a / b", "p")
 
 
 @dataclass(frozen=True)

@@ -36,26 +36,10 @@ def poisson(k: int, exposure: float) -> tuple[float, float]:
 
     Source: Garwood, "Fiducial limits for the Poisson distribution", Biometrika 1936.
     """
-    high = _bound(k, exposure, 0.975)
-    return (_bound(k - 1, exposure, 0.025) if k else 0.0), high  # without an event the rate may be 0
-
-
-def poisson_upper(k: int, exposure: float) -> float:
-    """One-sided 95 % upper bound of the same rate: 3/h (2.996) for no event in one hour.
-
-    Args:
-        k: events counted, 0 or more.
-        exposure: length of the observation, above 0; in hours, the bound is per hour.
-
-    Source: Garwood 1936, as `poisson`.
-    """
-    return _bound(k, exposure, 0.95)
-
-
-def _bound(k: int, exposure: float, probability: float) -> float:
     if k < 0 or not 0 < exposure < math.inf:
         raise ValueError(f"k must be 0 or more and the exposure above 0, not {k} and {exposure}")
-    return float(gammaincinv(k + 1, probability)) / exposure
+    low = gammaincinv(k, 0.025) if k else 0.0  # without an event the rate may be 0
+    return float(low) / exposure, float(gammaincinv(k + 1, 0.975)) / exposure
 
 
 def evidence(k: int, hours: float, wanted: float) -> str:
@@ -66,12 +50,13 @@ def evidence(k: int, hours: float, wanted: float) -> str:
         hours: above 0.
         wanted: false alarms per hour, 0 or more.
     """
-    text = f"{k} false alarm{'s' * (k != 1)} in {hours:.2f} h shows only < {rate_text(poisson_upper(k, hours))}/h"
+    high = poisson(k, hours)[1]
+    text = f"{k} false alarm{'s' * (k != 1)} in {duration_text(hours)}: at most {rate_text(high)}/h (95 %)"
     if wanted == 0:
         return f"{text}; no stream is long enough to show 0/h"
-    if poisson_upper(k, hours) <= wanted:
+    if high <= wanted:
         return text
-    needed = poisson_upper(0, wanted)
+    needed = poisson(0, wanted)[1]
     return f"{text}; {needed:.{0 if needed >= 10 else 1}f} h without a false alarm are needed to show {wanted:g}/h"
 
 
@@ -80,13 +65,24 @@ def rate_text(rate: float) -> str:
     return f"{rate:.2f}" if rate < 1 else f"{rate:.1f}" if rate < 100 else f"{rate:.0f}"
 
 
+def duration_text(hours: float) -> str:
+    """A duration with its unit: 2.85 h, 31 min, 42 s."""
+    if hours >= 1:
+        return f"{hours:.2f} h"
+    return f"{60 * hours:.0f} min" if hours >= 1 / 30 else f"{3600 * hours:.0f} s"
+
+
 def proportion_text(k: int, n: int) -> str:
-    """A proportion with its counts and 95 % interval: 6/64 = 9.4 % [4.4, 19.0]."""
+    """A proportion with its counts and 95 % interval: 6/64 = 9.4 % [4.4, 19.0]; a dash without a trial."""
+    if not n:
+        return "-"
     low, high = wilson(k, n)
     return f"{k}/{n} = {100 * k / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def false_alarms_text(k: int, hours: float) -> str:
-    """A false-alarm rate with its count, hours and 95 % interval: 1 in 0.72 h = 1.4/h [0.04, 7.7]."""
+    """A false-alarm rate with its count, hours and 95 % interval: 1 in 2.85 h = 0.35/h [0.01, 2.0]; else a dash."""
+    if not hours:
+        return "-"
     low, high = poisson(k, hours)
-    return f"{k} in {hours:.2f} h = {rate_text(k / hours)}/h [{rate_text(low)}, {rate_text(high)}]"
+    return f"{k} in {duration_text(hours)} = {rate_text(k / hours)}/h [{rate_text(low)}, {rate_text(high)}]"

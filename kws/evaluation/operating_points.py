@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from kws.common.errors import KwsError
-from kws.evaluation.intervals import evidence, poisson, poisson_upper, wilson
+from kws.evaluation.intervals import evidence, poisson, wilson
 from kws.evaluation.threshold_sweep import Sweep
 
-MISSED, ALARMS = 0.9, 100.0  # a detector is useless from this share of misses, or false alarms an hour, on
+MISSED, ALARMS = 0.5, 100.0  # a detector is useless from this share of misses, or false alarms an hour, on
 RATES = (0.0, 0.1, 0.5, 1.0, 2.0)  # false alarms per hour at which results are given
 
 
@@ -45,7 +45,7 @@ class OperatingPoint:
     """Misses on a positive stream and false alarms on a negative one, at one threshold.
 
     `wanted_fa_per_hour` is the rate that the threshold was chosen for, None for a given threshold. `fa_low` and
-    `fa_high` are the two-sided 95 % interval of the rate, `fa_upper95` its one-sided bound, all per hour.
+    `fa_high` are the 95 % interval of the rate per hour. Rates are NaN where there are no events, or no hours.
     """
 
     wanted_fa_per_hour: float | None
@@ -55,7 +55,6 @@ class OperatingPoint:
     fa_per_hour: float
     fa_low: float
     fa_high: float
-    fa_upper95: float
     misses: int
     events: int
     miss_rate: float
@@ -82,14 +81,15 @@ class Calibration:
     """A threshold chosen on validation streams for a wanted false-alarm rate, with the evidence for that rate.
 
     `threshold` is a float32 number, so that comparisons in float32 and float64 agree. `supported` is False where the
-    negative stream is too short for a single false alarm at the `wanted` rate (per hour). `note` sums up the evidence.
+    negative stream is too short for a single false alarm at the `wanted` rate (per hour). `fa_high` is the upper end of
+    the 95 % interval of the rate. `note` sums up the evidence.
     """
 
     threshold: float
     wanted: float
     false_alarms: int
     hours: float
-    fa_upper95: float
+    fa_high: float
     supported: bool
     note: str
 
@@ -111,12 +111,11 @@ def at_threshold(positive: Sweep, negative: Sweep, threshold: float, wanted: flo
         wanted: false alarms per hour that the threshold was chosen for, stored in the result.
     """
     events, hours = positive.spans_n, negative.hours
-    if not events:
-        raise KwsError("the positive stream has no keyword event: at least one is needed to count misses")
     alarms, missed = negative.at(threshold)[0], positive.at(threshold)[1]
-    false_alarms = (alarms, hours, alarms / hours, *poisson(alarms, hours), poisson_upper(alarms, hours))
+    rates = (alarms / hours, *poisson(alarms, hours)) if hours else (math.nan, 0.0, math.inf)
+    miss_rate = missed / events if events else math.nan
     return OperatingPoint(
-        wanted, float(threshold), *false_alarms, missed, events, missed / events, *wilson(missed, events)
+        wanted, float(threshold), alarms, hours, *rates, missed, events, miss_rate, *wilson(missed, events)
     )
 
 
@@ -131,15 +130,17 @@ def useless(point: OperatingPoint) -> str:
 
 
 def operating_points(positive: Sweep, negative: Sweep, rates: Sequence[float] = RATES) -> list[OperatingPoint]:
-    """The operating point at `threshold_for` each false-alarm rate (per hour)."""
+    """The operating point at `threshold_for` each false-alarm rate (per hour); none without a negative stream."""
+    if not negative.hours:
+        return []
     return [at_threshold(positive, negative, threshold_for(negative, rate), rate) for rate in rates]
 
 
 def wanted_text(rates: Sequence[float | None]) -> str:
-    """Wanted rates of one threshold, the lowest first: 0-1/h. The detector's own threshold has no rate: as set."""
+    """What a threshold is for: `for 0 to 1/h`, wanted rates that it gives, or `its own`, that of the detector."""
     if rates[0] is None:
-        return "as set"
-    return "-".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1]))) + "/h"
+        return "its own"
+    return "for " + " to ".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1]))) + "/h"
 
 
 def curve(positive: Sweep, negative: Sweep, max_fa_per_hour: float = 20.0) -> Curve:
@@ -176,8 +177,8 @@ def calibrate(negative: Sweep, positive: Sweep | None, rate_per_hour: float, pas
         note += f"; scored {passes} times, under different noise"
     if positive is not None and positive.spans_n:
         note += f"; {positive.at(threshold)[1]} of {positive.spans_n} events missed"
-    bound = poisson_upper(alarms, hours)
-    return Calibration(threshold, rate_per_hour, alarms, hours, bound, supports(hours, rate_per_hour), note)
+    high = poisson(alarms, hours)[1]
+    return Calibration(threshold, rate_per_hour, alarms, hours, high, supports(hours, rate_per_hour), note)
 
 
 def supports(hours: float, rate_per_hour: float) -> bool:

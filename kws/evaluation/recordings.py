@@ -1,15 +1,17 @@
-"""Evaluation on given files: some with keywords, with annotations, and some without."""
+"""Evaluation on given files: some with keywords, with annotations, and some without. Either may be left out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from kws.common.errors import KwsError
-from kws.data.audio import BadAudio
+from kws.data.audio import BadAudio, length_s, load, to_int16
 from kws.data.mending import Fault
 from kws.data.names import shown
-from kws.data.streams import Span
-from kws.detector.streaming import ScoreTrack, StreamScorer
+from kws.data.streams import AFTER_S, Span, Stream
+from kws.detector.streaming import NO_STREAM, ScoreTrack, StreamScorer
 from kws.evaluation.annotations import Annotation
 from kws.evaluation.events import join_offsets, join_tracks
 from kws.evaluation.scoring import (
@@ -24,7 +26,23 @@ from kws.evaluation.scoring import (
 )
 
 GAP_S = 200.0  # between files with keywords: longer than any refractory time and collar
+SILENCE_S = 1.0  # after a recording of a keyword: a trigger comes up to AFTER_S after its end
 AnnotatedFile = tuple[Path, Mapping[str, Sequence[Annotation]]]  # with the annotations of each keyword
+
+
+def whole_file(file: Path) -> list[Annotation]:
+    """The annotation of a recording that is one keyword: any trigger in it, or soon after it, is a hit."""
+    return [Annotation((0.0, length_s(file) + AFTER_S), None)]
+
+
+def with_silence(file: Path, sample_rate: int) -> StreamSource:
+    """A recording of a keyword to score, with silence after it in which the detector may still trigger."""
+
+    def stream() -> Stream:
+        pcm = to_int16(load(file, sample_rate))
+        return Stream(np.append(pcm, np.zeros(round(SILENCE_S * sample_rate), np.int16)), [], [], sample_rate)
+
+    return StreamSource(stream, length_s(file) + SILENCE_S)
 
 
 def evaluate_files(
@@ -42,7 +60,7 @@ def evaluate_files(
 
     Args:
         detector: a `Detector` or an exported file.
-        keywords: keywords that count; one without an annotation is left out.
+        keywords: keywords that count; one without an annotation is left out, if there are positives.
         positives: files with keywords.
         negatives: files without a keyword.
         sources: all of them in this order, as stream sources.
@@ -73,13 +91,15 @@ def evaluate_files(
     times = None
     for keyword in keywords:
         tracks = [result.tracks[keyword] for _, result in good]
-        negative = join_tracks(tracks, times=times)
+        negative = join_tracks(tracks, times=times) if negatives else NO_STREAM
         times = negative.times
         segments = [
             Segment(at, at + track.duration_s, names[i], "", negatives[i - first].parent.name, None, None, i, at)
             for (i, _), track, at in zip(good, tracks, join_offsets(tracks), strict=True)
         ]
-        if found := _positive_scores(keyword, keywords, positives, scored, names):
+        if not positives:
+            scores[keyword] = KeywordScores(NO_STREAM, [], negative, segments)
+        elif found := _positive_scores(keyword, keywords, positives, scored, names):
             track, events, others, other_spans = found
             scores[keyword] = KeywordScores(track, events, negative, segments, others, other_spans)
     faults = Counter(fault for result in results if isinstance(result, ScoredStream) for fault in result.faults)

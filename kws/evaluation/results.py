@@ -13,7 +13,7 @@ from kws.common.files import replacing
 from kws.evaluation import breakdown
 from kws.evaluation.breakdown import FalseAlarmGroup, KeywordConfusion, Latency, MissGroup
 from kws.evaluation.confusables import ConfusableAlarms, confusable_alarms
-from kws.evaluation.intervals import evidence, false_alarms_text, proportion_text
+from kws.evaluation.intervals import false_alarms_text, proportion_text
 from kws.evaluation.operating_points import (
     RATES,
     Calibration,
@@ -29,8 +29,8 @@ from kws.evaluation.operating_points import (
 from kws.evaluation.scoring import DetectorScores, KeywordScores
 from kws.evaluation.suspects import suspects
 from kws.evaluation.threshold_sweep import sweep
+from kws.evaluation.verdict import INTERVAL, verdict
 
-EVIDENCE_RATE = 0.1  # false alarms per hour: the rate that users ask for
 WORST = 5  # groups of each kind in tables
 
 
@@ -66,14 +66,15 @@ class Outcome:
         return f"{self.keyword}, {self.detector}" if self.detector else self.keyword
 
     @property
+    @property
     def useless(self) -> str:
         """Why nobody can use the detector at its own threshold; empty where somebody can."""
         return useless(self.own)
 
     @property
-    def evidence(self) -> str:
-        """Sentence on the false-alarm rate that the hours show."""
-        return evidence(self.own.false_alarms, self.own.hours, EVIDENCE_RATE)
+    def verdict(self) -> str:
+        """Sentences on the detector at its own threshold."""
+        return " ".join(verdict(self.own))
 
 
 def outcomes_of(detector: DetectorScores, refractory_s: float) -> list[Outcome]:
@@ -125,24 +126,21 @@ def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
         if table.rows:
             console.table(*table)
     for o in outcomes:
-        console.say(f"{o.name}: {o.evidence}")
-    for o in outcomes:
         if o.calibration is not None:
             console.say(f"{o.name}: threshold {o.calibration.threshold:.4f} from validation: {o.calibration.note}")
         if o.latency is not None:
             console.say(f"{o.name}: {latency_text(o.latency)}")
+    if outcomes:
+        console.say(INTERVAL)
     for o in outcomes:
-        if o.useless:
-            console.warn(f"{o.name}: {o.useless}")
+        (console.warn if o.useless else console.say)(f"{o.name}: {o.verdict}")
 
 
 def outcome_tables(outcomes: Sequence[Outcome]) -> list[Table]:
     """All tables of outcomes, before those by group."""
     thresholds = [(o.name, f"{o.calibration.threshold:.4f}: {o.calibration.note}") for o in outcomes if o.calibration]
     return [
-        Table("Useless", (), [(o.name, o.useless) for o in outcomes if o.useless]),
         points_table(outcomes, "Operating points"),
-        Table("Evidence for the false-alarm rate", (), [(o.name, o.evidence) for o in outcomes]),
         _confusables(outcomes),
         Table("Latency", (), [(o.name, latency_text(o.latency)) for o in outcomes if o.latency]),
         Table("Thresholds from validation", (), thresholds),
@@ -159,7 +157,7 @@ def points_table(outcomes: Sequence[Outcome], title: str) -> Table:
         for at, p in _by_threshold([*o.points, o.own]):
             misses, alarms = proportion_text(p.misses, p.events), false_alarms_text(p.false_alarms, p.hours)
             rows.append((o.name, at, misses, alarms, f"{p.threshold:.4f}"))
-    return Table(title, ("", "at most", "misses [95 %]", "false alarms [95 %]", "threshold"), rows)
+    return Table(title, ("", "threshold", "misses [95 %]", "false alarms [95 %]", "score"), rows)
 
 
 def _confusables(outcomes: Sequence[Outcome]) -> Table:
@@ -168,7 +166,7 @@ def _confusables(outcomes: Sequence[Outcome]) -> Table:
         for o in outcomes
         for at, one in _by_threshold(o.confusables)
     ]
-    return Table("Confusables by voices of the test split", ("", "at most", "false alarms [95 %]"), rows)
+    return Table("Confusables by voices of the test split", ("", "threshold", "false alarms [95 %]"), rows)
 
 
 Point = TypeVar("Point", OperatingPoint, ConfusableAlarms)
@@ -185,11 +183,13 @@ def group_tables(outcomes: Sequence[Outcome]) -> list[Table]:
     """Misses and false alarms of each keyword by recording, source, speaker and SNR, the worst first."""
     made = []
     for o in outcomes:
-        missed = [(row.by, row.value or "-", proportion_text(row.misses, row.events)) for row in o.missed]
-        alarmed = [(row.by, row.value or "-", false_alarms_text(row.false_alarms, row.hours)) for row in o.alarmed]
+        missed = [(r.by, r.value or "-", proportion_text(r.misses, r.events)) for r in o.missed if r.misses]
+        alarmed = [
+            (r.by, r.value or "-", false_alarms_text(r.false_alarms, r.hours)) for r in o.alarmed if r.false_alarms
+        ]
         for kind, rows in (("misses", missed), ("false alarms", alarmed)):
             worst = [row for _, same in groupby(rows, key=lambda row: row[0]) for row in islice(same, WORST)]
-            title = f"{o.name}: {kind} as set, worst {WORST} of each"
+            title = f"{o.name}: {kind} at its own threshold, worst {WORST} of each"
             made.append(Table(title, ("by", "", f"{kind} [95 %]"), worst))
     return [table for table in made if table.rows]
 
@@ -203,7 +203,11 @@ def show_confusion(console: Console, pairs: Mapping[str, Sequence[KeywordConfusi
             continue
         of = f" ({name})" if name else ""
         made.append(
-            Table(f"Confusion between keywords, as set{of}", ("keyword", "triggered", "of its events [95 %]"), rows)
+            Table(
+                f"Confusion between keywords, at their own thresholds{of}",
+                ("keyword", "triggered", "of its events [95 %]"),
+                rows,
+            )
         )
         confused = [row for row, one in zip(rows, found, strict=True) if one.times]
         if confused:

@@ -84,9 +84,9 @@ class KeywordScores:
     """Scores of one keyword on the streams with and without it.
 
     Args:
-        positive: track of the streams with the keyword.
+        positive: track of the streams with the keyword; `NO_STREAM` if there are none.
         events: occurrences of the keyword on that track.
-        negative: track of the streams without it.
+        negative: track of the streams without it; `NO_STREAM` if there are none.
         negatives: recordings of that track.
         others: tracks of the detector's other keywords on the positive streams.
         other_spans: spans on those tracks within which a trigger of the other keyword is a hit.

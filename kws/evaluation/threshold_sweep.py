@@ -69,6 +69,9 @@ def sweep(track: ScoreTrack, refractory_s: float = 1.0, spans: Sequence[Span] = 
         refractory_s: seconds of silence after each trigger, 0 or more.
         spans: (start, end) of each event in seconds, both inclusive; they may overlap.
     """
+    if not len(track.scores):  # no stream
+        nothing = np.zeros(0, np.int64)
+        return Sweep(np.zeros(0), nothing, nothing, len(spans), track.hours)
     # The last of equal scores is removed first: the chain before it stays, however long a constant score lasts.
     order = len(track.scores) - 1 - np.argsort(track.scores[::-1], kind="stable")
     ranked = track.scores[order]

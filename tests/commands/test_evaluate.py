@@ -85,18 +85,51 @@ def test_the_referee_counts_the_same(cli, data, run, streams, tmp_path):
         assert their["threshold"] == pytest.approx(our["threshold"], abs=1e-5)
         assert their["false_alarms"] == our["false_alarms"]
         assert their["fa_per_hour"] == pytest.approx(our["fa_per_hour"], abs=1e-3)
-        assert their["fa_per_hour_upper95"] == pytest.approx(our["fa_upper95"], abs=1e-3)
         assert their["miss_rate"] == pytest.approx(our["miss_rate"], abs=1e-4)
         assert their["miss_95"] == pytest.approx([our["miss_low"], our["miss_high"]], abs=2e-4)
     assert theirs["negative_hours"] == pytest.approx(ours["as_calibrated"]["hours"], abs=1e-3)
 
 
 def test_an_unknown_keyword_and_incomplete_streams_are_refused(cli, run, streams):
-    for words in (["keyword=boop", *streams], streams[:2], [*streams, "data.root=DIR"]):
+    for words in (["keyword=boop", *streams], streams[1:2], [*streams, "data.root=DIR"], []):
         done = cli("evaluate", f"detector={run}/model.pt", *words)
         assert done.code == 2
         assert done.err.startswith("kws: ")
         assert done.err.count("\n") == 1
+
+
+def test_either_side_may_be_left_out(cli, run, streams, tmp_path):
+    both = figures(cli, run / "model.pt", tmp_path / "a.json", *streams)["beep"]["as_calibrated"]
+    page = f"report={tmp_path}/r.html"
+    radio = figures(cli, run / "model.pt", tmp_path / "b.json", streams[2], page)["beep"]
+    assert (radio["as_calibrated"]["false_alarms"], radio["as_calibrated"]["hours"]) == (
+        both["false_alarms"],
+        both["hours"],
+    )
+    assert (radio["as_calibrated"]["events"], radio["as_calibrated"]["miss_rate"]) == (0, None)
+    assert radio["at_fa_per_hour"]["0.0"]["false_alarms"] == 0
+    html = (tmp_path / "r.html").read_text()
+    assert "<strong>beep</strong> " in html
+    assert "keywords:" not in html, "no words on misses that nobody counted"
+    spoken = figures(cli, run / "model.pt", tmp_path / "c.json", *streams[:2])["beep"]
+    assert (spoken["as_calibrated"]["misses"], spoken["as_calibrated"]["events"]) == (both["misses"], both["events"])
+    assert spoken["at_fa_per_hour"] == {}, "without hours no threshold is for a rate"
+    done = cli("evaluate", f"compare=[{run}/model.pt,{run}/detector.pt]", streams[2])
+    assert done.code == 0, done.err
+
+
+def test_without_events_each_recording_is_one_keyword(cli, run, tones, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for file in [one.path for one in read(tones) if (one.label, one.split) == ("beep", Split.TEST)]:
+        (tmp_path / "mine" / file.name).symlink_to(file)
+    words = [f"detector={run}/model.pt", f"positive={tmp_path}/mine"]
+    assert figures(cli, run / "model.pt", tmp_path / "a.json", words[1])["beep"]["as_calibrated"]["events"] == 8
+    assert "keyword, " not in cli("evaluate", *words).out
+    two = type(recipe := checkpoint.read_model(run / "model.pt").spec)(**{**vars(recipe), "labels": ["beep", "boop"]})
+    checkpoint.write_model(tmp_path / "two.pt", two, two.net().state_dict(), [0.5, 0.5], {})
+    refused = cli("evaluate", f"detector={tmp_path}/two.pt", words[1])
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "must be one, since without events every file" in refused.err
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def test_joined_streams_follow_one_another() -> None:
     [
         ([0.1, 0.2], [0.5], 1.0, "must both be"),
         ([], [], 1.0, "no row"),
-        ([0.1], [0.5], 0.0, "duration_s=0.0: must be above 0"),
+        ([0.1], [0.5], -1.0, "duration_s=-1.0: must be 0 or more"),
         ([0.1], [np.nan], 1.0, "not finite"),
         ([0.2, 0.1], [0.5, 0.5], 1.0, "must not decrease"),
     ],

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from kws.evaluation.intervals import poisson, poisson_upper, wilson
+from kws.evaluation.intervals import poisson, wilson
 from kws.evaluation.operating_points import Curve, OperatingPoint
 from kws.evaluation.report.det import colour, plot
 from kws.evaluation.report.page import write_report
@@ -21,7 +21,7 @@ from kws.evaluation.results import Outcome, Table, points_table
 
 
 def point(misses: int, alarms: int, hours: float = 0.72, wanted: float | None = 1.0) -> OperatingPoint:
-    rates = (alarms, hours, alarms / hours, *poisson(alarms, hours), poisson_upper(alarms, hours))
+    rates = (alarms, hours, alarms / hours, *poisson(alarms, hours))
     return OperatingPoint(wanted, 0.75, *rates, misses, 64, misses / 64, *wilson(misses, 64))
 
 
@@ -55,8 +55,8 @@ class Page(HTMLParser):
 def test_operating_points_as_table_rows() -> None:
     table = points_table([outcome("a", [point(6, 1)])], "Operating points")
     assert table.rows == [
-        ("a", "1/h", "6/64 = 9.4 % [4.4, 19.0]", "1 in 0.72 h = 1.4/h [0.04, 7.7]", "0.7500"),
-        ("a", "as set", "0/64 = 0.0 % [0.0, 5.7]", "0 in 0.72 h = 0.00/h [0.00, 5.1]", "0.7500"),
+        ("a", "for 1/h", "6/64 = 9.4 % [4.4, 19.0]", "1 in 43 min = 1.4/h [0.04, 7.7]", "0.7500"),
+        ("a", "its own", "0/64 = 0.0 % [0.0, 5.7]", "0 in 43 min = 0.00/h [0.00, 5.1]", "0.7500"),
     ]
     assert len(table.header) == len(table.rows[0])
 
@@ -68,8 +68,9 @@ def test_the_page_is_complete_and_loads_nothing(tmp_path: Path) -> None:
     facts = {"command": "kws train recipe=a", "commit": "329613f"}
     write_report(path, "Alexa", facts, outcomes)
     page = Page(path)
-    assert page.tags["tr"] == 2 + 1 + 4 + 2  # two wanted rates at one threshold share a row; the evidence
-    assert any("1-2/h" in text for text in page.text)
+    assert page.tags["tr"] == 2 + 1 + 4  # two wanted rates at one threshold share a row
+    assert any("for 1 to 2/h" in text for text in page.text)
+    assert any(text.strip().startswith("Misses 0 of 64 keywords") for text in page.text), "the verdict comes first"
     assert page.tags["img"] == 1
     assert {"with replay", "without", "6/64 = 9.4 % [4.4, 19.0]", "329613f"} <= set(page.text)
     assert not page.tags.keys() & {"script", "link", "iframe"}

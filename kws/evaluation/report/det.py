@@ -26,10 +26,16 @@ def colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
+def with_curve(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those with events and hours, whose misses can be plotted against false alarms."""
+    return [o for o in outcomes if o.curve.events and o.curve.hours]
+
+
 def plot(outcomes: Sequence[Outcome]) -> bytes:
     """PNG of misses (normal-deviate axis) against false alarms per hour (logarithmic axis), a colour for each outcome.
 
-    Points at wanted rates get a marker and intervals. Neither axis has a zero: no false alarm is plotted as half a
+    Points at wanted rates get a dot, the detector's own threshold a star, both with intervals. The plot shows the range
+    of these, not thresholds at which nothing triggers. Neither axis has a zero: no false alarm is plotted as half a
     false alarm, no miss as half a miss.
 
     Source: Martin et al., "The DET curve in assessment of detection task performance", Eurospeech 1997.
@@ -42,11 +48,16 @@ def plot(outcomes: Sequence[Outcome]) -> bytes:
     for i, o in enumerate(outcomes):
         alarms, misses = _x(o.curve.false_alarms, o.curve.hours), _y(o.curve.misses, o.curve.events)
         axes.step(alarms[::-1], misses[::-1], where="post", color=colour(i))
-        plotted.append(misses)
-        for p in o.points:
+        plotted.append(misses.min(keepdims=True))
+        for p in (*o.points, o.own):
             x, y = float(_x(p.false_alarms, p.hours)), float(_y(p.misses, p.events))
             ends = _deviate(np.clip([p.miss_low, p.miss_high], 0.25 / p.events, 1 - 0.25 / p.events))
-            axes.plot(x, y, "o", color=colour(i))
+            own = (
+                {"marker": "*", "markersize": 15, "markeredgecolor": "black", "zorder": 3}
+                if p is o.own
+                else {"marker": "o"}
+            )
+            axes.plot(x, y, color=colour(i), **own)
             axes.vlines(x, *ends, color=colour(i), alpha=0.35)
             axes.hlines(y, max(p.fa_low, x / 10), p.fa_high, color=colour(i), alpha=0.35)
             plotted.append(ends)

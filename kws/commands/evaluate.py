@@ -95,6 +95,7 @@ def run(s: EvaluateConfig) -> None:
     if s.plots:
         count = write_pictures(Path(s.plots), outcomes, shown)
         console.say(f"plots     {s.plots} ({count} PNG files)")
+    results.show_verdicts(console, outcomes)
 
 
 def detector_files(s: EvaluateConfig) -> list[Path]:

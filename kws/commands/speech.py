@@ -1,7 +1,7 @@
 """Synthetic clips for a training run. Modules that need the extra kws[speech] are imported where they are used."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +31,10 @@ class SyntheticClips:
 
     def recordings(self) -> list[Recording]:
         """Keywords, sentences and noise. Confusables are left out, because they only enter the replay buffer."""
-        folders = [folder for folder in (self.speech, self.noise) if folder is not None]
-        return [one for folder in folders for one in read(folder, split=SplitBy.column) if one.label != CONFUSABLE]
+        speech = [] if self.speech is None else read(self.speech, split=SplitBy.column)
+        noise = [] if self.noise is None else read(self.noise, split=SplitBy.column)
+        # The manifest has the kind of a noise where speech has the speaker.
+        return [one for one in speech if one.label != CONFUSABLE] + [replace(one, speaker="") for one in noise]
 
 
 def synthesise(s: c.TrainConfig, words: list[str], console: Console, real: Sequence[Recording]) -> SyntheticClips:

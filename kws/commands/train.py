@@ -18,6 +18,7 @@ from kws.config.compose import keywords, settings
 from kws.config.schema import Task, TrainConfig
 from kws.config.sweep import in_sweep, place
 from kws.data.classification_dataset import others
+from kws.evaluation import results
 from kws.runs.folder import SessionRecorder, finished
 from kws.runs.lock import refuse_busy
 from kws.training.distributed import processes, together
@@ -37,8 +38,8 @@ OF_TASK: Mapping[Task, tuple[str, ...]] = {
 def run(cfg: DictConfig) -> None:
     """Train, or resume a killed run, in the folder `out`."""
     hydra = HydraConfig.get()
-    made = Path(hydra.runtime.output_dir) if in_sweep() else None  # a sweep makes the folder before any check
-    with SessionRecorder(list(hydra.overrides.task), made) as session:
+    folder = Path(hydra.runtime.output_dir) if in_sweep() else None  # a sweep makes the folder before any check
+    with SessionRecorder(list(hydra.overrides.task), folder) as session:
         init = read_initial(cfg, place(cfg.out))
         s = settings(cfg, TrainConfig)
         refuse_other_task(s.task)
@@ -53,11 +54,16 @@ def run(cfg: DictConfig) -> None:
                 console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
                 return
             dist.on_main(lambda: refuse_busy(out))  # now, not after all recordings were read
-            train = train_wake_word if classes is None else train_classification
-            train(Run(s, config, out, spec, console, dist, session, init))
+            a_run = Run(s, config, out, spec, console, dist, session, init)
+            outcomes = []
+            if classes is None:
+                outcomes = train_wake_word(a_run)
+            else:
+                train_classification(a_run)
             console.say(f"detector  {out / 'detector.pt'}")
             console.say(f"report    {out / 'report.html'}")
             console.say(f"time      {time.monotonic() - begun:.0f} s")
+            results.show_verdicts(console, outcomes)
 
 
 def refuse_other_task(task: Task) -> None:

@@ -83,8 +83,8 @@ class WakeWord:
         return {f"{split}, {k}": comparison.compare(a[k], b[k], own[k], (), t)[0] for k in b}
 
 
-def train_wake_word(r: Run) -> None:
-    """Train, calibrate on the validation split, export, report on the test split."""
+def train_wake_word(r: Run) -> list[Outcome]:
+    """Train, calibrate on the validation split, export, report on the test split; returns the outcomes there."""
     s, console, dist, words = r.s, r.console, r.dist, r.spec.labels
     folder = Path(s.replay.buffer) if s.replay.buffer else r.out / "buffer"
     dist.on_main(lambda: refuse_missing_buffer(s, folder))
@@ -107,7 +107,7 @@ def train_wake_word(r: Run) -> None:
     if not dist.is_main:
         fit(w, None, "")
         dist.leave()
-        return
+        return []
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
         hours = negative_hours(store, chosen, Split.VALIDATION, s.stream)
         require_hours(hours, builders.target(s.threshold))
@@ -136,10 +136,11 @@ def train_wake_word(r: Run) -> None:
         if not s.replay.buffer:  # another run may be about to replay a buffer that runs share
             buffer.purge()
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / store.sample_rate / 3600
-    finish(w, weights, best)
+    outcomes = finish(w, weights, best)
     if store.bad:
         console.warn(f"{len(store.bad)} recordings have no usable sound and were left out; they are named above")
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
+    return outcomes
 
 
 def require_labels(real: Sequence[Recording], words: Sequence[str], s: TrainConfig) -> None:
@@ -228,8 +229,10 @@ def fit(w: WakeWord, buffer: Buffer | None, id_: str) -> tuple[Mapping[str, Tens
     return weights, task.best
 
 
-def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedWeights]) -> None:
+def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedWeights]) -> list[Outcome]:
     """Calibrate on the validation split, write checkpoint and export, evaluate the test split, report.
+
+    Returns the outcomes on the test split.
 
     A run of `init` is compared with the model that it started from.
 
@@ -285,6 +288,7 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
     cut, rate = cutter(w.streams(Split.VALIDATION, r.s.threshold.passes), w.store.sample_rate), w.store.sample_rate
     write_report(r.out / "report.html", title, shown, outcomes, tables, placing_negatives(placed_on, cut, rate))
     results.write_json(r.out / "results.json", content)  # the last file: a run that has it is finished
+    return outcomes
 
 
 def tested(w: WakeWord, detector: Detector, scores: Scores, calibrations: Mapping[str, Calibration]) -> list[Outcome]:

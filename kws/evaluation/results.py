@@ -121,7 +121,7 @@ def useless_scores(scores: KeywordScores, calibration: Calibration, refractory_s
 
 
 def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
-    """Print operating points, confusables, the evidence of the hours, calibration and latency."""
+    """Print operating points, confusables, calibration and latency."""
     for table in (points_table(outcomes, title), _confusables(outcomes)):
         if table.rows:
             console.table(*table)
@@ -130,6 +130,10 @@ def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
             console.say(f"{o.name}: threshold {o.calibration.threshold:.4f} from validation: {o.calibration.note}")
         if o.latency is not None:
             console.say(f"{o.name}: {latency_text(o.latency)}")
+
+
+def show_verdicts(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """Print in words what each detector is worth: the last lines of a command."""
     if outcomes:
         console.say(INTERVAL)
     for o in outcomes:

@@ -17,7 +17,7 @@ from kws.data.streams import Span
 from kws.detector.streaming import NO_STREAM, ScoreTrack
 from kws.evaluation import operating_points
 from kws.evaluation.events import join_tracks, trigger_times
-from kws.evaluation.intervals import poisson, poisson_upper
+from kws.evaluation.intervals import poisson
 from kws.evaluation.operating_points import (
     Calibration,
     OperatingPoint,

@@ -66,7 +66,6 @@ class Outcome:
         return f"{self.keyword}, {self.detector}" if self.detector else self.keyword
 
     @property
-    @property
     def useless(self) -> str:
         """Why nobody can use the detector at its own threshold; empty where somebody can."""
         return useless(self.own)
@@ -235,6 +234,7 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         {
             "detector": o.detector,
             "keyword": o.keyword,
+            "verdict": o.verdict,
             "useless": o.useless,
             "at_fa_per_hour": {str(p.wanted_fa_per_hour): asdict(p) for p in o.points},
             "as_calibrated": asdict(o.own),

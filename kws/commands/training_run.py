@@ -1,7 +1,9 @@
 """Run folder, model of `init`, training loop and model files of `kws train`, for both tasks."""
 
 import hashlib
+import shlex
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +124,19 @@ class Run:
                 (self.out / DIVERGED).touch()
                 raise
         return trainer.average
+
+    def shown(self) -> dict[str, str]:
+        """Facts for the top of the report: how the detector was made."""
+        known = commit()
+        weights = sum(p.numel() for p in self.spec.net().parameters())
+        return {
+            "command": shlex.join(["kws", "train", *HydraConfig.get().overrides.task]),
+            "run": self.out.name,
+            "recordings": self.s.data.root or "synthetic",
+            "net": f"{self.spec.family}, {weights:,} weights, {self.s.optim.steps:,} steps",
+            "seed": str(self.s.seed),
+            "made": f"{time.strftime('%Y-%m-%d %H:%M')} by kws {__version__}{f', commit {known}' if known else ''}",
+        }
 
     def write_model(
         self, detector: Detector, weights: Mapping[str, Tensor], facts: Mapping[str, Any], store: AudioCache

@@ -264,7 +264,7 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         if old is not None:
             before = w.score("Testing the old model", old.detector, Split.TEST)
             pairs |= w.paired(Split.TEST, before, scores, detector)
-    shown, tables = {"run": r.out.name, "seed": str(r.s.seed)}, []
+    shown, tables = r.shown(), []
     content: dict[str, Any] = {"seed": r.s.seed, "outcomes": results.as_json(outcomes)}
     verdict = ""
     if old is not None:

@@ -35,7 +35,8 @@ def folder_rows(
     """All audio files below the root, without hidden ones, labelled by the first folder of their path.
 
     A folder that is named like a split, such as `test/`, and holds folders of the same names as those beside it, is
-    that split: its folders are the labels. Where there is one, recordings outside of it are train.
+    that split: its folders are the labels. Where there is one, recordings outside of it are train. Recordings straight
+    in the root are the keyword, where the run has one and no folder is named like it.
 
     Args:
         root: the folder.
@@ -46,20 +47,24 @@ def folder_rows(
         follow: links to folders are followed.
 
     Raises:
-        KwsError: a recording in no folder, the folder of a label within that of another, or several keywords where the
-            layout has one.
+        KwsError: a recording in no folder that may not be the keyword, the folder of a label within that of another, or
+            several keywords where the layout has one.
     """
     files, _ = scan(root, follow)
     names = [path.relative_to(root) for path in files]
     splits = _split_folders([name.parts[:-1] for name in names])
     known = {folded(name): place for name, place in layout.items()}
-    labels = {folded(name.parts[0]) for name in names} - set(splits)
+    labels = {folded(name.parts[0]) for name in names if len(name.parts) > 1} - set(splits)
+    loose = sum(len(name.parts) == 1 for name in names)
+    one = keywords[0] if len(keywords) == 1 and folded(keywords[0]) not in labels else None
+    if loose and one is not None:
+        say(f"{loose} recordings lie straight in data.root: read as keyword={one}")
     rows, given = [], bool(splits)
     for name in names:
         folders, split = name.parts[:-1], ""
         if folders and (split := splits.get(folded(folders[0]), "")):
             folders = folders[1:]
-        if not folders:
+        if not folders and (split or one is None):
             raise KwsError(f"{name}: must lie in the folder of its label, <label>/{name}")
         if len(folders) > 1 and folded(folders[1]) in labels - {folded(folders[0])}:
             top, inner = map(shown, folders[:2])
@@ -67,10 +72,11 @@ def folder_rows(
                 f"{top}/{inner}/: must not lie in the folder of label {top!r}, since {inner!r} is a label too; a "
                 "manifest.csv with the columns path, label and part says which is meant"
             )
-        label, of_layout = known.get(folded(folders[0]), (shown(folders[0]), ""))
+        top = shown(folders[0]) if folders else one or ""
+        label, of_layout = known.get(folded(top), (top, ""))
         if label == KEYWORD:
-            label = _one_keyword(keywords, shown(folders[0]))
-        elif folders[0] == _NOISE_FOLDER:
+            label = _one_keyword(keywords, top)
+        elif folders and folders[0] == _NOISE_FOLDER:
             label = NOISE
         given = given or bool(of_layout)
         speaker, separator, _ = name.stem.partition("_nohash_")  # file names of Speech Commands

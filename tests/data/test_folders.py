@@ -103,3 +103,18 @@ def test_a_label_within_the_folder_of_another_label_is_refused(tmp_path: Path) -
         read(tmp_path)
     write_csv(tmp_path, "path,label", "mine/computer/b.wav,computer")
     assert [one.label for one in read(tmp_path)] == ["computer"]
+
+
+def test_recordings_straight_in_the_root_are_the_one_keyword(tmp_path: Path) -> None:
+    touch(tmp_path, "1.wav", "2.wav", "radio/3.wav")
+    said: list[str] = []
+    found = labels(read(tmp_path, say=said.append, keywords=["okay garden"]))
+    assert {name: label for name, (label, _) in found.items()} == {
+        "1.wav": "okay garden",
+        "2.wav": "okay garden",
+        "radio/3.wav": "radio",
+    }
+    assert said == ["2 recordings lie straight in data.root: read as keyword=okay garden"]
+    for keywords in ((), ("okay garden", "alexa"), ("radio",)):  # none is the one that is meant
+        with pytest.raises(KwsError, match=r"1\.wav: must lie in the folder of its label"):
+            read(tmp_path, keywords=keywords)

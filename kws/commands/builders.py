@@ -22,8 +22,9 @@ from kws.data.manifest import Recording, Split
 from kws.data.mending import Fault, listed
 from kws.data.noise import repeated
 from kws.data.overlap import contained
-from kws.data.positives import context
+from kws.data.positives import CONTEXT_S, context
 from kws.data.streams import StreamConfig
+from kws.data.stretches import cut_out
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
 from kws.evaluation.operating_points import ThresholdConfig
@@ -81,7 +82,7 @@ def read_store(
         console: shows the progress.
         found: recordings.
         keywords: all labels with a score of their own, whether or not they are evaluated.
-        cut_noise: as in `divide`.
+        cut_noise: as in `divide`; false for a classification, which takes rows of a manifest without what is around.
 
     Returns:
         the cache without copies of held-out recordings, and the division of all recordings.
@@ -89,6 +90,8 @@ def read_store(
     divisions: list[Division] = []
 
     def divided(entries: list[Entry], pcm: NDArray[np.int16]) -> list[Entry]:
+        context_s = CONTEXT_S if cut_noise else 0.0
+        entries = cut_out(entries, pcm, data.sample_rate, keywords, context_s)
         divisions.append(divide(entries, pcm, data.sample_rate, keywords, data.noise_label, cut_noise))
         return divisions[0].entries
 

@@ -186,7 +186,7 @@ def keyword_player(store: AudioCache, chosen: Selection, i: int, note: str) -> P
     """The sound around a keyword, and its bounds."""
     recording, rate = store.entries[i].recording, store.sample_rate
     pcm, (first, last) = context(store, chosen, i)
-    begins_s = (chosen.locations[i].start - first) / rate
+    begins_s = (recording.offset_s or 0.0) + (chosen.locations[i].start - first) / rate
     bounds = begins_s + first / rate, begins_s + last / rate
     return Player(recording.name, f"{recording.label}, {recording.split}: {note}", pcm, begins_s, bounds)
 

@@ -1,5 +1,6 @@
 """kws mine: mine recordings without the keyword for false triggers and put them into a replay buffer."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,16 +10,24 @@ from kws.common.errors import KwsError
 from kws.config.app import verb
 from kws.config.compose import paths
 from kws.config.schema import MineConfig
+from kws.data.audio_cache import Entry
 from kws.data.dataset import recordings
 from kws.data.manifest import Split
 from kws.data.names import same_word
 from kws.data.sound_files import sound_files
-from kws.data.transcripts import forms_listed
+from kws.data.transcripts import Match, forms_listed
 from kws.detector import checkpoint
 from kws.replay.buffer import Buffer
 from kws.replay.eviction import EvictionConfig
 from kws.replay.mining import Nearness, nearness
-from kws.replay.mining_streams import FileStreams, KnownRecording, mine_files, no_nearness, source_of
+from kws.replay.mining_streams import (
+    FileStreams,
+    KnownRecording,
+    keyword_in,
+    mine_files,
+    no_nearness,
+    source_of,
+)
 from kws.replay.quarantine import limits
 
 NO_LIMIT = 10**7  # clips, or clips per hour
@@ -37,13 +46,7 @@ def run(s: MineConfig) -> int:
     if s.data.root:
         s.data.sample_rate = model.spec.sample_rate  # a recording is identified by its samples at one rate
         cache = builders.store(s.data, console, recordings(s.data, console.warn, keywords), keywords)
-        known = {e.hash: KnownRecording(source_of(e), e.recording.label, e.recording.text) for e in cache.entries}
-        # A file that is cut in time is held out as a whole.
-        known |= {
-            e.whole: KnownRecording(replace(source_of(e), hash=e.whole))
-            for e in cache.entries
-            if e.whole and e.recording.split is not Split.TRAIN
-        }
+        known = known_recordings(cache.entries, keywords, s.data.transcript_match)
         if s.neighbours_per_hour:
             train = [i for i, e in enumerate(cache.entries) if e.recording.split is Split.TRAIN]
             spoken = [i for i in train if any(same_word(cache.entries[i].recording.label, k) for k in keywords)]
@@ -88,6 +91,19 @@ def run(s: MineConfig) -> int:
     if suspect:
         console.say(f"{suspect} of them score like the keyword and are in quarantine: kws buffer review shows them")
     return new
+
+
+def known_recordings(entries: Sequence[Entry], keywords: Sequence[str], match: Match) -> dict[str, KnownRecording]:
+    """Recordings by content hash: those of the manifest, and the files that they are parts of.
+
+    A file is held out as a whole if a part of it is, and contains a keyword if a part of it does.
+    """
+    known = {e.hash: KnownRecording(source_of(e), e.recording.label, e.recording.text) for e in entries}
+    for e in sorted(entries, key=lambda e: list(Split).index(e.recording.split)):
+        whole = KnownRecording(replace(source_of(e), hash=e.whole or e.hash), e.recording.label, e.recording.text)
+        if e.whole and (e.recording.split is not Split.TRAIN or keyword_in(whole, keywords, match)):
+            known[e.whole] = whole
+    return known
 
 
 main = verb("mine", run)

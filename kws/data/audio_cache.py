@@ -147,7 +147,13 @@ def _indexed(
     for entry in entries:
         for hash_ in filter(None, (entry.hash, entry.whole)):
             furthest[hash_] = max(furthest.get(hash_, 0), order.index(entry.recording.split))
-    kept = [e for e in entries if order.index(e.recording.split) == furthest[e.hash]]
-    duplicates = [e.recording.name for e in entries if order.index(e.recording.split) < furthest[e.hash]]
+    kept, duplicates = list[Entry](), list[str]()
+    for entry in entries:
+        # The stretches of a file are in one split, the pieces of one that is cut in time are not.
+        hashes = [entry.hash, entry.whole] if entry.recording.offset_s is not None else [entry.hash]
+        if order.index(entry.recording.split) == max(furthest[hash_] for hash_ in hashes):
+            kept.append(entry)
+        else:
+            duplicates.append(entry.recording.name)
     faults = {r.name: [Fault(one) for one in d.faults] for r, d in zip(recordings, decoded, strict=True) if d.faults}
     return AudioCache(sample_rate, kept, bad, duplicates, pcm, faults=faults)

@@ -201,7 +201,8 @@ def pooled(train: Sequence[Entry], share: float) -> list[bool]:
     if not share:
         return [False] * len(train)
     # The pieces of a long recording are divided like recordings.
-    units = [(not one.whole and one.recording.speaker) or one.recording.name for one in train]
+    in_time = [one.whole and one.recording.offset_s is None for one in train]
+    units = [(not cut and one.recording.speaker) or one.recording.name for cut, one in zip(in_time, train, strict=True)]
     weights, shares = [one.n_samples for one in train], {False: 1 - share, True: share}
     places = [int(seed_of(0, "pool", unit) % 10000 < share * 10000) for unit in units]
     for keys in (units, [one.recording.name for one in train]):

@@ -8,7 +8,7 @@ recordings, such as podcasts, are cut in time.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
@@ -73,12 +73,20 @@ def divide(
     found = Division(list(entries))
     cut: dict[int, Sequence[Split]] = {}
     known: dict[str, Split] = {}  # speakers that were divided evenly
+    placed: dict[Path, Split] = {}  # files of which several stretches are used, each in one split
     for role, own in roles.items():
         free, targets = _free(entries, own, given)
+        for i in own:
+            if entries[i].recording.path in placed:
+                found.entries[i] = _moved(entries[i], placed[entries[i].recording.path])
+        others = [i for i in free if entries[i].recording.path not in placed]
+        free, by_file = others, len(others) < len(free)
         if not free or (role == noise_label and not cut_noise):
-            found.by[role] = "as given" if own else ""
+            found.by[role] = "file" if by_file else "as given" if own else ""
+            placed |= _places(found.entries, own)
             continue
-        if role not in keywords and _few_long([entries[i].n_samples / sample_rate for i in free]):
+        seconds = [entries[i].n_samples / sample_rate for i in free if not entries[i].whole]
+        if role not in keywords and len(seconds) == len(free) and _few_long(seconds):
             found.by[role] = "time"
             cut |= {i: targets for i in free if entries[i].n_samples >= _LONG_S * sample_rate}
             continue
@@ -86,6 +94,7 @@ def divide(
         found.by[role], splits = _assigned([entries[i] for i in free], weights, targets, known)
         for i, split in zip(free, splits, strict=True):
             found.entries[i] = _moved(entries[i], split)
+        placed |= _places(found.entries, own)
         if entries[free[0]].recording.given:
             found.leaks.append(f"{role}: the given splits hold no validation; part of train is, by {found.by[role]}")
     if cut:
@@ -134,8 +143,9 @@ def _assigned(
 ) -> tuple[str, list[Split]]:
     """By what recordings are divided, and the split of each. Speakers that are divided evenly are added to `known`."""
     shares = {split: SHARES[split] for split in targets}
-    speakers = [one.recording.speaker for one in free]
-    units = [speaker or PurePosixPath(one.recording.name).stem for speaker, one in zip(speakers, free, strict=True)]
+    first = {one.whole: one.recording.speaker for one in reversed(free)}  # rows of a file stay together
+    speakers = [first[one.whole] if one.whole else one.recording.speaker for one in free]
+    units = [speaker or _stem(one) for speaker, one in zip(speakers, free, strict=True)]
     by = "speaker" if any(speakers) else "file"
     hashed = [known.get(unit, one.recording.split) for unit, one in zip(units, free, strict=True)]
     if len(targets) == len(Split) and enough(weights, [targets.index(s) for s in hashed], list(shares.values())):
@@ -144,13 +154,24 @@ def _assigned(
     if enough(weights, [even[unit] for unit in units], list(shares.values())):
         known |= {unit: targets[even[unit]] for unit, speaker in zip(units, speakers, strict=True) if speaker}
         return by, [targets[even[unit]] for unit in units]
-    hashed = [hash_split(PurePosixPath(one.recording.name).stem) for one in free]  # a new file moves no other
+    hashed = [hash_split(_stem(one)) for one in free]  # a new file moves no other
     many = len(free) >= 2 * _FEW and len(targets) == len(Split)
     if many and enough(weights, [targets.index(split) for split in hashed], list(shares.values())):
         return "file", hashed
-    files = [one.hash for one in free]  # copies of a recording stay together
+    files = [one.whole or one.hash for one in free]  # copies of a recording stay together
     even = balanced(summed(files, weights), shares)
     return "file", [targets[even[file]] for file in files]
+
+
+def _stem(entry: Entry) -> str:
+    """Name of the file without its suffix."""
+    one = entry.recording
+    return PurePosixPath(one.name if one.offset_s is None else one.path.name).stem
+
+
+def _places(entries: Sequence[Entry], own: Sequence[int]) -> dict[Path, Split]:
+    """The splits of files that are cut into stretches."""
+    return {entries[i].recording.path: entries[i].recording.split for i in own if entries[i].whole}
 
 
 def summed(units: Sequence[T], weights: Sequence[float]) -> dict[T, float]:
@@ -186,7 +207,7 @@ def _pieces(entry: Entry, targets: Sequence[Split], pcm: NDArray[np.int16], samp
 def _speakers_in_several(entries: Sequence[Entry]) -> list[str]:
     splits: dict[str, set[Split]] = {}
     for entry in entries:
-        if entry.recording.speaker and not entry.whole:
+        if entry.recording.speaker and (not entry.whole or entry.recording.offset_s is not None):
             splits.setdefault(entry.recording.speaker, set()).add(entry.recording.split)
     several = [speaker for speaker, own in splits.items() if len(own) > 1]
     if not several:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from kws.common.errors import KwsError
 from kws.data.folders import NOISE, OPENWAKEWORD, PRECISE, folder_rows, has_all
 from kws.data.names import folded, shown
-from kws.data.sound_files import Listing, listed, on_disk, scan
+from kws.data.sound_files import Listing, listed, place_of, scan
 from kws.data.tables import SPLITS, Row, Say, csv_rows, json_rows, silent, text_of
+from kws.data.transcripts import contains_phrase
 
 CONFUSABLE = "confusable"  # label of phrases that sound like a keyword
 
@@ -68,7 +69,7 @@ _NAMED_FOLDERS = {Layout.precise: PRECISE, Layout.openwakeword: OPENWAKEWORD}
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One audio file of the manifest.
+    """One audio file of the manifest, or a stretch of it.
 
     `name` is its path below the root, for display. `given` is true where a column or a list gives the split, and false
     where it is that of a hash.
@@ -84,6 +85,7 @@ class Recording:
     given: bool = False
     start_s: float | None = None  # of the keyword in it, where a person gave it
     end_s: float | None = None
+    offset_s: float | None = None  # where it begins in its file, if it is a stretch of it
 
 
 def hash_split(name: str) -> Split:
@@ -120,25 +122,66 @@ def read(
         allow_outside: paths may be absolute and may lead out of `root`, and links to folders are followed.
 
     Raises:
-        KwsError: no recordings, a malformed or missing value, a path outside of `root`, or a path given twice.
+        KwsError: no recordings, a malformed or missing value, a path outside of `root`, or rows of one file that
+            contradict each other.
     """
     layout, source, rows = read_rows(root, file, layout, split, part_column, say, keywords, allow_outside)
     root = root.resolve()
     splits = _splits(rows, source.name, split, part_column, say)
-    recordings, seen, renamed = [], dict[Path, str](), list[str]()
+    recordings, seen, renamed = list[Recording](), dict[Path, list[int]](), list[str]()
     listing: Listing = {}
     for (where, fields), part in zip(rows, splits, strict=True):
         recording = _recording(root, where, fields, part, listing, allow_outside)
         if layout is Layout.speech_commands and recording.label == NOISE:
             recording = replace(recording, given=False)  # its lists are of words alone
-        if (first := seen.setdefault(recording.path, where)) is not where:
-            raise KwsError(f"{where}: path={recording.name!r} was given at {first}")
+        seen.setdefault(recording.path, []).append(len(recordings))
         recordings.append(recording)
         if recording.name != fields["path"].strip():
             renamed.append(f"{fields['path'].strip()!r} is {recording.name!r}")
     if renamed and source != root:
         say(f"{source.name}: {len(renamed)} names differ from those on disk: {renamed[0]}")
+    for several in (own for own in seen.values() if len(own) > 1):
+        stretches = _of_one_file([(rows[i][0], recordings[i]) for i in several])
+        for i, stretch in zip(several, stretches, strict=True):
+            recordings[i] = stretch
     return recordings
+
+
+def stretch_name(name: str, start_s: float, end_s: float) -> str:
+    """Name of a part of a recording."""
+    return f"{name} ({start_s:.3f}-{end_s:.3f} s)"
+
+
+def _of_one_file(rows: Sequence[tuple[str, Recording]]) -> list[Recording]:
+    """Recordings of several rows that name one file: each with its bounds in its name, all in the split of the first.
+
+    Args:
+        rows: recordings, each with its place in the manifest.
+
+    Raises:
+        KwsError: bounds are missing, rows overlap or have several splits.
+    """
+    (first, one), *others = rows
+    for where, other in others:
+        if None in (one.start_s, one.end_s, other.start_s, other.end_s):
+            raise KwsError(
+                f"{where}: path={other.name!r} was given at {first}; rows of one file must have start and end"
+            )
+        if other.given and other.split is not one.split:
+            raise KwsError(f"{where}: {other.split}: must be {one.split} as at {first}, since it is the same file")
+    ordered = sorted(rows, key=lambda row: (row[1].start_s or 0.0, row[1].end_s or 0.0))
+    latest, end_s = ordered[0], 0.0
+    for where, other in ordered:
+        within = contains_phrase(other.label, latest[1].label) or contains_phrase(latest[1].label, other.label)
+        same = (other.start_s, other.end_s) == (latest[1].start_s, latest[1].end_s)
+        if where != latest[0] and (other.start_s or 0.0) < end_s and (same or not within):
+            raise KwsError(f"{where}: start={other.start_s:g}: must not overlap {latest[0]}, which ends at {end_s:g}")
+        if (other.end_s or 0.0) > end_s:
+            latest, end_s = (where, other), other.end_s or 0.0
+    return [
+        replace(other, name=stretch_name(other.name, other.start_s or 0.0, other.end_s or 0.0), split=one.split)
+        for _, other in rows
+    ]
 
 
 def read_rows(
@@ -256,7 +299,7 @@ def _recording(
     for column in ("path", "label"):
         if not fields.get(column):
             raise KwsError(f"{where}: {column!r} is missing, empty or not text")
-    path, name = _file(root, fields["path"], where, listing, allow_outside)
+    path, name = place_of(root, fields["path"], where, listing, allow_outside)
     speaker = fields.get("speaker", "")
     text, source = fields.get("text", ""), fields.get("source", "")
     start_s, end_s = (_seconds(fields, column, where) for column in ("start", "end"))
@@ -287,32 +330,3 @@ def _seconds(fields: dict[str, str], column: str, where: str) -> float | None:
     if not 0 <= seconds < math.inf:
         raise KwsError(f"{where}: {column}={given!r}: must be seconds, 0 or more, or empty")
     return seconds
-
-
-def _file(root: Path, given: str, where: str, listing: Listing, allow_outside: bool) -> tuple[Path, PurePosixPath]:
-    """The file of a path of the manifest, and its path below the root.
-
-    It must be below the root unless `allow_outside`, because a manifest may come from anywhere. Where there is no such
-    file, `\\` is read as `/`, and the file may differ from the name in case and Unicode form.
-    """
-    name = PurePosixPath(given)
-    try:
-        if not (root / name).exists():
-            if "\\" in given:
-                name = PurePosixPath(given.replace("\\", "/"))
-            top = Path("/") if name.is_absolute() else root
-            if ".." not in name.parts and (allow_outside or top == root):
-                found = on_disk(top, name.relative_to("/") if name.is_absolute() else name, listing)
-                name = name if found is None else PurePosixPath(top / found) if name.is_absolute() else found
-        path = (root / name).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
-        raise KwsError(f"{where}: path={given!r}: must be a path ({error})") from error
-    except KwsError as error:
-        raise KwsError(f"{where}: path={given!r}: {error}") from error
-    if PureWindowsPath(given).drive:
-        raise KwsError(f"{where}: path={given!r}: must be relative to data.root")
-    if not allow_outside:
-        fault = "relative to" if name.is_absolute() else "" if path.is_relative_to(root) else "below"
-        if fault:
-            raise KwsError(f"{where}: path={given!r}: must be {fault} data.root, unless data.allow_outside=true")
-    return path, name

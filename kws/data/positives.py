@@ -13,6 +13,7 @@ from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection
 from kws.data.keyword_location import Doubt, Location, Outline
 from kws.data.manifest import Split
+from kws.data.stretches import bounds_n
 
 CONTEXT_S = 10.0  # sound that is kept on either side of a keyword in a long recording
 _NAMED = 3  # doubtful recordings that a line names
@@ -64,15 +65,9 @@ def _doubt(cache: AudioCache, i: int, keyword: str, place: Location) -> Doubt:
 
 def _outline(cache: AudioCache, i: int, longest_s: float) -> Outline:
     x, rate, recording = to_float(cache.audio(i)), cache.sample_rate, cache.entries[i].recording
-    start_s, end_s = recording.start_s, recording.end_s
-    if start_s is None and end_s is None:
+    start, end = bounds_n(recording, len(x), rate)
+    if start is None and end is None:
         return keyword_location.outline(x, rate, longest_s)
-    start = None if start_s is None else round(start_s * rate)
-    end = None if end_s is None else min(round(end_s * rate), len(x))
-    if (start or 0) >= len(x) or (end_s or 0) * rate > len(x) + 0.1 * rate:
-        raise KwsError(
-            f"{recording.name}: start and end must be within the recording, which lasts {len(x) / rate:.2f} s"
-        )
     return keyword_location.given(x, rate, longest_s, start, end)
 
 

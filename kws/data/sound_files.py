@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from kws.common.errors import KwsError
 from kws.data.audio import EXTENSIONS
@@ -97,3 +97,32 @@ def on_disk(root: Path, name: PurePosixPath, read: Listing) -> PurePosixPath | N
             return None
         found /= piece if piece in alike else alike[0]
     return found
+
+
+def place_of(root: Path, given: str, where: str, listing: Listing, allow_outside: bool) -> tuple[Path, PurePosixPath]:
+    """The file of a path of the manifest, and its path below the root.
+
+    It must be below the root unless `allow_outside`, because a manifest may come from anywhere. Where there is no such
+    file, `\\` is read as `/`, and the file may differ from the name in case and Unicode form.
+    """
+    name = PurePosixPath(given)
+    try:
+        if not (root / name).exists():
+            if "\\" in given:
+                name = PurePosixPath(given.replace("\\", "/"))
+            top = Path("/") if name.is_absolute() else root
+            if ".." not in name.parts and (allow_outside or top == root):
+                found = on_disk(top, name.relative_to("/") if name.is_absolute() else name, listing)
+                name = name if found is None else PurePosixPath(top / found) if name.is_absolute() else found
+        path = (root / name).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        raise KwsError(f"{where}: path={given!r}: must be a path ({error})") from error
+    except KwsError as error:
+        raise KwsError(f"{where}: path={given!r}: {error}") from error
+    if PureWindowsPath(given).drive:
+        raise KwsError(f"{where}: path={given!r}: must be relative to data.root")
+    if not allow_outside:
+        fault = "relative to" if name.is_absolute() else "" if path.is_relative_to(root) else "below"
+        if fault:
+            raise KwsError(f"{where}: path={given!r}: must be {fault} data.root, unless data.allow_outside=true")
+    return path, name

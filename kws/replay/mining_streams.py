@@ -168,6 +168,16 @@ class KnownRecording:
     text: str = ""
 
 
+def keyword_in(one: KnownRecording, keywords: Sequence[str], match: Match) -> str:
+    """The form of a keyword in the transcript or label of a recording; empty if there is none."""
+    for word in keywords:
+        if form := form_in(one.text, word, match):
+            return form
+        if same_word(one.label, word) or (not one.text and ambiguous(one.label, word)):
+            return f"label {one.label}"
+    return ""
+
+
 @dataclass(eq=False)
 class FileStreams:
     """Streams of recordings from files of any length. Each file is decoded once, block by block.
@@ -247,11 +257,9 @@ class FileStreams:
             raise LeakError(
                 f"streams: {found.source.name!r}: a {found.source.split} recording must not enter the replay buffer"
             )
-        for word in self.detector.labels:
-            form = form_in(found.text, word, self.match)
-            if form or same_word(found.label, word) or (not found.text and ambiguous(found.label, word)):
-                self.with_keyword[found.source.name] = form or f"label {found.label}"  # a trigger in it may be a hit
-                return
+        if form := keyword_in(found, self.detector.labels, self.match):
+            self.with_keyword[found.source.name] = form  # a trigger in it may be a hit
+            return
         self.admitted[str(number)] = found
         self.hours += self._read_n[number] / self.detector.sample_rate / 3600
 

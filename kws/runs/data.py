@@ -40,7 +40,8 @@ def _described(entries: Sequence[Entry]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for entry in entries:
         one = entry.recording
-        rest = hashlib.sha256("\0".join((one.speaker, one.text, one.source)).encode("utf-8", "replace")).hexdigest()
+        known = [one.speaker, one.text, one.source, *(f"{t:g}" for t in (one.start_s, one.end_s) if t is not None)]
+        rest = hashlib.sha256("\0".join(known).encode("utf-8", "replace")).hexdigest()
         name = one.name
         while name in found:  # a synthetic clip may be named like a recording
             name += "'"
@@ -58,7 +59,7 @@ def _changes(old: dict[str, list[str]], new: dict[str, list[str]]) -> list[str]:
         ],
         "with other sound": [name for name in both if old[name][1] != new[name][1]],
         "with another label": [name for name in both if old[name][2] != new[name][2]],
-        "with another speaker, transcript or source": [name for name in both if old[name][3:] != new[name][3:]],
+        "with another speaker, transcript, source or bounds": [name for name in both if old[name][3:] != new[name][3:]],
     }
     changes = [
         f"{len(names)} {kind} ({', '.join(names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)})"

@@ -81,6 +81,9 @@ class HardNegativeMiner:
         spoken = {entries[i].hash for lists in chosen.positives.values() for one in lists for i in one}
         left_out = [*chosen.spoken, *chosen.ambiguous, *(one.index for one in chosen.doubtful)]
         spoken |= {entries[i].hash for i in left_out}
+        # `kws mine` may have found clips in the whole file of a stretch.
+        kept_out = [*left_out, *(i for lists in chosen.positives.values() for one in lists for i in one)]
+        spoken |= {entries[i].whole for i in kept_out if entries[i].whole}
         made = Snapshot.of(self.buffer, self.spec.clip_n, self.device, self.replay, state, spoken, self.spec.labels)
         if made.gone:
             self.console.warn(

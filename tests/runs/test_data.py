@@ -34,7 +34,7 @@ def changed(**fields: object) -> list[Entry]:
         ([*ENTRIES, replace(ENTRIES[0], recording=replace(ENTRIES[0].recording, name="c.wav"))], r"1 new \(c\.wav\)"),
         (changed(split=Split.TEST), r"1 moved to another split \(a\.wav: train to test\)"),
         (changed(label="dog"), r"1 with another label \(a\.wav\)"),
-        (changed(text="a cat"), r"1 with another speaker, transcript or source \(a\.wav\)"),
+        (changed(text="a cat"), r"1 with another speaker, transcript, source or bounds \(a\.wav\)"),
         ([replace(ENTRIES[0], hash="other"), *ENTRIES[1:]], r"1 with other sound \(a\.wav\)"),
         (ENTRIES[::-1], "they are in another order"),
         ([], r"3 gone \(a\.wav, b\.wav, caf.*\.wav\)"),

@@ -76,7 +76,8 @@ def shorter(recordings: Sequence[Recording], train_s: float) -> bool:
     for one in recordings:
         if needed_s <= 0:
             break
-        needed_s -= length_s(one.path)
+        whole_s = length_s(one.path)
+        needed_s -= max(0.0, (whole_s if one.end_s is None else min(one.end_s, whole_s)) - (one.start_s or 0.0))
     return needed_s > 0
 
 

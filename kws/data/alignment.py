@@ -207,6 +207,24 @@ def _match(one: Sound, scores: Floats, begins: Ints) -> Match:
     )
 
 
+def likeness_elsewhere(model: Consensus, one: Sound, match: Match, longest_n: int) -> float:
+    """How well the keyword of a recording matches another position of it, as a share of how well it matches itself.
+
+    The frames of the keyword are the model: query by example (Hazen, Shen & White, 2009). One speaker and one
+    microphone say more than the model of all recordings, for which in long talk some position is nearly the keyword.
+    """
+    inside = (one.numbers >= match.start) & (one.numbers < match.end)
+    numbers = np.where(inside, BREAK, one.numbers)
+    if (numbers == BREAK).all():
+        return -np.inf
+    means = one.frames[inside] / model.scale
+    variances = np.full_like(means, _SEED_VARIANCE)
+    itself = np.diagonal(_gaussian(means, means, variances)) - _mixture(means, model.background)
+    example = Consensus(means, variances, model.background, model.scale)
+    (elsewhere,) = align(example, [Sound(one.frames, numbers)], longest_n)
+    return elsewhere.score / max(float(itself.sum()), 1.0)
+
+
 def learn(
     sounds: Sequence[Sound], known: Mapping[int, tuple[int, int]], longest_n: int, rng: np.random.Generator
 ) -> Consensus:

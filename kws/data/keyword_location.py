@@ -29,7 +29,8 @@ _CLEAR_ENOUGH = 8  # clear recordings that are a start for the model
 FEWEST = 10  # recordings that can agree on a position
 _SNAP_N = 10  # frames by which an aligned bound moves to the next quiet
 _HELD, _WIDER = 0.75, 1.5  # bounds that hold this share of a keyword, and are not so much longer, are right
-_AGAIN = 0.5  # share of the best score at which another position is the keyword too
+# Another position may be the keyword too at this share of the best score, and is at this likeness to the keyword.
+_MAYBE_AGAIN, _AGAIN = 0.3, -0.12
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,11 @@ def locate(outlines: Sequence[Outline], model: Consensus | None, sample_rate: in
     if model is not None and unclear:
         found = alignment.align(model, [outlines[i].sound for i in unclear], round(longest_s / HOP_S))
         matches = dict(zip(unclear, found, strict=True))
-    hop_n = round(HOP_S * sample_rate)
+    hop_n, longest_n = round(HOP_S * sample_rate), round(longest_s / HOP_S)
+
+    def is_again(i: int, one: Outline) -> bool:
+        assert model is not None
+        return alignment.likeness_elsewhere(model, one.sound, matches[i], longest_n) > _AGAIN
 
     def location(i: int, one: Outline) -> Location:
         if one.clear:
@@ -184,7 +189,7 @@ def locate(outlines: Sequence[Outline], model: Consensus | None, sample_rate: in
             return Location(*one.energy, f"more than one sound, and fewer than {FEWEST} recordings to compare")
         start, end = _to_quiet(matches[i], one.loud)
         aligned = start * hop_n, min(end * hop_n, one.n_samples)
-        again = matches[i].rival > _AGAIN * matches[i].score > 0
+        again = matches[i].rival > _MAYBE_AGAIN * matches[i].score > 0 and is_again(i, one)
         if _right(one.energy, aligned):
             return Location(*one.energy, again=again)
         return Location(*aligned, "" if matches[i].score > 0 else "unlike the other recordings", again)

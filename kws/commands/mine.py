@@ -26,9 +26,9 @@ from kws.replay.mining_streams import (
     keyword_in,
     mine_files,
     no_nearness,
-    source_of,
 )
 from kws.replay.quarantine import limits
+from kws.replay.sources import source_of
 
 NO_LIMIT = 10**7  # clips, or clips per hour
 PORTION = 1000  # clips added at once

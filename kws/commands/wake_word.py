@@ -35,8 +35,8 @@ from kws.evaluation.validation import ValidationStreams
 from kws.replay import storage
 from kws.replay.buffer import INDEX, Buffer
 from kws.replay.importing import into_buffer
-from kws.replay.mining_streams import source_of
 from kws.replay.snapshot import Snapshot
+from kws.replay.sources import sources_of
 from kws.training.hard_negatives import HardNegativeMiner, held_out_sources
 from kws.training.metrics import ShareMetrics, StepMetrics, ValidationMetrics, gradient_shares
 from kws.training.optim import ValidatedWeights, interpolated, mean_weights
@@ -130,7 +130,7 @@ def train_wake_word(r: Run) -> list[Outcome]:
         # Recordings that may not be mined are refused now, not after the training before the first round.
         sources = [*chosen.pool, *chosen.noise[Split.TRAIN]]
         sources += chosen.speech[Split.TRAIN] if s.replay.batch_mining else []
-        buffer.admit(source_of(store.entries[i]) for i in sources)
+        buffer.admit(source for i in sources for source in sources_of(store.entries[i]))
         weights, best = fit(w, buffer, id_)
         dist.leave()
         if not s.replay.buffer:  # another run may be about to replay a buffer that runs share

@@ -187,9 +187,7 @@ class BufferConfig:
         str | None, PATH, Field(description="import: exported folder, or recordings without the keyword")
     ] = None
     text: Annotated[str | None, Field(description="import: their transcript, if known")] = None
-    transcript_match: Annotated[
-        Match, Field(description="import: forms of the keyword that count in it, as data.transcript_match")
-    ] = Match.word
+    transcript_match: Annotated[Match, Field(description="import: forms of the keyword that count in it")] = Match.word
     max_undecodable: Annotated[
         float, Field(ge=0, le=1, description="import: share of recordings that may fail to decode")
     ] = 0.1
@@ -216,9 +214,7 @@ class EvaluateConfig:
     events: Annotated[
         Any,
         PATH,
-        Field(
-            description="its times, a file for each: JSON, CSV, Audacity labels (.txt), RTTM; null: each is one keyword"
-        ),
+        Field(description="its times, a file each: JSON, CSV, Audacity, RTTM; null: each is one keyword"),
     ] = None
     collar_s: Annotated[
         list[float] | None,

@@ -66,7 +66,9 @@ def folder_rows(
             folders = folders[1:]
         if not folders and (split or one is None):
             raise KwsError(f"{name}: must lie in the folder of its label, <label>/{name}")
-        if len(folders) > 1 and folded(folders[1]) in labels - {folded(folders[0])}:
+        # A folder of a known layout may hold any others, but those of the layout.
+        within = labels if not folders or folded(folders[0]) not in known else set(known)
+        if len(folders) > 1 and folded(folders[1]) in within - {folded(folders[0])}:
             top, inner = map(shown, folders[:2])
             raise KwsError(
                 f"{top}/{inner}/: must not lie in the folder of label {top!r}, since {inner!r} is a label too; a "

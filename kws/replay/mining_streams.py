@@ -17,7 +17,7 @@ from kws.common.errors import KwsError, LeakError
 from kws.common.seeding import numpy_generator
 from kws.common.settings import Pair, SettingError
 from kws.data.audio import BadAudio, pcm_blocks, to_float
-from kws.data.audio_cache import AudioCache, Entry
+from kws.data.audio_cache import AudioCache
 from kws.data.manifest import Source, Split
 from kws.data.mending import Fault
 from kws.data.names import same_word
@@ -28,6 +28,7 @@ from kws.detector import streaming
 from kws.detector.detector import Detector
 from kws.replay.mining import MiningStream, Nearness, Provenance, SelectionConfig, embedded, mine, spans_of
 from kws.replay.records import NewClip
+from kws.replay.sources import others_of, source_of
 
 STREAM_S = 3600  # seconds of audio in memory
 
@@ -59,11 +60,6 @@ class MiningConfig(SelectionConfig):
             raise SettingError(
                 "rounds", self.rounds, "must be 0 with mining.pool_share=0, since nothing could be mined"
             )
-
-
-def source_of(entry: Entry) -> Source:
-    """The recording of a cache entry, as the replay buffer identifies it."""
-    return Source(entry.hash, entry.recording.name, entry.recording.split)
 
 
 def no_nearness(hidden: torch.Tensor) -> torch.Tensor:
@@ -123,7 +119,7 @@ def pool_streams(
                 source=source_of(entry),
                 offset_s=(start - piece.start) / rate,
                 text=entry.recording.text,
-                mixed_with=tuple(source_of(cache.entries[i]) for i in sorted(audible - {portion[piece.index]})),
+                mixed_with=others_of([cache.entries[i] for i in sorted(audible)], entry),
                 mix={"snr_db": float(piece.snr_db)} if np.isfinite(piece.snr_db) else {},
             )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kws.common.console import Console
 from kws.data.audio import to_int16
-from kws.data.audio_cache import AudioCache
+from kws.data.audio_cache import AudioCache, Entry
 from kws.data.dataset import Selection
 from kws.data.manifest import Source, Split
 from kws.detector.checkpoint import Checkpoint, ModelSpec
@@ -18,9 +18,10 @@ from kws.detector.clip_scores import score_clips
 from kws.replay.buffer import Buffer, Kind, NewClip
 from kws.replay.config import ReplayConfig
 from kws.replay.mining import Nearness, embedded, mine, nearness
-from kws.replay.mining_streams import MiningConfig, no_nearness, pool_streams, source_of
+from kws.replay.mining_streams import MiningConfig, no_nearness, pool_streams
 from kws.replay.refresh import refresh
 from kws.replay.snapshot import Snapshot
+from kws.replay.sources import others_of, source_of
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,7 @@ class HardNegativeMiner:
 
     def snapshot(self, state: Mapping[str, Any] | None = None) -> Snapshot:
         """The clips that this run may replay: none of a recording that is a keyword here. See `Snapshot`."""
-        entries, chosen = self.store.entries, self.chosen
-        spoken = {entries[i].hash for lists in chosen.positives.values() for one in lists for i in one}
-        left_out = [*chosen.spoken, *chosen.ambiguous, *(one.index for one in chosen.doubtful)]
-        spoken |= {entries[i].hash for i in left_out}
-        # `kws mine` may have found clips in the whole file of a stretch.
-        kept_out = [*left_out, *(i for lists in chosen.positives.values() for one in lists for i in one)]
-        spoken |= {entries[i].whole for i in kept_out if entries[i].whole}
+        spoken = with_keyword(self.store.entries, self.chosen)
         made = Snapshot.of(self.buffer, self.spec.clip_n, self.device, self.replay, state, spoken, self.spec.labels)
         if made.gone:
             self.console.warn(
@@ -152,7 +147,7 @@ class HardNegativeMiner:
             score = float(line[one.column])
             if score < self.mining.min_score:
                 continue
-            beneath = [] if one.noise < 0 else [source_of(self.store.entries[self.bank_entries[one.noise]])]
+            beneath = [] if one.noise < 0 else [self.store.entries[self.bank_entries[one.noise]]]
             found.append(
                 NewClip(
                     pcm=clip,
@@ -165,11 +160,23 @@ class HardNegativeMiner:
                     run=self.run,
                     round=round_,
                     text=entry.recording.text,
-                    mixed_with=tuple(s for s in beneath if s.hash != entry.hash),
+                    mixed_with=others_of([entry, *beneath], entry),
                     mix={"speed": one.speed},
                 )
             )
         return found
+
+
+def with_keyword(entries: Sequence[Entry], chosen: Selection) -> set[str]:
+    """Hashes of the recordings that contain a keyword, or may: no clip of them is replayed.
+
+    So is a file of which a stretch contains one, since `kws mine` may have found clips in the whole file, unless other
+    stretches of it are negatives.
+    """
+    kept_out = [i for lists in chosen.positives.values() for one in lists for i in one]
+    kept_out += [*chosen.spoken, *chosen.ambiguous, *(one.index for one in chosen.doubtful)]
+    negatives = {entries[i].whole for i in [*chosen.pool, *chosen.speech[Split.TRAIN]]}
+    return {entries[i].hash for i in kept_out} | ({entries[i].whole for i in kept_out} - negatives - {""})
 
 
 def held_out_sources(store: AudioCache) -> list[Source]:

@@ -60,6 +60,15 @@ def test_precise_without_a_test_folder_is_divided_like_other_folders(tmp_path: P
     assert [(one.label, one.given) for one in found] == [("computer", False), ("not-wake-word", False)]
 
 
+def test_folders_of_precise_may_hold_others_named_like_labels(tmp_path: Path) -> None:
+    touch(tmp_path, *PRECISE, "noise/5.wav", "not-wake-word/noise/6.wav")
+    found = labels(read(tmp_path, keywords=["computer"]))
+    assert found["not-wake-word/noise/6.wav"] == ("not-wake-word", TRAIN)
+    touch(tmp_path, "not-wake-word/wake-word/7.wav")
+    with pytest.raises(KwsError, match=r"not-wake-word/wake-word/: must not lie in the folder of label"):
+        read(tmp_path, keywords=["computer"])
+
+
 def test_one_folder_for_several_keywords_is_refused_where_the_layout_is_given(tmp_path: Path) -> None:
     touch(tmp_path, *PRECISE)
     with pytest.raises(KwsError, match=r"^wake-word/: must be for one keyword, not for alexa, computer"):

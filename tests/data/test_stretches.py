@@ -12,18 +12,20 @@ from kws.commands import builders
 from kws.commands.data import keyword_player
 from kws.commands.mine import known_recordings
 from kws.common.console import Console
-from kws.common.errors import KwsError
+from kws.common.errors import KwsError, LeakError
 from kws.data.audio import content_hash, save_flac
 from kws.data.audio_cache import AudioCache, Entry, pack
 from kws.data.dataset import DataConfig, recordings, select
 from kws.data.division import divide
-from kws.data.manifest import Recording, Split, hash_split, read
+from kws.data.manifest import Recording, Source, Split, hash_split, read
 from kws.data.positives import with_locations
 from kws.data.streams import StreamConfig
 from kws.data.stretches import cut_out
 from kws.data.transcripts import Match
 from kws.evaluation.splits import negative_hours, positive_stream
-from kws.training.hard_negatives import held_out_sources
+from kws.replay.buffer import Buffer, Kind, NewClip
+from kws.replay.sources import others_of, sources_of
+from kws.training.hard_negatives import held_out_sources, with_keyword
 from tests.data.test_manifest import touch, write_csv
 
 RATE, LONG_S = 16000, 12
@@ -191,6 +193,43 @@ def test_the_content_hash_of_the_file_guards_leaks(loaded: tuple[AudioCache, Dat
     known = known_recordings(store.entries, ["computer"], Match.word)
     assert {split: known[hash_].source.split for split, hash_ in whole.items()} == {split: split for split in Split}
     assert known[whole[TRAIN]].label == "computer", "kws mine leaves out the file"
+
+
+def test_a_buffer_refuses_stretches_of_a_file_that_it_holds_out_whatever_their_bounds(
+    loaded: tuple[AudioCache, DataConfig], tmp_path: Path
+) -> None:
+    store, _ = loaded
+    (negative,) = (one for one in store.entries if one.recording.split is TRAIN and one.recording.label == "speech")
+    own, file = sources_of(negative)
+    assert (own.hash, file.hash, file.name) == (negative.hash, negative.whole, "train.flac")
+    clip = NewClip(PCM[:800], Kind.false_trigger, "computer", own, 0.0, 0.5, "weights", "run", 1)
+    clip = replace(clip, mixed_with=others_of([negative], negative))
+    assert clip.mixed_with == (file,)
+    held_out = Source(file.hash, "another name.flac", TEST)
+    with Buffer(tmp_path / "before") as buffer:
+        buffer.hold_out([held_out])
+        for add in (lambda: buffer.admit(sources_of(negative)), lambda: buffer.add([clip])):
+            with pytest.raises(LeakError, match=r"train\.flac.*held out as the test recording"):
+                add()
+    with Buffer(tmp_path / "after") as buffer:
+        buffer.add([clip])
+        with pytest.raises(LeakError, match=r"another name\.flac"):
+            buffer.hold_out([held_out])
+
+
+def test_no_clip_of_a_file_with_a_keyword_is_replayed_but_those_of_its_negatives(
+    loaded: tuple[AudioCache, DataConfig],
+) -> None:
+    store, _ = loaded
+    chosen = select(store.entries, ["computer"], "noise", 0.0)
+    kept_out = with_keyword(store.entries, chosen)
+    words = [i for split in Split for i in chosen.positives[split][0]]
+    assert {store.entries[i].hash for i in words} < kept_out
+    assert not {store.entries[i].hash for i in chosen.speech[TRAIN]} & kept_out
+    wholes = {store.entries[i].recording.split: store.entries[i].whole for i in words}
+    assert {split: whole in kept_out for split, whole in wholes.items()} == {TRAIN: False, VALIDATION: True, TEST: True}
+    chosen.speech[TRAIN] = []
+    assert wholes[TRAIN] in with_keyword(store.entries, chosen)
 
 
 def read_whole(root: Path, split: Split) -> list[Recording]:

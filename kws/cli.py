@@ -55,20 +55,36 @@ def main() -> None:
         if asked is not None:
             show_help(words[0], words[asked + 1 :])
         else:
-            sys.argv = [f"kws {words[0]}", *words[1:]]
+            sys.argv = [f"kws {words[0]}", *first_check(words[0], words[1:])]
             importlib.import_module(f"kws.commands.{MODULES.get(words[0], words[0])}").main()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def show_help(command: str, words: list[str]) -> None:
-    """Print the settings of a command; imports torch, as the commands do, since settings stand beside their modules."""
-    from kws.config.compose import load_plugins
-    from kws.config.help import help_of
+def first_check(command: str, words: list[str]) -> list[str]:
+    """Refuse words that are surely wrong before torch is imported, which takes seconds; return them as Hydra wants."""
+    from kws.config.early import checked
 
     try:
+        return checked(command, words)
+    except KwsError as error:
+        fail(str(error))
+
+
+def show_help(command: str, words: list[str]) -> None:
+    """Print the settings of a command. Only those of plugins need torch."""
+    from kws.config.help import help_of
+
+    topic = next((word for word in words if "=" not in word), "")
+    try:
+        if not any(word.startswith("plugins=") for word in sys.argv):
+            print(help_of(command, topic))
+            return
+        from kws.config.compose import load_plugins, of_plugins
+        from kws.config.declared import command_of
+
         load_plugins(sys.argv)
-        print(help_of(command, next((word for word in words if "=" not in word), "")))
+        print(help_of(command, topic, command_of(command), of_plugins()))
     except KwsError as error:
         fail(str(error))

@@ -19,7 +19,6 @@ import pytest
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
-import kws.common.torchaudio_compat  # noqa: F401  prints its line before a test captures output
 from kws.cli import main
 from kws.data.audio import save_flac, to_int16
 

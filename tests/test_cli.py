@@ -111,7 +111,7 @@ BAD = [
     ("train", "features.trainable=false", "features.trainable", "it belongs to pcen"),
     ("train", "features.n_mfcc=13", "features.n_mfcc", "it belongs to mfcc"),
     ("train", "recipe=none_such", "recipe=none_such", "must be one of few_shot", "wake_word"),
-    ("train", "recipe=3", "must be the name"),
+    ("train", "recipe=3", "recipe=3: no such recipe", "or a file NAME.yaml"),
     ("train", "keyword={a: 1}", "keyword=", "list of words"),
     ("train", "keyword=[beep,beep]", "keyword", "twice"),
     ("train", "keyword=boop", "keyword=boop", "beep: 16 train"),
@@ -157,7 +157,7 @@ BAD = [
     ("models", "model.chanels=8", "model.chanels", "model.channels"),
     ("models", "model.channels=2", "model.channels=2", "between 4 and 1024"),
     ("models", "features.hop_s=0.04", "features.hop_s=0.04", "window_s"),
-    ("confuse", "sing", "sing", "list"),
+    ("confuse", "sing", "sing", "KEY=VALUE"),
     ("confuse", "action=sing", "action=sing", "list"),
     ("confuse", "keyword=[a,b]", "keyword"),
     ("confuse", "keyword=...", "keyword=..."),
@@ -218,10 +218,9 @@ def test_an_unknown_command_is_refused(cli):
 def test_a_process_exits_with_one_line(tiny, here):
     """The other tests run in this process, since importing torch takes seconds."""
     done = subprocess.run([*REAL, "train", *tiny, "optim.stepz=1"], capture_output=True, text=True, check=False)
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("torchaudio runs without")]
     assert done.returncode == 2
-    assert lines == [line for line in lines if line.startswith("kws: optim.stepz: ")]
-    assert len(lines) == 1
+    assert done.stderr.startswith("kws: optim.stepz: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from kws.common.errors import KwsError
 from kws.common.files import replacing
 from kws.common.seeding import numpy_generator
 from kws.common.settings import SettingError
-from kws.config.app import TAKES_ONE, with_actions
+from kws.config.app import with_actions
 from kws.config.compose import keywords
 from kws.config.schema import DataCheckConfig
 from kws.data import manifest
@@ -276,17 +276,4 @@ def write_bounds(s: DataCheckConfig, console: Console) -> None:
 
 ACTIONS: Mapping[str, Callable[[DataCheckConfig, Console], None]] = {"check": check}
 
-entry = with_actions("data", ACTIONS)
-
-
-def main() -> None:
-    """`kws data ACTION DIR key=value ...`: the second word without = is the setting `data.root`."""
-    words = enumerate(sys.argv[1:], start=1)
-    plain = [i for i, word in words if "=" not in word and word[:1] not in "-~+" and sys.argv[i - 1] not in TAKES_ONE]
-    for i in plain[1:2]:
-        sys.argv[i] = f"data.root={sys.argv[i]}"
-    entry()
-
-
-if __name__ == "__main__":
-    main()
+main = with_actions("data", ACTIONS)

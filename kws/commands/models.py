@@ -6,7 +6,8 @@ from hydra.core.hydra_config import HydraConfig
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.app import verb
-from kws.config.compose import option_names, settings
+from kws.config.compose import of_plugins, settings
+from kws.config.groups import option_names
 from kws.config.schema import ModelsConfig
 from kws.data.features import FeaturesConfig
 from kws.models.base import ModelConfig, family_of, shape_of
@@ -30,7 +31,7 @@ def run(s: ModelsConfig) -> None:
         chosen = {str(HydraConfig.get().runtime.choices["model"]): s.model}
     else:
         chosen = {}
-        for name in option_names("model"):
+        for name in option_names("model", of_plugins()):
             try:
                 chosen[name] = model_of(name, given)
             except KwsError as error:  # this model cannot use the front end

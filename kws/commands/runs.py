@@ -3,7 +3,6 @@
 import csv
 import io
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.common.files import replacing
-from kws.config.app import TAKES_ONE, verb
+from kws.config.app import verb
 from kws.config.schema import RunsConfig
 from kws.evaluation.intervals import poisson, wilson
 from kws.runs.folder import RECIPE
@@ -135,14 +134,4 @@ def write(out: Path, content: bytes) -> None:
         file.write(content)
 
 
-entry = verb("runs", run)
-
-
-def main() -> None:
-    """Entry point of `kws runs DIR key=value ...`, where DIR stands for the setting dir."""
-    for i, word in enumerate(sys.argv[1:], start=1):
-        if word[:1] in "-~+" or sys.argv[i - 1] in TAKES_ONE:
-            continue
-        if "=" not in word:
-            sys.argv[i] = f"dir={word}"
-    entry()
+main = verb("runs", run)

@@ -9,12 +9,13 @@ A rule between settings of a group is a method `check` that raises `SettingError
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from typing import TYPE_CHECKING, Any
 
 from kws.common.errors import KwsError
+
+if TYPE_CHECKING:  # the first check of a command line needs no pydantic
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 
 def shown(value: Any) -> str:
@@ -44,13 +45,35 @@ class SettingError(KwsError):
 
 
 class Text(enum.Enum):
-    """Marks a setting of paths, in which ~ is the home folder, or one of texts that is typed `Any`."""
+    """Marks a setting of paths, in which ~ is the home folder, or one of texts that is typed `Any`.
+
+    `input` is a path that must exist.
+    """
 
     path = enum.auto()
+    input = enum.auto()
     text = enum.auto()
 
 
-PATH, TEXT = Text.path, Text.text
+PATH, INPUT, TEXT = Text.path, Text.input, Text.text
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Words that a text may be, with blanks between them, in the order of the help."""
+
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def check(self, word: str) -> str:
+        """The same word; raises ValueError for another one."""
+        if word not in self.words.split():
+            raise ValueError(f"must be one of {', '.join(self.words.split())}")
+        return word
 
 
 @dataclass(frozen=True)
@@ -60,7 +83,9 @@ class Each:
     low: float
     high: float
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
+        from pydantic_core import core_schema
+
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def check(self, values: Sequence[float] | None) -> Sequence[float] | None:

@@ -2,7 +2,8 @@
 
 Linux wheels of torchaudio are built for one CUDA version. With a CPU-only torch, or a torch of another CUDA version,
 the native part does not load and the import fails. The native part holds forced alignment and a faster filter loop;
-transforms, features and data sets are Python. Only on this error the native part is left out, and one line is logged.
+transforms, features and data sets are Python. Only on this error the native part is left out. kws needs none of it, so
+nobody has to know; the log has it at level DEBUG.
 """
 
 import importlib
@@ -21,7 +22,7 @@ _CUDA_VERSIONS = re.compile(r"compiled with different CUDA versions")
 
 
 def load() -> ModuleType:
-    """Import torchaudio; after a CUDA mismatch without its native part, with one warning in the log.
+    """Import torchaudio; after a CUDA mismatch without its native part.
 
     Raises:
         Exception: any other error of the import. A mismatch is an OSError for a missing CUDA library, or a
@@ -40,7 +41,7 @@ def load() -> ModuleType:
     except BaseException:
         _forget()
         raise
-    _LOG.warning("torchaudio runs without its native part, built for another CUDA version than torch (%s)", mismatch)
+    _LOG.debug("torchaudio runs without its native part, built for another CUDA version than torch (%s)", mismatch)
     return module
 
 

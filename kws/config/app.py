@@ -3,9 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
-from typing import Any, get_origin
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -16,17 +15,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kws.common.console import Console
 from kws.common.errors import KwsError, fail, one_line
-from kws.common.settings import SettingError
 from kws.config import compose
-from kws.config.declared import parts, settings_of
+from kws.config.declared import confirm_stored, settings_of
+from kws.config.groups import folder, groups_of
+from kws.config.refusals import malformed, no_option, unknown
 from kws.config.renamed import refusal
 from kws.config.schema import SCHEMAS
+from kws.config.setting import Setting
 from kws.config.sweep import RunEnd, in_sweep, run_in_sweep
 from kws.config.words import literal
-
-# Options of a Hydra app that take the next word of the command line.
-TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
-TAKES_ONE |= {"-cd", "--config-dir"}
 
 
 def verb(name: str, run: Callable[[Any], object]) -> Callable[[], None]:
@@ -46,14 +43,15 @@ def verb(name: str, run: Callable[[Any], object]) -> Callable[[], None]:
         try:
             refuse_deletion(sys.argv[1:])
             compose.load_plugins(sys.argv[1:])
-            sys.argv[1:] = literal(sys.argv[1:], SCHEMAS[name])
+            confirm_stored()
+            sys.argv[1:] = literal(sys.argv[1:], list(settings_of(SCHEMAS[name])))
             compose.register(name, sys.argv[1:] if name == "train" else ())
-            app = hydra.main(version_base="1.3", config_path=str(compose.folder("conf")), config_name=name)
+            app = hydra.main(version_base="1.3", config_path=str(folder("conf")), config_name=name)
             app(task(checked))()
         except KwsError as error:
             fail(str(error))
         except (HydraException, OmegaConfBaseException) as error:
-            fail(explain(error, SCHEMAS[name]))
+            fail(explain(error, name))
         except ValueError as error:
             if "Config group override" not in str(error):  # Hydra's error for recipe=3
                 raise
@@ -79,14 +77,14 @@ def composed(name: str, words: Iterable[str]) -> DictConfig:
     words = list(words)
     refuse_deletion(words)
     compose.load_plugins(words)
-    words = literal(words, SCHEMAS[name])
+    words = literal(words, list(settings_of(SCHEMAS[name])))
     compose.register(name, words)
     GlobalHydra.instance().clear()
     try:
-        with hydra.initialize_config_dir(str(compose.folder("conf")), version_base="1.3"):
+        with hydra.initialize_config_dir(str(folder("conf")), version_base="1.3"):
             cfg = hydra.compose(name, words, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise KwsError(explain(error, SCHEMAS[name])) from None
+        raise KwsError(explain(error, name)) from None
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
@@ -101,22 +99,8 @@ def refuse_deletion(words: Iterable[str]) -> None:
 
 
 def with_actions(name: str, actions: Mapping[str, Callable[[Any, Console], None]]) -> Callable[[], None]:
-    """A Hydra app with several actions: a word without = among the settings is the setting action=WORD."""
-
-    def run(s: Any) -> None:
-        if s.action not in actions:
-            raise SettingError("action", s.action, f"must be one of {', '.join(actions)}")
-        actions[s.action](s, Console())
-
-    def entry() -> None:
-        for i, word in enumerate(sys.argv[1:], start=1):
-            if "=" not in word and word[:1] not in "-~+" and sys.argv[i - 1] not in TAKES_ONE:
-                if word not in actions:
-                    fail(f"kws {name} {word}: must be one of {', '.join(actions)}")
-                sys.argv[i] = f"action={word}"
-        verb(name, run)()
-
-    return entry
+    """A Hydra app with several actions, of which the setting `action` names one."""
+    return verb(name, lambda s: actions[s.action](s, Console()))
 
 
 def task(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], RunEnd | None]:
@@ -138,52 +122,35 @@ def task(run: Callable[[DictConfig], object]) -> Callable[[DictConfig], RunEnd |
     return call
 
 
-def explain(error: Exception, schema: type) -> str:
+def explain(error: Exception, command: str) -> str:
     """One line for an error of Hydra or OmegaConf: the key, the value and the rule."""
+    settings = [*groups_of(command, compose.of_plugins()), *settings_of(SCHEMAS[command])]
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
     if word := next((one.override for one in chain if isinstance(one, OverrideParseException)), ""):
-        return malformed(word, schema)
+        return malformed(word, settings)
     texts = [str(e) for e in chain]
     text = "\n".join(texts)
     if found := re.search(r"Ambiguous value for argument '(.*?)'\n", text):
         return f"{found.group(1)}: must be one value, or [a,b] where a list is allowed; -m sweeps over several"
     if found := re.search(r"Key '([^']*)' (?:is )?not in|Key '([^']*)' not found", text):
         full = re.search(r"full_key: (\S+)", text)
-        return unknown(full.group(1) if full else found.group(1) or found.group(2), schema)
+        return unknown(full.group(1) if full else found.group(1) or found.group(2), settings)
     if found := re.search(r"Could not override '([^']*)'\\?.? No match in the defaults list", text):
-        return unknown(found.group(1), schema)
+        return unknown(found.group(1), settings)
     if found := re.search(r"Invalid value '(.*?)', expected one of \[(.*?)\]", text):
         word = f"{key_of(text, texts[0])}={found.group(1)}"
         return refusal(word) or f"{word}: must be one of {found.group(2)}"
     if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?could not be converted to (\w+)", text):
-        kind = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
-        return f"{key_of(text, texts[0])}={found.group(1)}: must be {kind.get(found.group(2), found.group(2))}"
+        return f"{key_of(text, texts[0])}={found.group(1)}: must be {wanted(key_of(text, texts[0]), settings)}"
     if found := re.search(r"Error merging override ([^=\s]+)=(.*)", texts[0]):
-        return f"{found.group(1)}={found.group(2)}: must be of another type, see --cfg job for its default"
+        return f"{found.group(1)}={found.group(2)}: must be {wanted(found.group(1), settings)}"
     if found := re.search(r"Could not find '([^']*)'", text):
         options = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)+)", text)
-        listed = f"; must be one of {', '.join(options.group(1).split())}" if options else ""
-        group, _, option = found.group(1).rpartition("/")
-        return f"{group}={option}: no such option{listed}" if group else f"{option}: no such configuration"
+        group, _, option = found.group(1).partition("/")
+        return no_option(group, option, options.group(1).split() if options else [])
     return texts[0] or type(error).__name__
-
-
-def malformed(word: str, schema: type) -> str:
-    """The message for a word that Hydra cannot read. Texts and paths are quoted, so another type is expected."""
-    key = word.partition("=")[0].lstrip("+")
-    setting = next((one for one in settings_of(schema) if one.key == key), None)
-    if key == "recipe" or (key and (compose.folder("conf") / key).is_dir()):
-        return f"{word}: must be the name of an option"
-    if setting is None and any(one.key.startswith(f"{key}.") for one in settings_of(schema)):
-        return f"{word}: must be settings such as {{name: value}}"
-    if setting is None:
-        return unknown(key, schema)
-    kinds = parts(setting.hint)
-    named = {list: "a list such as [1,2]", int: "a whole number", float: "a number"}
-    rule = next((text for kind, text in named.items() if kind in (*kinds, *map(get_origin, kinds))), "")
-    return f"{word}: must be {rule or 'one of ' + (setting.allowed or 'true, false')}"
 
 
 def key_of(text: str, first: str) -> str:
@@ -192,17 +159,6 @@ def key_of(text: str, first: str) -> str:
     return found.group(1) if found else "?"
 
 
-def unknown(key: str, schema: type) -> str:
-    """The message for an unknown setting: the most similar name, and all settings of its group."""
-    if old := refusal(key):
-        return old
-    declared = list(settings_of(schema))
-    allowed = sorted({one.key for one in declared})
-    parent, _, _ = key.rpartition(".")
-    if owners := [one.option for one in declared if one.key == key]:
-        return f"{key}: no such setting with the selected {parent}; it belongs to {', '.join(owners)}"
-    beside = sorted({k[len(parent) + 1 :].split(".")[0] for k in allowed if parent and k.startswith(parent + ".")})
-    near = get_close_matches(key, allowed, 1, 0.7)
-    guess = f" (did you mean {near[0]}?)" if near else ""
-    where = f"under {parent}: {', '.join(beside)}" if beside else ", ".join(sorted({k.split(".")[0] for k in allowed}))
-    return f"{key}: no such setting{guess}; settings {where}"
+def wanted(key: str, settings: Sequence[Setting]) -> str:
+    """What the value of a setting must be."""
+    return next((one.wanted for one in settings if one.key == key), "of another type")

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from kws import __version__
 from kws.common.errors import KwsError, printable
 from kws.config.declared import settings_of
+from kws.config.groups import WITH_GROUPS, folder
 from kws.config.schema import SCHEMAS
 from kws.config.validation import check
 from kws.config.words import read_recipe, recipe_files
@@ -31,8 +32,6 @@ from kws.data.features import FeaturesConfig
 from kws.models.frontends import INPUTS
 from kws.models.registry import FAMILIES
 from kws.runs.folder import commit, dotted, own
-
-WITH_GROUPS = ("train", "models")  # commands whose defaults list is a file of conf/
 
 OmegaConf.register_new_resolver("home", os.path.expanduser)  # for values of the environment
 
@@ -86,15 +85,6 @@ def paths(value: Any, key: str) -> list[Path]:
     return [Path(p) for p in items]
 
 
-def folder(name: str) -> Path:
-    """The folder `conf` or `recipes`: inside an installed wheel, or at the top of a checkout."""
-    here = Path(__file__).parent.parent
-    for place in (here / name, here.parent / name):
-        if place.is_dir():
-            return place.resolve()
-    raise KwsError(f"{name}/: not found beside the package; the installation is incomplete")
-
-
 def load_plugins(words: Iterable[str]) -> None:
     """Import the modules that `plugins=[...]` of a command line names, from the current folder or installed.
 
@@ -145,7 +135,7 @@ def register(command: str, words: Iterable[str] = ()) -> None:
         store.store(group=group, name=name, node=node, package="_global_")
     for name in recipe_files(words):
         *groups, file = filter(None, f"recipe/{name}".split("/"))  # Hydra looks it up without empty parts
-        node = read_recipe(Path(name), SCHEMAS[command])
+        node = read_recipe(Path(name), list(settings_of(SCHEMAS[command])))
         store.store(group="/".join(groups), name=file, node=node, package="_global_")
 
 
@@ -162,13 +152,6 @@ def _recipes() -> dict[tuple[str, str], Any]:
 def of_plugins() -> list[str]:
     """Families of models that plugins registered; those of kws have files in conf/model."""
     return [name for name, family in FAMILIES.items() if not family.net.__module__.startswith("kws.")]
-
-
-def option_names(group: str) -> list[str]:
-    """The options of a group of settings, such as model, or of recipe."""
-    root = folder("recipes") if group == "recipe" else folder("conf") / group
-    found = [file.relative_to(root).with_suffix("").as_posix() for file in root.rglob("*.yaml")]
-    return sorted(found + (of_plugins() if group == "model" else []))
 
 
 def recipe_text(config: str, threads: int, device: str) -> str:

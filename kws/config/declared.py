@@ -1,14 +1,21 @@
 """The settings of a command, read from its dataclasses."""
 
 import enum
+import inspect
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from contextlib import suppress
+from dataclasses import MISSING as FACTORY
+from dataclasses import fields, is_dataclass
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
-from kws.common.settings import Each, number
+from kws.common.settings import Each, OneOf, Pair, Text
+from kws.config.schema import SCHEMAS
+from kws.config.setting import FILE, Command, Setting, dumped, stored
 from kws.data.augment import EXTRAS, AugmentConfig, augment_config
 from kws.data.features import FeaturesConfig
 from kws.models.base import ModelConfig
@@ -17,39 +24,30 @@ from kws.models.registry import FAMILIES
 from kws.replay.eviction import EvictionRules, rule_settings
 from kws.replay.mining import SourceSettings, source_settings
 
+_KINDS = {kind: kind.__name__ for kind in (int, float, bool, str, list, dict)} | {Any: "any", NoneType: "null"}
 
-@dataclass(frozen=True)
-class Setting:
-    """One setting.
 
-    Args:
-        key: dotted, as on the command line.
-        option: option of the group, such as a family of models, that has the setting; empty if all have it.
-        hint: type annotation.
-        default: default value; None also for a setting without default.
-        description: meaning; empty if the annotation has none.
-    """
+def commands() -> dict[str, Command]:
+    """All commands."""
+    return {name: command_of(name) for name in SCHEMAS}
 
-    key: str
-    option: str
-    hint: Any
-    default: Any
-    description: str
 
-    @property
-    def values(self) -> list[str]:
-        """The values of an enum or a flag; empty for other types."""
-        kinds = [kind for kind in parts(self.hint) if isinstance(kind, type)]
-        names = [member.name for kind in kinds if issubclass(kind, enum.Enum) for member in kind]
-        return names or ["true", "false"] * (bool in kinds)
+def confirm_stored() -> None:
+    """Touch settings.json where it is older than a module and holds what the dataclasses declare all the same."""
+    if stored() is None and not loaded_plugins():
+        with suppress(OSError):  # such as an installation that may not be written
+            if FILE.read_text("utf-8") == dumped(commands()):
+                os.utime(FILE)
 
-    @property
-    def allowed(self) -> str:
-        """The possible values: a range or a list of names; empty if the type implies them."""
-        if limits := bounds(self.hint):
-            low, high = (None if limit is None else number(limit) for limit in limits)
-            return f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
-        return ", ".join(self.values) if self.values != ["true", "false"] else ""
+
+def loaded_plugins() -> bool:
+    """Whether modules of the user registered something."""
+    return bool(EXTRAS) or any(not family.net.__module__.startswith("kws.") for family in FAMILIES.values())
+
+
+def command_of(name: str) -> Command:
+    """A command as its dataclasses declare it, with the settings that plugins registered."""
+    return Command(inspect.getdoc(SCHEMAS[name]) or "", list(settings_of(SCHEMAS[name])))
 
 
 def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Setting]:
@@ -58,10 +56,8 @@ def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Se
     for item in fields(schema):
         key, nested = prefix + item.name, [kind for kind in parts(hints[item.name]) if is_dataclass(kind)]
         if not nested:
-            default = item.default_factory() if item.default_factory is not MISSING else item.default
-            texts = [one.description for one in metadata(hints[item.name]) if isinstance(one, FieldInfo)]
-            text = next((one for one in texts if one), "")
-            yield Setting(key, option, hints[item.name], None if default is MISSING else default, text)
+            default = item.default_factory() if item.default_factory is not FACTORY else item.default
+            yield _setting(key, option, hints[item.name], None if default is FACTORY else default)
             continue
         assert isinstance(nested[0], type)
         common = list(settings_of(nested[0], f"{key}.", option))
@@ -69,6 +65,24 @@ def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Se
         seen = {one.key for one in common}
         for name, kind in options(nested[0]).items():
             yield from (one for one in settings_of(kind, f"{key}.", name) if one.key not in seen)
+
+
+def _setting(key: str, option: str, hint: Any, default: Any) -> Setting:
+    kinds, extra = parts(hint), metadata(hint)
+    texts = [one.description for one in extra if isinstance(one, FieldInfo) and one.description]
+    limits, enums = bounds(hint), [k for k in kinds if isinstance(k, type) and issubclass(k, enum.Enum)]
+    words = [word for one in extra if isinstance(one, OneOf) for word in one.words.split()]
+    return Setting(
+        key,
+        default.name if isinstance(default, enum.Enum) else default,
+        texts[0] if texts else "",
+        option,
+        [name for kind in kinds if (name := _KINDS.get(get_origin(kind) or kind))] + ["enum"] * bool(enums),
+        [member.name for kind in enums for member in kind] or words,
+        None if limits is None else list(limits),
+        any(isinstance(one, Pair) for one in extra),
+        next((mark.name for mark in marks(hint)), ""),
+    )
 
 
 def options(kind: type) -> Mapping[str, type]:
@@ -92,6 +106,11 @@ def parts(hint: Any) -> list[Any]:
 def metadata(hint: Any) -> tuple[Any, ...]:
     """The metadata of an annotation."""
     return getattr(hint, "__metadata__", ())
+
+
+def marks(hint: Any) -> list[Text]:
+    """Whether a setting is a path or another text."""
+    return [item for item in metadata(hint) if isinstance(item, Text)]
 
 
 def bounds(hint: Any) -> tuple[float | None, float | None] | None:

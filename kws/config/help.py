@@ -1,20 +1,17 @@
-"""The text of `kws COMMAND --help`, docs/settings.md and tab completion, all from the dataclasses of the settings.
+"""The text of `kws COMMAND --help`, docs/settings.md and tab completion. Imports no torch.
 
-`python -m kws.config.help > docs/settings.md` writes the page.
+`python -m kws.config.help > docs/settings.md` writes the page, and settings.json anew.
 """
 
-import inspect
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from omegaconf import MISSING, OmegaConf
-
 from kws.common.errors import KwsError
 from kws.common.settings import shown
-from kws.config.compose import WITH_GROUPS, folder, option_names
-from kws.config.declared import Setting, settings_of
-from kws.config.schema import SCHEMAS
+from kws.config.groups import groups_of
+from kws.config.refusals import did_you_mean
+from kws.config.setting import FILE, MISSING, Command, Setting, dumped, stored
 
 # Settings that `kws COMMAND --help` shows; other commands have few enough to show all of their own.
 COMMON = {
@@ -42,21 +39,30 @@ _kws() {{
     esac
     [ "$COMP_CWORD" -le 1 ] && words="{commands}"
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    [ "${{COMPREPLY[*]}}" = "$cur" ] && COMPREPLY=()  # the key of a path or a number: readline completes files
     COMPREPLY=("${{COMPREPLY[@]#"${{cur%"${{cur##*=}}"}}"}}")  # readline completes behind the last =
 }}
 complete -o nospace -o default -F _kws kws"""
 
 
-def help_of(command: str, topic: str = "") -> str:
+def help_of(command: str, topic: str = "", about: Command | None = None, models: Iterable[str] = ()) -> str:
     """The most common settings of a command; with a topic ("all", a group or a setting) all settings of the topic.
+
+    Args:
+        command: its name.
+        topic: see above.
+        about: the command with the settings of plugins; None: without plugins.
+        models: of plugins.
 
     Raises:
         KwsError: there is no such topic.
     """
-    every = [*groups_of(command), *settings_of(SCHEMAS[command])]
+    about = about or known()[command]
+    every = [*groups_of(command, models), *about.settings]
     names = sorted({name for one in every if (name := one.key.partition(".")[0]) != one.key})
     if topic not in ("", "all", *names, *(one.key for one in every)):
-        raise KwsError(f"--help {topic}: must be all, a setting, or one of {', '.join(names)}")
+        guess = did_you_mean(topic, ["all", *names, *(one.key for one in every)])
+        raise KwsError(f"--help {topic}: must be all, a setting, or one of {', '.join(names)}{guess}")
     chosen = every
     if topic not in ("", "all"):
         chosen = [one for one in every if f"{one.key}.".startswith(f"{topic}.")]
@@ -66,24 +72,16 @@ def help_of(command: str, topic: str = "") -> str:
     elif not topic:
         chosen = [one for one in every if "." not in one.key]
     footer = FOOTER.format(groups=", ".join(names) or "none")
-    return "\n".join([summary(command), "", *lines(chosen), "", footer])
+    return "\n".join([about.summary, "", *lines(chosen), "", footer])
 
 
-def summary(command: str) -> str:
-    """The first line of the docstring of the command's dataclass."""
-    return (inspect.getdoc(SCHEMAS[command]) or "").partition("\n")[0]
+def known() -> Mapping[str, Command]:
+    """All commands. Imports torch only where settings.json may be out of date."""
+    if (found := stored()) is not None:
+        return found
+    from kws.config.declared import commands
 
-
-def groups_of(command: str) -> list[Setting]:
-    """The groups of a command that have options, such as model, and the recipes."""
-    if command not in WITH_GROUPS:
-        return []
-    found = []
-    for group in OmegaConf.to_object(OmegaConf.load(folder("conf") / f"{command}.yaml"))["defaults"]:  # type: ignore[index,call-overload]
-        for name, default in group.items() if isinstance(group, dict) else ():
-            if len(options := option_names(name)) > 1:
-                found.append(Setting(name, "", None, default, f"one of {', '.join(options)}"))
-    return found
+    return commands()
 
 
 def lines(settings: Iterable[Setting]) -> list[str]:
@@ -130,10 +128,9 @@ def page() -> str:
         "dataclasses that declare them. A setting is an override on the command line, `key=value`. `...` marks one "
         "that must be given. `kws COMMAND --help` shows the most common ones.",
     ]
-    for command, schema in SCHEMAS.items():
-        text = inspect.getdoc(schema) or ""
-        found += [f"## kws {command}", text.partition(": ")[2]]
-        every = merged([*groups_of(command), *settings_of(schema)])
+    for command, about in known().items():
+        found += [f"## kws {command}", about.doc.partition(": ")[2]]
+        every = merged([*groups_of(command), *about.settings])
         every.sort(key=lambda pair: "." in pair[0].key)
         for group, members in groupby(every, lambda pair: pair[0].key.rpartition(".")[0].partition(".")[0]):
             rows = ["| setting | default | values | meaning |", "| --- | --- | --- | --- |"]
@@ -151,11 +148,15 @@ def completion(commands: Mapping[str, object]) -> str:
 
 def words(command: str) -> Iterator[str]:
     """The settings of a command, with each value where there is a list of them."""
-    for group in groups_of(command):
-        yield from (f"{group.key}={name}" for name in option_names(group.key))
-    for one in settings_of(SCHEMAS[command]):
+    for one in [*groups_of(command), *known()[command].settings]:
+        if one.key == "action":
+            yield from one.values
         yield from (f"{one.key}={value}" for value in one.values or [""])
 
 
 if __name__ == "__main__":
+    from kws.config.declared import commands
+
+    FILE.write_text(dumped(commands()), encoding="utf-8")
+    stored.cache_clear()
     print(page(), end="")

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kws.checks.check_settings import CheckConfig
 from kws.common.errors import KwsError
-from kws.common.settings import PATH, TEXT, Each, Pair, SettingError
+from kws.common.settings import INPUT, PATH, TEXT, Each, OneOf, Pair, SettingError
 from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, Synth, SyntheticConfig
 from kws.data.augment import AugmentConfig
 from kws.data.batch import BatchConfig
@@ -128,9 +128,9 @@ class TrainConfig:
 class MineConfig(QuarantineConfig, DuplicatesConfig, SelectionConfig):
     """kws mine: stream recordings through a checkpoint and put its false alarms into a replay buffer."""
 
-    checkpoint: Annotated[str, PATH, Field(description="model.pt of a run")] = MISSING
+    checkpoint: Annotated[str, INPUT, Field(description="model.pt of a run")] = MISSING
     buffer: Annotated[str, PATH, Field(description="folder of the replay buffer; made if missing")] = MISSING
-    streams: Annotated[Any, PATH, Field(description="recordings or folders without the keyword; or a list")] = MISSING
+    streams: Annotated[Any, INPUT, Field(description="recordings or folders without the keyword; or a list")] = MISSING
     data: DataConfig = field(default_factory=DataConfig)
     keep_above: Annotated[
         float | None, Field(ge=0, le=1, description="mine all that scores this, up to max_per_recording; null: off")
@@ -156,7 +156,9 @@ class BufferConfig:
     """kws buffer: list the clips of a replay buffer, decide about them, export and import them."""
 
     action: Annotated[
-        str, Field(description="stats, list, check, export, import, review, release, retire, prune; or the first word")
+        str,
+        OneOf("stats list check export import review release retire prune"),
+        Field(description="what to do; or the first word: kws buffer list"),
     ] = MISSING
     buffer: Annotated[str, PATH, Field(description="folder of the replay buffer: buffer/ of a run")] = MISSING
     state: Annotated[
@@ -181,10 +183,10 @@ class BufferConfig:
     ] = None
     plots: Annotated[str | None, PATH, Field(description="stats: folder for the figures as PNG files")] = None
     curves: Annotated[
-        str | None, PATH, Field(description="stats: metrics.csv of a run, for the share; null: beside the buffer")
+        str | None, INPUT, Field(description="stats: metrics.csv of a run, for the share; null: beside the buffer")
     ] = None
     folder: Annotated[
-        str | None, PATH, Field(description="import: exported folder, or recordings without the keyword")
+        str | None, INPUT, Field(description="import: exported folder, or recordings without the keyword")
     ] = None
     text: Annotated[str | None, Field(description="import: their transcript, if known")] = None
     transcript_match: Annotated[Match, Field(description="import: forms of the keyword that count in it")] = Match.word
@@ -193,7 +195,7 @@ class BufferConfig:
     ] = 0.1
     sample_rate: Annotated[int, Field(ge=8000, le=48000, description="import: Hz of a new buffer")] = 16000
     decisions: Annotated[
-        str | None, PATH, Field(description="review: the file saved by the page; it is carried out")
+        str | None, INPUT, Field(description="review: the file saved by the page; it is carried out")
     ] = None
     retired: Annotated[bool, Field(description="prune: also delete the audio of retired clips, for good")] = False
     min_age_s: Annotated[
@@ -205,15 +207,15 @@ class BufferConfig:
 class EvaluateConfig:
     """kws evaluate: misses at fixed false alarms an hour, for a checkpoint or an exported file."""
 
-    detector: Annotated[str | None, PATH, Field(description="checkpoint model.pt, or exported file detector.pt")] = None
+    detector: Annotated[str | None, INPUT, Field(description="checkpoint model.pt, or exported detector.pt")] = None
     compare: Annotated[
-        Any, PATH, Field(description="two of them, [a,b], on the same streams: is the difference more than chance?")
+        Any, INPUT, Field(description="two of them, [a,b], on the same streams: is the difference more than chance?")
     ] = None
     keyword: Annotated[Any, TEXT, Field(description="one, or a list; null: every keyword of the model")] = None
-    positive: Annotated[Any, PATH, Field(description="recordings with the keyword, files or folders")] = None
+    positive: Annotated[Any, INPUT, Field(description="recordings with the keyword, files or folders")] = None
     events: Annotated[
         Any,
-        PATH,
+        INPUT,
         Field(description="its times, a file each: JSON, CSV, Audacity, RTTM; null: each is one keyword"),
     ] = None
     collar_s: Annotated[
@@ -223,9 +225,11 @@ class EvaluateConfig:
             description="s before and after a keyword in which a trigger is a hit; null: [0, 0.5], JSON pairs [0, 0]"
         ),
     ] = None
-    negative: Annotated[Any, PATH, Field(description="recordings without the keyword, or folders of them")] = None
+    negative: Annotated[Any, INPUT, Field(description="recordings without the keyword, or folders of them")] = None
     confusables: Annotated[
-        str | None, PATH, Field(description="folder of kws confuse: false alarms on the confusables of its test voices")
+        str | None,
+        INPUT,
+        Field(description="folder of kws confuse: false alarms on the confusables of its test voices"),
     ] = None
     smooth_s: SmoothS = None
     smooth_k: SmoothK = None
@@ -253,7 +257,7 @@ class EvaluateConfig:
 class ExportConfig:
     """kws export: write a checkpoint as a TorchScript file that needs torch alone."""
 
-    checkpoint: Annotated[str, PATH, Field(description="model.pt of a run")] = MISSING
+    checkpoint: Annotated[str, INPUT, Field(description="model.pt of a run")] = MISSING
     out: Annotated[str, PATH, Field(description="file to write")] = MISSING
     thresholds: Annotated[Any, Field(description="one a keyword; null: the calibrated ones")] = None
     smooth_s: SmoothS = None
@@ -266,7 +270,9 @@ class ExportConfig:
 class ConfuseConfig:
     """kws confuse: find confusables of a keyword, synthesise them in many voices, and add them to a replay buffer."""
 
-    action: Annotated[str, Field(description="say (synthesise) or list; or first word: kws confuse list")] = "say"
+    action: Annotated[
+        str, OneOf("say list"), Field(description="say (synthesise) or list; or first word: kws confuse list")
+    ] = "say"
     keyword: Annotated[str, Field(description="keyword of the detector")] = MISSING
     out: Annotated[
         str | None,
@@ -323,7 +329,7 @@ class ModelsConfig:
 class RunsConfig:
     """kws runs: the runs under a folder in one table, or the recipe of one of them."""
 
-    dir: Annotated[str, PATH, Field(description="folder of runs, at any depth; or in short kws runs DIR")] = MISSING
+    dir: Annotated[str, INPUT, Field(description="folder of runs, at any depth; or in short kws runs DIR")] = MISSING
     at_fa_per_hour: Annotated[
         list[float] | None,
         Each(0, 20),

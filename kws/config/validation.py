@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from kws.common.errors import KwsError
 from kws.common.settings import SettingError, Text, number
-from kws.config.declared import bounds, metadata
+from kws.config.declared import bounds, marks
 from kws.config.schema import Task, TrainConfig
 from kws.data.names import same_word
 from kws.replay.schedule import Schedule
@@ -32,7 +32,7 @@ def check(config: Any, prefix: str = "") -> None:
         value, key = getattr(config, item.name), prefix + item.name
         if is_dataclass(value):
             check(value, f"{key}.")
-        elif value == "" and Text.path in metadata(hints[item.name]):
+        elif value == "" and {Text.path, Text.input} & set(marks(hints[item.name])):
             raise SettingError(key, value, "must be a path")
     try:
         adapter(kind).validate_python({item.name: getattr(config, item.name) for item in fields(config)})

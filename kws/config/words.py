@@ -9,15 +9,15 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import TYPE_CHECKING
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf._utils import get_yaml_loader
 
 from kws.common.errors import KwsError
-from kws.common.settings import PATH, Text
-from kws.config.declared import metadata, parts, settings_of
+from kws.config.setting import Setting
+
+if TYPE_CHECKING:  # the first check of a command line does not need it
+    from omegaconf import DictConfig
 
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 _PLAIN = re.compile(r"(?i:(?!(null|true|false|inf|nan)$)(\.{0,2}/)?([a-z_][\w./-]*|[\w./-]*\.[a-z]{2,}))", re.ASCII)
@@ -40,25 +40,23 @@ class Kind:
 RECIPE = Kind(is_path=True, may_be_list=False)
 
 
-def text_kinds(schema: type) -> dict[str, Kind]:
+def text_kinds(settings: Sequence[Setting]) -> dict[str, Kind]:
     """The settings that are texts or paths."""
-    found = {}
-    for one in settings_of(schema):
-        kinds, marks = parts(one.hint), [item for item in metadata(one.hint) if isinstance(item, Text)]
-        if marks or (str in kinds and not any(get_origin(kind) is dict for kind in kinds)):
-            may_be_list = any(kind is Any or get_origin(kind) is list for kind in kinds)
-            found[one.key] = Kind(PATH in marks, may_be_list)
-    return found
+    return {
+        one.key: Kind(one.is_path, bool({"any", "list"} & set(one.kinds)))
+        for one in settings
+        if one.mark or ("str" in one.kinds and "dict" not in one.kinds)
+    }
 
 
-def literal(words: Iterable[str], schema: type) -> list[str]:
+def literal(words: Iterable[str], settings: Sequence[Setting]) -> list[str]:
     """The words of a command line, with quotes around texts and paths that Hydra would read as something else.
 
     `null` keeps its meaning, and so do interpolations of what is known: `${seed}`, but not `${x}`. `[a,b]` is a list
     where a setting may be one, and in a sweep (-m) a comma separates runs. A value that is quoted as a whole stays.
     """
     words = list(words)
-    sweeps, kinds, names = bool({"-m", "--multirun"} & set(words)), text_kinds(schema), setting_names(schema)
+    sweeps, kinds, names = bool({"-m", "--multirun"} & set(words)), text_kinds(settings), setting_names(settings)
     return [_literal(word, kinds, names, sweeps) for word in words]
 
 
@@ -82,14 +80,15 @@ def _value(text: str, kind: Kind) -> str:
     return quoted(kind.read(unquoted(text)))
 
 
-def setting_names(schema: type) -> set[str]:
+def setting_names(settings: Sequence[Setting]) -> set[str]:
     """The settings and groups of settings that an interpolation may name."""
-    keys = [one.key.split(".") for one in settings_of(schema)]
+    keys = [one.key.split(".") for one in settings]
     return {".".join(key[:n]) for key in keys for n in range(1, len(key) + 1)}
 
 
 def escaped(text: str, names: Collection[str]) -> str:
     """A text in which `${` is literal where no setting, no resolver and no place relative to it follows."""
+    from omegaconf import OmegaConf
 
     def literal(found: re.Match[str]) -> str:
         slashes, name, colon = found.groups()
@@ -133,19 +132,22 @@ def recipe_files(words: Iterable[str]) -> list[str]:
     return [name for name in names if name.endswith((".yaml", ".yml"))]
 
 
-def read_recipe(file: Path, schema: type) -> DictConfig:
+def read_recipe(file: Path, settings: Sequence[Setting]) -> "DictConfig":
     """Read a recipe. Texts and paths are taken literally: `keyword: [yes, on, 7]` are three words.
 
     Raises:
         KwsError: the file is missing, or no YAML file of settings.
     """
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf._utils import get_yaml_loader
+
     if not file.is_file():
         raise KwsError(f"recipe={file}: no such file; recipes of kws are named without .yaml")
     try:
         loader = get_yaml_loader()(file.read_text("utf-8-sig"))
         node = loader.get_single_node()
         if node is not None:
-            _as_texts(node, "", text_kinds(schema), setting_names(schema))
+            _as_texts(node, "", text_kinds(settings), setting_names(settings))
         config = OmegaConf.create(loader.construct_document(node) if node is not None else {})
     except Exception:  # a damaged file can raise anything
         config = None

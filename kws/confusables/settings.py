@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from kws.common.settings import PATH, TEXT, Each, SettingError
+from kws.common.settings import INPUT, PATH, TEXT, Each, SettingError
 
 MIN_CLIPS = 12  # clips for training where everything is synthetic; with fewer, a split may get none
 
@@ -72,7 +72,7 @@ class CandidatesConfig:
     ] = None
     words: Annotated[
         str | None,
-        PATH,
+        INPUT,
         Field(description="file of words, one a line; null: common words of CMUdict, for English"),
     ] = None
     include: Annotated[Any, PATH, Field(description="always taken: texts, or a file as kws confuse list writes it")] = (

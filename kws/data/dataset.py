@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
-from kws.common.settings import PATH, SettingError
+from kws.common.settings import INPUT, PATH, SettingError
 from kws.data import ffmpeg, manifest, overlap, speech_commands
 from kws.data.audio_cache import Entry
 from kws.data.division import balanced, enough, summed
@@ -31,7 +31,7 @@ _NEARLY_NOISE = {"noise", "background", "backgrounds", "ambient", "ambience", "s
 class DataConfig:
     """Recordings, and the split (train, validation, test) of each."""
 
-    root: Annotated[str | None, PATH, Field(description="folder of the recordings")] = None
+    root: Annotated[str | None, INPUT, Field(description="folder of the recordings")] = None
     manifest: Annotated[
         str | None,
         PATH,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kws.common.settings import PATH
+from kws.common.settings import INPUT
 from kws.replay.dedup import DuplicatesConfig
 from kws.replay.eviction import EvictionConfig
 from kws.replay.mining import BatchMiningConfig
@@ -27,4 +27,6 @@ class ReplayConfig(
 ):
     """How much of a batch is replayed, which clips, and which clips the buffer keeps."""
 
-    buffer: Annotated[str | None, PATH, Field(description="folder; null: buffer/ in the run folder")] = None
+    buffer: Annotated[
+        str | None, INPUT, Field(description="folder of a replay buffer that exists; null: buffer/ in the run folder")
+    ] = None

@@ -294,7 +294,7 @@ BAD = [
     (("nonsense",), "must be one of stats, list, check, export, import, review, release, retire, prune"),
     (("action=nonsense",), "action=nonsense: must be one of stats"),
     ((), "action=... must be given"),
-    (("stats", "buffer=no/where"), "buffer=no/where: must be the folder of a replay buffer"),
+    (("stats", "buffer=no/where"), "buffer=no/where: no such file or folder; expected: the folder of a replay buffer"),
     (("list", "kind=odd"), "kind=odd: must be one of false_trigger"),
     (("list", "state=odd"), "state=odd: must be one of active"),
     (("list", "sort=odd"), "must be one of score, drawn, loss, age"),
@@ -302,7 +302,10 @@ BAD = [
     (("export",), "out=... must be given"),
     (("export", "out=x", "kind=user"), "must be null for export, which selects by state"),
     (("import",), "folder=... must be given"),
-    (("import", "folder=no/where"), "folder=no/where: no such folder"),
+    (
+        ("import", "folder=no/where"),
+        "no/where: no such file or folder; expected: exported folder",
+    ),
     (("import", "folder=."), "keyword=... must be given"),
     (("import", "folder=.", "keyword=beep", "kind=batch_hard"), "kind=batch_hard: must be user or confusable"),
     (("release",), "clips=[...] must be given, or state"),
@@ -314,7 +317,7 @@ BAD = [
     (("retire", "source=nope"), "no such clip"),
     (("list", "clips=[ab]", "kind=user"), "kind=user: must be null with clips=[...]"),
     (("retire", 'clips=[""]'), "clips=: must be the beginning of one hash"),
-    (("review", "decisions=no/where.json"), "no/where.json: cannot be read"),
+    (("review", "decisions=no/where.json"), "no/where.json: no such file or folder"),
     (("stats", "buffr=x"), "buffr: no such setting (did you mean buffer?)"),
 ]
 

@@ -208,7 +208,7 @@ def test_settings_that_cannot_be_evaluated_are_refused_in_one_line(cli, run, tin
     refused = {
         ("threshold.at_fa_per_hour=0.5", *data): "0.00 h of validation negatives are too few",
         ("threshold.at_fa_per_hour=0.5", *streams): "needs data.root",
-        (streams[0], "events=[a.json,b.json]", streams[2]): "must be as many files as in positive, 1",
+        (streams[0], f"events=[{run},{run}]", streams[2]): "must be as many files as in positive, 1",
     }
     for words, reason in refused.items():
         done = cli("evaluate", f"detector={run}/model.pt", *words)

@@ -83,7 +83,7 @@ def test_every_setting_is_described():
     assert found["mine.share"] == (0.1, "0 to 0.5", "replayed share of a batch")
     assert found["mine.capacity"] == (20, "1 to 1000", "clips; null: no limit")
     assert found["mine.snr_db"] == ([0.0, 25.0], "-20 to 60", "")
-    assert found["mine.colour"] == (Colour.red, "red, blue", "of the case")
+    assert found["mine.colour"] == ("red", "red, blue", "of the case")
     assert found["seed"] == (0, "at least 0", "")
 
 

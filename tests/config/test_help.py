@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from kws.config.declared import settings_of
-from kws.config.help import COMMON, groups_of, page
+from kws.config.declared import commands, settings_of
+from kws.config.groups import groups_of
+from kws.config.help import COMMON, page
 from kws.config.schema import SCHEMAS
+from kws.config.setting import FILE, dumped
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_settings_json_is_up_to_date():
+    assert FILE.read_text("utf-8") == dumped(commands()), "python -m kws.config.help > docs/settings.md"
 
 
 def test_docs_settings_is_up_to_date():

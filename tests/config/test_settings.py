@@ -1,14 +1,13 @@
 import copy
 import math
 from dataclasses import fields
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 
 from kws.common.errors import KwsError
-from kws.common.settings import Pair
 from kws.config import compose, schema, validation
-from kws.config.declared import bounds, metadata, options, parts, settings_of
+from kws.config.declared import options, settings_of
 from kws.models.bc_resnet import CausalBCResNetConfig
 from kws.replay.eviction import QuotaConfig
 from kws.replay.records import Kind
@@ -20,13 +19,13 @@ from tests.typed import typed
 
 def limits(schema: type) -> dict[str, tuple[float, float] | None]:
     """The range of every number of a schema, single or in a list, by its dotted key; None where it has none."""
-    return {one.key: bounds(one.hint) for one in settings_of(schema) if {int, float} & set(parts(one.hint))}
+    return {one.key: one.limits for one in settings_of(schema) if {"int", "float"} & set(one.kinds)}
 
 
 TRAIN = limits(schema.TrainConfig)
 SETTINGS = list(settings_of(schema.TrainConfig))
-IS_LIST = {one.key: any(get_origin(kind) is list for kind in parts(one.hint)) for one in SETTINGS}
-IS_PAIR = [one.key for one in SETTINGS if any(isinstance(item, Pair) for item in metadata(one.hint))]
+IS_LIST = {one.key: "list" in one.kinds for one in SETTINGS}
+IS_PAIR = [one.key for one in SETTINGS if one.pair]
 
 
 @pytest.fixture(scope="module")

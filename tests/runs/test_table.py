@@ -234,7 +234,7 @@ def test_names_and_errors_drive_no_terminal(cli, tmp_path):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["none_such"], ["dir=none_such", "must be a folder of runs"]),
+        (["none_such"], ["dir=none_such", "no such file or folder; expected: folder of runs"]),
         (["empty"], ["dir=empty", "must contain runs"]),
         ([], ["dir=... must be given", "kws runs DIR"]),
         (["{sweep}", "sort=lrr"], ["sort=lrr", "misses", "lr"]),

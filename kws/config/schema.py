@@ -11,6 +11,7 @@ from pydantic import Field
 from kws.checks.check_settings import CheckConfig
 from kws.common.errors import KwsError
 from kws.common.settings import INPUT, PATH, TEXT, Each, OneOf, Pair, SettingError
+from kws.config.shared import Plugins, Seed, SmoothK, SmoothS, Threads
 from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, Synth, SyntheticConfig
 from kws.data.augment import AugmentConfig
 from kws.data.batch import BatchConfig
@@ -28,18 +29,6 @@ from kws.replay.quarantine import QuarantineConfig
 from kws.replay.records import Kind, State
 from kws.training.classification import ClassificationConfig
 from kws.training.optim import OptimConfig
-
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="of all random numbers")]
-Threads = Annotated[int, Field(ge=0, le=1024, description="CPU threads; 0: OMP_NUM_THREADS, else the number of cores")]
-Plugins = Annotated[
-    list[str], Field(description="modules with models and so on of your own, see docs/extending.md; command line only")
-]
-SmoothS = Annotated[
-    float | None, Field(ge=0, le=1, description="seconds over which scores are smoothed; null: as trained")
-]
-SmoothK = Annotated[
-    int | None, Field(ge=0, le=100, description="rows in smooth_s that must reach the threshold; null: as trained")
-]
 
 
 class Task(StrEnum):

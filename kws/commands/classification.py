@@ -19,7 +19,6 @@ from kws.data.manifest import Split
 from kws.evaluation import results
 from kws.evaluation.classification import ClassificationResult, ValidationAccuracy, classify, show
 from kws.evaluation.report.page import write_report
-from kws.runs.folder import commit
 from kws.training.classification import ClassificationConfig, ClassificationTask, Clips, EpochSampler, load_clips
 from kws.training.metrics import ClassificationMetrics
 from kws.training.optim import OptimConfig
@@ -121,7 +120,7 @@ def finish(
     for name, result in found.items():
         if result.useless:
             console.warn(f"{name} split: {result.useless}")
-    run_facts = {"run": r.out.name, "seed": str(s.seed), "weights": kept(s), "commit": commit()}
+    run_facts = r.shown() | {"weights": kept(s)}
     run_facts |= {f"{split} split": result.useless for split, result in found.items() if result.useless}
     write_report(r.out / "report.html", f"{', '.join(spec.labels)}: accuracy", run_facts, tables=tables)
     return found

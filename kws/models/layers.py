@@ -1,7 +1,18 @@
-"""A depthwise convolution over time that trains fast on a CPU."""
+"""A depthwise convolution over time that trains fast on a CPU, and scores short chunks of a stream fast."""
 
 import torch
 from torch import Tensor, nn
+
+
+def is_short(n: int) -> bool:
+    """Whether so few outputs are faster without a convolution, which oneDNN sets up anew for each call.
+
+    False while a graph is exported, since it must hold for any length.
+    """
+    if not torch.jit.is_scripting():  # noqa: SIM102 (TorchScript leaves out this branch alone)
+        if torch.compiler.is_exporting():
+            return False
+    return n <= 16
 
 
 class Depthwise(nn.Conv1d):
@@ -20,14 +31,17 @@ class Depthwise(nn.Conv1d):
         super().__init__(channels, channels, kernel, stride, dilation=dilation, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            found: Tensor = self._conv_forward(x, self.weight, self.bias)
+        taps, d, s, bias = self.kernel_size[0], self.dilation[0], self.stride[0], self.bias
+        span = (taps - 1) * d + 1
+        if not self.training and not is_short((x.shape[2] - span) // s + 1):
+            found: Tensor = self._conv_forward(x, self.weight, bias)
             return found
+        if not self.training:
+            y = (x.unfold(2, span, s)[:, :, :, ::d] * self.weight).sum(3)
+            return y if bias is None else y + bias.unsqueeze(1)
         # The same sum tap by tap: its backward pass is about twice as fast on a CPU.
-        taps, d, s = self.kernel_size[0], self.dilation[0], self.stride[0]
-        end = x.shape[2] - (taps - 1) * d
+        end = x.shape[2] - span + 1
         y = x[:, :, :end:s] * self.weight[:, 0, 0, None]
         for k in range(1, taps):
             y = torch.addcmul(y, x[:, :, k * d : k * d + end : s], self.weight[:, 0, k, None])
-        bias = self.bias
         return y if bias is None else y + bias.unsqueeze(1)

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from kws.common.errors import KwsError
 from kws.data.audio import to_int16
 from kws.data.streams import Span, Stream
+from kws.detector.files import open_detector
 from kws.detector.streaming import ScoreTrack, StreamScorer
-from kws.detector.torchscript import open_detector
 from kws.evaluation.annotations import read_annotations
 from kws.evaluation.events import join_tracks
 from kws.evaluation.operating_points import RATES, OperatingPoint, at_threshold, operating_points

@@ -17,8 +17,8 @@ from kws.data.manifest import Split
 from kws.data.positives import doubt_lines, with_locations
 from kws.data.sound_files import sound_files
 from kws.detector import checkpoint
+from kws.detector.files import open_detector
 from kws.detector.streaming import StreamScorer
-from kws.detector.torchscript import open_detector
 from kws.evaluation import comparison, confusables, results
 from kws.evaluation.annotations import read_annotations
 from kws.evaluation.breakdown import confusion

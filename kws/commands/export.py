@@ -1,4 +1,4 @@
-"""kws export: a checkpoint as a TorchScript file."""
+"""kws export: a checkpoint as a TorchScript, ONNX or PT2 file."""
 
 from pathlib import Path
 
@@ -10,19 +10,17 @@ from kws.common.errors import KwsError
 from kws.config.app import verb
 from kws.config.schema import ExportConfig
 from kws.detector import checkpoint
-from kws.detector.torchscript import export
+from kws.detector.files import SUFFIXES, Format, export
 
-SUFFIXES = (".pt", ".pth", ".ts", ".jit", ".torchscript")
 NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class triggers from one half on"
 
 
 def run(s: ExportConfig) -> None:
-    """Export `checkpoint` to the file `out`."""
-    out = Path(s.out)
-    if out.suffix and out.suffix.lower() not in SUFFIXES:
-        raise KwsError(f"out={out}: must end in .pt; TorchScript is the only format, no ONNX, TFLite or ExecuTorch yet")
-    if out.exists() and not s.force:
-        raise KwsError(f"out={out}: the file exists; force=true overwrites it")
+    """Export `checkpoint` to the file `out`, or to one of each format."""
+    files = targets(Path(s.out), s.format)
+    for out in files:
+        if out.exists() and not s.force:
+            raise KwsError(f"out={out}: the file exists; force=true overwrites it")
     model = checkpoint.read_model(Path(s.checkpoint))
     classes = model.spec.others is not None
     if s.thresholds is None and "calibration" not in model.facts and not classes:
@@ -33,15 +31,42 @@ def run(s: ExportConfig) -> None:
     detector = builders.resmoothed(model, s.smooth_s, s.smooth_k)
     if s.thresholds is not None:
         detector.thresholds = thresholds(s.thresholds, len(model.spec.labels))
-    export(detector, out, model.facts | {"checkpoint": model.hash} | smoothing)
-    pairs = zip(detector.labels, detector.thresholds, strict=True)
-    console = Console()
-    console.say(f"{out}: " + ", ".join(f"{k} at {t:.4f}" for k, t in pairs))
+    console, clips = Console(), Path(s.checkpoint).parent / "buffer" / "clips"
+    for out, kind in files.items():
+        export(detector, out, model.facts | {"checkpoint": model.hash} | smoothing, kind, clips)
+        pairs = zip(detector.labels, detector.thresholds, strict=True)
+        console.say(f"{out}: " + ", ".join(f"{k} at {t:.4f}" for k, t in pairs))
     useless = model.facts.get("useless")
     for keyword, why in useless.items() if isinstance(useless, dict) and s.thresholds is None else ():
         console.warn(f"{keyword}: {why}")
     if classes and s.thresholds is None:
         console.say(NOT_CALIBRATED)
+
+
+def targets(out: Path, given: object) -> dict[Path, Format]:
+    """The files to write and their formats.
+
+    Args:
+        out: the setting `out`.
+        given: the setting `format`: one, a list, or None for that of the suffix.
+
+    Raises:
+        KwsError: no such format, or a suffix that is that of another.
+    """
+    by_suffix = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes}
+    if given is None:
+        if out.suffix and out.suffix.lower() not in by_suffix:
+            raise KwsError(f"out={out}: must end in {', '.join(suffixes[0] for suffixes in SUFFIXES.values())}")
+        return {out: by_suffix.get(out.suffix.lower(), Format.torchscript)}
+    names = given if isinstance(given, list) else [given]
+    if not names or any(name not in list(Format) for name in names):
+        raise KwsError(f"format={given}: must be one or several of {', '.join(Format)}")
+    kinds = [Format(str(name)) for name in names]
+    if len(kinds) > 1:
+        return {out.with_suffix(SUFFIXES[kind][0]): kind for kind in kinds}
+    if by_suffix.get(out.suffix.lower(), kinds[0]) is not kinds[0]:
+        raise KwsError(f"out={out}: must end in {SUFFIXES[kinds[0]][0]} for format={kinds[0]}")
+    return {out: kinds[0]}
 
 
 def thresholds(value: object, count: int) -> list[float]:

@@ -1,11 +1,13 @@
 """Run folder, model of `init`, training loop and model files of `kws train`, for both tasks."""
 
 import hashlib
+import json
 import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from kws.detector import checkpoint
 from kws.detector.checkpoint import TRAINED_N, Checkpoint, ModelSpec, read_model
 from kws.detector.clip_scores import score_clips
 from kws.detector.detector import Detector
-from kws.detector.torchscript import export
+from kws.detector.files import Format, export, packed
 from kws.models.base import FAMILIES, KeywordNet, to_train
 from kws.models.frontends import INPUTS
 from kws.replay import exchange
@@ -86,6 +88,7 @@ class Run:
         self.session.hold(self.out)
         for folder in (self.out, self.out / "checkpoints"):
             remove_drafts(folder)
+        require_exportable(self.spec)
         id_, threads, device = claim(self.out, self.config), torch.get_num_threads(), str(self.dist.device)
         claim_data(self.out, store.entries)
         if not (self.out / RECIPE).exists():  # a resumed run keeps the threads and the device of its first session
@@ -161,7 +164,19 @@ class Run:
         checkpoint.write_model(
             self.out / "model.pt", self.spec, weights, detector.thresholds, facts, held_out.values(), trained_on
         )
-        export(detector, self.out / "detector.pt", facts | {"checkpoint": checkpoint.weights_hash(weights)})
+        facts |= {"checkpoint": checkpoint.weights_hash(weights)}
+        export(detector, self.out / "detector.pt", facts, clips=self.out / "buffer" / "clips")
+
+
+def require_exportable(spec: ModelSpec) -> None:
+    """Pack the untrained detector, so that an error of the export comes now and not after hours of training."""
+    _packed(json.dumps(asdict(spec), sort_keys=True))
+
+
+@lru_cache(maxsize=64)
+def _packed(spec: str) -> None:
+    made = ModelSpec(**json.loads(spec))
+    packed(made.detector(made.net().state_dict()), {}, Format.torchscript)
 
 
 def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:

@@ -252,6 +252,9 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         # Median score of the validation positives: `kws mine` quarantines clips that score near it.
         "positive_score": {k: float(np.median(event_peaks(h.positive, h.spans))) for k, h in scores.items()},
     }
+    facts["thresholds_by_rate"] = {
+        k: results.thresholds_by_rate(h, refractory_s, r.s.threshold.passes) for k, h in scores.items()
+    }
     if old is not None:
         facts["init_share"] = share  # of the way from the old weights to those that are averaged
     bad = {k: why for k, h in scores.items() if (why := results.useless_scores(h, calibrations[k], refractory_s))}

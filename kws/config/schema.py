@@ -244,10 +244,13 @@ class EvaluateConfig:
 
 @dataclass
 class ExportConfig:
-    """kws export: write a checkpoint as a TorchScript file that needs torch alone."""
+    """kws export: write a checkpoint as TorchScript, ONNX or PT2: one file with front end, model and thresholds."""
 
     checkpoint: Annotated[str, INPUT, Field(description="model.pt of a run")] = MISSING
-    out: Annotated[str, PATH, Field(description="file to write")] = MISSING
+    out: Annotated[str, PATH, Field(description="file to write; with several formats each gets its suffix")] = MISSING
+    format: Annotated[
+        Any, Field(description="torchscript, onnx (extra kws[onnx]) or pt2, or a list; null: by the suffix of out")
+    ] = None
     thresholds: Annotated[Any, Field(description="one a keyword; null: the calibrated ones")] = None
     smooth_s: SmoothS = None
     smooth_k: SmoothK = None

@@ -113,6 +113,12 @@ def calibrated(scores: KeywordScores, rate_per_hour: float, refractory_s: float,
     return replace(calibration, note=f"{calibration.note}; {named}") if named else calibration
 
 
+def thresholds_by_rate(scores: KeywordScores, refractory_s: float, passes: int) -> dict[str, dict[str, Any]]:
+    """The threshold for each of `RATES` above 0 on the validation split, and whether its hours support that rate."""
+    negative, positive = sweep(scores.negative, refractory_s), sweep(scores.positive, refractory_s, scores.spans)
+    return {f"{rate:g}": asdict(calibrate(negative, positive, rate, passes)) for rate in RATES if rate}
+
+
 def useless_scores(scores: KeywordScores, calibration: Calibration, refractory_s: float) -> str:
     """As `useless`, for the scores that a calibration placed its threshold on."""
     positive, negative = sweep(scores.positive, refractory_s, scores.spans), sweep(scores.negative, refractory_s)

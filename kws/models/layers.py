@@ -4,15 +4,16 @@ import torch
 from torch import Tensor, nn
 
 
-def is_short(n: int) -> bool:
-    """Whether so few outputs are faster without a convolution, which oneDNN sets up anew for each call.
+def exporting() -> bool:
+    """Whether torch.export traces a graph now, which must hold for any number of frames."""
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        return False
+    return torch.compiler.is_exporting()
 
-    False while a graph is exported, since it must hold for any length.
-    """
-    if not torch.jit.is_scripting():  # noqa: SIM102 (TorchScript leaves out this branch alone)
-        if torch.compiler.is_exporting():
-            return False
-    return n <= 16
+
+def is_short(n: int) -> bool:
+    """Whether so few outputs are faster without a convolution, which oneDNN sets up anew for each call."""
+    return not exporting() and n <= 16
 
 
 class Depthwise(nn.Conv1d):

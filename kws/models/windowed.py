@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kws.common.settings import SettingError
 from kws.models.base import KeywordNet, ModelConfig
+from kws.models.layers import exporting
 
 
 @dataclass
@@ -66,8 +67,10 @@ class WindowNet(KeywordNet):
         first = (rows_n - 1) % every
         windows = windows[:, first::every]
         flat = windows.reshape(-1, self.n_mels, self.window)
-        at_once = flat.shape[0] if self.training else self.at_once
-        y = torch.cat([self.embed(some) for some in torch.split(flat, at_once)])
+        if self.training or exporting():
+            y = self.embed(flat)
+        else:
+            y = torch.cat([self.embed(some) for some in torch.split(flat, self.at_once)])
         held = (torch.arange(rows_n, device=x.device) - first).div(every, rounding_mode="floor").clamp(min=0)
         rows = y.view(x.shape[0], windows.shape[1], self.width)[:, held].transpose(1, 2)
         return rows, [past[:, :, past.shape[2] - (self.window - self.stride) :]]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kws.common.errors import KwsError, one_line
 from kws.detector import checkpoint
 from kws.detector.checkpoint import FORMAT, ModelSpec, read, read_model, weights_hash, write, write_model
-from kws.detector.torchscript import open_detector
+from kws.detector.files import open_detector
 from tests.nets import LABELS, random_detector, random_net, sound
 
 SHAPE = {"channels": 8, "kernel": 5, "dilations": [1, 2], "stride": 2}

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from kws.data.features import LogMel
 from kws.detector.detector import Detector
-from kws.detector.torchscript import export, load_exported
+from kws.detector.files import export
+from kws.detector.torchscript import load_exported
 from kws.models.ds_tcn import DSTCNConfig
 from kws.models.registry import DSTCN
 from tests.nets import LABELS, random_detector, random_net, sound

@@ -11,8 +11,9 @@ from kws.data.audio import to_int16
 from kws.data.features import LogMel
 from kws.detector import streaming
 from kws.detector.detector import Detector
+from kws.detector.files import export
 from kws.detector.smoothing import smoothed
-from kws.detector.torchscript import export, load_exported
+from kws.detector.torchscript import load_exported
 from kws.training.loss import max_pooling_loss
 from tests.nets import LABELS, random_net, sound
 

@@ -13,7 +13,8 @@ import torch
 
 from kws.common.errors import KwsError
 from kws.detector import checkpoint, torchscript
-from kws.detector.torchscript import export, load_exported, open_detector
+from kws.detector.files import export, open_detector
+from kws.detector.torchscript import load_exported
 from tests.nets import LABELS, random_detector, random_net, sound
 
 CLIENT = """
@@ -70,7 +71,7 @@ def test_an_export_with_different_scores_is_not_written(tmp_path: Path, monkeypa
     path = tmp_path / "detector.pt"
     path.write_text("the old file")
     monkeypatch.setattr(torchscript, "load_exported", lambda _: random_detector(seed=1))
-    with pytest.raises(KwsError, match=r"scores differ from the detector by 0\.\d+; must be at most 1e-5"):
+    with pytest.raises(KwsError, match=r"scores differ from the detector by 0\.\d+; must be at most 1e-05"):
         export(random_detector(), path, {})
     assert path.read_text() == "the old file"
     assert os.listdir(tmp_path) == ["detector.pt"]

@@ -13,8 +13,9 @@ from kws.data.audio import BadAudio, load, pcm_blocks, to_int16
 from kws.data.streams import Stream
 from kws.detector import streaming
 from kws.detector.detector import Detector
+from kws.detector.files import export
 from kws.detector.streaming import ScoreTrack
-from kws.detector.torchscript import export, load_exported
+from kws.detector.torchscript import load_exported
 from kws.evaluation import scoring
 from kws.evaluation.events import join_offsets, join_tracks
 from kws.evaluation.scoring import (

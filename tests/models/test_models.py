@@ -14,7 +14,8 @@ from kws.common.errors import KwsError
 from kws.config import compose
 from kws.data.features import LogMel
 from kws.detector.detector import Detector
-from kws.detector.torchscript import export, load_exported
+from kws.detector.files import export
+from kws.detector.torchscript import load_exported
 from kws.models.registry import DSTCN, FAMILIES, FrontEndNet, KeywordNet, WindowNet, input_layer, make
 from kws.models.summary import measure, weights
 from kws.models.windowed import same_padding

@@ -1,0 +1,83 @@
+"""Exported files of every format give the scores of the detector, and hold what a runner needs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kws.common.errors import KwsError
+from kws.data.features import LogMel
+from kws.detector import files
+from kws.detector.detector import Detector
+from kws.detector.files import Format, export, open_detector
+from tests.models.test_models import NETS
+from tests.nets import LABELS, lively, random_detector, sound
+
+RUNNER = """
+import json, sys
+import numpy as np
+from kws.runtime import OnnxDetector
+detector = OnnxDetector(sys.argv[1])
+pcm = np.load(sys.argv[2])
+rows = np.concatenate([detector(pcm[i : i + 777]) for i in range(0, len(pcm), 777)])
+detector.reset()
+whole = np.int16(np.clip(pcm, -1, 1) * 32767)
+again = np.concatenate([detector(whole), detector(np.zeros((1, 0), np.int16))])
+print(json.dumps({
+    "labels": detector.labels, "thresholds": detector.thresholds, "rate": detector.sample_rate,
+    "frame_s": detector.frame_s, "made": detector.metadata, "rows": rows.tolist(), "again": again.tolist(),
+    "heavy": sorted({"torch", "hydra", "scipy"} & sys.modules.keys()),
+}))
+"""
+
+
+@pytest.mark.parametrize("name", ["ds_tcn", "pcen, window"])
+@pytest.mark.parametrize("kind", [Format.onnx, Format.pt2])
+def test_a_file_gives_the_scores_of_the_detector(name: str, kind: Format, tmp_path: Path) -> None:
+    detector = Detector(LogMel(), lively(NETS[name]), LABELS, [0.5, 0.75], 5, smooth_k=2)
+    export(detector, tmp_path / f"d.{kind}", {"command": "kws train"}, kind)
+    content = (tmp_path / f"d.{kind}").read_bytes()
+    pcm = sound(30 * 320)
+    want = detector(pcm)
+    assert (want.amax(0) - want.amin(0)).min() > 0.1, "constant scores would show nothing"
+    for chunk_n in (len(pcm), 1280, 777, 160):
+        score = files.scorer(content, detector, kind)
+        rows = torch.cat([score(chunk) for chunk in torch.split(pcm, chunk_n)])
+        torch.testing.assert_close(rows, want, rtol=0, atol=1e-5)
+
+
+def test_onnx_runs_without_torch(tmp_path: Path) -> None:
+    detector, pcm = random_detector(), sound(12000)
+    export(detector, tmp_path / "d.onnx", {"command": "kws train", "hash": "ab"}, Format.onnx)
+    np.save(tmp_path / "pcm.npy", pcm.numpy())
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER, str(tmp_path / "d.onnx"), str(tmp_path / "pcm.npy")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert printed["heavy"] == []
+    assert (printed["labels"], printed["thresholds"], printed["rate"]) == (LABELS, [0.5, 0.75], 16000)
+    assert printed["frame_s"] == pytest.approx(0.02)
+    assert printed["made"] == {"command": "kws train", "hash": "ab"}
+    want = detector(pcm)
+    torch.testing.assert_close(torch.tensor(printed["rows"]), want, rtol=0, atol=1e-5)
+    detector.reset()
+    whole = detector(torch.from_numpy(np.int16(np.clip(pcm.numpy(), -1, 1) * 32767)))
+    torch.testing.assert_close(torch.tensor(printed["again"]), whole, rtol=0, atol=1e-5)
+    opened = open_detector(tmp_path / "d.onnx")
+    torch.testing.assert_close(opened(pcm), want, rtol=0, atol=1e-5)
+
+
+def test_other_onnx_files_are_one_line(tmp_path: Path) -> None:
+    for name, content in (("empty.onnx", b""), ("text.onnx", b"hello"), ("flipped.onnx", bytes(range(256)) * 40)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(KwsError, match=rf"{name}: not a detector that kws export wrote as ONNX"):
+            open_detector(tmp_path / name)
+    (tmp_path / "d.pt2").write_bytes(b"PK")
+    with pytest.raises(KwsError, match="may run code"):
+        open_detector(tmp_path / "d.pt2")

@@ -93,7 +93,7 @@ def synthesise(s: ConfuseConfig, console: Console) -> None:
     place = Path(s.buffer) if s.buffer is not None else out / "buffer"
     with Buffer(place) as buffer:
         added = into_buffer(buffer, out)
-        console.say(f"buffer    {place}  ({len(added.new)} new of {len(buffer)}, {added.near} repeat others)")
+        console.say(f"buffer    {place}  ({len(added.new)} new of {len(buffer)}, {added.near} near-duplicates)")
     console.say(f"train with them: kws train keyword=... data.root=... {quote(f'replay.buffer={place}')}")
 
 

@@ -118,7 +118,7 @@ class Run:
         trainer = Trainer(net, task, optim, s.seed, dist, self.out / "state.pt", s.compile)
         kinds, tensorboard = (kinds, s.tensorboard) if dist.is_main else ({}, False)  # rank 0 alone writes files
         with (
-            self.console.progress("Training", optim.steps) as tick,
+            self.console.progress("Training", optim.steps, "steps") as tick,
             MetricsLog(self.out, trainer.step, kinds, tensorboard, self.console, tick) as log,
         ):
             try:

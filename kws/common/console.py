@@ -1,5 +1,6 @@
 """Terminal output: progress bars with the time left, warnings, tables."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,11 +10,13 @@ from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.console import JustifyMethod, RenderableType
 from rich.markup import escape as escape_markup
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from kws.common.errors import printable
+
+LOG_EVERY_S = 30.0  # between two lines about progress where standard output is no terminal
 
 
 def escape(text: str) -> str:
@@ -77,11 +80,19 @@ class Console:
         self._print(made, needed)
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:
-        """Show a progress bar with the time left. Yields `tick(done, note, total)`."""
-        counts = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        with _Bar(TextColumn("{task.description:<22}"), *counts, console=self.out) as bar:
-            task = bar.add_task(escape(what), total=total, note="")
+    def progress(self, what: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]:
+        """Show a progress bar with the time left; in a file or a pipe, a line every `LOG_EVERY_S`.
+
+        Yields `tick(done, note, total)`. `unit` is that of the numbers, such as s.
+        """
+        if not self.out.is_terminal:
+            with _Lines(self, what, total, unit) as tick:
+                yield tick
+            return
+        counts = (BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}{task.fields[unit]}"))
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        with _Bar(TextColumn("{task.description:<22}"), *counts, *times, console=self.out) as bar:
+            task = bar.add_task(escape(what), total=total, note="", unit=f" {unit}".rstrip())
 
             def tick(done: int, note: str = "", total: int | None = None) -> None:
                 bar.update(task, completed=done, note=printable(note), total=total)
@@ -93,7 +104,7 @@ class Console:
 def audio_progress(console: Console, what: str, total_s: float) -> Iterator[Callable[[float], None]]:
     """Show progress in seconds of audio, with the time left and the speed relative to real time."""
     begun = time.monotonic()
-    with console.progress(f"{what}, s", round(total_s)) as tick:
+    with console.progress(what, round(total_s), "s") as tick:
 
         def report(done_s: float) -> None:
             pace = done_s / max(1e-3, time.monotonic() - begun)
@@ -101,6 +112,52 @@ def audio_progress(console: Console, what: str, total_s: float) -> Iterator[Call
 
         yield report
         tick(round(total_s))
+
+
+class _Lines:
+    """Progress as lines of a log: one every `LOG_EVERY_S`, also while nothing is done, and one at the end."""
+
+    def __init__(self, console: Console, what: str, total: int, unit: str) -> None:
+        self.console, self.what, self.total, self.unit = console, what, total, f" {unit}".rstrip()
+        self.begun, self.done, self.note = time.monotonic(), 0, ""
+        self.first: int | None = None
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._log, daemon=True)
+
+    def __enter__(self) -> Callable[..., None]:
+        self.thread.start()
+        return self._tick
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+        if kind is None:
+            self.console.say(f"{self.what}: {self.done} of {self.total}{self.unit} in {_clock(self._elapsed_s)}")
+
+    def _tick(self, done: int, note: str = "", total: int | None = None) -> None:
+        self.total = self.total if total is None else total
+        self.done, self.note = done, note
+        if self.first is None:  # a resumed run begins in the middle
+            self.first = done
+
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self.begun
+
+    def _log(self) -> None:
+        while not self.ended.wait(LOG_EVERY_S):
+            new = self.done - (self.first or 0)
+            left = f", {_clock(self._elapsed_s * (self.total - self.done) / new)} left" if new > 0 else ""
+            share = f" ({self.done / self.total:.0%})" if self.total else ""
+            note = f"; {self.note}" if self.note else ""
+            self.console.say(f"{self.what}: {self.done} of {self.total}{self.unit}{share}{left}{note}")
+
+
+def _clock(seconds: float) -> str:
+    """A duration: 0:05, 12:30, 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class _Bar(Progress):

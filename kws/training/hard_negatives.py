@@ -111,7 +111,7 @@ class HardNegativeMiner:
         if aged.scored:
             self.console.say(
                 f"round {round_}: {aged.scored} clips scored again, {aged.retired} retired, {aged.returned} active "
-                f"again, {aged.quarantined} to quarantine, {aged.released} out of it"
+                f"again, {aged.quarantined} to quarantine, {aged.released} released"
             )
         found = self._mine_pool(model, round_) if from_pool else []
         found += self._hard_clips(model, round_, hard)
@@ -129,7 +129,7 @@ class HardNegativeMiner:
         near: Nearness = no_nearness
         if config.neighbours_per_hour:
             near = nearness(model.detector, [to_int16(one.cpu().numpy()) for one in self.keywords()])
-        with self.console.progress(f"Mining, round {round_}", config.passes) as tick:
+        with self.console.progress(f"Mining, round {round_}", config.passes, "passes") as tick:
             streams = pool_streams(
                 model.detector, self.store, self.chosen.pool, self.chosen.noise[Split.TRAIN], config, self.seed,
                 self.gap_s, clip_n, round_, near, tick,

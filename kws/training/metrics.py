@@ -42,7 +42,7 @@ class StepMetrics:
     gradient_replayed: float
 
     def __str__(self) -> str:
-        return f"loss {self.loss:.3f}, {self.replayed} replayed of {self.buffer}"
+        return f"loss {self.loss:.3f}, {self.replayed} of {self.buffer} replayed"
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def test_any_command_can_synthesise(cli, words_file: Path, tmp_path: Path) -> No
         (["voices=DIR"], "voices=DIR: needs synth=piper or synth=command"),
         (["synth=piper"], "voices=None: must be a folder of voices with synth=piper"),
         (["synth=command"], "command=None: must be a list of texts with synth=command"),
-        (["confuse.language=de", "confuse.words=w"], "must be English with synth=espeak"),
+        (["confuse.language=de", f"confuse.words={__file__}"], "must be English with synth=espeak"),
         (["rates=[300,200]"], "rates=[300, 200]: must be [low, high] with low <= high"),
         (["confuse.n=0"], "keyword=computer: no candidates"),
     ],

@@ -45,7 +45,7 @@ def test_the_note_has_loss_replay_and_the_last_misses(tmp_path):
         log.validation([validation(0, "a", 3, 40)], summary([validation(0, "a", 3, 40)]))
         log.step(step(1))
         log.validation([validation(1, "a", 2, 40)], summary([validation(1, "a", 2, 40)]))
-    replay = "16 replayed of 397"
+    replay = "16 of 397 replayed"
     assert notes == [
         (1, f"loss 0.500, {replay}"),
         (1, f"loss 0.500, {replay}, misses 3/40 at 0.5/h"),
@@ -57,7 +57,7 @@ def test_the_note_has_loss_replay_and_the_last_misses(tmp_path):
 
 @pytest.mark.parametrize("width", [72, 80, 120])
 def test_the_note_stands_below_the_bar(width):
-    console, note = Console(), "loss 0.093, 16 replayed of 397, misses 17/45 with no alarm in 0.51 h"
+    console, note = Console(), "loss 0.093, 16 of 397 replayed, misses 17/45 with no alarm in 0.51 h"
     console.out = RichConsole(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     with console.progress("Training", 1500) as tick:
         tick(300, note)

@@ -78,6 +78,11 @@ def test_the_keyword_is_found_in_57_of_60_recordings_of_each_case(cases: ModuleT
             twice = [np.concatenate([x, np.zeros(RATE // 2, np.float32), x / 2]) for x in words]
             found_again = locate([outline(x, RATE, LONGEST_S) for x in twice], model, RATE, LONGEST_S)
             assert sum(place.again for place in found_again) >= 8
+        longer = [
+            (place.end - place.start) / RATE > 1.25 * (b - a)
+            for place, (a, b) in zip(places, truth.values(), strict=True)
+        ]
+        assert sum(longer) <= 4, f"{case}: {sum(longer)} bounds are much longer than the keyword"
         wrong = sum(share < 0.8 and not place.doubt for share, place in zip(shares, places, strict=True))
         assert wrong <= 3, f"{case}: {wrong} wrong places without a doubt"
     assert min(found.values()) >= 57, found

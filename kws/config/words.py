@@ -54,6 +54,9 @@ def literal(words: Iterable[str], settings: Sequence[Setting]) -> list[str]:
 
     `null` keeps its meaning, and so do interpolations of what is known: `${seed}`, but not `${x}`. `[a,b]` is a list
     where a setting may be one, and in a sweep (-m) a comma separates runs. A value that is quoted as a whole stays.
+
+    Raises:
+        KwsError: the path of a recipe holds `${`.
     """
     words = list(words)
     sweeps, kinds, names = bool({"-m", "--multirun"} & set(words)), text_kinds(settings), setting_names(settings)
@@ -64,10 +67,12 @@ def _literal(word: str, kinds: Mapping[str, Kind], names: Collection[str], sweep
     key, _, value = word.partition("=")
     is_file = key == "recipe" and re.search(r"\.ya?ml\b", value)
     kind = RECIPE if is_file else kinds.get(key.lstrip("+"))
+    if is_file and escaped(value, names) != value:  # Hydra takes it for an interpolation, and refuses its defaults
+        raise KwsError(f"{word}: must be a path without ${{")
     if kind is None or not value or _FUNCTION.fullmatch(value):
         return word
     read = ",".join(_value(one, kind) for one in (elements(value) if sweeps else [value]))
-    return f"{key}={read if is_file else escaped(read, names)}"
+    return f"{key}={escaped(read, names)}"
 
 
 def _value(text: str, kind: Kind) -> str:

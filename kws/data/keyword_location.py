@@ -107,7 +107,8 @@ def outline(x: NDArray[np.float32], sample_rate: int, longest_s: float) -> Outli
         if b - a < _CLICK_N:
             x[max(0, a - 1) * hop_n : (b + 1) * hop_n] = 0
     quieter = keyword_bounds(x, sample_rate, longest_s)  # without clicks and offset
-    if not _right(energy, quieter):
+    longest_n = round(longest_s * sample_rate)
+    if not _right(energy, quieter, longest_n):
         energy = quieter
     (a, b), *others = stretches
     clear = not others and (b - a) * HOP_S <= longest_s and _share(energy, (a * hop_n, b * hop_n)) >= _HELD
@@ -190,7 +191,7 @@ def locate(outlines: Sequence[Outline], model: Consensus | None, sample_rate: in
         start, end = _to_quiet(matches[i], one.loud)
         aligned = start * hop_n, min(end * hop_n, one.n_samples)
         again = matches[i].rival > _MAYBE_AGAIN * matches[i].score > 0 and is_again(i, one)
-        if _right(one.energy, aligned):
+        if _right(one.energy, aligned, round(longest_s * sample_rate)):
             return Location(*one.energy, again=again)
         return Location(*aligned, "" if matches[i].score > 0 else "unlike the other recordings", again)
 
@@ -202,8 +203,10 @@ def _share(bounds: tuple[int, int], keyword: tuple[int, int]) -> float:
     return (min(bounds[1], keyword[1]) - max(bounds[0], keyword[0])) / (keyword[1] - keyword[0])
 
 
-def _right(bounds: tuple[int, int], keyword: tuple[int, int]) -> bool:
-    wider = bounds[1] - bounds[0] > _WIDER * (keyword[1] - keyword[0])
+def _right(bounds: tuple[int, int], keyword: tuple[int, int], longest_n: int) -> bool:
+    """Whether bounds of the energy hold a keyword tightly. The window with the most energy has no bounds of its own."""
+    n = bounds[1] - bounds[0]
+    wider = n > _WIDER * (keyword[1] - keyword[0]) or n >= longest_n
     return _share(bounds, keyword) >= _HELD and not wider
 
 

@@ -101,6 +101,11 @@ def test_a_path_may_hold_what_is_no_interpolation(tmp_path: Path, name: str) -> 
     assert read_recipe(file, TRAIN).data.root == name
 
 
+def test_the_path_of_a_recipe_may_not() -> None:
+    with pytest.raises(KwsError, match=r"recipe=a \$\{b\}/r\.yaml: must be a path without \$\{"):
+        literal(["recipe=a ${b}/r.yaml"], TrainConfig)
+
+
 def test_the_home_folder_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/a b")
     for place, wanted in (("~/c,d", "/home/a b/c,d"), ("/c", "/c"), (None, "/home/a b/.cache/kws")):

@@ -38,7 +38,10 @@ def run(s: ModelsConfig) -> None:
                 console.warn(f"{name} is left out: {error}")
     rows = [row(name, model, s.features) for name, model in chosen.items()]
     rows.sort(key=lambda one: (*reversed(one[-2:]), float(one[3])))
-    console.lines(HEADER, rows, cut=2, from_left=len(HEADER) - 1)
+    if not console.lines(HEADER, rows, cut=2, from_left=len(HEADER) - 1):  # in a narrow terminal
+        for column in (-2, -1):
+            for value in dict.fromkeys(one[column] for one in rows):
+                console.say(f"{HEADER[column]} {value}: {', '.join(one[0] for one in rows if one[column] == value)}")
     for line in LEGEND.splitlines():
         console.say(line)
 

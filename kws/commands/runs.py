@@ -66,7 +66,7 @@ def run(s: RunsConfig) -> None:
         console.say(f"{len(lines)} rows in {out}")
         return
     table = [table_row(row, keys, rates, runs) for row in lines]
-    console.table(f"{s.dir}: {len(runs)} runs", list(table[0]), [list(row.values()) for row in table])
+    console.table(f"{s.dir}: {len(runs)} runs", list(table[0]), [list(row.values()) for row in table], blocks=True)
     for one in runs:
         if one.error:
             console.say(f"{one.name} {one.state}: {one.error}")

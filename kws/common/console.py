@@ -43,41 +43,67 @@ class Console:
         """Print one line in yellow on standard error."""
         self.err.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
 
-    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table, the first column left-aligned, the others right-aligned."""
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], blocks: bool = False) -> None:
+        """Print a table, the first column left-aligned, the others right-aligned.
+
+        With `blocks`, a table that is wider than the terminal is printed as a block of lines for each row.
+        """
         made = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         for i, name in enumerate(header):
             made.add_column(escape(name), justify="left" if i == 0 else "right")
         for row in rows:
             made.add_row(*map(escape, row))
-        self._print(made, 1000)
+        if blocks and not self._fits(made):
+            self._blocks(title, header, rows)
+        else:
+            self._print(made, 1000)
+
+    def _fits(self, table: Table) -> bool:
+        """Whether a table fits into the terminal; a file or a pipe has room for any."""
+        needed = self.out.measure(table, options=self.out.options.update(max_width=10_000)).maximum
+        return not self.out.is_terminal or needed <= self.out.width
+
+    def _blocks(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print each row as its first cell, and a line for each other cell; `-` is left out."""
+        width = max(map(cell_len, header))
+        self.out.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
+        for first, *others in rows:
+            self.out.print(f"\n[bold]{escape(first)}[/]", soft_wrap=True)
+            for name, cell in zip(header[1:], others, strict=True):
+                if cell != "-":
+                    self.say(f"  {name}{' ' * (width - cell_len(name))}  {cell}")
 
     def _print(self, table: Table, width: int) -> None:
         """Print a table; a file or a pipe has no width of its own."""
         out = self.out if self.out.is_terminal else RichConsole(file=self.out.file, highlight=False, width=width)
         out.print(table)
 
-    def lines(self, header: Sequence[str], rows: Sequence[Sequence[str]], cut: int, from_left: int) -> None:
+    def lines(self, header: Sequence[str], rows: Sequence[Sequence[str]], cut: int, from_left: int) -> bool:
         """Print a table with one line per row. In a terminal the last `cut` columns are shortened to fit.
 
-        Column `from_left` is shortened at its beginning, the others at their end.
+        Without room for 8 characters of each they are left out. Column `from_left` is shortened at its beginning, the
+        others at their end. Returns whether all columns are shown.
         """
         made = Table(box=box.SIMPLE_HEAD, padding=0)
         widths = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]
-        needed = sum(widths) + len(widths) + 1
+        needed, n_numbers, n_columns = sum(widths) + len(widths) + 1, len(header) - cut, len(header)
         if self.out.is_terminal:
             room = (self.out.width - sum(widths[:-cut]) - len(widths) - 1) // cut
-            widths[-cut:] = [min(width, max(room, 8)) for width in widths[-cut:]]
+            if room < 8:
+                header, rows, widths = header[:-cut], [row[:-cut] for row in rows], widths[:-cut]
+            else:
+                widths[-cut:] = [min(width, room) for width in widths[-cut:]]
         for i, (name, width) in enumerate(zip(header, widths, strict=True)):
-            number = 0 < i < len(header) - cut
+            number = 0 < i < n_numbers
             justify: JustifyMethod = "right" if number else "left"
             made.add_column(escape(name), justify=justify, no_wrap=True, overflow="ellipsis", width=width)
         for row in rows:
             cells = list(row)
-            if cell_len(cells[from_left]) > widths[from_left]:
+            if from_left < len(cells) and cell_len(cells[from_left]) > widths[from_left]:
                 cells[from_left] = "…" + cells[from_left][1 - widths[from_left] :]
             made.add_row(*map(escape, cells))
         self._print(made, needed)
+        return len(header) == n_columns
 
     @contextmanager
     def progress(self, what: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]:

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from kws.common.errors import KwsError
 from kws.runs.folder import FILE, Session, closed, read, run_id, settings_of
+from kws.runs.lock import working
 from kws.training.metrics import read_rows
 
 RESULTS, STEPS = "results.json", "metrics.csv"
@@ -109,11 +110,13 @@ class Run:
 
     @property
     def state(self) -> str:
-        """finished, failed, damaged or unfinished. An unfinished run may be running or killed."""
+        """finished, failed, damaged, running, or unfinished: killed, or stopped by Ctrl-C."""
         if self.damaged:
             return "damaged"
         if self.finished:
             return "finished"
+        if working(self.folder) is not None:
+            return "running"
         return "failed" if self.sessions and self.sessions[-1].ended == "failed" else "unfinished"
 
     @property

@@ -207,6 +207,9 @@ def state_cell(row: Row) -> str:
     if len(row.runs) == 1:
         (run,) = row.runs
         of = f" of {steps}" if isinstance(steps := run.settings.get("optim.steps"), int) else ""
-        return f"step {run.step}{of}" if run.state == "unfinished" else run.state
+        if run.state not in ("unfinished", "running"):
+            return run.state
+        step = "training is done, not the test" if run.step == steps else f"step {run.step}{of}"
+        return f"running, {step}" if run.state == "running" else step
     states = [run.state for run in row.runs]
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from kws.evaluation.intervals import poisson, wilson
 from kws.evaluation.operating_points import RATES
 from kws.runs import folder as run_folder
 from kws.runs import table
+from kws.runs.lock import locked
 from kws.runs.results import Counts, Curve, Figures, find, natural_key
 
 KEYS = {"keyword": "beep", "threshold": {"at_fa_per_hour": 0.5}, "optim": {"steps": 100}}
@@ -83,6 +85,51 @@ def test_the_table_has_differing_settings_misses_false_alarms_and_time(cli, swee
     assert header[:3] == ["run", "lr", "seed"]
     assert "misses at 0.5/h" in said.out
     assert "keyword" not in said.out
+
+
+def in_terminal(cli, monkeypatch, width: int, *words: object) -> list[str]:
+    """The lines of a command in a terminal of this width."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = cli(*words)
+    assert said.code == 0, said.err
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.out).splitlines()
+
+
+def test_a_table_that_is_wider_than_the_terminal_is_a_block_for_each_run(cli, sweep, monkeypatch):
+    long = "2026-11-26_15-28-57_a_name_of_a_run_that_nobody_may_cut"
+    make(sweep / long, [5.0], [outcome([0, 40], [9, 0], (40, 0))], lr=0.5, seed=0)
+    lines = in_terminal(cli, monkeypatch, 80, "runs", sweep)
+    assert "…" not in "".join(lines)
+    at = lines.index(long)
+    assert lines[at - 1] == ""
+    assert [line.split("  ")[-1].strip() for line in lines[at + 1 : at + 4]] == [
+        "0.5",
+        "0",
+        "40/40 = 100.0 % [91.2, 100.0]",
+    ]
+    assert all(len(line) <= 80 for line in lines)
+    assert [line for line in lines if line.endswith("finished")]
+    wide = in_terminal(cli, monkeypatch, 300, "runs", sweep)
+    assert any(line.split()[:2] == [long, "0.5"] for line in wide), "a table"
+
+
+@pytest.mark.parametrize("width", [80, 100, 300])
+def test_the_models_are_readable_at_any_width(cli, monkeypatch, width):
+    lines = in_terminal(cli, monkeypatch, width, "models", "model=matchboxnet_3x1x64")
+    row = next(line for line in lines if line.split()[:1] == ["matchboxnet_3x1x64"])
+    assert len(row) <= width
+    assert not any("…" in word for word in row.split()[:7])
+    assert any("windows" in line and "matchboxnet_3x1x64" in line for line in lines)
+
+
+def test_a_run_at_work_is_running(cli, sweep):
+    make(sweep / "a" / "b")
+    (sweep / "a/b/metrics.csv").write_text("step,loss\n" + "".join(f"{i},0.5\n" for i in range(100)))
+    assert next(row for row in cells(cli("runs", sweep).out) if row[0] == "a/b")[-1] == "training is done, not the test"
+    with locked(sweep / "a/b"):
+        found = next(row for row in cells(cli("runs", sweep).out) if row[0] == "a/b")
+    assert found[-1] == "running, training is done, not the test"
 
 
 def test_seeds_are_summed_with_their_range(cli, sweep):

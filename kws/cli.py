@@ -15,7 +15,8 @@ VERBS = {
     "buffer": "list the clips of a replay buffer, decide about them, export and import them",
     "confuse": "find confusables of a keyword and synthesise them",
     "evaluate": "misses at fixed false alarms an hour, for a checkpoint or an exported file",
-    "export": "write a checkpoint as a TorchScript file that needs torch alone",
+    "export": "write a checkpoint as TorchScript, ONNX or PT2, one file with all that it needs",
+    "listen": "detect keywords live, from a microphone, a pipe or a file",
     "models": "list the models with their weights, operations and context",
     "runs": "runs in one table, and the recipe of one of them",
 }

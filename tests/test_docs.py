@@ -182,6 +182,8 @@ def adapted(words: list[str], here: Path) -> list[str]:
         return [*words, *(word for word in needed if key(word) not in given)]
     if words[0] == "data":  # so few recordings support no rate
         return [*words, "data.cache=cache", "threads=1", "threshold.unsupported=guess"]
+    if words[0] == "listen":  # no test has a microphone
+        return words if any(key(word) == "input" for word in words) else [*words, "input=KITCHEN.flac"]
     if words[0] == "evaluate":
         if "keyword=[alexa,computer]" in words:
             words = [word.replace("RUN/", "TWO/") for word in words]

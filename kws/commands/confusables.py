@@ -9,6 +9,7 @@ from shlex import quote
 
 from kws.common.console import Console
 from kws.common.errors import KwsError
+from kws.common.files import plain_name
 from kws.config.app import with_actions
 from kws.config.schema import ConfuseConfig
 from kws.confusables import table
@@ -20,7 +21,7 @@ from kws.confusables.synthesis.base import Espeak, Synthesiser
 from kws.confusables.synthesis.command import Command
 from kws.confusables.synthesis.piper import Piper
 from kws.confusables.synthesis.plan import confusable_role, keyword_role, plan_splits, prompts_of
-from kws.confusables.synthesis.render import plain_name, render
+from kws.confusables.synthesis.render import render
 from kws.data.manifest import Split
 from kws.replay.buffer import Buffer
 from kws.replay.importing import into_buffer

@@ -8,7 +8,7 @@ from kws.commands import builders
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.app import verb
-from kws.config.schema import ExportConfig
+from kws.config.deploy import ExportConfig
 from kws.detector import checkpoint
 from kws.detector.files import SUFFIXES, Format, export
 

@@ -1,5 +1,6 @@
 """Atomic file writes."""
 
+import hashlib
 import os
 import re
 import uuid
@@ -9,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 DRAFT = re.compile(r".+\.[0-9a-f]{32}\.tmp")
 
 
@@ -52,3 +54,9 @@ def did_you_mean(path: Path) -> str:
     except OSError:  # such as a folder that cannot be read
         near = []
     return f" (did you mean {missing.parent / near[0] / path.relative_to(missing)}?)" if near else ""
+
+
+def plain_name(text: str) -> str:
+    """`text` where it is a plain name, else its plain characters and a hash. The result is never a path."""
+    plain = "".join(char if char in _PLAIN else "-" for char in text.lower())[:40]
+    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -11,6 +11,7 @@ from pydantic import Field
 from kws.checks.check_settings import CheckConfig
 from kws.common.errors import KwsError
 from kws.common.settings import INPUT, PATH, TEXT, Each, OneOf, Pair, SettingError
+from kws.config.deploy import ExportConfig, ListenConfig
 from kws.config.shared import Plugins, Seed, SmoothK, SmoothS, Threads
 from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, Synth, SyntheticConfig
 from kws.data.augment import AugmentConfig
@@ -243,22 +244,6 @@ class EvaluateConfig:
 
 
 @dataclass
-class ExportConfig:
-    """kws export: write a checkpoint as TorchScript, ONNX or PT2: one file with front end, model and thresholds."""
-
-    checkpoint: Annotated[str, INPUT, Field(description="model.pt of a run")] = MISSING
-    out: Annotated[str, PATH, Field(description="file to write; with several formats each gets its suffix")] = MISSING
-    format: Annotated[
-        Any, Field(description="torchscript, onnx (extra kws[onnx]) or pt2, or a list; null: by the suffix of out")
-    ] = None
-    thresholds: Annotated[Any, Field(description="one a keyword; null: the calibrated ones")] = None
-    smooth_s: SmoothS = None
-    smooth_k: SmoothK = None
-    force: Annotated[bool, Field(description="overwrite")] = False
-    plugins: Plugins = field(default_factory=list)
-
-
-@dataclass
 class ConfuseConfig:
     """kws confuse: find confusables of a keyword, synthesise them in many voices, and add them to a replay buffer."""
 
@@ -343,6 +328,7 @@ SCHEMAS: Mapping[str, type] = {
     "confuse": ConfuseConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
+    "listen": ListenConfig,
     "models": ModelsConfig,
     "runs": RunsConfig,
 }

@@ -26,9 +26,8 @@ def pack(detector: Detector, metadata: Mapping[str, Any]) -> bytes:
         import onnxscript  # noqa: F401  used by torch.onnx
     except ImportError as error:
         raise KwsError("format=onnx needs the extra kws[onnx]: pip install 'kws[onnx]'") from error
-    names, noisy = StreamGraph(detector).names(), logging.getLogger("torch.onnx")
-    level = noisy.level
-    noisy.setLevel(logging.ERROR)  # it names operators of torchvision, which is not installed
+    names, before = StreamGraph(detector).names(), logging.root.manager.disable
+    logging.disable(logging.WARNING)  # a hundred lines about nodes of the graph
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -40,7 +39,7 @@ def pack(detector: Detector, metadata: Mapping[str, Any]) -> bytes:
                 verbose=False,
             )
     finally:
-        noisy.setLevel(level)
+        logging.disable(before)
     assert program is not None
     program.model.metadata_props.update(
         labels=json.dumps(detector.labels),

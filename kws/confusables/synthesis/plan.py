@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kws.common.errors import KwsError
+from kws.common.files import plain_name
 from kws.common.seeding import numpy_generator
 from kws.confusables.scoring import Candidate
 from kws.confusables.synthesis.base import Synthesiser, Utterance
 from kws.confusables.synthesis.espeak import PITCHES, RATES_WPM, plain
-from kws.confusables.synthesis.render import plain_name
 from kws.confusables.synthesis.voices import SHARES, assign_splits, choose_voices
 from kws.data.folders import NOISE
 from kws.data.manifest import CONFUSABLE, Split

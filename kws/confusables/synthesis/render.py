@@ -24,7 +24,6 @@ from kws.data.audio import save_flac
 
 MANIFEST, ARGUMENTS = "manifest.csv", "arguments.json"
 COLUMNS = ("path", "label", "speaker", "text", "part", "source", "keyword", "phonemes")
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
 def render(
@@ -139,9 +138,3 @@ def _worker() -> None:
             os._exit(1)
 
         threading.Thread(target=follow, daemon=True).start()
-
-
-def plain_name(text: str) -> str:
-    """`text` where it is a plain name, else its plain characters and a hash. The result is never a path."""
-    plain = "".join(char if char in _PLAIN else "-" for char in text.lower())[:40]
-    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

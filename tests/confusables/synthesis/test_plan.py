@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
+from kws.common.files import plain_name
 from kws.confusables.candidates import Kind
 from kws.confusables.ipa import split_ipa
 from kws.confusables.scoring import Candidate
@@ -21,7 +22,6 @@ from kws.confusables.synthesis.plan import (
     prompts_of,
     total_clips,
 )
-from kws.confusables.synthesis.render import plain_name
 from kws.data.manifest import CONFUSABLE, Split
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")

@@ -1,0 +1,127 @@
+"""kws listen: detect keywords live, from a microphone, a pipe or a file."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.commands import builders
+from kws.common.console import Console
+from kws.common.errors import KwsError, printable
+from kws.common.files import plain_name, replacing
+from kws.config.app import verb
+from kws.config.compose import paths
+from kws.config.deploy import ListenConfig
+from kws.data.audio import flac
+from kws.detector.files import open_detector
+from kws.detector.streaming import StreamScorer
+from kws.evaluation.recordings import display_names
+from kws.runtime.listener import Listener, Recorded, Recorder, Trigger
+from kws.runtime.sources import from_file, from_microphone, from_pipe, microphones
+
+BAR_N = 40  # characters of the score bar
+
+
+def run(s: ListenConfig) -> None:
+    """Print the triggers of `detector` on a stream as they come, and keep their audio where `save` is given."""
+    if s.device == "list":
+        print(microphones())
+        return
+    console = Console()
+    builders.threads(s.threads)
+    files = paths(s.detector, "detector")
+    detectors: dict[str, StreamScorer] = dict(zip(display_names(files), map(open_detector, files), strict=True))
+    listener, begun = Listener(detectors, s.refractory_s, s.near), datetime.now().astimezone()
+    recorder = Recorder(listener.sample_rate)
+    folder = None if s.save is None else Path(s.save)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    shown = Bar(s.bar and sys.stderr.isatty())
+    try:
+        for pcm in blocks(s, listener.sample_rate, console):
+            triggers = listener.feed(pcm)
+            shown.clear()
+            for one in triggers:
+                print(as_json(one, begun) if s.json else as_line(one, len(detectors) > 1), flush=True)
+            shown.show(listener)
+            if folder is not None:
+                keep(folder, recorder.feed(pcm, triggers), begun, recorder.sample_rate)
+    finally:
+        shown.clear()
+        if folder is not None:
+            keep(folder, recorder.rest(), begun, recorder.sample_rate)
+
+
+def blocks(s: ListenConfig, sample_rate: int, console: Console) -> Iterator[NDArray[np.int16]]:
+    """The audio, chunk by chunk."""
+    block_n = round(s.chunk_s * sample_rate)
+    if s.input is None:
+        device = None if s.device is None else str(s.device)
+        return from_microphone(device, sample_rate, block_n, console.warn)
+    if s.input == "-":
+        return from_pipe(sys.stdin.buffer, sample_rate, block_n)
+    if not Path(s.input).is_file():
+        raise KwsError(f"input={s.input}: no such file; must be a recording, or - for standard input")
+    return from_file(Path(s.input), sample_rate, block_n)
+
+
+def as_line(one: Trigger, several: bool) -> str:
+    """A trigger for people."""
+    name = f"  {one.detector}" if several else ""
+    near = "  near miss" if one.near else ""
+    return printable(f"{one.time_s:10.2f} s  {one.keyword}  {one.score:.4f}{near}{name}")
+
+
+def as_json(one: Trigger, begun: datetime) -> str:
+    """A trigger for programs, with the time of day."""
+    return json.dumps(asdict(one) | {"at": (begun + timedelta(seconds=one.time_s)).isoformat()}, ensure_ascii=False)
+
+
+def keep(folder: Path, recorded: Iterable[Recorded], begun: datetime, sample_rate: int) -> None:
+    """Write the audio around triggers as FLAC, and what is known of it as JSON beside it."""
+    for one in recorded:
+        at = begun + timedelta(seconds=one.trigger.time_s)
+        kind = "near" if one.trigger.near else "trigger"
+        name = f"{at:%Y%m%d-%H%M%S}-{at.microsecond // 1000:03d}-{plain_name(one.trigger.keyword)}-{kind}"
+        with replacing(folder / f"{name}.flac") as file:
+            file.write(flac(one.pcm, sample_rate))
+        known = json.loads(as_json(one.trigger, begun)) | {"begin_s": one.begin_s}
+        with replacing(folder / f"{name}.json") as file:
+            file.write((json.dumps(known, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+class Bar:
+    """The highest score, live, on one line of a terminal."""
+
+    def __init__(self, on: bool) -> None:
+        self.on, self.drawn = on, False
+
+    def show(self, listener: Listener) -> None:
+        """Draw it."""
+        if self.on and listener.latest:
+            (_, keyword), score = max(listener.latest.items(), key=lambda item: item[1])
+            filled = "#" * round(score * BAR_N)
+            with contextlib.suppress(OSError):
+                print(
+                    f"\r{printable(keyword):<16.16} [{filled:<{BAR_N}}] {score:.3f}",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            self.drawn = True
+
+    def clear(self) -> None:
+        """Remove it, so that a line can be printed."""
+        if self.drawn:
+            with contextlib.suppress(OSError):
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self.drawn = False
+
+
+main = verb("listen", run)

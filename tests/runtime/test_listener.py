@@ -1,0 +1,98 @@
+"""Live detection triggers where an evaluation of the same stream does, and keeps the audio around it."""
+
+import io
+import wave
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kws.common.errors import KwsError
+from kws.data.audio import to_int16
+from kws.detector.streaming import score_tracks
+from kws.evaluation.events import trigger_times
+from kws.runtime.listener import Listener, Recorder, Trigger
+from kws.runtime.sources import from_pipe
+from tests.nets import LABELS, random_detector, sound
+
+RATE, CHUNK_N = 16000, 1280
+PCM = to_int16(sound(20 * RATE).numpy())
+
+
+def listened(listener: Listener, pcm: np.ndarray) -> list[Trigger]:
+    return [one for i in range(0, len(pcm), CHUNK_N) for one in listener.feed(pcm[i : i + CHUNK_N])]
+
+
+@pytest.mark.parametrize("refractory_s", [0.0, 0.5, 1.0])
+def test_triggers_are_those_of_an_evaluation(refractory_s: float) -> None:
+    tracks = score_tracks(random_detector(), PCM, RATE, CHUNK_N / RATE)
+    detector = random_detector()
+    detector.thresholds = [float(np.quantile(tracks[label].scores, 0.9)) for label in LABELS]
+    found = listened(Listener({"a": detector}, refractory_s), PCM)
+    for label, threshold in zip(LABELS, detector.thresholds, strict=True):
+        mine = [one.time_s for one in found if one.keyword == label]
+        wanted = trigger_times(tracks[label], threshold, refractory_s)
+        # Rows of one chunk have one time, and live there is one trigger a chunk.
+        np.testing.assert_allclose(mine, sorted(set(wanted.tolist())), atol=1e-9)
+        assert len(mine) > 3
+
+
+def test_near_misses_reach_the_lower_threshold_alone() -> None:
+    detector = random_detector()
+    detector.thresholds = [1.0, 1.0]
+    found = listened(Listener({"a": detector}, 1.0, near=0.2), PCM)
+    assert found
+    assert all(one.near and 0.2 <= one.score < 1 for one in found)
+
+
+def test_several_detectors_hear_the_same_stream_and_must_have_one_rate() -> None:
+    one, other = random_detector(seed=1), random_detector(seed=2)
+    one.thresholds, other.thresholds = [0.3, 0.3], [0.3, 0.3]
+    both = listened(Listener({"one": one, "other": other}), PCM)
+    one.reset()
+    assert [x for x in both if x.detector == "one"] == listened(Listener({"one": one}), PCM)
+    other.sample_rate = 8000
+    with pytest.raises(KwsError, match="must have one sample rate"):
+        Listener({"one": one, "other": other})
+
+
+@given(st.lists(st.floats(0.01, 9.9), max_size=6), st.integers(100, 5000))
+def test_the_audio_around_a_trigger_is_kept(times: list[float], chunk_n: int) -> None:
+    """Of samples that count up, the first of a clip says where it begins."""
+    pcm = np.arange(10_000, dtype=np.int16)
+    recorder, found = Recorder(1000, before_s=3.0, after_s=1.0), []
+    for at in range(0, len(pcm), chunk_n):
+        end = min(at + chunk_n, len(pcm)) / 1000
+        due = [Trigger(end, "a", 1.0, 0.5, "d") for t in sorted(times) if at / 1000 < t <= end]
+        found += recorder.feed(pcm[at : at + chunk_n], due)
+    found += recorder.rest()
+    assert len(found) == len(times)
+    for one in found:
+        first, end_n = round(one.begin_s * 1000), round(one.trigger.time_s * 1000)
+        assert first == max(0, end_n - 3000)
+        np.testing.assert_array_equal(one.pcm, pcm[first : min(end_n + 1000, len(pcm))])
+
+
+def test_a_pipe_holds_raw_samples_or_a_wav() -> None:
+    raw = PCM[:5000].tobytes()
+    np.testing.assert_array_equal(np.concatenate(list(from_pipe(io.BytesIO(raw), RATE, CHUNK_N))), PCM[:5000])
+    cut = list(from_pipe(io.BytesIO(raw[:-1]), RATE, CHUNK_N))  # half a sample at the end
+    assert [len(block) for block in cut] == [1280, 1280, 1280, 1159]
+    assert list(from_pipe(io.BytesIO(b""), RATE, CHUNK_N)) == []
+
+    def wav(rate: int, channels: int) -> io.BytesIO:
+        packed = io.BytesIO()
+        with wave.open(packed, "wb") as file:
+            file.setnchannels(channels)
+            file.setsampwidth(2)
+            file.setframerate(rate)
+            file.writeframes(raw)
+        return io.BytesIO(packed.getvalue())
+
+    np.testing.assert_array_equal(np.concatenate(list(from_pipe(wav(RATE, 1), RATE, CHUNK_N))), PCM[:5000])
+    for rate, channels in ((8000, 1), (RATE, 2)):
+        with pytest.raises(KwsError, match=f"not of {rate} Hz, {channels} channels and 16 bits"):
+            list(from_pipe(wav(rate, channels), RATE, CHUNK_N))
+    with pytest.raises(KwsError, match="not a WAV that can be read"):
+        list(from_pipe(io.BytesIO(b"RIFF and nothing else"), RATE, CHUNK_N))

@@ -11,7 +11,7 @@ import torch
 
 from kws.common.errors import KwsError
 from kws.data.features import LogMel
-from kws.detector import files
+from kws.detector import files, parity
 from kws.detector.detector import Detector
 from kws.detector.files import Format, export, open_detector
 from tests.models.test_models import NETS
@@ -81,3 +81,8 @@ def test_other_onnx_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "d.pt2").write_bytes(b"PK")
     with pytest.raises(KwsError, match="may run code"):
         open_detector(tmp_path / "d.pt2")
+
+
+@pytest.mark.parametrize("n", [100, 1279, 2377, 2377 + 800, 2 * 2377 + 1600])
+def test_audio_of_any_length_is_compared(n: int) -> None:
+    parity.require_equal(random_detector(), random_detector(), sound(n), "x.pt")

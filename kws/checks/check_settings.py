@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kws.common.settings import INPUT, PATH, OneOf, SettingError
+from kws.common.settings import INPUT, OUTPUT, OneOf, SettingError
 from kws.data.batch import KeywordLength
 from kws.data.dataset import DataConfig
 from kws.data.streams import StreamConfig
@@ -19,17 +19,17 @@ class CheckConfig:
     action: Annotated[str, OneOf("check"), Field(description="what to do; or the first word: kws data check DIR")] = (
         "check"
     )
-    out: Annotated[str | None, PATH, Field(description="HTML page: findings, players, bounds of keywords to drag")] = (
-        "check.html"
-    )
-    json: Annotated[str | None, PATH, Field(description="JSON file with all findings")] = None
+    out: Annotated[
+        str | None, OUTPUT, Field(description="HTML page: findings, players, bounds of keywords to drag")
+    ] = "check.html"
+    json: Annotated[str | None, OUTPUT, Field(description="JSON file with all findings")] = None
     checkpoint: Annotated[
         str | None, INPUT, Field(description="model.pt of a run: negatives that score like the keyword are listed")
     ] = None
     bounds: Annotated[
         str | None, INPUT, Field(description="file saved by the page; its bounds go into a copy of the manifest")
     ] = None
-    manifest_out: Annotated[str, PATH, Field(description="the new file for that copy")] = "manifest-bounds.csv"
+    manifest_out: Annotated[str, OUTPUT, Field(description="the new file for that copy")] = "manifest-bounds.csv"
     limit: Annotated[
         int | None, Field(ge=1, le=10**7, description="players under a heading of the page, at most; null: all")
     ] = 50

@@ -217,7 +217,7 @@ def import_(s: BufferConfig, console: Console) -> None:
         raise KwsError("folder=... must be given: an export of kws buffer, or recordings that are not the keyword")
     folder = Path(s.folder)
     if not folder.is_dir():
-        raise KwsError(f"folder={folder}: no such folder")
+        raise KwsError(f"folder={folder}: must be a folder that exists")
     if exchange.is_export(folder):
         with console.progress("Importing", sum(1 for _ in (folder / "clips").glob("*.flac"))) as tick:
             new, known = exchange.restore(lambda rate: Buffer(Path(s.buffer), None, rate), folder, tick)

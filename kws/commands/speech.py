@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from filelock import FileLock
 
 from kws.common.console import Console
 from kws.common.seeding import seed_of
@@ -88,7 +89,9 @@ def _render(
 
     identity = synthesiser.identity({one.voice for one in utterances})
     folder = Path(s.data.cache) / f"synthetic-{seed_of(0, *map(str, (identity, *utterances))):016x}"
-    with console.progress(f"Synthesising {title}", len(utterances)) as tick:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Another run may synthesise the same clips; it is waited for, and its clips are used.
+    with FileLock(f"{folder}.lock"), console.progress(f"Synthesising {title}", len(utterances)) as tick:
         render(folder, synthesiser, utterances, torch.get_num_threads(), progress=lambda done, _: tick(done))
         tick(len(utterances))
     return folder

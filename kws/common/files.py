@@ -60,3 +60,13 @@ def plain_name(text: str) -> str:
     """`text` where it is a plain name, else its plain characters and a hash. The result is never a path."""
     plain = "".join(char if char in _PLAIN else "-" for char in text.lower())[:40]
     return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def unwritable(path: Path) -> str:
+    """Why a file or a folder cannot be made or replaced at a path; empty if it can."""
+    folder = path if path.is_dir() else path.parent
+    while folder.parent != folder and not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder} is no folder"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"no right to write in {folder.absolute()}"

@@ -47,15 +47,16 @@ class SettingError(KwsError):
 class Text(enum.Enum):
     """Marks a setting of paths, in which ~ is the home folder, or one of texts that is typed `Any`.
 
-    `input` is a path that must exist.
+    `input` is a path that must exist, `output` one that must be writable.
     """
 
     path = enum.auto()
     input = enum.auto()
+    output = enum.auto()
     text = enum.auto()
 
 
-PATH, INPUT, TEXT = Text.path, Text.input, Text.text
+PATH, INPUT, OUTPUT, TEXT = Text.path, Text.input, Text.output, Text.text
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from omegaconf import MISSING
 from pydantic import Field
 
-from kws.common.settings import INPUT, PATH
+from kws.common.settings import INPUT, OUTPUT, PATH
 from kws.config.shared import Plugins, SmoothK, SmoothS, Threads
 
 
@@ -15,7 +15,7 @@ class ExportConfig:
     """kws export: write a checkpoint as TorchScript, ONNX or PT2: one file with front end, model and thresholds."""
 
     checkpoint: Annotated[str, INPUT, Field(description="model.pt of a run")] = MISSING
-    out: Annotated[str, PATH, Field(description="file to write; with several formats each gets its suffix")] = MISSING
+    out: Annotated[str, OUTPUT, Field(description="file to write; with several formats each gets its suffix")] = MISSING
     format: Annotated[
         Any, Field(description="torchscript, onnx (extra kws[onnx]) or pt2, or a list; null: by the suffix of out")
     ] = None
@@ -44,7 +44,7 @@ class ListenConfig:
     json: Annotated[bool, Field(description="print a JSON object a line")] = False
     bar: Annotated[bool, Field(description="show the highest score live, where standard error is a terminal")] = True
     save: Annotated[
-        str | None, PATH, Field(description="folder for the audio of each trigger: FLAC, and a JSON file beside it")
+        str | None, OUTPUT, Field(description="folder for the audio of each trigger: FLAC, and a JSON file beside it")
     ] = None
     near: Annotated[
         float | None, Field(ge=0, le=1, description="score from which a near miss is printed and saved too; null: none")

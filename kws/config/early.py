@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from kws.common import files
 from kws.common.errors import KwsError
 from kws.common.settings import number
 from kws.config.groups import groups_of, option_names
@@ -52,6 +53,7 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
         refuse(key.lstrip("+"), value, settings, sweeps)
     if not {"-c", "--cfg", "-i", "--info", "--hydra-help"} & {flag.partition("=")[0] for flag in flags}:
         refuse_missing_paths(command, values, settings, sweeps)
+        refuse_unwritable(values, settings)
     if not flags and command != "train":  # a recipe or a model may give the keyword
         for one in sorted(settings, key=lambda one: one.key):
             if one.default == MISSING and one.key not in values:
@@ -188,3 +190,13 @@ def refuse_missing_paths(command: str, given: dict[str, str], settings: Sequence
             place = os.path.expanduser(unquoted(part))
             if part and not part.startswith("[") and not os.path.lexists(place):
                 raise KwsError(no_such_path(key, place, description))
+
+
+def refuse_unwritable(given: dict[str, str], settings: Sequence[Setting]) -> None:
+    """Raise KwsError if a file or folder cannot be written that a command writes after all its work."""
+    for one in settings:
+        value = given.get(one.key, "")
+        if one.mark != "output" or not value or value == "null" or "${" in value or "," in value:
+            continue
+        if why := files.unwritable(Path(os.path.expanduser(unquoted(value)))):
+            raise KwsError(f"{one.key}={value}: cannot be written: {why}")

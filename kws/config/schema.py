@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kws.checks.check_settings import CheckConfig
 from kws.common.errors import KwsError
-from kws.common.settings import INPUT, PATH, TEXT, Each, OneOf, Pair, SettingError
+from kws.common.settings import INPUT, OUTPUT, PATH, TEXT, Each, OneOf, Pair, SettingError
 from kws.config.deploy import ExportConfig, ListenConfig
 from kws.config.shared import Plugins, Seed, SmoothK, SmoothS, Threads
 from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, Synth, SyntheticConfig
@@ -79,7 +79,7 @@ class TrainConfig:
         Field(description="wake_word: keywords against everything else; classification: each clip is one of several"),
     ] = Task.wake_word
     keyword: Annotated[Any, TEXT, Field(description="one word, or a list: [alexa,computer]")] = MISSING
-    out: Annotated[str, PATH, Field(description="run folder; that of a killed run resumes it")] = (
+    out: Annotated[str, OUTPUT, Field(description="run folder; that of a killed run resumes it")] = (
         "runs/${now:%Y-%m-%d_%H-%M-%S}"
     )
     init: Annotated[
@@ -119,7 +119,7 @@ class MineConfig(QuarantineConfig, DuplicatesConfig, SelectionConfig):
     """kws mine: stream recordings through a checkpoint and put its false alarms into a replay buffer."""
 
     checkpoint: Annotated[str, INPUT, Field(description="model.pt of a run")] = MISSING
-    buffer: Annotated[str, PATH, Field(description="folder of the replay buffer; made if missing")] = MISSING
+    buffer: Annotated[str, OUTPUT, Field(description="folder of the replay buffer; made if missing")] = MISSING
     streams: Annotated[Any, INPUT, Field(description="recordings or folders without the keyword; or a list")] = MISSING
     data: DataConfig = field(default_factory=DataConfig)
     keep_above: Annotated[
@@ -169,9 +169,9 @@ class BufferConfig:
     sort: Annotated[Order, Field(description="list: highest first")] = Order.score
     limit: Annotated[int | None, Field(ge=1, le=10**7, description="list, review: clips, at most; null: all")] = 50
     out: Annotated[
-        str | None, PATH, Field(description="export: a new folder; review: the page, null is review.html in the buffer")
+        str | None, OUTPUT, Field(description="export: a new folder; review: the page, null is review.html there")
     ] = None
-    plots: Annotated[str | None, PATH, Field(description="stats: folder for the figures as PNG files")] = None
+    plots: Annotated[str | None, OUTPUT, Field(description="stats: folder for the figures as PNG files")] = None
     curves: Annotated[
         str | None, INPUT, Field(description="stats: metrics.csv of a run, for the share; null: beside the buffer")
     ] = None
@@ -226,11 +226,11 @@ class EvaluateConfig:
     engine: Annotated[
         Engine, Field(description="local: this machine; ray: a Ray cluster (extra kws[ray]) with the same paths")
     ] = Engine.local
-    out: Annotated[str | None, PATH, Field(description="JSON file for the figures")] = None
+    out: Annotated[str | None, OUTPUT, Field(description="JSON file for the figures")] = None
     report: Annotated[
-        str | None, PATH, Field(description="HTML page: curves, tables, misses and false alarms to play")
+        str | None, OUTPUT, Field(description="HTML page: curves, tables, misses and false alarms to play")
     ] = None
-    plots: Annotated[str | None, PATH, Field(description="folder for the same pictures as PNG files")] = None
+    plots: Annotated[str | None, OUTPUT, Field(description="folder for the same pictures as PNG files")] = None
     threads: Threads = 0
     plugins: Plugins = field(default_factory=list)
     data: DataConfig = field(default_factory=DataConfig)
@@ -253,7 +253,7 @@ class ConfuseConfig:
     keyword: Annotated[str, Field(description="keyword of the detector")] = MISSING
     out: Annotated[
         str | None,
-        PATH,
+        OUTPUT,
         Field(
             description="list: CSV file of all candidates, to edit and give to confuse.include; say: folder for clips "
             "and manifest.csv, null: runs/confuse-KEYWORD"
@@ -271,7 +271,7 @@ class ConfuseConfig:
         int,
         Field(ge=0, le=10**6, description="say: clips of the keyword by the same voices, so that a voice is no cue"),
     ] = 0
-    buffer: Annotated[str | None, PATH, Field(description="say: replay buffer of the clips; null: out/buffer")] = None
+    buffer: Annotated[str | None, OUTPUT, Field(description="say: replay buffer of the clips; null: out/buffer")] = None
     synth: Annotated[
         Synth, Field(description="espeak: built in; piper: your voices (extra kws[piper]); command: any program")
     ] = Synth.espeak
@@ -317,7 +317,7 @@ class RunsConfig:
     ] = None
     group: Annotated[bool, Field(description="one row for all seeds of the same settings: sums, and range")] = False
     recipe_of: Annotated[str | None, Field(description="run of the table: print its recipe, or copy it to out")] = None
-    out: Annotated[str | None, PATH, Field(description="new file: the table as CSV, or the recipe of recipe_of")] = None
+    out: Annotated[str | None, OUTPUT, Field(description="new file: the table as CSV, or that of recipe_of")] = None
 
 
 SCHEMAS: Mapping[str, type] = {

@@ -31,7 +31,7 @@ class Setting:
         choices: names of an enum or of the words that are allowed.
         limits: lowest and highest number; None where there is none.
         pair: a list of two numbers, [low, high].
-        mark: "" or the name of a `Text`: text, path, input (a path that must exist).
+        mark: "" or the name of a `Text`: text, path, input (a path that must exist), output.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Setting:
     @property
     def is_path(self) -> bool:
         """Whether ~ in it is the home folder."""
-        return self.mark in ("path", "input")
+        return self.mark in ("path", "input", "output")
 
     @property
     def values(self) -> list[str]:

@@ -32,7 +32,7 @@ def check(config: Any, prefix: str = "") -> None:
         value, key = getattr(config, item.name), prefix + item.name
         if is_dataclass(value):
             check(value, f"{key}.")
-        elif value == "" and {Text.path, Text.input} & set(marks(hints[item.name])):
+        elif value == "" and {Text.path, Text.input, Text.output} & set(marks(hints[item.name])):
             raise SettingError(key, value, "must be a path")
     try:
         adapter(kind).validate_python({item.name: getattr(config, item.name) for item in fields(config)})

@@ -175,7 +175,7 @@ def _open(path: Path, faults: set[Fault]) -> Iterator[soundfile.SoundFile]:
     A file whose header gives a wrong length, or none, is read to its end.
     """
     if not path.is_file():
-        raise BadAudio(path.as_posix(), "no such file")
+        raise BadAudio(path.as_posix(), "a folder, not a file" if path.is_dir() else "no such file")
     with ExitStack() as stack:
         with _named_errors(path):
             readable = stack.enter_context(ffmpeg.converted(path)) if ffmpeg.needed(path) else path

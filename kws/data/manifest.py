@@ -199,7 +199,7 @@ def read_rows(
     The arguments are those of `read`. Raises KwsError: there is no recording, or a line is malformed.
     """
     if not root.is_dir():
-        raise KwsError(f"data.root={root}: no such folder")
+        raise KwsError(f"data.root={root}: {'must be a folder, not a file' if root.exists() else 'no such folder'}")
     root = root.resolve()
     layout = _layout(root, file, layout, keywords, say)
     if layout in {Layout.csv, Layout.jsonl}:

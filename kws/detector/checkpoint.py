@@ -75,6 +75,8 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         KwsError: the file is missing, damaged, or not a kws checkpoint.
     """
+    if path.is_dir():
+        raise KwsError(f"{path}: a folder, no file; expected {path / 'model.pt'}")
     if not path.is_file():
         raise KwsError(f"{path}: no such file; expected a checkpoint (model.pt)")
     if is_torchscript(path):

@@ -78,6 +78,8 @@ def open_detector(path: Path) -> Any:
     Raises:
         KwsError: the file is none of these.
     """
+    if path.is_dir():
+        raise KwsError(f"{path}: a folder, no file; expected {path / 'model.pt'} or {path / 'detector.pt'}")
     if not path.is_file():
         raise KwsError(f"{path}: no such file; expected a checkpoint (model.pt) or an exported detector (detector.pt)")
     if path.suffix.lower() in SUFFIXES[Format.onnx]:

@@ -66,6 +66,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train --keyword=x", "--keyword=x: must be written without --, as keyword=x"),
         ("train --foo", "--foo: no such option; settings are written as KEY=VALUE, see kws train --help"),
         ("train -sc install=bash", '-sc: tab completion is installed by eval "$(kws --completion)"'),
+        ("evaluate report=model.pt/x.html", "report=model.pt/x.html: cannot be written: model.pt is no folder"),
         ("train ~optim", "~optim: a setting cannot be deleted"),
         ("export out=x.pt", "checkpoint=... must be given: model.pt of a run"),
     ],
@@ -112,6 +113,18 @@ def test_a_path_with_blanks_and_the_home_folder_pass(here: Path, monkeypatch: py
     monkeypatch.setenv("HOME", str(here))
     words = ["data.root=with space", "replay.buffer=~/recordings"]
     assert checked("train", words) == words
+
+
+def test_a_folder_that_may_not_be_written_is_found_before_the_work(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def access(path: os.PathLike[str], mode: int) -> bool:
+        return not (mode & os.W_OK and Path(path).name == "recordings")
+
+    monkeypatch.setattr(os, "access", access)
+    words = ["detector=model.pt", "negative=recordings"]
+    assert checked("evaluate", [*words, "report=new/a.html"])
+    for place in ("recordings/a.html", "recordings/new/a.html"):
+        with pytest.raises(KwsError, match=f"^report={place}: cannot be written: no right to write in .*recordings$"):
+            checked("evaluate", [*words, f"report={place}"])
 
 
 def test_a_resumed_run_needs_its_initial_model_no_more(here: Path) -> None:

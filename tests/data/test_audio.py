@@ -102,7 +102,7 @@ def write_bad(path: Path, kind: str) -> None:
     ("kind", "reason"),
     [
         ("missing", "no such file"),
-        ("folder", "no such file"),
+        ("folder", "a folder, not a file"),
         ("text", "not recognised"),
         ("zero bytes", "not recognised"),
         ("no samples", "empty"),

@@ -83,6 +83,6 @@ def test_other_onnx_files_are_one_line(tmp_path: Path) -> None:
         open_detector(tmp_path / "d.pt2")
 
 
-@pytest.mark.parametrize("n", [100, 1279, 2377, 2377 + 800, 2 * 2377 + 1600])
+@pytest.mark.parametrize("n", [1279, 2377, 2377 + 800, 2 * 2377 + 1600])
 def test_audio_of_any_length_is_compared(n: int) -> None:
     parity.require_equal(random_detector(), random_detector(), sound(n), "x.pt")

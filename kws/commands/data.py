@@ -8,6 +8,7 @@ from pathlib import Path
 from kws.checks import bounds, cues, file_checks, keyword_checks, label_checks, score_checks, split_checks
 from kws.checks.check_page import Gallery, Player, write_check
 from kws.checks.finding import Finding, Level, ordered
+from kws.checks.second_estimate import second_estimate
 from kws.commands import builders
 from kws.common.console import Console
 from kws.common.errors import KwsError
@@ -149,10 +150,13 @@ def check_sound(
     store, chosen = loaded.store, loaded.chosen
     negatives = [i for split in Split for i in chosen.speech[split]]
     positives = [i for split in Split for column in chosen.positives[split] for i in column]
+    columns = [] if model is None else columns_of(s, loaded, model)
+    if model is not None:
+        loaded = replace(loaded, chosen=second_estimate(store, chosen, model.detector, columns))
     found, galleries = check_keywords(s, loaded)
     found += cues.told_apart(*(described(store, some, console) for some in (positives, negatives)))
     if model is not None:
-        scored, shown = check_scores(s, loaded, model, negatives, console)
+        scored, shown = check_scores(s, loaded, model, columns, negatives, console)
         found += scored
         galleries += shown
     return found, galleries
@@ -202,19 +206,25 @@ def described(store: AudioCache, indexes: Sequence[int], console: Console) -> li
     return found
 
 
+def columns_of(s: DataCheckConfig, loaded: Loaded, model: Checkpoint) -> list[int]:
+    """Score column of each keyword in a checkpoint; raises KwsError where it lacks one."""
+    words, labels = loaded.chosen.keywords, model.detector.labels
+    columns = [next((k for k, one in enumerate(labels) if same_word(one, w)), -1) for w in words]
+    if -1 in columns:
+        raise KwsError(f"checkpoint={s.checkpoint}: must be of {', '.join(words)}, it is of {', '.join(labels)}")
+    return columns
+
+
 def check_scores(
-    s: DataCheckConfig, loaded: Loaded, model: Checkpoint, negatives: Sequence[int], console: Console
+    s: DataCheckConfig,
+    loaded: Loaded,
+    model: Checkpoint,
+    columns: Sequence[int],
+    negatives: Sequence[int],
+    console: Console,
 ) -> tuple[list[Finding], list[Gallery]]:
     """Negatives that score like a keyword of the checkpoint."""
     store, detector = loaded.store, model.detector
-    columns = [
-        next((k for k, one in enumerate(detector.labels) if same_word(one, w)), -1) for w in loaded.chosen.keywords
-    ]
-    if -1 in columns:
-        raise KwsError(
-            f"checkpoint={s.checkpoint}: must be of {', '.join(loaded.chosen.keywords)}, it is of "
-            f"{', '.join(detector.labels)}"
-        )
     with console.progress("Scoring negatives", len(negatives)) as tick:
         scores, times = score_checks.peaks(detector, [store.audio(i) for i in negatives], tick)
     found, galleries = [], []

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from kws.commands import builders
 from kws.config.compose import folder, register, settings
 from kws.config.schema import TrainConfig
-from kws.detector import streaming
+from kws.detector import files, streaming
 from kws.detector.checkpoint import ModelSpec
 from kws.detector.detector import Detector
 
@@ -51,6 +52,12 @@ def sliding(detector: Detector, pcm: torch.Tensor, window_n: int, hop_n: int) ->
             detector.model(x, detector.model.initial_cache(len(x)))
 
 
+def chunks(score: Callable[[torch.Tensor], object], sound: torch.Tensor) -> None:
+    """Chunks as they come from a microphone."""
+    for chunk in sound.split(1280):
+        score(chunk)
+
+
 def main(minutes: float = 60.0) -> None:
     """One pass over a stream against sliding windows, and against the exported way of 80 ms chunks; on one core."""
     torch.set_num_threads(1)
@@ -58,11 +65,13 @@ def main(minutes: float = 60.0) -> None:
     rate = detector.sample_rate
     pcm = np.random.default_rng(0).normal(0, 3000, int(minutes * 60 * rate)).astype(np.int16)
     short = pcm[: 60 * rate]
+    live = {kind: files.scorer(files.packed(detector, {}, kind), detector, kind) for kind in files.Format}
     sound = torch.from_numpy(short / np.float32(32768))
     window_n = rate * 3 // 2 // detector.block_n * detector.block_n
     cases = {
         f"one pass over {minutes:g} min": (minutes * 60, lambda: streaming.score_pcm(detector, pcm, rate)),
-        "80 ms chunks, 1 min": (60, lambda: streaming.score_pcm(detector, short, rate, 0.08)),
+        "80 ms chunks in Python, 1 min": (60, lambda: chunks(detector, sound)),
+        **{f"80 ms chunks, {kind}, 1 min": (60, partial(chunks, score, sound)) for kind, score in live.items()},
         "1.5 s windows every 80 ms, 1 min": (60, lambda: sliding(detector, sound, window_n, int(0.08 * rate))),
         f"1.5 s windows every {1000 * detector.frame_s:.0f} ms (each row), 1 min": (
             60,

@@ -1,4 +1,4 @@
-"""Settings of the commands for a finished detector: kws export and kws listen."""
+"""Settings of the commands for a finished detector: kws export, kws listen and kws serve."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -49,4 +49,13 @@ class ListenConfig:
     near: Annotated[
         float | None, Field(ge=0, le=1, description="score from which a near miss is printed and saved too; null: none")
     ] = None
+    threads: Threads = 1
+
+
+@dataclass
+class ServeConfig:
+    """kws serve: wake words for Home Assistant, over the Wyoming protocol."""
+
+    detectors: Annotated[Any, INPUT, Field(description="exported detectors or model.pt, one or a list")] = MISSING
+    uri: Annotated[str, Field(description="tcp://HOST:PORT, unix://PATH or stdio://")] = "tcp://0.0.0.0:10400"
     threads: Threads = 1

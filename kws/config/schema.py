@@ -11,7 +11,7 @@ from pydantic import Field
 from kws.checks.check_settings import CheckConfig
 from kws.common.errors import KwsError
 from kws.common.settings import INPUT, OUTPUT, PATH, TEXT, Each, OneOf, Pair, SettingError
-from kws.config.deploy import ExportConfig, ListenConfig
+from kws.config.deploy import ExportConfig, ListenConfig, ServeConfig
 from kws.config.shared import Plugins, Seed, SmoothK, SmoothS, Threads
 from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, Synth, SyntheticConfig
 from kws.data.augment import AugmentConfig
@@ -329,6 +329,7 @@ SCHEMAS: Mapping[str, type] = {
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "listen": ListenConfig,
+    "serve": ServeConfig,
     "models": ModelsConfig,
     "runs": RunsConfig,
 }

@@ -1,5 +1,6 @@
 """Export of a detector to ONNX (extra kws[onnx]). Its state is an input and an output; see `StreamGraph`."""
 
+import copy
 import json
 import logging
 import warnings
@@ -61,7 +62,6 @@ class OnnxScorer:
             self._runner = OnnxDetector(source)
         except ValueError as error:
             raise KwsError(str(error)) from None
-        self._source = source
         self.labels, self.thresholds = self._runner.labels, self._runner.thresholds
         self.sample_rate, self.frame_s = self._runner.sample_rate, self._runner.frame_s
 
@@ -74,4 +74,8 @@ class OnnxScorer:
         return torch.from_numpy(self._runner(pcm.numpy()))
 
     def __deepcopy__(self, memo: object) -> "OnnxScorer":
-        return OnnxScorer(self._source)
+        """Another stream of the same session, which threads may share."""
+        another = copy.copy(self)
+        another._runner = copy.copy(self._runner)
+        another.reset()
+        return another

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.commands import builders
+from kws.commands.model_card import write_card
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.app import verb
@@ -18,7 +19,8 @@ NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class
 def run(s: ExportConfig) -> None:
     """Export `checkpoint` to the file `out`, or to one of each format."""
     files = targets(Path(s.out), s.format)
-    for out in files:
+    card = next(iter(files)).with_suffix(".card.md")
+    for out in (*files, card):
         if out.exists() and not s.force:
             raise KwsError(f"out={out}: the file exists; force=true overwrites it")
     model = checkpoint.read_model(Path(s.checkpoint))
@@ -36,6 +38,8 @@ def run(s: ExportConfig) -> None:
         export(detector, out, model.facts | {"checkpoint": model.hash} | smoothing, kind, clips)
         pairs = zip(detector.labels, detector.thresholds, strict=True)
         console.say(f"{out}: " + ", ".join(f"{k} at {t:.4f}" for k, t in pairs))
+    write_card(card, files, detector, model, Path(s.checkpoint).parent / "results.json")
+    console.say(f"{card}: model card")
     useless = model.facts.get("useless")
     for keyword, why in useless.items() if isinstance(useless, dict) and s.thresholds is None else ():
         console.warn(f"{keyword}: {why}")

@@ -1,0 +1,75 @@
+"""The model card beside an exported detector: what it is, how it was made, what it measured, how to run it."""
+
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import ChainableUndefined, Environment, PackageLoader
+
+from kws.common.files import replacing
+from kws.detector.checkpoint import Checkpoint
+from kws.detector.detector import Detector
+from kws.detector.files import Format
+from kws.evaluation.intervals import false_alarms_text, proportion_text
+
+RUN = {
+    Format.torchscript: "`torch.jit.load(FILE)` needs torch alone",
+    Format.onnx: "`kws.runtime.OnnxDetector(FILE)` needs numpy and onnxruntime alone",
+    Format.pt2: "`torch.export.load(FILE)` needs torch alone",
+}
+
+
+def write_card(path: Path, files: Mapping[Path, Format], detector: Detector, model: Checkpoint, results: Path) -> None:
+    """Write the card of exported files, in Markdown.
+
+    Args:
+        path: of the card; an older one is replaced.
+        files: with their formats.
+        detector: as exported.
+        model: the checkpoint.
+        results: results.json of its run; the card has no figures where it is missing.
+    """
+    environment = Environment(
+        loader=PackageLoader("kws", "commands"), undefined=ChainableUndefined, trim_blocks=True, autoescape=False
+    )
+    environment.filters |= {"plain": plain, "zip": zip}
+    text = environment.get_template("model_card.md").render(
+        labels=detector.labels,
+        thresholds=detector.thresholds,
+        sample_rate=detector.sample_rate,
+        frame_s=detector.frame_s,
+        family=model.spec.family,
+        weights_n=sum(p.numel() for p in detector.model.parameters()),
+        facts=model.facts,
+        hash=model.hash,
+        outcomes=measured(results),
+        files=[(file.name, RUN[kind]) for file, kind in files.items()],
+    )
+    with replacing(path) as file:
+        file.write((text.rstrip() + "\n").encode(errors="replace"))
+
+
+def measured(results: Path) -> list[dict[str, object]]:
+    """Misses and false alarms on the test split of a run; none where its results are missing or damaged."""
+    try:
+        found = []
+        for one in json.loads(results.read_bytes())["outcomes"]:
+            p = one["as_calibrated"]
+            found.append(
+                {
+                    "keyword": one["keyword"],
+                    "threshold": float(p["threshold"]),
+                    "misses": proportion_text(p["misses"], p["events"]),
+                    "false_alarms": false_alarms_text(p["false_alarms"], p["hours"]),
+                }
+            )
+        return found
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def plain(text: object) -> str:
+    """Text that is no markup of Markdown or HTML: names come from anybody."""
+    line = html.escape(" ".join(str(text).split()))
+    return "".join(f"&#{ord(c)};" if c in "`|*[]#\\" else c for c in line)

@@ -1,0 +1,32 @@
+"""The model card has the figures of the run, and no name in it is markup."""
+
+import json
+from pathlib import Path
+
+from kws.commands.model_card import measured, plain
+
+
+def test_an_export_has_its_card(cli, run, tmp_path):
+    done = cli("export", f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt")
+    assert done.code == 0, done.err
+    text = (tmp_path / "d.card.md").read_text()
+    (one,) = json.loads((run / "results.json").read_text())["outcomes"]
+    p = one["as_calibrated"]
+    assert f"misses {p['misses']}/{p['events']} = " in text
+    assert f"false alarms {p['false_alarms']} in " in text
+    assert "# Keyword detector: beep\n" in text
+    assert "kws train keyword=beep" in text
+    assert "- d.pt: `torch.jit.load(FILE)`" in text
+    assert "{{" not in text
+
+
+def test_damaged_results_leave_the_figures_out(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    for content in ("", "[]", '{"outcomes": [{}]}', '{"outcomes": [{"as_calibrated": {"misses": "x"}}]}'):
+        file.write_text(content)
+        assert measured(file) == []
+    assert measured(tmp_path / "none.json") == []
+
+
+def test_no_name_is_markup() -> None:
+    assert plain("<b>a|b`c`*d*\n# e") == "&lt;b&gt;a&#124;b&#96;c&#96;&#42;d&#42; &#35; e"

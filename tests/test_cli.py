@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from kws.cli import VERBS
+from kws.detector import checkpoint
 from kws.detector.torchscript import load_exported
 
 LINE = re.compile(r"kws: [^\n]+\n")
@@ -249,6 +250,16 @@ def test_export_overwrites_only_by_force(cli, run, here):
     assert (here / "new.pt").read_bytes() == before
     assert cli(*words, "thresholds=0.75", "force=true").code == 0
     assert load_exported(here / "new.pt").thresholds == [0.75]
+
+
+def test_the_export_of_a_useless_detector_says_so(cli, run, here):
+    content = checkpoint.read(run / "model.pt")
+    content["facts"]["useless"] = {"beep": "useless at its threshold: misses 8 of 8 keywords"}
+    checkpoint.write(here / "model.pt", content)
+    said = cli("export", "checkpoint=model.pt", "out=new.pt")
+    assert said.code == 0, said.err
+    assert "beep: useless at its threshold: misses 8 of 8 keywords" in said.err
+    assert "useless" not in cli("export", "checkpoint=model.pt", "out=own.pt", "thresholds=0.5").err
 
 
 def test_report_and_figures_are_written_to_their_paths(cli, tiny, run, tones, here):

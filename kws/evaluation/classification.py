@@ -76,7 +76,7 @@ class ClassificationResult:
     def useless(self) -> str:
         """Why nobody can use the classifier; empty where somebody can."""
         most = Proportion.of(int(self.confusion.sum(1).max()), int(self.confusion.sum()))
-        if self.accuracy.low > most.share:
+        if self.accuracy.right > most.right:
             return ""
         return f"useless: {self.accuracy} right, and {most.share:.1%} are of the most frequent class"
 

@@ -1,6 +1,7 @@
 """A checkpoint, its exported file and the independent referee count the same on the same streams."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,18 @@ def test_broken_recordings_are_reported_and_the_rest_counts(cli, run, streams, t
     done = cli("evaluate", f"detector={run}/model.pt", "data.max_undecodable=0.01", *words)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "the share must be at most data.max_undecodable=0.01" in done.err
+
+
+def test_hours_of_digital_silence_do_not_count_and_are_named(cli, run, streams, tmp_path):
+    negative = Path(streams[2].partition("=")[2].strip("[]").split(",")[0])
+    pcm, rate = soundfile.read(negative, dtype="int16")
+    soundfile.write(tmp_path / "gaps.flac", np.concatenate([pcm, np.zeros(60 * rate, np.int16), pcm]), rate)
+    words = [f"negative={tmp_path}/gaps.flac", f"detector={run}/model.pt", f"out={tmp_path}/a.json", "threads=1"]
+    done = cli("evaluate", *words)
+    assert done.code == 0, done.err
+    (outcome,) = json.loads((tmp_path / "a.json").read_text())["outcomes"]
+    assert outcome["as_calibrated"]["hours"] == pytest.approx((2 * len(pcm) / rate + 10) / 3600, abs=10 / 3600)
+    assert re.search(r"0\.01 of 0\.0\d h without the keyword are digital silence and do not count", done.err)
 
 
 def test_latency_needs_annotations_of_the_keywords_end(cli, labelled, run, streams, tmp_path):

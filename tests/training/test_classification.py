@@ -296,3 +296,15 @@ def test_no_averaging_keeps_the_last_weights():
         net.weight.fill_(5.0)
     update_average(average, net, 0.75, 10**6)
     assert torch.equal(average["weight"], torch.full((2,), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("confusion", "why"),
+    [
+        ([[40, 0], [2, 38]], ""),
+        ([[40, 0], [40, 0]], "useless: 40/80 = 50.0 % [39.3, 60.7] right, and 50.0% are of the most frequent class"),
+        ([[90, 0], [5, 5]], ""),
+    ],
+)
+def test_a_classifier_that_is_no_better_than_one_class_is_useless(confusion, why):
+    assert ClassificationResult(["yes", "no"], torch.tensor(confusion), 0.5).useless == why

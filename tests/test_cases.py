@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from kws.commands import builders
 from kws.common.console import Console
 from kws.common.errors import KwsError
+from kws.config.declared import settings_of
 from kws.config.schema import TrainConfig
 from kws.config.words import literal
 from kws.data import manifest
@@ -260,5 +261,5 @@ def test_labels_and_folders_of_any_name_are_taken_literally(cases: ModuleType) -
         assert sum(len(chosen.speech[split]) for split in Split) == 84, "no label is a transcript"
     wanted = {f"data.root={folder / label}": str(folder / label) for label in labels}
     wanted |= {f"keyword={label}": label for label in labels - {"[x]"}}  # a list of one word
-    read = OverridesParser.create().parse_overrides(literal(wanted, TrainConfig))
+    read = OverridesParser.create().parse_overrides(literal(wanted, list(settings_of(TrainConfig))))
     assert [one.value() for one in read] == list(wanted.values())

@@ -103,7 +103,7 @@ def test_a_path_may_hold_what_is_no_interpolation(tmp_path: Path, name: str) -> 
 
 def test_the_path_of_a_recipe_may_not() -> None:
     with pytest.raises(KwsError, match=r"recipe=a \$\{b\}/r\.yaml: must be a path without \$\{"):
-        literal(["recipe=a ${b}/r.yaml"], TrainConfig)
+        literal(["recipe=a ${b}/r.yaml"], TRAIN)
 
 
 def test_the_home_folder_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

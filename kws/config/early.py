@@ -37,11 +37,10 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
     flags, given = divided(words)
     about = stored()
     settings = [*groups_of(command), *about[command].settings] if about is not None else []
-    for flag in flags:
-        if flag[:1] == "-" and flag.partition("=")[0] not in FLAGS:
-            raise KwsError(no_flag(command, flag, words, settings))
+    refuse_flags(command, flags, words, settings)
     given = list(with_keys(command, given, settings))
-    free = any(word.startswith(("plugins=", "hydra.searchpath")) for word in given) or bool(SEARCH & set(flags))
+    given_flags = {flag.partition("=")[0] for flag in flags}
+    free = any(word.startswith(("plugins=", "hydra.searchpath")) for word in given) or bool(SEARCH & given_flags)
     if about is None or free:
         return [*flags, *given]
     sweeps = bool({"-m", "--multirun"} & set(flags))
@@ -51,7 +50,7 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
             raise KwsError(f"{word}: a setting cannot be deleted; give it a value, such as null, or leave it out")
         key, _, value = word.partition("=")
         refuse(key.lstrip("+"), value, settings, sweeps)
-    if not {"-c", "--cfg", "-i", "--info", "--hydra-help"} & {flag.partition("=")[0] for flag in flags}:
+    if not {"-c", "--cfg", "-i", "--info", "--hydra-help"} & given_flags:
         refuse_missing_paths(command, values, settings, sweeps)
         refuse_unwritable(values, settings)
     if not flags and command != "train":  # a recipe or a model may give the keyword
@@ -59,6 +58,18 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
             if one.default == MISSING and one.key not in values:
                 raise KwsError(f"{one.key}=... must be given: {one.description}")
     return [*flags, *given]
+
+
+def refuse_flags(command: str, flags: Sequence[str], words: Sequence[str], settings: Sequence[Setting]) -> None:
+    """Raise KwsError for an option that Hydra does not have, or that lacks its value."""
+    for i, flag in enumerate(flags):
+        value = next(iter(flags[i + 1 :]), "-")
+        if flag[:1] == "-" and flag.partition("=")[0] not in FLAGS:
+            raise KwsError(no_flag(command, flag, words, settings))
+        if flag in TAKES_ONE and flag not in ("-i", "--info") and value[:1] == "-":
+            raise KwsError(f"{flag}: must be followed by a value, such as --cfg job or --config-dir DIR")
+        if flag in ("-c", "--cfg") and value not in ("job", "hydra", "all"):
+            raise KwsError(f"{flag} {value}: must be job, hydra or all")
 
 
 def divided(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -258,7 +258,6 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
     if old is not None:
         facts["init_share"] = share  # of the way from the old weights to those that are averaged
     bad = {k: why for k, h in scores.items() if (why := results.useless_scores(h, calibrations[k], refractory_s))}
-    r.write_model(detector, state, facts | {"useless": bad}, w.store)
     placed_on = DetectorScores(scores, dict(zip(detector.labels, detector.thresholds, strict=True)))
     outcomes: list[Outcome] = []
     if w.chosen.speech[Split.TEST]:
@@ -267,6 +266,9 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         if old is not None:
             before = w.score("Testing the old model", old.detector, Split.TEST)
             pairs |= w.paired(Split.TEST, before, scores, detector)
+    # kws export repeats it. The test split is the better evidence where it shows that nobody can use the detector.
+    bad = {o.keyword: o.useless for o in outcomes if o.useless} or bad
+    r.write_model(detector, state, facts | {"useless": bad}, w.store)
     shown, tables = r.shown(), []
     content: dict[str, Any] = {"seed": r.s.seed, "outcomes": results.as_json(outcomes)}
     verdict = ""
@@ -280,8 +282,6 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         content |= {"compared_with_init": {name: asdict(pair) for name, pair in pairs.items()}, "verdict": verdict}
     title = f"{', '.join(r.spec.labels)}: {'test split' if outcomes else 'no test recordings'}"
     results.show(r.console, title, outcomes)
-    if outcomes and (found := {o.keyword: o.useless for o in outcomes if o.useless}) and found != bad:
-        r.write_model(detector, state, facts | {"useless": found}, w.store)  # kws export repeats it
     for keyword, why in bad.items() if not outcomes else ():
         r.console.warn(f"{keyword}: {why}, on the validation split")
     if shares := gradient_shares(r.out / "metrics.csv"):

@@ -5,6 +5,7 @@ scored as espeak-ng pronounces it, and is synthesised as it stands. The phonemes
 are learnt from the pronunciations of its words.
 """
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ def phonemes(texts: Sequence[str], language: str) -> list[Phonemes]:
     return [tuple(_phoneme(name, ipa, language) for name, ipa in pairs) for pairs in text_to_phonemes(texts, language)]
 
 
+@functools.cache
 def _phoneme(name: str, ipa: str, language: str) -> Phoneme:
     if name == " ":
         return GAP

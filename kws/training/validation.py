@@ -23,6 +23,7 @@ class Validator:
     def __init__(self, spec: ModelSpec, make_streams: Callable[[], ValidationStreams]) -> None:
         self.spec, self.make_streams = spec, make_streams
         self._step = -1
+        self._detector: Detector | None = None
         self._positives: dict[str, ScoreTrack] | None = None
         self._scores: ValidationScores | None = None
 
@@ -43,18 +44,21 @@ class Validator:
         """Median score of the positives of each keyword."""
         return self.streams.median_peaks(self._of_positives(weights, step))
 
-    def _of_positives(self, weights: Mapping[str, Tensor], step: int) -> dict[str, ScoreTrack]:
-        if self._step != step:
+    def _detector_at(self, weights: Mapping[str, Tensor], step: int) -> Detector:
+        """The detector of the weights of this step. Scores of another step are dropped."""
+        if self._detector is None or self._step != step:
             self._step, self._positives, self._scores = step, None, None
+            self._detector = self.spec.detector({k: v.cpu() for k, v in weights.items()})
+        return self._detector
+
+    def _of_positives(self, weights: Mapping[str, Tensor], step: int) -> dict[str, ScoreTrack]:
+        detector = self._detector_at(weights, step)
         if self._positives is None:
-            self._positives = self.streams.score_positives(self._detector(weights))
+            self._positives = self.streams.score_positives(detector)
         return self._positives
 
     def _all(self, weights: Mapping[str, Tensor], step: int) -> ValidationScores:
         positives = self._of_positives(weights, step)
         if self._scores is None:
-            self._scores = self.streams.score(self._detector(weights), positives)
+            self._scores = self.streams.score(self._detector_at(weights, step), positives)
         return self._scores
-
-    def _detector(self, weights: Mapping[str, Tensor]) -> Detector:
-        return self.spec.detector({k: v.cpu() for k, v in weights.items()})

@@ -42,7 +42,8 @@ def plot(outcomes: Sequence[Outcome]) -> bytes:
     """
     from matplotlib.figure import Figure  # slow to import, and only reports plot
 
-    figure = Figure(figsize=(9, 5.5), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9, 5.5), dpi=110)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.1, top=0.98)
     axes = figure.subplots()
     plotted = []
     for i, o in enumerate(outcomes):

@@ -226,8 +226,10 @@ def plot_example(example: Example, colours: Mapping[str, int]) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6, 2.6), dpi=80, layout="constrained")
-    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1))
+    figure = Figure(figsize=(4.6, 2.6), dpi=80)
+    # Places for labels of known size: a layout by matplotlib draws each figure twice more, and a report has hundreds.
+    figure.subplots_adjust(left=0.125, right=0.945, bottom=0.2, top=0.97, hspace=0.2)
+    top, below = figure.subplots(2, 1, sharex=True)
     end_s = example.begin_s + len(example.pcm) / example.sample_rate
     for name, (times, scores) in example.tracks.items():
         top.plot(times, scores, color=colour(colours[name]), linewidth=1.2)

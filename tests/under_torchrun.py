@@ -1,13 +1,10 @@
-"""The processes of test_distributed.py: calls of `kws train`, one after another; no test of its own.
-
-The file that the command line names lists them: the words of each call, and the step at which the first process dies,
-or null. Each process writes its records beside it, in `rank-0.json` and so on.
-"""
+"""The processes of test_distributed.py: calls of `kws train`, one after another; no test of its own."""
 
 import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,6 @@ from kws.replay import buffer
 from kws.training.distributed import Distributed
 from kws.training.trainer import Trainer
 
-CALLS = Path(sys.argv[-1])
-RANK = int(os.environ.get("RANK", "0"))
 ROWS = [[0, 1, 2, 3, 4], [5, 6]]  # of a batch of seven, by process
 
 
@@ -38,18 +33,32 @@ def norms_net() -> nn.Module:
     return nn.Sequential(nn.Conv1d(3, 4, 1), nn.BatchNorm1d(4), nn.Conv1d(4, 1, 2))
 
 
+def variables(rank: int, port: int) -> dict[str, str]:
+    """What torchrun gives the environment of one of two processes."""
+    known = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    known |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "tests"}
+    return {name: str(value) for name, value in known.items()}
+
+
 def norms(ranks: Distributed) -> dict[str, Any]:
     """Two steps of this net; each process has some rows."""
     net = norms_net()
     model = ranks.setup(net)
     for _ in range(2):
         net.zero_grad()
-        ranks.backward(model(norms_input()[ROWS[RANK]]).square().sum() / 7)
+        ranks.backward(model(norms_input()[ROWS[ranks.rank]]).square().sum() / 7)
     state = {name: value.tolist() for name, value in net.state_dict().items()}
     return {"state": state, "grad": [p.grad.tolist() for p in net.parameters() if p.grad is not None]}
 
 
-def main() -> None:
+def main(calls: Sequence[dict[str, Any]], rank: int, folder: Path) -> None:
+    """Make the calls as a process of this rank, which writes records of them to `rank-0.json` or `rank-1.json`.
+
+    Args:
+        calls: "words", and "dies_at", the step at which the first process dies, or None.
+        rank: of this process.
+        folder: of the records.
+    """
     records: list[dict[str, Any]] = []
     one: dict[str, Any] = {}
     make, opened, write, step, take = (
@@ -74,7 +83,7 @@ def main() -> None:
         write(path, content)
 
     def stepped(self: Trainer) -> Any:
-        if RANK == 0 and self.step == one["dies_at"]:
+        if rank == 0 and self.step == one["dies_at"]:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self)
 
@@ -86,7 +95,7 @@ def main() -> None:
     BatchSampler.render, buffer.Buffer.__init__, checkpoint.write = made, open_, written  # type: ignore[method-assign]
     Trainer.train_step, Distributed.__init__ = stepped, taken  # type: ignore[method-assign]
     distributed.destroy_process_group = lambda: None  # the next call needs the group; new processes would take seconds
-    for call in json.loads(CALLS.read_text()):
+    for call in calls:
         one = {"rows": [], "replayed": [], "opened": 0, "written": 0, "code": 0, **call}
         records.append(one)
         GlobalHydra.instance().clear()
@@ -95,8 +104,4 @@ def main() -> None:
             train.main()
         except SystemExit as left:
             one["code"] = left.code
-        CALLS.with_name(f"rank-{RANK}.json").write_text(json.dumps(records))
-
-
-if __name__ == "__main__":
-    main()
+        (folder / f"rank-{rank}.json").write_text(json.dumps(records))

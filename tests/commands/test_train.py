@@ -2,11 +2,10 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from kws.training.trainer import Trainer
 from kws.training.validation import Validator
 from kws.training.wake_word import WakeWordTask
 from tests import ROOT
+from tests.forks import forked
 from tests.kill import death
 
 SHORT = ("optim.steps=3", "mining.rounds=0", "validate_every=null")
@@ -244,15 +244,14 @@ def test_a_run_killed_again_and_again_resumes_to_the_same_results(cli, tiny, tmp
 def test_a_run_resumes_after_sigkill(cli, tiny, run, tmp_path):
     """The process ends after a round was written to the buffer; no exit handler or `finally` runs."""
     out = tmp_path / "killed"
-    source = (
-        "import os; from kws.replay import buffer; add = buffer.Buffer.add\n"
-        "buffer.Buffer.add = lambda *a: (add(*a), os.kill(os.getpid(), 9))\n"
-        "from kws.cli import main; main()"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", source, "train", *tiny, f"out={out}"], capture_output=True, timeout=120, check=False
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+
+    def killed():
+        add = Buffer.add
+        Buffer.add = lambda *clips: (add(*clips), os.kill(os.getpid(), signal.SIGKILL))
+        cli("train", *tiny, f"out={out}")
+
+    codes = forked([killed], [{}], tmp_path / "log")
+    assert codes == [-signal.SIGKILL], (tmp_path / "log").read_text()
     train_in(cli, out, *tiny)
     same(run, out)
 

@@ -4,9 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +21,30 @@ from kws.common.errors import KwsError
 from kws.detector import checkpoint
 from kws.training.distributed import Distributed, fabric, together
 from kws.training.trainer import Trainer
-from tests import ROOT
+from tests import ROOT, under_torchrun
 from tests.commands.test_train import EVERY, curves, known, rows, train_in
+from tests.forks import forked
 from tests.kill import death
 from tests.nets import random_net
-from tests.under_torchrun import norms_input, norms_net
+from tests.under_torchrun import norms_input, norms_net, variables
 
 CPU = torch.device("cpu")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
 @dataclass(frozen=True)
-class Torchrun:
-    """Exit code and standard error of a torchrun, and the records of each process for each call."""
+class Ended:
+    """Exit codes of two processes, what they printed, and their records for each call."""
 
-    code: int
-    err: str
+    codes: list[int]
+    out: str
     ranks: list[list[dict[str, Any]]]
 
 
-def torchrun(*words: object) -> subprocess.CompletedProcess[str]:
-    """Start two processes."""
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, words)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def call(*words: str, dies_at: int | None = None) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def uneven(tiny) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Torchrun]:
+def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Ended]:
     """Runs of two processes: uninterrupted, with all of replay, resumed from one process, and one that dies."""
     folder = tmp_path_factory.mktemp("two")
     with death(Trainer, "train_step", 14, True):
@@ -71,10 +70,10 @@ def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Torchrun]:
         call(*tiny, f"out={folder}/begun_by_one"),
         call(*tiny, f"out={folder}/begun_by_two", dies_at=13),
     ]
-    (folder / "calls.json").write_text(json.dumps(calls))
-    done = torchrun(ROOT / "tests" / "under_torchrun.py", folder / "calls.json")
-    files = [folder / f"rank-{rank}.json" for rank in range(2)]
-    return folder, Torchrun(done.returncode, done.stderr, [json.loads(file.read_text()) for file in files])
+    works = [partial(under_torchrun.main, calls, rank, folder) for rank in range(2)]
+    codes = forked(works, [variables(rank, port) for port in [free_port()] for rank in range(2)], folder / "log")
+    records = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    return folder, Ended(codes, (folder / "log").read_text(), records)
 
 
 def alike(out: Path, other: Path, clips: float = 1.0) -> None:
@@ -104,7 +103,7 @@ def alike(out: Path, other: Path, clips: float = 1.0) -> None:
 
 def test_two_processes_train_like_one(run, two):
     folder, done = two
-    assert [[one["code"] for one in rank[1:4]] for rank in done.ranks] == [[0, 0, 0]] * 2, done.err
+    assert [[one["code"] for one in rank[1:4]] for rank in done.ranks] == [[0, 0, 0]] * 2, done.out
     alike(run, folder / "whole")
 
 
@@ -143,7 +142,8 @@ def test_two_processes_resume_a_run_of_one(run, two):
 
 def test_one_process_resumes_a_killed_run_of_two(cli, tiny, run, two):
     folder, done = two
-    assert done.code == 1
+    assert done.codes[0] == -signal.SIGKILL
+    assert done.codes[1] != 0
     assert len(done.ranks[0]) == 4, "the last call did not end"
     out = Path(shutil.copytree(folder / "begun_by_two", folder / "goes_on"))
     assert not (out / "model.pt").exists()
@@ -163,7 +163,7 @@ def test_fewer_rows_than_processes_are_refused(cli, tiny, tmp_path, monkeypatch)
 
 def test_an_error_in_the_settings_is_printed_once(two):
     assert [rank[0]["code"] for rank in two[1].ranks] == [2, 2]
-    lines = [line for line in two[1].err.splitlines() if line.startswith("kws: ")]
+    lines = [line for line in two[1].out.splitlines() if line.startswith("kws: ")]
     assert lines == ["kws: optim.lr=high: must be a number"]
 
 
@@ -171,7 +171,14 @@ def test_an_error_of_rank_0_ends_both_processes_with_one_line(tiny, tmp_path):
     """Rank 1 waits for the first batch."""
     (tmp_path / "file").touch()
     word = "replay.buffer={}/file"
-    done = torchrun("-m", "kws", "train", *tiny, word.format(tmp_path), f"out={tmp_path}/a")
+    done = subprocess.run(
+        [*TORCHRUN, "-m", "kws", "train", *tiny, word.format(tmp_path), f"out={tmp_path}/a"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("kws: ")]
     assert word.format(tmp_path).split("=")[1] in line
     codes = dict(re.findall(r"rank +: (\d).*\n +exitcode +: (-?\d+)", done.stderr))

@@ -18,9 +18,14 @@ import numpy as np
 import pytest
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import settings
 
 from kws.cli import main
 from kws.data.audio import save_flac, to_int16
+
+# Other processes may slow a test down as they like: time decides nothing.
+settings.register_profile("kws", deadline=None, max_examples=50)
+settings.load_profile("kws")
 
 RATE = 16000
 # A net so small that a run takes about a second. All other settings have their defaults.

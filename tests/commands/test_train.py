@@ -197,7 +197,6 @@ VARIED = {
         ["replay.sampling=rank", "replay.mix={neighbour:0.5,batch_hard:0.25,false_trigger:0.25}"],
         [
             (HardNegativeMiner, "fill", 1, True),  # after a checkpoint, nothing is in the buffer
-            (Buffer, "add", 1, False),  # clips are in the buffer, the checkpoint is older
             (Validator, "counts", 1, False),  # the streams were scored, the share is as it was
             (WakeWordTask, "_steer", 3, False),  # the share has changed, the checkpoint is older
             (Buffer, "rescored", 1, False),  # between the two transactions of one round
@@ -208,7 +207,6 @@ VARIED = {
             ADDED,
             (WakeWordTask, "_steer", 2, False),
             (Snapshot, "write_back", 3, False),  # the last step is done
-            (wake_word, "finish", 1, True),
         ],
     ),
 }

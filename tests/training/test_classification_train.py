@@ -172,8 +172,8 @@ def test_a_run_killed_at_each_point_resumes_to_the_same_results(cli, small, whol
 
 def test_a_net_with_dropout_resumes_to_the_same_weights(cli, small, tmp_path):
     words = [word for word in small if not word.startswith("model.")]
-    words += ["model=bc_resnet_1", "model.stride=10", "optim.epochs=1", "optim.warmup_epochs=0", "validate_every=null"]
-    words += ["optim.save_every=2"]
+    words += ["model=bc_resnet_1", "model.stride=10", "model.groups=1", "features.n_mels=16", "optim.epochs=1"]
+    words += ["optim.warmup_epochs=0", "optim.save_every=2", "validate_every=null"]
     whole, out = train_in(cli, tmp_path / "whole", *words), tmp_path / "killed"
     with death(Trainer, "train_step", 4, True):
         cli("train", *words, f"out={out}")

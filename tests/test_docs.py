@@ -154,13 +154,13 @@ def fill(place: Path, cli, words_file: Path) -> None:
     shutil.copy(place / "DIR/manifest.csv", place / "DIR/mended.csv")
     first = {"recording": "computer-train-0.flac", "start": 0.1, "end": 0.9}
     (place / "bounds.json").write_text(json.dumps({"bounds": [first]}))
-    (place / "decisions.json").write_text(json.dumps({"release": [], "reject": [clip_of(place)]}))
+    (place / "decisions.json").write_text(json.dumps({"release": [], "reject": [clip_of(place, "FIELD")]}))
 
 
-def clip_of(place: Path) -> str:
-    """The hash of a clip that the buffers of RUN and FIELD both have."""
-    run, field = ({file.stem for file in (place / name / "clips").rglob("*.flac")} for name in ("RUN/buffer", "FIELD"))
-    return min(run & field)
+def clip_of(place: Path, *others: str) -> str:
+    """The hash of a clip in the buffer of RUN, and in these other ones."""
+    found = [{file.stem for file in (place / one / "clips").rglob("*.flac")} for one in ("RUN/buffer", *others)]
+    return min(set.intersection(*found))
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ synthesised as it stands; text is read by its spelling.
 import ctypes
 import functools
 import itertools
-import math
 import re
 import sys
 import tempfile
@@ -25,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from kws.common.errors import KwsError
 
@@ -211,10 +209,10 @@ def resampled(sound: npt.NDArray[np.float32], rate: int, sample_rate: int) -> np
     """
     if sample_rate == rate:
         return sound
-    changed = np.zeros(math.ceil(len(sound) * (sample_rate / rate)), np.float32)
-    made = soxr.resample(sound, rate, sample_rate, quality="soxr_hq")[: len(changed)]
-    changed[: len(made)] = made  # it may be one sample shorter
-    return np.clip(changed, -1, 1)
+    import librosa
+
+    changed = librosa.resample(sound, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
+    return np.asarray(np.clip(changed, -1, 1), dtype=np.float32)
 
 
 def text_to_ipa(texts: Sequence[str], language: str = "en-us") -> list[str]:

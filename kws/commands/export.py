@@ -57,6 +57,8 @@ def targets(out: Path, given: object) -> dict[Path, Format]:
     Raises:
         KwsError: no such format, or a suffix that is that of another.
     """
+    if not out.name or out.is_dir():
+        raise KwsError(f"out={out}: must be a file")
     by_suffix = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes}
     if given is None:
         if out.suffix and out.suffix.lower() not in by_suffix:
@@ -68,9 +70,10 @@ def targets(out: Path, given: object) -> dict[Path, Format]:
     kinds = [Format(str(name)) for name in names]
     if len(kinds) > 1:
         return {out.with_suffix(SUFFIXES[kind][0]): kind for kind in kinds}
-    if by_suffix.get(out.suffix.lower(), kinds[0]) is not kinds[0]:
-        raise KwsError(f"out={out}: must end in {SUFFIXES[kinds[0]][0]} for format={kinds[0]}")
-    return {out: kinds[0]}
+    own = SUFFIXES[kinds[0]]
+    if out.suffix and out.suffix.lower() not in own:
+        raise KwsError(f"out={out}: must end in {own[0]} for format={kinds[0]}")
+    return {out if out.suffix else out.with_suffix(own[0]): kinds[0]}
 
 
 def thresholds(value: object, count: int) -> list[float]:

@@ -38,7 +38,7 @@ def run(s: ListenConfig) -> None:
     files = paths(s.detector, "detector")
     detectors: dict[str, StreamScorer] = dict(zip(display_names(files), map(open_detector, files), strict=True))
     listener, begun = Listener(detectors, s.refractory_s, s.near), datetime.now().astimezone()
-    recorder = Recorder(listener.sample_rate)
+    recorder = Recorder(listener.sample_rate, late_s=s.refractory_s + s.chunk_s)
     folder = None if s.save is None else Path(s.save)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,8 +54,11 @@ def run(s: ListenConfig) -> None:
                 keep(folder, recorder.feed(pcm, triggers), begun, recorder.sample_rate)
     finally:
         shown.clear()
+        late = listener.rest()
+        for one in late:
+            print(as_json(one, begun) if s.json else as_line(one, len(detectors) > 1), flush=True)
         if folder is not None:
-            keep(folder, recorder.rest(), begun, recorder.sample_rate)
+            keep(folder, recorder.rest(late), begun, recorder.sample_rate)
 
 
 def blocks(s: ListenConfig, sample_rate: int, console: Console) -> Iterator[NDArray[np.int16]]:
@@ -88,7 +91,8 @@ def keep(folder: Path, recorded: Iterable[Recorded], begun: datetime, sample_rat
     for one in recorded:
         at = begun + timedelta(seconds=one.trigger.time_s)
         kind = "near" if one.trigger.near else "trigger"
-        name = f"{at:%Y%m%d-%H%M%S}-{at.microsecond // 1000:03d}-{plain_name(one.trigger.keyword)}-{kind}"
+        name = f"{at:%Y%m%d-%H%M%S}-{at.microsecond // 1000:03d}-{plain_name(one.trigger.keyword)}-"
+        name += f"{plain_name(one.trigger.detector)}-{kind}"
         with replacing(folder / f"{name}.flac") as file:
             file.write(flac(one.pcm, sample_rate))
         known = json.loads(as_json(one.trigger, begun)) | {"begin_s": one.begin_s}

@@ -1,18 +1,20 @@
 """The model card beside an exported detector: what it is, how it was made, what it measured, how to run it."""
 
-import html
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
+from kws.common.errors import printable
 from kws.common.files import replacing
 from kws.detector.checkpoint import Checkpoint
 from kws.detector.detector import Detector
 from kws.detector.files import Format
 from kws.evaluation.intervals import false_alarms_text, proportion_text
 
+_MARKUP = str.maketrans({c: f"&#{ord(c)};" for c in "&<>\"'`|*_[]#\\:@"})
 RUN = {
     Format.torchscript: "`torch.jit.load(FILE)` needs torch alone",
     Format.onnx: "`kws.runtime.OnnxDetector(FILE)` needs numpy and onnxruntime alone",
@@ -33,7 +35,9 @@ def write_card(path: Path, files: Mapping[Path, Format], detector: Detector, mod
     environment = Environment(
         loader=PackageLoader("kws", "commands"), undefined=ChainableUndefined, trim_blocks=True, autoescape=False
     )
-    environment.filters |= {"plain": plain, "zip": zip}
+    environment.filters |= {"plain": plain, "zip": zip, "shell": lambda words: shlex.join(map(str, words))}
+    as_trained = (detector.smooth_n, detector.smooth_k) == (model.spec.smooth_n, model.spec.smooth_k)
+    thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
     text = environment.get_template("model_card.md").render(
         labels=detector.labels,
         thresholds=detector.thresholds,
@@ -43,19 +47,23 @@ def write_card(path: Path, files: Mapping[Path, Format], detector: Detector, mod
         weights_n=sum(p.numel() for p in detector.model.parameters()),
         facts=model.facts,
         hash=model.hash,
-        outcomes=measured(results),
+        outcomes=measured(results, thresholds) if as_trained else [],
         files=[(file.name, RUN[kind]) for file, kind in files.items()],
     )
     with replacing(path) as file:
         file.write((text.rstrip() + "\n").encode(errors="replace"))
 
 
-def measured(results: Path) -> list[dict[str, object]]:
-    """Misses and false alarms on the test split of a run; none where its results are missing or damaged."""
+def measured(results: Path, thresholds: Mapping[str, float]) -> list[dict[str, object]]:
+    """Misses and false alarms on the test split of a run; none where its results are missing, damaged, or of other
+    thresholds than these.
+    """
     try:
         found = []
         for one in json.loads(results.read_bytes())["outcomes"]:
             p = one["as_calibrated"]
+            if abs(float(p["threshold"]) - thresholds.get(one["keyword"], -1.0)) > 1e-6:
+                continue
             found.append(
                 {
                     "keyword": one["keyword"],
@@ -71,5 +79,4 @@ def measured(results: Path) -> list[dict[str, object]]:
 
 def plain(text: object) -> str:
     """Text that is no markup of Markdown or HTML: names come from anybody."""
-    line = html.escape(" ".join(str(text).split()))
-    return "".join(f"&#{ord(c)};" if c in "`|*[]#\\" else c for c in line)
+    return printable(" ".join(str(text).split())).translate(_MARKUP)

@@ -57,5 +57,5 @@ class ServeConfig:
     """kws serve: wake words for Home Assistant, over the Wyoming protocol."""
 
     detectors: Annotated[Any, INPUT, Field(description="exported detectors or model.pt, one or a list")] = MISSING
-    uri: Annotated[str, Field(description="tcp://HOST:PORT, unix://PATH or stdio://")] = "tcp://0.0.0.0:10400"
+    uri: Annotated[str, Field(description="address: tcp://HOST:PORT or unix://PATH")] = "tcp://0.0.0.0:10400"
     threads: Threads = 1

@@ -24,7 +24,7 @@ def contained_lines(keywords: Sequence[str]) -> list[str]:
             names = " and ".join(keywords[j] for j in parts)
             lines.append(
                 f"{keyword!r} contains {names}: its recordings do not train {names}, and a trigger of {names} in them "
-                f"is neither a hit nor a false alarm; where both trigger, {keyword!r} is meant"
+                f"is neither a hit nor a false alarm; where both trigger, {keyword!r} was spoken"
             )
     return lines
 

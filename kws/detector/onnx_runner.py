@@ -1,6 +1,7 @@
 """A detector exported to ONNX, at work. Imports numpy and onnxruntime alone, for devices without torch."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-_RANGES = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
+MOST_BLOCK_N = 10**6  # samples of a row
+_FLOATS = (np.float16, np.float32, np.float64)
 
 
 class OnnxDetector:
@@ -37,17 +39,24 @@ class OnnxDetector:
             self._session = onnxruntime.InferenceSession(
                 path if isinstance(path, bytes) else str(path), options, providers=["CPUExecutionProvider"]
             )
-            told = self._session.get_modelmeta().custom_metadata_map
-            self.labels: list[str] = json.loads(told["labels"])
-            self.thresholds: list[float] = json.loads(told["thresholds"])
-            self.sample_rate, self.frame_s = int(told["sample_rate"]), float(told["frame_s"])
-            self.metadata: dict[str, Any] = json.loads(told["kws.json"])
+            known = self._session.get_modelmeta().custom_metadata_map
+            self.labels: list[str] = [str(label) for label in json.loads(known["labels"])]
+            self.thresholds: list[float] = [float(t) for t in json.loads(known["thresholds"])]
+            self.sample_rate, self.frame_s = int(known["sample_rate"]), float(known["frame_s"])
+            self.metadata: dict[str, Any] = dict(json.loads(known["kws.json"]))
+            self._block_n = round(self.frame_s * self.sample_rate)
+            self._inputs = [one.name for one in self._session.get_inputs()]
+            self._start = [np.zeros(one.shape, np.float32) for one in self._session.get_inputs()[1:]]
+            if not 1 <= self._block_n <= MOST_BLOCK_N or not all(map(math.isfinite, self.thresholds)):
+                raise ValueError("rates or thresholds are no numbers that work")
+            self.reset()
+            if self(np.zeros(self._block_n, np.float32)).shape != (1, len(self.thresholds)):
+                raise ValueError("scores are not one for each threshold")
+            if len(self.labels) != len(self.thresholds):
+                raise ValueError("there is not one threshold for each label")
         except Exception as error:  # onnxruntime raises several kinds for a damaged file
             name = "these bytes" if isinstance(path, bytes) else path
             raise ValueError(f"{name}: not a detector that kws export wrote as ONNX") from error
-        self._inputs = [one.name for one in self._session.get_inputs()]
-        self._start = [np.zeros(one.shape, np.float32) for one in self._session.get_inputs()[1:]]
-        self._block_n = round(self.frame_s * self.sample_rate)
         self.reset()
 
     def reset(self) -> None:
@@ -58,14 +67,15 @@ class OnnxDetector:
     def __call__(self, pcm: NDArray[Any]) -> NDArray[np.float32]:
         """Score the rows that this chunk completes, perhaps none.
 
-        Floats are taken as they are, int16 and int32 are divided by their range. Samples that are not finite, or more
-        than 60 dB above full scale, count as silence.
+        Floats are taken as they are, int16, int32 and uint8 are divided by their range, and [1, n] and [n, 1] are one
+        channel. Samples that are not finite, or more than 60 dB above full scale, count as silence.
 
         Shape: pcm [n] in [-1, 1], n from 0 up; returns float32 [rows, K] in [0, 1].
+
+        Raises:
+            ValueError: another shape, or samples that are no audio.
         """
-        samples = np.asarray(pcm).reshape(-1)
-        samples = samples.astype(np.float32) / np.float32(_RANGES.get(samples.dtype, 1.0))
-        samples = np.where(np.abs(samples) <= 1000, samples, np.float32(0))
+        samples = _full_scale(np.asarray(pcm))
         stream = np.concatenate([self._rest, samples])
         used = len(stream) // self._block_n * self._block_n
         self._rest = stream[used:]
@@ -74,3 +84,20 @@ class OnnxDetector:
         inputs = dict(zip(self._inputs, [stream[:used], *self._state], strict=True))
         scores, *self._state = self._session.run(None, inputs)
         return np.asarray(scores, np.float32)
+
+
+def _full_scale(pcm: NDArray[Any]) -> NDArray[np.float32]:
+    """Samples as in kws/detector/pcm.py."""
+    if pcm.ndim != 1 and not (pcm.ndim == 2 and 1 in pcm.shape):
+        raise ValueError(f"pcm: must be one channel of audio, [n], [1, n] or [n, 1], not {list(pcm.shape)}")
+    pcm = pcm.reshape(-1)
+    if pcm.dtype == np.uint8:
+        return (pcm.astype(np.float32) - np.float32(128)) / np.float32(128)
+    if pcm.dtype in (np.int16, np.int32):
+        return pcm.astype(np.float32) / np.float32(np.iinfo(pcm.dtype).max + 1)
+    if pcm.dtype not in _FLOATS:
+        raise ValueError("pcm: must be samples of type float32, float64, float16, int16, int32 or uint8")
+    with np.errstate(over="ignore", invalid="ignore"):
+        samples = pcm.astype(np.float32)
+    samples[~(np.abs(samples) <= 1000)] = 0
+    return samples

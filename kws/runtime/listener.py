@@ -40,7 +40,8 @@ class Listener:
     Args:
         detectors: by name; all of one sample rate.
         refractory_s: seconds of silence after each trigger, 0 or more.
-        near: score from which a row is a near miss; None for none.
+        near: score from which a row is a near miss; None for none. A near miss is known when no trigger followed it
+            within `refractory_s`.
 
     Raises:
         KwsError: the sample rates differ.
@@ -56,10 +57,11 @@ class Listener:
         self.sample_rate = next(iter(rates.values()))
         self.heard_n = 0
         self.latest: dict[tuple[str, str], float] = {}  # highest score of the last chunk with a row
-        self._quiet: dict[tuple[str, str, bool], float] = {}  # time of the last trigger or near miss
+        self._last: dict[tuple[str, str], float] = {}  # time of the last trigger
+        self._near: dict[tuple[str, str], Trigger] = {}  # near misses that a trigger may still follow
 
     def feed(self, pcm: NDArray[np.int16]) -> list[Trigger]:
-        """The triggers in the next samples. Shape: int16 [n]."""
+        """The triggers in the next samples, and the near misses before them that are known now. Shape: int16 [n]."""
         self.heard_n += len(pcm)
         now, found, samples = self.heard_n / self.sample_rate, list[Trigger](), torch.from_numpy(to_float(pcm))
         for name, detector in self.detectors.items():
@@ -68,22 +70,29 @@ class Listener:
                 continue
             for keyword, threshold, column in zip(detector.labels, detector.thresholds, rows.T.tolist(), strict=True):
                 self.latest[name, keyword] = max(column)
-                fired = self._first(name, keyword, threshold, column, now, False)
-                if fired is None and self.near is not None:
-                    fired = self._first(name, keyword, min(self.near, threshold), column, now, True)
-                found += [] if fired is None else [fired]
+                found += self._judged(name, keyword, threshold, column, now)
         return found
 
-    def _first(
-        self, name: str, keyword: str, threshold: float, column: Sequence[float], now: float, near: bool
-    ) -> Trigger | None:
-        """The trigger of a chunk, if one is due: rows of a chunk have one time, so there is at most one."""
+    def rest(self) -> list[Trigger]:
+        """The near misses that were not known when the stream ended."""
+        found, self._near = list(self._near.values()), {}
+        return found
+
+    def _judged(self, name: str, keyword: str, threshold: float, column: Sequence[float], now: float) -> list[Trigger]:
+        """The trigger of a chunk, whose rows have one time, or the near miss that is known now."""
+        key, near = (name, keyword), self._near.get((name, keyword))
+        if now - self._last.get(key, -np.inf) < self.refractory_s:
+            return []
         score = next((score for score in column if score >= threshold), None)
-        before = self._quiet.get((name, keyword, near), -np.inf)
-        if score is None or now - before < self.refractory_s:
-            return None
-        self._quiet[name, keyword, near] = now
-        return Trigger(now, keyword, score, threshold, name, near)
+        if score is not None:
+            self._last[key] = now
+            self._near.pop(key, None)
+            return [Trigger(now, keyword, score, threshold, name)]
+        if near is not None and now - near.time_s >= self.refractory_s:
+            return [self._near.pop(key)]
+        if near is None and self.near is not None and (highest := max(column)) >= self.near:
+            self._near[key] = Trigger(now, keyword, highest, self.near, name, near=True)
+        return []
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +110,12 @@ class Recorder:
     Args:
         sample_rate: Hz.
         before_s, after_s: seconds before and after the time of a trigger.
+        late_s: longest time from a trigger until it is known, as of near misses.
     """
 
-    def __init__(self, sample_rate: int, before_s: float = 3.0, after_s: float = 1.0) -> None:
-        self.sample_rate, self.before_n, self.after_n = (
-            sample_rate,
-            *(round(s * sample_rate) for s in (before_s, after_s)),
-        )
+    def __init__(self, sample_rate: int, before_s: float = 3.0, after_s: float = 1.0, late_s: float = 0.0) -> None:
+        self.sample_rate, self.late_n = sample_rate, round(late_s * sample_rate)
+        self.before_n, self.after_n = round(before_s * sample_rate), round(after_s * sample_rate)
         self._kept = np.zeros(0, np.int16)
         self._end_n = 0
         self._due: deque[Trigger] = deque()
@@ -115,12 +123,13 @@ class Recorder:
     def feed(self, pcm: NDArray[np.int16], triggers: Sequence[Trigger]) -> list[Recorded]:
         """Add the next samples and the triggers in them; returns what is complete now."""
         self._end_n += len(pcm)
-        self._kept = np.concatenate([self._kept, pcm])[-(self.before_n + self.after_n + len(pcm)) :]
+        self._kept = np.concatenate([self._kept, pcm])[-(self.before_n + self.after_n + self.late_n + len(pcm)) :]
         self._due += triggers
         return self._complete(self.after_n)
 
-    def rest(self) -> list[Recorded]:
-        """What was not complete when the stream ended."""
+    def rest(self, triggers: Sequence[Trigger] = ()) -> list[Recorded]:
+        """What was not complete when the stream ended, and what was known only then."""
+        self._due += triggers
         return self._complete(0)
 
     def _complete(self, after_n: int) -> list[Recorded]:

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.common.errors import KwsError, first_line
+from kws.common.settings import shown
 from kws.data.audio import pcm_blocks
 
 LOST = "audio was lost: the machine is too slow, or something stopped it"
+_CODED = {b"fLaC", b"RIFX", b"OggS", b"FORM", b"caff", b"RF64"} | {b"ID3" + bytes([version]) for version in range(256)}
+_GONE_S = 5.0  # a microphone without a block for so long is gone
 _QUEUED = 200  # blocks: 16 s of 80 ms
 
 
@@ -30,8 +33,13 @@ def from_pipe(pipe: IO[bytes], sample_rate: int, block_n: int) -> Iterator[NDArr
     start = pipe.read(4)
     if start == b"RIFF":
         yield from _wav(pipe, start, sample_rate, block_n)
-        return
-    rest = start
+    elif start in _CODED:
+        raise KwsError("input=-: must be a WAV or raw samples; ffmpeg -i FILE -f s16le -ac 1 -ar RATE - makes them")
+    else:
+        yield from _raw(pipe, start, block_n)
+
+
+def _raw(pipe: IO[bytes], rest: bytes, block_n: int) -> Iterator[NDArray[np.int16]]:
     while block := pipe.read(2 * block_n - len(rest)):
         rest += block
         if len(rest) == 2 * block_n:
@@ -68,8 +76,10 @@ def _wav(pipe: IO[bytes], start: bytes, sample_rate: int, block_n: int) -> Itera
             f"input=-: must be a WAV of {sample_rate} Hz, 1 channel and 16 bits, not of {is_[0]} Hz, {is_[1]} "
             f"channels and {is_[2]} bits; sox or ffmpeg converts it"
         )
+    if not file.getnframes():  # a recorder that pipes does not know the length
+        yield from _raw(pipe, b"", block_n)
     while block := file.readframes(block_n):
-        yield np.frombuffer(block, "<i2").astype(np.int16)
+        yield np.frombuffer(block[: len(block) // 2 * 2], "<i2").astype(np.int16)
 
 
 def microphones() -> str:
@@ -103,9 +113,13 @@ def from_microphone(device: str | None, sample_rate: int, block_n: int, warn: An
             samplerate=sample_rate, blocksize=block_n, device=chosen, channels=1, dtype="int16", callback=add
         ):
             while True:
-                yield blocks.get()
+                yield blocks.get(timeout=_GONE_S)
+    except queue.Empty:
+        raise KwsError(f"device={shown(device)}: gives no audio any more; was it unplugged?") from None
     except (sounddevice.PortAudioError, ValueError) as error:
-        raise KwsError(f"device={device}: cannot record ({first_line(error)}); device=list shows the devices") from None
+        raise KwsError(
+            f"device={shown(device)}: cannot record ({first_line(error)}); device=list shows the devices"
+        ) from None
 
 
 def _sounddevice() -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ with warnings.catch_warnings():
         raise KwsError("kws serve needs the extra kws[wyoming]: pip install 'kws[wyoming]'") from error
 
 MOST_BYTES = 2**20  # of an event: half a minute of audio; a client that announces more is dropped
+RATES, WIDTHS, CHANNELS = range(8000, 192_001), (1, 2, 3, 4), (1, 2)  # of audio that is converted
+MOST_CLIENTS = 256  # each has a copy of the detectors' states
 WRITE_S = 10.0  # a client that takes no answer for so long is dropped
 CHUNK_S = 0.08
 Log = Callable[[str], None]
@@ -74,6 +77,7 @@ class Client(AsyncEventHandler):
         reader, writer: of the connection.
         detectors: by name; their states are not touched.
         log: called with a sentence on each detection and on clients that break the protocol.
+        left: called when the connection ends.
     """
 
     def __init__(
@@ -82,9 +86,10 @@ class Client(AsyncEventHandler):
         writer: asyncio.StreamWriter,
         detectors: Mapping[str, StreamScorer],
         log: Log,
+        left: Callable[["Client"], None] = lambda _: None,
     ) -> None:
         super().__init__(_Limited(reader), writer)  # type: ignore[arg-type]
-        self.names, self.log = models(detectors), log
+        self.names, self.log, self.left = models(detectors), log, left
         self.detectors = {name: copy.deepcopy(one) for name, one in detectors.items()}
         self.wanted, self.detected = set(self.names), False
         self.begin()
@@ -104,6 +109,8 @@ class Client(AsyncEventHandler):
             self.log(f"a client left: {first_line(error)}")
         except Exception as error:  # an event of any content; the other clients go on
             self.log(f"a client was dropped: {type(error).__name__}: {first_line(error)}")
+        finally:
+            self.left(self)
 
     async def write_event(self, event: Event) -> None:
         """Send an event; a client that does not read is dropped."""
@@ -127,6 +134,8 @@ class Client(AsyncEventHandler):
 
     async def hear(self, chunk: AudioChunk) -> None:
         """Score audio, a little at a time, so that no client waits for another's long chunk."""
+        if chunk.rate not in RATES or chunk.width not in WIDTHS or chunk.channels not in CHANNELS:
+            raise ValueError(f"audio of {chunk.rate} Hz, {chunk.width} bytes a sample and {chunk.channels} channels")
         pcm = np.frombuffer(self.converter.convert(chunk).audio, np.int16)
         step = round(CHUNK_S * self.listener.sample_rate)
         for i in range(0, len(pcm), step):
@@ -143,19 +152,34 @@ async def serve(uri: str, detectors: Mapping[str, StreamScorer], log: Log) -> No
     """Serve until SIGTERM.
 
     Args:
-        uri: tcp://HOST:PORT, unix://PATH or stdio://.
+        uri: tcp://HOST:PORT or unix://PATH.
         detectors: by name, all of one sample rate.
         log: see `Client`.
 
     Raises:
-        KwsError: no such address, or it is taken.
+        KwsError: no such address, it is taken, or a file that is no socket lies there.
     """
     Listener(detectors)  # refuses several sample rates
+    scheme, _, place = uri.partition("://")
+    if scheme not in ("tcp", "unix"):
+        raise KwsError(f"uri={uri}: must be tcp://HOST:PORT or unix://PATH")
+    if scheme == "unix" and Path(place).exists() and not Path(place).is_socket():
+        raise KwsError(f"uri={uri}: must be a new path or a socket; this file would be removed")
+    clients: set[Client] = set()
+
+    def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Client:
+        if len(clients) >= MOST_CLIENTS:
+            writer.close()
+            raise ConnectionError(f"more than {MOST_CLIENTS} clients")
+        made = Client(reader, writer, detectors, log, clients.discard)
+        clients.add(made)
+        return made
+
     try:
         server = AsyncServer.from_uri(uri)
     except ValueError as error:
         raise KwsError(f"uri={uri}: {first_line(error)}") from None
     try:
-        await server.run(lambda reader, writer: Client(reader, writer, detectors, log))
+        await server.run(client)
     except OSError as error:
         raise KwsError(f"uri={uri}: cannot serve there ({first_line(error)})") from None

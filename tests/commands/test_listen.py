@@ -11,6 +11,7 @@ import soundfile
 
 from kws.data.manifest import Split, read
 from kws.data.streams import compose
+from kws.runtime import sources
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_a_file_and_a_pipe_give_the_same_triggers_and_their_audio(cli, detector,
 
 
 def test_the_microphone(cli, detector, monkeypatch):
-    """A device that gives two seconds of silence and is then taken away."""
+    """A device that gives some blocks and is then unplugged, and one that is not there."""
     fake = ModuleType("sounddevice")
     fake.PortAudioError = type("PortAudioError", (Exception,), {})
     fake.query_devices = lambda: "0 a microphone"
@@ -64,8 +65,11 @@ def test_the_microphone(cli, detector, monkeypatch):
             for _ in range(25):
                 given["callback"](bytes(2 * given["blocksize"]), given["blocksize"], None, None)
 
+            self.there = given["device"] is None
+
         def __enter__(self):
-            raise fake.PortAudioError("the device is gone")
+            if not self.there:
+                raise fake.PortAudioError("the device is gone")
 
         def __exit__(self, *_):
             return None
@@ -77,6 +81,12 @@ def test_the_microphone(cli, detector, monkeypatch):
     assert (done.code, done.err) == (
         2,
         "kws: device=usb: cannot record (the device is gone); device=list shows the devices\n",
+    )
+    monkeypatch.setattr(sources, "_GONE_S", 0.1)
+    unplugged = cli("listen", f"detector={detector}")
+    assert (unplugged.code, unplugged.err) == (
+        2,
+        "kws: device=null: gives no audio any more; was it unplugged?\n",
     )
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert "pip install 'kws[listen]'" in cli("listen", f"detector={detector}").err

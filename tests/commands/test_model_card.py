@@ -16,6 +16,16 @@ def test_an_export_has_its_card(cli, run, tmp_path):
     assert f"false alarms {p['false_alarms']} in " in text
     assert "# Keyword detector: beep\n" in text
     assert "kws train keyword=beep" in text
+    done = cli(
+        "export", f"checkpoint={run}/model.pt", f"out={tmp_path}/e", "format=onnx", "thresholds=0.9", "smooth_s=0.6"
+    )
+    assert done.code == 0, done.err
+    assert (tmp_path / "e.onnx").is_file()
+    assert "Nothing is known of this file" in (tmp_path / "e.card.md").read_text(), "figures are of another smoothing"
+    for out in (".", "..", str(tmp_path)):
+        refused = cli("export", f"checkpoint={run}/model.pt", f"out={out}")
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert "must be a file" in refused.err
     assert "- d.pt: `torch.jit.load(FILE)`" in text
     assert "{{" not in text
 
@@ -24,9 +34,11 @@ def test_damaged_results_leave_the_figures_out(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     for content in ("", "[]", '{"outcomes": [{}]}', '{"outcomes": [{"as_calibrated": {"misses": "x"}}]}'):
         file.write_text(content)
-        assert measured(file) == []
-    assert measured(tmp_path / "none.json") == []
+        assert measured(file, {"beep": 0.5}) == []
+    assert measured(tmp_path / "none.json", {}) == []
 
 
 def test_no_name_is_markup() -> None:
-    assert plain("<b>a|b`c`*d*\n# e") == "&lt;b&gt;a&#124;b&#96;c&#96;&#42;d&#42; &#35; e"
+    assert plain("<b>'a|b`*_d\n# e\x1b[31m") == (
+        "&#60;b&#62;&#39;a&#124;b&#96;&#42;&#95;d &#35; e\N{REPLACEMENT CHARACTER}&#91;31m"
+    )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from kws.data.features import LogMel
 from kws.detector import files, parity
 from kws.detector.detector import Detector
 from kws.detector.files import Format, export, open_detector
+from kws.runtime import OnnxDetector
 from tests.models.test_models import NETS
 from tests.nets import LABELS, lively, random_detector, sound
 
@@ -86,3 +88,27 @@ def test_other_onnx_files_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n", [1279, 2377, 2377 + 800, 2 * 2377 + 1600])
 def test_audio_of_any_length_is_compared(n: int) -> None:
     parity.require_equal(random_detector(), random_detector(), sound(n), "x.pt")
+
+
+def test_onnx_takes_audio_as_the_detector_does_and_refuses_other_metadata(tmp_path: Path) -> None:
+    detector = random_detector()
+    export(detector, tmp_path / "d.onnx", {}, Format.onnx)
+    runner, pcm = OnnxDetector(tmp_path / "d.onnx"), sound(3200).numpy()
+    coded = [pcm.astype(np.float64), pcm.astype(np.float16), np.int16(pcm * 32767), np.int32(pcm * 2**30)]
+    coded += [np.uint8(pcm * 127 + 128), pcm[None], pcm[:, None], np.where(np.arange(3200) == 9, np.nan, pcm)]
+    for one in coded:
+        detector.reset()
+        runner.reset()
+        np.testing.assert_allclose(runner(one), detector(torch.from_numpy(np.asarray(one))).numpy(), atol=1e-5)
+    for bad in (np.zeros((2, 800), np.float32), np.zeros(800, np.int64), np.zeros(800, bool), np.zeros(800, complex)):
+        with pytest.raises(ValueError, match="pcm: must be"):
+            runner(bad)
+    values = {"frame_s": ["0.0", "1e9"], "labels": ['"abc"'], "thresholds": ['["x"]', "[NaN, 0.5]", "[0.5]"]}
+    for key, value in [(key, value) for key, some in values.items() for value in some]:
+        model = onnx.load(tmp_path / "d.onnx")
+        for one in model.metadata_props:
+            if one.key == key:
+                one.value = value
+        onnx.save(model, tmp_path / "bad.onnx")
+        with pytest.raises(KwsError, match=r"bad\.onnx: not a detector that kws export wrote"):
+            open_detector(tmp_path / "bad.onnx")

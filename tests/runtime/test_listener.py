@@ -5,6 +5,7 @@ import wave
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,12 +39,35 @@ def test_triggers_are_those_of_an_evaluation(refractory_s: float) -> None:
         assert len(mine) > 3
 
 
-def test_near_misses_reach_the_lower_threshold_alone() -> None:
-    detector = random_detector()
-    detector.thresholds = [1.0, 1.0]
-    found = listened(Listener({"a": detector}, 1.0, near=0.2), PCM)
-    assert found
-    assert all(one.near and 0.2 <= one.score < 1 for one in found)
+class Scripted:
+    """A detector of one keyword whose next scores are given."""
+
+    labels, thresholds, sample_rate, frame_s = ["a"], [0.9], 1000, 0.1
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores = scores
+
+    def reset(self) -> None: ...
+
+    def __call__(self, pcm: torch.Tensor) -> torch.Tensor:
+        n = len(pcm) // 100
+        rows, self.scores = self.scores[:n], self.scores[n:]
+        return torch.tensor(rows)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("scores", "wanted"),
+    [
+        ([0, 0.5, 0.95, 0.5] + [0] * 20, [(0.3, False)]),  # the flanks of a trigger are no near misses
+        ([0, 0.5, 0.6] + [0] * 20, [(0.2, True)]),
+        ([0, 0.5] + [0] * 12 + [0.95] + [0] * 5, [(0.2, True), (1.5, False)]),
+        ([0] * 20 + [0.5, 0], [(2.1, True)]),  # known when the stream ends
+    ],
+)
+def test_a_near_miss_is_no_flank_of_a_trigger(scores: list[float], wanted: list[tuple[float, bool]]) -> None:
+    listener = Listener({"d": Scripted([float(score) for score in scores])}, 1.0, near=0.4)
+    found = [one for _ in scores for one in listener.feed(np.zeros(100, np.int16))] + listener.rest()
+    assert [(round(one.time_s, 3), one.near) for one in found] == wanted
 
 
 def test_several_detectors_hear_the_same_stream_and_must_have_one_rate() -> None:
@@ -94,5 +118,13 @@ def test_a_pipe_holds_raw_samples_or_a_wav() -> None:
     for rate, channels in ((8000, 1), (RATE, 2)):
         with pytest.raises(KwsError, match=f"not of {rate} Hz, {channels} channels and 16 bits"):
             list(from_pipe(wav(rate, channels), RATE, CHUNK_N))
+    for content in (b"fLaC\x00\x00", b"OggS", b"ID3\x03"):
+        with pytest.raises(KwsError, match="must be a WAV or raw samples"):
+            list(from_pipe(io.BytesIO(content), RATE, CHUNK_N))
+    unknown = bytearray(wav(RATE, 1).getvalue())
+    unknown[40:44] = bytes(4)  # the length of the samples, which a recorder in a pipe does not know
+    np.testing.assert_array_equal(np.concatenate(list(from_pipe(io.BytesIO(unknown), RATE, CHUNK_N))), PCM[:5000])
+    half = wav(RATE, 1).getvalue()[:-1]
+    assert sum(map(len, from_pipe(io.BytesIO(half), RATE, CHUNK_N))) == 4999
     with pytest.raises(KwsError, match="not a WAV that can be read"):
         list(from_pipe(io.BytesIO(b"RIFF and nothing else"), RATE, CHUNK_N))

@@ -7,6 +7,7 @@ import signal
 import socket
 import warnings
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +131,7 @@ def test_rude_clients_harm_no_other(threshold: float) -> None:
         json.dumps(head | {"payload_length": 2**40}).encode() + b"\n",
         json.dumps(head | {"payload_length": 2560}).encode() + b"\n" + bytes(100),  # gone in mid-chunk
         json.dumps(head | {"data": {"rate": 0, "width": 7, "channels": 0}, "payload_length": 4}).encode() + b"\n1234",
+        json.dumps(head | {"data": {"rate": 8, "width": 2, "channels": 1}, "payload_length": 4}).encode() + b"\n1234",
         json.dumps({"type": "audio-chunk"}).encode() + b"\n",
         json.dumps({"type": "detect", "data": {"names": 5}}).encode() + b"\n",
         b"x" * 2**17,
@@ -150,13 +152,17 @@ def test_rude_clients_harm_no_other(threshold: float) -> None:
     assert any("was dropped" in line for line in said)
 
 
-def test_equal_keywords_are_told_apart_and_bad_addresses_refused(threshold: float) -> None:
+def test_equal_keywords_are_told_apart_and_bad_addresses_refused(threshold: float, tmp_path: Path) -> None:
     assert list(models({"a": random_detector(), "b": random_detector()})) == [
         f"{label} ({name})" for name in "ab" for label in LABELS
     ]
-    for uri, reason in (("http://x:1", "Only"), ("tcp://127.0.0.1", "port")):
+    for uri, reason in (("http://x:1", "must be tcp"), ("stdio://", "must be tcp"), ("tcp://127.0.0.1", "port")):
         with pytest.raises(KwsError, match=reason):
             asyncio.run(serve(uri, {"d": detector(threshold)}, print))
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(KwsError, match="this file would be removed"):
+        asyncio.run(serve(f"unix://{tmp_path}/precious.txt", {"d": detector(threshold)}, print))
+    assert (tmp_path / "precious.txt").read_text() == "mine"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

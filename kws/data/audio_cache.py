@@ -144,16 +144,22 @@ def _indexed(
     # No test or validation audio may be trained on: of equal recordings, the one furthest from training is kept.
     order = list(Split)
     furthest: dict[str, int] = {}
+    uncut: dict[str, int] = {}  # the same without the pieces of files that are cut in time, which are in all splits
     for entry in entries:
         for hash_ in filter(None, (entry.hash, entry.whole)):
-            furthest[hash_] = max(furthest.get(hash_, 0), order.index(entry.recording.split))
+            for found in (furthest,) if _cut_in_time(entry) else (furthest, uncut):
+                found[hash_] = max(found.get(hash_, 0), order.index(entry.recording.split))
     kept, duplicates = list[Entry](), list[str]()
     for entry in entries:
-        # The stretches of a file are in one split, the pieces of one that is cut in time are not.
-        hashes = [entry.hash, entry.whole] if entry.recording.offset_s is not None else [entry.hash]
-        if order.index(entry.recording.split) == max(furthest[hash_] for hash_ in hashes):
+        file = (uncut if _cut_in_time(entry) else furthest).get(entry.whole, 0)
+        if order.index(entry.recording.split) == max(furthest[entry.hash], file):
             kept.append(entry)
         else:
             duplicates.append(entry.recording.name)
     faults = {r.name: [Fault(one) for one in d.faults] for r, d in zip(recordings, decoded, strict=True) if d.faults}
     return AudioCache(sample_rate, kept, bad, duplicates, pcm, faults=faults)
+
+
+def _cut_in_time(entry: Entry) -> bool:
+    """Whether an entry is a piece of a file whose pieces are in several splits. Stretches of a file are in one."""
+    return bool(entry.whole) and entry.recording.offset_s is None

@@ -3,6 +3,7 @@
 import csv
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,11 @@ def test_nothing_of_a_held_out_piece_may_be_trained_on_or_mined(tmp_path: Path) 
     recordings = [*(Recording(tmp_path / f"{i}.wav", f"{i}.wav", "speech", TRAIN) for i in range(3)), copy]
     store = pack(recordings, tmp_path / "c", divide=lambda e, pcm: divide(e, pcm, RATE, ["computer"], "noise").entries)
     assert store.duplicates == ["again.wav"]
+    # a copy in test, as noise: what is cut in time keeps no piece in train
+    copies = [*recordings[:3], replace(copy, label="noise", split=TEST, given=True)]
+    store = pack(copies, tmp_path / "c", divide=lambda e, pcm: divide(e, pcm, RATE, ["computer"], "noise").entries)
+    assert [name.split(" ")[0] for name in store.duplicates] == ["0.wav", "0.wav"]
+    assert {e.recording.split for e in store.entries if e.recording.name.startswith(("0.wav", "again"))} == {TEST}
 
 
 def test_many_or_short_recordings_are_not_cut() -> None:

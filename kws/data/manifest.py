@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kws.common.errors import KwsError
 from kws.data.folders import NOISE, OPENWAKEWORD, PRECISE, folder_rows, has_all
-from kws.data.names import folded, shown
+from kws.data.names import folded, same_word, shown
 from kws.data.sound_files import Listing, listed, place_of, scan
 from kws.data.tables import SPLITS, Row, Say, csv_rows, json_rows, silent, text_of
 from kws.data.transcripts import contains_phrase
@@ -169,19 +169,25 @@ def _of_one_file(rows: Sequence[tuple[str, Recording]]) -> list[Recording]:
             )
         if other.given and other.split is not one.split:
             raise KwsError(f"{where}: {other.split}: must be {one.split} as at {first}, since it is the same file")
-    ordered = sorted(rows, key=lambda row: (row[1].start_s or 0.0, row[1].end_s or 0.0))
-    latest, end_s = ordered[0], 0.0
-    for where, other in ordered:
-        within = contains_phrase(other.label, latest[1].label) or contains_phrase(latest[1].label, other.label)
-        same = (other.start_s, other.end_s) == (latest[1].start_s, latest[1].end_s)
-        if where != latest[0] and (other.start_s or 0.0) < end_s and (same or not within):
-            raise KwsError(f"{where}: start={other.start_s:g}: must not overlap {latest[0]}, which ends at {end_s:g}")
-        if (other.end_s or 0.0) > end_s:
-            latest, end_s = (where, other), other.end_s or 0.0
+    open_rows = list[tuple[str, Recording]]()  # those that begin before the next one and end after its start
+    for where, other in sorted(rows, key=lambda row: (row[1].start_s or 0.0, row[1].end_s or 0.0)):
+        open_rows = [row for row in open_rows if (row[1].end_s or 0.0) > (other.start_s or 0.0)]
+        for at, longer in open_rows:
+            same = (other.start_s, other.end_s) == (longer.start_s, longer.end_s)
+            if same or not _one_within(other.label, longer.label):
+                raise KwsError(
+                    f"{where}: start={other.start_s:g}: must not overlap {at}, which ends at {longer.end_s:g}"
+                )
+        open_rows.append((where, other))
     return [
         replace(other, name=stretch_name(other.name, other.start_s or 0.0, other.end_s or 0.0), split=one.split)
         for _, other in rows
     ]
+
+
+def _one_within(label: str, other: str) -> bool:
+    """Whether two labels differ and one contains the other: `hey computer` may overlap `computer`."""
+    return not same_word(label, other) and (contains_phrase(label, other) or contains_phrase(other, label))
 
 
 def read_rows(

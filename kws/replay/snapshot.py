@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Snapshot:
         device: torch.device,
         config: SamplingConfig,
         state: Mapping[str, Any] | None = None,
-        spoken: Collection[str] = (),
+        spoken: Mapping[str, Collection[str]] = MappingProxyType({}),
         keywords: Collection[str] = (),
     ) -> "Snapshot":
         """The active clips of a buffer.
@@ -64,8 +65,8 @@ class Snapshot:
             buffer: holds the clips.
             clip_n, device, config: as above.
             state: the `state()` of a checkpoint, to resume with its clips and priorities; None: those of the buffer.
-            spoken: hashes of recordings of a keyword of this run, whose clips are left out. They may be negatives of
-                another run.
+            spoken: hashes of recordings of a keyword of this run, whose clips are left out, and of each recording those
+                of its stretches without a keyword, whose clips stay. They may be negatives of another run.
             keywords: of this run; clips whose text contains one are left out.
 
         `gone` counts the clips of the checkpoint that are no longer active, because of a user or another run.

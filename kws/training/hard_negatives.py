@@ -167,16 +167,19 @@ class HardNegativeMiner:
         return found
 
 
-def with_keyword(entries: Sequence[Entry], chosen: Selection) -> set[str]:
+def with_keyword(entries: Sequence[Entry], chosen: Selection) -> dict[str, set[str]]:
     """Hashes of the recordings that contain a keyword, or may: no clip of them is replayed.
 
-    So is a file of which a stretch contains one, since `kws mine` may have found clips in the whole file, unless other
-    stretches of it are negatives.
+    So is a file of which a stretch contains one, since `kws mine` may have found clips in the whole file. With it come
+    the hashes of its stretches that are negatives, whose clips are replayed.
     """
     kept_out = [i for lists in chosen.positives.values() for one in lists for i in one]
     kept_out += [*chosen.spoken, *chosen.ambiguous, *(one.index for one in chosen.doubtful)]
-    negatives = {entries[i].whole for i in [*chosen.pool, *chosen.speech[Split.TRAIN]]}
-    return {entries[i].hash for i in kept_out} | ({entries[i].whole for i in kept_out} - negatives - {""})
+    found = {hash_: set[str]() for i in kept_out for hash_ in (entries[i].hash, entries[i].whole) if hash_}
+    for i in [*chosen.pool, *chosen.speech[Split.TRAIN]]:
+        if entries[i].whole in found:
+            found[entries[i].whole].add(entries[i].hash)
+    return found
 
 
 def held_out_sources(store: AudioCache) -> list[Source]:

@@ -74,6 +74,9 @@ def test_several_rows_name_stretches_of_one_file_all_in_one_split(tmp_path: Path
         (["computer,1,2,", "speech,3,,"], r"csv:3: .*must have start and end"),
         (["computer,1,2,", "speech,1.5,3,"], r"csv:3: start=1\.5: must not overlap manifest\.csv:2, which ends at 2"),
         (["speech,1,9,", "computer,3,4,"], r"csv:3: start=3: must not overlap manifest\.csv:2, which ends at 9"),
+        (["speech,0,119,", "speech,1,120,"], r"csv:3: start=1: must not overlap manifest\.csv:2, which ends at 119"),
+        (["speech,0,9,", "Speech,3,4,"], r"csv:3: start=3: must not overlap manifest\.csv:2, which ends at 9"),
+        (["hey computer,0,9,", "computer,1,2,", "computer,1.5,3,"], r"csv:4: start=1\.5: must not overlap .*csv:3"),
         (["computer,1,2,", "computer,1,2,"], r"csv:3: start=1: must not overlap manifest\.csv:2"),
         (
             ["computer,1,2,train", "speech,3,4,test"],
@@ -218,18 +221,22 @@ def test_a_buffer_refuses_stretches_of_a_file_that_it_holds_out_whatever_their_b
 
 
 def test_no_clip_of_a_file_with_a_keyword_is_replayed_but_those_of_its_negatives(
-    loaded: tuple[AudioCache, DataConfig],
+    loaded: tuple[AudioCache, DataConfig], tmp_path: Path
 ) -> None:
     store, _ = loaded
     chosen = select(store.entries, ["computer"], "noise", 0.0)
     kept_out = with_keyword(store.entries, chosen)
     words = [i for split in Split for i in chosen.positives[split][0]]
-    assert {store.entries[i].hash for i in words} < kept_out
-    assert not {store.entries[i].hash for i in chosen.speech[TRAIN]} & kept_out
-    wholes = {store.entries[i].recording.split: store.entries[i].whole for i in words}
-    assert {split: whole in kept_out for split, whole in wholes.items()} == {TRAIN: False, VALIDATION: True, TEST: True}
-    chosen.speech[TRAIN] = []
-    assert wholes[TRAIN] in with_keyword(store.entries, chosen)
+    (negative,) = (store.entries[i] for i in chosen.speech[TRAIN])
+    wholes = {store.entries[i].whole for i in words}
+    assert kept_out == {one: {negative.hash} if one == negative.whole else set() for one in kept_out}
+    assert set(kept_out) == wholes | {store.entries[i].hash for i in words}
+    own, file = sources_of(negative)
+    mined = NewClip(PCM[:800], Kind.false_trigger, "computer", own, 0.0, 0.5, "weights", "run", 1, mixed_with=(file,))
+    in_file = replace(mined, pcm=PCM[800:1600], source=file, mixed_with=())
+    with Buffer(tmp_path) as buffer:
+        buffer.add([mined, in_file])
+        assert buffer.samplable(kept_out).hash == [content_hash(mined.pcm)]
 
 
 def read_whole(root: Path, split: Split) -> list[Recording]:

@@ -9,9 +9,12 @@ import torch
 from filelock import FileLock
 
 from kws.common.console import Console
+from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.config import schema as c
 from kws.data.audio import length_s
+from kws.data.audio_cache import AudioCache
+from kws.data.dataset import Selection, counted, refuse_nearly_noise
 from kws.data.division import SHARES
 from kws.data.manifest import CONFUSABLE, Recording, Split, SplitBy, read
 from kws.data.names import same_word
@@ -36,6 +39,25 @@ class SyntheticClips:
         noise = [] if self.noise is None else read(self.noise, split=SplitBy.column)
         # The manifest has the kind of a noise where speech has the speaker.
         return [one for one in speech if one.label != CONFUSABLE] + [replace(one, speaker="") for one in noise]
+
+
+def require_labels(real: Sequence[Recording], words: Sequence[str], s: c.TrainConfig) -> None:
+    """Raise KwsError if the recordings and the synthetic clips together lack a keyword, or negatives.
+
+    That takes a second, and synthesis minutes.
+    """
+    synthetic = s.data.synthetic
+    refuse_nearly_noise({one.label for one in real}, words, s.data.noise_label)
+    for word in words:
+        if not (synthetic.positives or any(same_word(one.label, word) for one in real)):
+            raise KwsError(f"keyword={word}: no recording of it; {counted(real)}; recipe=from_text synthesises it")
+    if not synthetic.sentences and all(
+        one.label == s.data.noise_label or any(same_word(one.label, word) for word in words) for one in real
+    ):
+        raise KwsError(
+            f"data.root={s.data.root}: no negatives, such as speech without the keyword; {counted(real)}; "
+            "recipe=few_shot synthesises them"
+        )
 
 
 def synthesise(s: c.TrainConfig, words: list[str], console: Console, real: Sequence[Recording]) -> SyntheticClips:
@@ -95,3 +117,32 @@ def _render(
         render(folder, synthesiser, utterances, torch.get_num_threads(), progress=lambda done, _: tick(done))
         tick(len(utterances))
     return folder
+
+
+def synthetic_shares(made: SyntheticClips, store: AudioCache, chosen: Selection) -> tuple[str, str]:
+    """What is synthetic of the keywords and of the negatives, in two sentences; empty where nothing is.
+
+    Returns:
+        the numbers in each split, and a warning where most of the test split is synthetic.
+    """
+    folders = [folder.resolve() for folder in (made.speech, made.noise) if folder is not None]
+
+    def is_synthetic(i: int) -> bool:
+        return any(store.entries[i].recording.path.is_relative_to(folder) for folder in folders)
+
+    def hours(some: Sequence[int]) -> float:
+        return sum(store.entries[i].n_samples for i in some) / store.sample_rate / 3600
+
+    texts, mostly = [], False
+    for split in Split:
+        spoken = [i for own in chosen.positives[split] for i in own]
+        others = chosen.speech[split] + (chosen.pool if split is Split.TRAIN else [])
+        k, h = sum(map(is_synthetic, spoken)), hours([i for i in others if is_synthetic(i)])
+        if k or h:
+            texts.append(f"{split} {k} of {len(spoken)} keywords and {h:.2f} of {hours(others):.2f} h of negatives")
+        mostly = split is Split.TEST and (2 * k > len(spoken) or 2 * h > hours(others))
+    warning = (
+        "Most of what was measured is synthetic speech: real voices, talk and radio may be missed, and trigger it, far "
+        "more often. Count that on recordings of your own: kws evaluate positive=MINE/ negative=RADIO/"
+    )
+    return (f"synthetic are: {'; '.join(texts)}" if texts else ""), (warning if mostly else "")

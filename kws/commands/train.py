@@ -19,6 +19,7 @@ from kws.config.schema import Task, TrainConfig
 from kws.config.sweep import in_sweep, place
 from kws.data.classification_dataset import others
 from kws.evaluation import results
+from kws.evaluation.results import Outcome
 from kws.runs.folder import SessionRecorder, finished
 from kws.runs.lock import refuse_busy
 from kws.training.distributed import processes, together
@@ -55,15 +56,17 @@ def run(cfg: DictConfig) -> None:
                 return
             dist.on_main(lambda: refuse_busy(out))  # now, not after all recordings were read
             a_run = Run(s, config, out, spec, console, dist, session, init)
-            outcomes = []
+            outcomes, warning = list[Outcome](), ""
             if classes is None:
-                outcomes = train_wake_word(a_run)
+                outcomes, warning = train_wake_word(a_run)
             else:
                 train_classification(a_run)
             console.say(f"detector  {out / 'detector.pt'}")
             console.say(f"report    {out / 'report.html'}")
             console.say(f"time      {time.monotonic() - begun:.0f} s")
             results.show_verdicts(console, outcomes)
+            if warning:
+                console.warn(warning)
 
 
 def refuse_other_task(task: Task) -> None:

@@ -208,6 +208,11 @@ def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
             cfg.features = OmegaConf.merge(OmegaConf.structured(features), trained.features)
             cfg.model = OmegaConf.merge(OmegaConf.structured(FAMILIES[model.spec.family].settings), trained.model)
             cfg.batch.clip_s, cfg.data.sample_rate = trained.batch.clip_s, trained.data.sample_rate
+            if not any(cfg.data.synthetic.values()):  # else few_shot's few recordings would be all that is left
+                cfg.data.synthetic = OmegaConf.merge(cfg.data.synthetic, trained.data.synthetic)
+                cfg.confuse = OmegaConf.merge(cfg.confuse, trained.confuse)
+                if cfg.batch.real_share is None:
+                    cfg.batch.real_share = trained.batch.real_share
             if OmegaConf.is_missing(cfg, "keyword"):
                 cfg.keyword = labels[0] if len(labels) == 1 else labels
     except (OmegaConfBaseException, YAMLError) as error:

@@ -17,9 +17,8 @@ from kws.common.files import did_you_mean
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
-from kws.data.dataset import Selection, counted, recordings, refuse_nearly_noise, select, selection_lines
-from kws.data.manifest import Recording, Split
-from kws.data.names import same_word
+from kws.data.dataset import Selection, recordings, select, selection_lines
+from kws.data.manifest import Split
 from kws.data.positives import doubt_lines, with_locations
 from kws.detector.detector import Detector
 from kws.evaluation import comparison, confusables, results
@@ -83,14 +82,17 @@ class WakeWord:
         return {f"{split}, {k}": comparison.compare(a[k], b[k], own[k], (), t)[0] for k in b}
 
 
-def train_wake_word(r: Run) -> list[Outcome]:
-    """Train, calibrate on the validation split, export, report on the test split; returns the outcomes there."""
+def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
+    """Train, calibrate on the validation split, export, report on the test split.
+
+    Returns the outcomes there, and a warning where most of the split is synthetic.
+    """
     s, console, dist, words = r.s, r.console, r.dist, r.spec.labels
     folder = Path(s.replay.buffer) if s.replay.buffer else r.out / "buffer"
     dist.on_main(lambda: refuse_missing_buffer(s, folder))
 
     real = recordings(s.data, console.warn, words) if s.data.root else []
-    require_labels(real, words, s)
+    speech.require_labels(real, words, s)
 
     def load() -> tuple[AudioCache, Selection]:
         store = builders.store(s.data, console, [*real, *made.recordings()], words)
@@ -107,12 +109,15 @@ def train_wake_word(r: Run) -> list[Outcome]:
     if not dist.is_main:
         fit(w, None, "")
         dist.leave()
-        return []
+        return [], ""
     if s.threshold.unsupported is Unsupported.refuse:  # now, not after hours of training
         hours = negative_hours(store, chosen, Split.VALIDATION, s.stream)
         require_hours(hours, builders.target(s.threshold))
     id_ = r.begin(store)
     describe(console, store, chosen, s.data.noise_label)
+    shares, warning = speech.synthetic_shares(made, store, chosen)
+    if shares:
+        console.say(shares)
 
     def open_buffer(rate: int) -> Buffer:
         buffer = Buffer(folder, s.replay, rate, s.replay, s.data.transcript_match)
@@ -140,26 +145,7 @@ def train_wake_word(r: Run) -> list[Outcome]:
     if store.bad:
         console.warn(f"{len(store.bad)} recordings have no usable sound and were left out; they are named above")
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
-    return outcomes
-
-
-def require_labels(real: Sequence[Recording], words: Sequence[str], s: TrainConfig) -> None:
-    """Raise KwsError if the recordings and the synthetic clips together lack a keyword, or negatives.
-
-    That takes a second, and synthesis minutes.
-    """
-    synthetic = s.data.synthetic
-    refuse_nearly_noise({one.label for one in real}, words, s.data.noise_label)
-    for word in words:
-        if not (synthetic.positives or any(same_word(one.label, word) for one in real)):
-            raise KwsError(f"keyword={word}: no recording of it; {counted(real)}; recipe=from_text synthesises it")
-    if not synthetic.sentences and all(
-        one.label == s.data.noise_label or any(same_word(one.label, word) for word in words) for one in real
-    ):
-        raise KwsError(
-            f"data.root={s.data.root}: no negatives, such as speech without the keyword; {counted(real)}; "
-            "recipe=few_shot synthesises them"
-        )
+    return outcomes, warning
 
 
 def refuse_missing_buffer(s: TrainConfig, folder: Path) -> None:

@@ -100,6 +100,11 @@ def check_train(c: TrainConfig) -> None:
     if c.augment.mel_masks * c.augment.mel_mask_n >= c.features.n_mels:
         rule = f"must hide, times mel_masks, fewer than features.n_mels={c.features.n_mels} bands"
         raise SettingError("augment.mel_mask_n", c.augment.mel_mask_n, rule)
+    if c.batch.real_share and not c.data.root:
+        raise KwsError(
+            f"batch.real_share={c.batch.real_share:g}: there are no real recordings: data.root=DIR must be given, or "
+            "recipe=from_text, which needs none"
+        )
     check_average(c)
     check_replay(c)
     if c.mining.post_s >= c.batch.clip_s:

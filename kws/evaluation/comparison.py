@@ -114,8 +114,8 @@ def _compare(
 def verdict(pairs: Sequence[Comparison], clips: int, triggers_a: int, triggers_b: int) -> str:
     """Whether detector b may replace detector a, in one sentence. Counts are summed over keywords and splits.
 
-    Do not ship it: it has significantly more misses or false alarms. Ship it: it has significantly fewer misses, false
-    alarms, or triggers on the clips that it was trained on.
+    Do not ship it: it has significantly more misses, false alarms, or triggers on the clips that it was trained on.
+    Ship it: it has significantly fewer of one of these.
 
     Args:
         pairs: comparisons at the detectors' own thresholds, of different events and hours.
@@ -131,7 +131,8 @@ def verdict(pairs: Sequence[Comparison], clips: int, triggers_a: int, triggers_b
         f"{hours:.2f} h (before {alarms[0]}), and {triggers_b} of the {clips} clips that it was trained on trigger it "
         f"(before {triggers_a})"
     )
-    for name, (before, after) in (("misses", only), ("false alarms", alarms)):
+    worse = (("misses", only), ("false alarms", alarms), ("triggers on those clips", (triggers_a, triggers_b)))
+    for name, (before, after) in worse:
         if after > before and sign_test(before, after) < 0.05:
             return f"Do not ship it: {figures}. More {name} than chance explains."
     for before, after in (only, alarms, (triggers_a, triggers_b)):

@@ -120,6 +120,7 @@ def test_a_wrong_comparison_is_refused_in_one_line(cli, tones, words, message):
         ((0, 8), (9, 8), (100, 10), "Do not ship it", "More misses than chance explains."),
         ((5, 5), (1, 20), (100, 10), "Do not ship it", "More false alarms than chance explains."),
         ((5, 5), (40, 10), (0, 0), "Ship it", "chance explains."),
+        ((28, 17), (0, 0), (13, 63), "Do not ship it", "More triggers on those clips than chance explains."),
         ((5, 6), (9, 10), (100, 95), "Keep the old one", "chance does not explain."),
         ((5, 5), (9, 9), (1, 0), "Keep the old one", "chance does not explain."),
     ],

@@ -63,8 +63,14 @@ def require_labels(real: Sequence[Recording], words: Sequence[str], s: c.TrainCo
 def synthesise(s: c.TrainConfig, words: list[str], console: Console, real: Sequence[Recording]) -> SyntheticClips:
     """Synthesise the clips of `data.synthetic`, sentences and noise only where the recordings hold less of them."""
     k = s.data.synthetic
+    if not (k.positives or k.confusables or k.sentences or k.noises):
+        return SyntheticClips()
     noise = [one for one in real if one.label == s.data.noise_label]
-    negatives = [one for one in real if one not in noise and not any(same_word(one.label, word) for word in words)]
+    negatives = [
+        one
+        for one in real
+        if one.label != s.data.noise_label and not any(same_word(one.label, word) for word in words)
+    ]
     sentences_n = k.sentences if shorter(negatives, k.sentences * SENTENCE_S) else 0
     noises_n = k.noises if shorter(noise, k.noises * NOISE_S) else 0
     if not (k.positives or k.confusables or sentences_n or noises_n):

@@ -46,7 +46,7 @@ from kws.training.distributed import Distributed
 from kws.training.hard_negatives import held_out_sources
 from kws.training.metrics import MetricsLog
 from kws.training.optim import OptimConfig, start_from
-from kws.training.trainer import DivergedError, Task, Trainer
+from kws.training.trainer import DivergedError, Task, Trainer, read_state
 
 FROM_MODEL = ("model", "features", "batch.clip_s", "data.sample_rate")  # what a run takes from the model
 INIT = "init.pt"  # copy of the model in the run folder, so that a resume does not depend on the folder of another run
@@ -89,6 +89,10 @@ class Run:
         for folder in (self.out, self.out / "checkpoints"):
             remove_drafts(folder)
         require_exportable(self.spec)
+        if (mark := self.out / DIVERGED).exists():
+            state = read_state(self.out / "state.pt")
+            if state is not None and state["step"] > int(mark.read_text()):  # it has trained beyond the divergence
+                mark.unlink()
         id_, threads, device = claim(self.out, self.config), torch.get_num_threads(), str(self.dist.device)
         claim_data(self.out, store.entries)
         if not (self.out / RECIPE).exists():  # a resumed run keeps the threads and the device of its first session
@@ -123,8 +127,9 @@ class Run:
         ):
             try:
                 trainer.run(log)
-            except DivergedError:
-                (self.out / DIVERGED).touch()
+            except DivergedError as error:
+                with replacing(self.out / DIVERGED) as file:
+                    file.write(str(error.step).encode())
                 raise
         return trainer.average
 

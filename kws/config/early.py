@@ -185,6 +185,8 @@ def refuse_missing_paths(command: str, given: dict[str, str], settings: Sequence
     read = {one.key: one.description for one in settings if one.mark == "input"}
     if command == "buffer" and given.get("action") != "import":  # which makes one
         read["buffer"] = "the folder of a replay buffer"
+    if given.get("data.download", "false").lower() != "false":  # which makes the folder
+        read.pop("data.root", None)
     out = unquoted(given.get("out", ""))
     if command == "train" and not (out and (Path(out) / "init.pt").is_file()):  # a run keeps a copy of its model
         read["init"] = "the model.pt of a run"

@@ -23,7 +23,7 @@ from kws.runs.lock import locked
 
 # Settings that may differ when a run is resumed. Other threads or devices change the rounding.
 FREE = ("out", "device", "threads", "data.cache")
-# Settings that may differ too when a run resumes that diverged, and the empty file that marks such a run.
+# Settings that may differ too when a run resumes that diverged, and the file with the step of it.
 FREE_AFTER_DIVERGENCE = ("optim.lr", "optim.warmup", "precision")
 DIVERGED = "diverged"
 RECIPE = "recipe.yaml"
@@ -33,7 +33,7 @@ _ID = re.compile(r"# run ([0-9a-f]{12})\n")  # the first line of config.yaml
 def claim(out: Path, config: str) -> str:
     """Claim a folder for a configuration, new or to be resumed, and return the id of the run.
 
-    A run that diverged resumes with another learning rate too.
+    A run that diverged resumes with another learning rate too, until it has trained beyond that step.
 
     The id is unique and moves with the folder. A buffer names it, so that the events of a run can be rolled back.
 
@@ -59,7 +59,6 @@ def claim(out: Path, config: str) -> str:
         if mine != theirs:
             _write(file, known, config)
             (out / RECIPE).unlink(missing_ok=True)  # written anew
-        (out / DIVERGED).unlink(missing_ok=True)
         return known
     id_ = uuid.uuid4().hex[:12]
     out.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,11 @@ from kws.training.optim import OptimConfig, learning_rate, make_optimizer, updat
 
 
 class DivergedError(KwsError):
-    """A loss or a weight is not finite. The state file holds the last good step."""
+    """A loss or a weight is not finite at a step. The state file holds the last good step."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class Task(Protocol):
@@ -160,7 +164,8 @@ class Trainer:
         lr = learning_rate(step, self.config.steps, self.config.lr, self.config.warmup)
         raise DivergedError(
             f"step {step}: {what} is not finite, at learning rate {lr:g}; the same command with optim.lr below "
-            f"{self.config.lr:g} resumes from the last good state"
+            f"{self.config.lr:g} resumes from the last good state",
+            step,
         )
 
     def save(self) -> None:

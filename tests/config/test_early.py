@@ -95,6 +95,7 @@ def test_what_is_wrong_is_refused_with_the_mend(here: Path, line: str, message: 
         ("train plugins=[mine] model=own augment.own=1", None),
         ("train data.root='recordings' out=new/run keyword=null", None),
         ("train data.root=a,b", None),
+        ("train recipe=speech_commands/v2_12 data.root=new data.download=true", None),
         ("evaluate detector=model.pt positive=[model.pt,recordings] negative=recordings", None),
         ("train model=tiny --config-dir conf", "--config-dir conf model=tiny"),
         ("train model=tiny --config-dir=conf", "--config-dir=conf model=tiny"),

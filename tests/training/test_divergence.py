@@ -84,12 +84,15 @@ def test_a_run_that_diverged_resumes_with_a_lower_learning_rate(cli, tiny, tmp_p
     def loss(self: WakeWordTask, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         objective, losses = real(self, model, batch)
         steps.append(len(steps))
+        if len(steps) == 7:
+            raise KeyboardInterrupt
         return objective, losses * (math.nan if len(steps) == 6 else 1.0)
 
     steps: list[int] = []
     with monkeypatch.context() as patch:
         patch.setattr(WakeWordTask, "loss", loss)
         said = cli("train", *words)
+        assert cli("train", *words).code == 130, "the same command once more, and Ctrl-C"
     assert said.code == 2
     assert said.err.splitlines()[-1].startswith("kws: step 5: the loss is not finite, at learning rate 0.00")
     assert "optim.lr below 0.003" in said.err

@@ -122,11 +122,16 @@ def at_threshold(positive: Sweep, negative: Sweep, threshold: float, wanted: flo
 def useless(point: OperatingPoint) -> str:
     """Why nobody can use a detector at this threshold; empty where somebody can."""
     why = []
-    if point.miss_rate >= MISSED:
+    if misses_many(point):
         why.append(f"misses {point.misses} of {point.events} keywords")
     if point.fa_per_hour >= ALARMS and point.fa_low >= ALARMS / 10:  # a single false alarm in seconds shows little
         why.append(f"triggers {point.fa_per_hour:.0f} times an hour without the keyword")
     return f"useless at its threshold: {' and '.join(why)}" if why else ""
+
+
+def misses_many(point: OperatingPoint) -> bool:
+    """Whether a detector misses so many keywords that it is useless. One miss of two keywords shows little."""
+    return point.miss_rate >= MISSED and point.miss_low >= MISSED / 2
 
 
 def operating_points(positive: Sweep, negative: Sweep, rates: Sequence[float] = RATES) -> list[OperatingPoint]:

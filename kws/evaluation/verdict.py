@@ -1,7 +1,9 @@
 """What the figures of a detector mean, in words: how often it misses, how often it fires, what to do next."""
 
-from kws.evaluation.intervals import duration_text, poisson
-from kws.evaluation.operating_points import MISSED, OperatingPoint, useless
+from itertools import count
+
+from kws.evaluation.intervals import duration_text, poisson, wilson
+from kws.evaluation.operating_points import OperatingPoint, misses_many, useless
 
 INTERVAL = "95 %: the true rate lies within these bounds in 19 of 20 such measurements"
 WANTED_RATE = 0.1  # false alarms an hour: the rate that users ask for
@@ -35,14 +37,14 @@ def verdict(p: OperatingPoint) -> list[str]:
 def _next(p: OperatingPoint) -> str:
     """The most urgent thing to do."""
     if reason := useless(p):
-        mend = "kws data check shows what is wrong with the recordings" if p.miss_rate >= MISSED else ""
+        mend = "kws data check shows what is wrong with the recordings" if misses_many(p) else ""
         mend = mend or "its threshold needs more hours of negatives, and recipe=harden trains it on its false alarms"
         return f"It is {reason}. Next: {mend}."
     if not p.events:
         return "How many keywords it misses is not measured: give positive=, recordings of the keyword."
     if not p.hours:
         return "How often it fires is not measured: give negative=, hours without the keyword."
-    if p.miss_rate >= MANY_MISSES:
+    if p.miss_low >= MANY_MISSES:
         return "Next: more recordings of the keyword, by more voices, lower the misses."
     if p.fa_low > WANTED_RATE:
         return "Next: kws mine with recipe=harden trains it on its false alarms."
@@ -51,6 +53,12 @@ def _next(p: OperatingPoint) -> str:
         return (
             f"Next: evaluate it on your own hours, such as radio (negative=): {needed:.0f} h without a false alarm "
             f"show {WANTED_RATE:g} an hour."
+        )
+    if p.miss_high >= MANY_MISSES:
+        needed_n = next(n for n in count(1) if wilson(0, n)[1] < MANY_MISSES)
+        return (
+            f"Next: evaluate it on more recordings of the keyword (positive=): {needed_n} without a miss show fewer "
+            f"than {100 * MANY_MISSES:.0f} misses in 100."
         )
     return "Next: try it where it will be used."
 

@@ -17,7 +17,7 @@ from kws.data.streams import Span
 from kws.detector.streaming import NO_STREAM, ScoreTrack
 from kws.evaluation import operating_points
 from kws.evaluation.events import join_tracks, trigger_times
-from kws.evaluation.intervals import poisson
+from kws.evaluation.intervals import poisson, wilson
 from kws.evaluation.operating_points import (
     Calibration,
     OperatingPoint,
@@ -64,6 +64,8 @@ def test_a_threshold_just_above_a_score_does_not_trigger() -> None:
     [
         (10, 10, 0, 1.0, "useless at its threshold: misses 10 of 10 keywords"),
         (4, 10, 0, 1.0, ""),
+        (1, 2, 0, 1.0, ""),  # half of them, but perhaps 9 in 100
+        (55, 100, 0, 1.0, "useless at its threshold: misses 55 of 100 keywords"),
         (0, 10, 4, 0.004, "useless at its threshold: triggers 1000 times an hour without the keyword"),
         (0, 10, 1, 0.008, ""),  # 125 an hour, but perhaps 3
         (0, 10, 99, 1.0, ""),
@@ -74,7 +76,8 @@ def test_a_detector_that_nobody_can_use_is_useless(
     misses: int, events: int, false_alarms: int, hours: float, why: str
 ) -> None:
     rates = false_alarms / hours, *poisson(false_alarms, hours)
-    point = OperatingPoint(None, 0.5, false_alarms, hours, *rates, misses, events, misses / events, 0.0, 1.0)
+    share = misses / events, *wilson(misses, events)
+    point = OperatingPoint(None, 0.5, false_alarms, hours, *rates, misses, events, *share)
     assert useless(point).startswith(why)
     assert bool(useless(point)) == bool(why)
 

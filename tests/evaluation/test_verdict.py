@@ -35,3 +35,16 @@ def test_one_side_alone_says_what_is_not_measured() -> None:
 def test_a_useless_detector_is_called_so() -> None:
     assert verdict(point(10, 10, 0, 1.0))[-1].startswith("It is useless at its threshold: misses 10 of 10 keywords.")
     assert verdict(point(0, 10, 961, 1.0))[-1].startswith("It is useless at its threshold: triggers 961 times an hour")
+    assert "recipe=harden" in verdict(point(1, 2, 961, 1.0))[-1], "the misses are not the reason"
+
+
+def test_few_keywords_show_little() -> None:
+    more = (
+        "Next: evaluate it on more recordings of the keyword (positive=): 35 without a miss show fewer than 10 misses "
+    )
+    for misses, events in ((0, 3), (1, 2), (0, 34), (5, 30)):
+        assert verdict(point(misses, events, 0, 40.0))[-1] == more + "in 100."
+    for events in (35, 64):
+        assert verdict(point(0, events, 0, 40.0))[-1] == "Next: try it where it will be used."
+    assert "lower the misses" in verdict(point(8, 30, 0, 40.0))[-1]
+    assert "is useless" in verdict(point(6, 10, 0, 40.0))[-1]

@@ -24,7 +24,7 @@ class CheckConfig:
     ] = "check.html"
     json: Annotated[str | None, OUTPUT, Field(description="JSON file with all findings")] = None
     checkpoint: Annotated[
-        str | None, INPUT, Field(description="model.pt of a run: negatives that score like the keyword are listed")
+        str | None, INPUT, Field(description="model.pt of a run; negatives that score like the keyword are listed")
     ] = None
     bounds: Annotated[
         str | None, INPUT, Field(description="file saved by the page; its bounds go into a copy of the manifest")

@@ -67,9 +67,7 @@ def synthesise(s: c.TrainConfig, words: list[str], console: Console, real: Seque
         return SyntheticClips()
     noise = [one for one in real if one.label == s.data.noise_label]
     negatives = [
-        one
-        for one in real
-        if one.label != s.data.noise_label and not any(same_word(one.label, word) for word in words)
+        one for one in real if one.label != s.data.noise_label and not any(same_word(one.label, word) for word in words)
     ]
     sentences_n = k.sentences if shorter(negatives, k.sentences * SENTENCE_S) else 0
     noises_n = k.noises if shorter(noise, k.noises * NOISE_S) else 0

@@ -5,6 +5,7 @@ Hydra reads the words afterwards. A word that is not surely wrong passes.
 
 import os.path
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +50,7 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
         if word.startswith("~"):
             raise KwsError(f"{word}: a setting cannot be deleted; give it a value, such as null, or leave it out")
         key, _, value = word.partition("=")
-        refuse(key.lstrip("+"), value, settings, sweeps)
+        refuse(key.lstrip("+"), value.lstrip(), settings, sweeps)  # Hydra reads no blank after =
     if not {"-c", "--cfg", "-i", "--info", "--hydra-help"} & given_flags:
         refuse_missing_paths(command, values, settings, sweeps)
         refuse_unwritable(values, settings)
@@ -111,7 +112,7 @@ def no_setting(command: str, word: str, before: str, settings: Sequence[Setting]
     """The message for a word without =, and the word before it."""
     key = before.partition("=")[0]
     if key != before and any(one.key == key and {"str", "any"} & set(one.kinds) for one in settings):
-        return f"{word}: must be KEY=VALUE; a value with blanks needs quotes: '{before} {word}'"
+        return f"{word}: must be KEY=VALUE; a value with blanks needs quotes: {shlex.quote(f'{before} {word}')}"
     if any(one.key == word for one in settings):
         return f"{word}: must be written as {word}=VALUE"
     if "recipe" in {one.key for one in settings} and word in option_names("recipe"):
@@ -197,7 +198,8 @@ def refuse_missing_paths(command: str, given: dict[str, str], settings: Sequence
         value = given.get(key, "")
         if not value or value == "null" or "${" in value or re.fullmatch(r"\w+\(.*\)", value):
             continue
-        whole = value[1:-1] if value[:1] + value[-1:] == "[]" and not Path(value).exists() else value
+        listed = value.lstrip()
+        whole = listed[1:-1] if listed[:1] + listed[-1:] == "[]" and not Path(value).exists() else value
         many = sweeps or whole != value
         for part in elements(whole) if many else [whole]:
             place = os.path.expanduser(unquoted(part))

@@ -169,7 +169,9 @@ class BufferConfig:
     sort: Annotated[Order, Field(description="list: highest first")] = Order.score
     limit: Annotated[int | None, Field(ge=1, le=10**7, description="list, review: clips, at most; null: all")] = 50
     out: Annotated[
-        str | None, OUTPUT, Field(description="export: a new folder; review: the page, null is review.html there")
+        str | None,
+        OUTPUT,
+        Field(description="export: a new folder; review: HTML file, null: review.html in the buffer"),
     ] = None
     plots: Annotated[str | None, OUTPUT, Field(description="stats: folder for the figures as PNG files")] = None
     curves: Annotated[
@@ -199,14 +201,16 @@ class EvaluateConfig:
 
     detector: Annotated[str | None, INPUT, Field(description="checkpoint model.pt, or exported detector.pt")] = None
     compare: Annotated[
-        Any, INPUT, Field(description="two of them, [a,b], on the same streams: is the difference more than chance?")
+        Any,
+        INPUT,
+        Field(description="two detectors, [a,b], on the same streams; shows if they differ by more than chance"),
     ] = None
     keyword: Annotated[Any, TEXT, Field(description="one, or a list; null: every keyword of the model")] = None
     positive: Annotated[Any, INPUT, Field(description="recordings with the keyword, files or folders")] = None
     events: Annotated[
         Any,
         INPUT,
-        Field(description="its times, a file each: JSON, CSV, Audacity, RTTM; null: each is one keyword"),
+        Field(description="keyword times in positive, a file each: JSON, CSV, Audacity, RTTM; null: one a recording"),
     ] = None
     collar_s: Annotated[
         list[float] | None,
@@ -219,7 +223,7 @@ class EvaluateConfig:
     confusables: Annotated[
         str | None,
         INPUT,
-        Field(description="folder of kws confuse: false alarms on the confusables of its test voices"),
+        Field(description="folder of kws confuse; counts false alarms on the confusables of its test voices"),
     ] = None
     smooth_s: SmoothS = None
     smooth_k: SmoothK = None
@@ -317,7 +321,9 @@ class RunsConfig:
     ] = None
     group: Annotated[bool, Field(description="one row for all seeds of the same settings: sums, and range")] = False
     recipe_of: Annotated[str | None, Field(description="run of the table: print its recipe, or copy it to out")] = None
-    out: Annotated[str | None, OUTPUT, Field(description="new file: the table as CSV, or that of recipe_of")] = None
+    out: Annotated[
+        str | None, OUTPUT, Field(description="new CSV file of the table; with recipe_of, new file of the recipe")
+    ] = None
 
 
 SCHEMAS: Mapping[str, type] = {

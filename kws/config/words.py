@@ -78,8 +78,9 @@ def _literal(word: str, kinds: Mapping[str, Kind], names: Collection[str], sweep
 def _value(text: str, kind: Kind) -> str:
     if text == "null":
         return text
-    if kind.may_be_list and text.startswith("[") and text.endswith("]"):
-        return "[" + ",".join(_value(one, kind) for one in elements(text[1:-1])) + "]"
+    listed = text.lstrip()
+    if kind.may_be_list and listed.startswith("[") and listed.endswith("]"):
+        return "[" + ",".join(_value(one, kind) for one in elements(listed[1:-1])) + "]"
     if not kind.is_path and (_QUOTED.fullmatch(text) or re.fullmatch(r"\[.*\]|\{.*\}", text)):
         return text  # of a setting that takes one text, such as a keyword: refused for its type
     return quoted(kind.read(unquoted(text)))

@@ -25,7 +25,7 @@ from kws.data.mending import Fault, Mender, divisor_of
 from kws.data.unfinished import UNKNOWN_N, Endless, Tail, unfinished
 
 _BLOCK_N = 1 << 20  # frames read at once, so that a header with a wrong length costs no memory
-_SHORT_N = 1024  # the same in a file that may end anywhere: so many samples are lost at most
+_SHORT_N = 1024  # the same in a file that may end anywhere, of which at most this is lost
 _LOWEST_RATE = 1000  # Hz; a lower rate means a damaged header, and resampling would fill the memory
 
 # File extensions of sound, most of which soundfile decodes. RAW files have no header.

@@ -1,6 +1,7 @@
 """The first check of a command line refuses what is surely wrong, with the mend, and lets everything else pass."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train data.root=recordigns", "data.root=recordigns: no such file or folder (did you mean recordings?); exp"),
         ("train replay.buffer=recordigns/x", "replay.buffer=recordigns/x: no such file or folder (did you mean rec"),
         ("evaluate compare=[model.pt,modle.pt]", "compare=modle.pt: no such file or folder (did you mean model.pt?)"),
+        (
+            "evaluate compare=[model.pt,x]",
+            "compare=x: no such file or folder; expected: two detectors, [a,b], on the same",
+        ),
+        (
+            "evaluate events=x.csv",
+            "events=x.csv: no such file or folder; expected: keyword times in positive, a",
+        ),
         ("buffer list buffer=x", "buffer=x: no such file or folder; expected: the folder of a replay buffer"),
         ("buffer lst buffer=recordings", "action=lst: must be one of stats, list, "),
         ("buffer buffer=recordings", "action=... must be given: what to do"),
@@ -117,6 +126,26 @@ def test_a_path_with_blanks_and_the_home_folder_pass(here: Path, monkeypatch: py
     monkeypatch.setenv("HOME", str(here))
     words = ["data.root=with space", "replay.buffer=~/recordings"]
     assert checked("train", words) == words
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["batch.keyword_end_s= [0.1,0.2]", "seed= 3", "compile= true", "model= ds_tcn_30k", "replay.schedule= linear"],
+)
+def test_a_blank_after_the_equals_sign_passes(word: str) -> None:
+    assert checked("train", [word]) == [word]
+
+
+def test_a_blank_before_a_list_of_paths_passes(here: Path) -> None:
+    words = ["detector=model.pt", "negative= [recordings,with space]"]
+    assert checked("evaluate", words) == words
+
+
+def test_the_advice_on_quotes_can_be_pasted(here: Path) -> None:
+    with pytest.raises(KwsError) as caught:
+        checked("train", ["keyword=it's", "ok"])
+    advice = str(caught.value).partition("needs quotes: ")[2]
+    assert shlex.split(advice) == ["keyword=it's ok"]
 
 
 def test_a_folder_that_may_not_be_written_is_found_before_the_work(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,7 @@ def test_any_text_survives_its_quotes(text: str) -> None:
         ("keyword=[yes,no,on,off,7]", ["yes", "no", "on", "off", "7"]),
         ("keyword=[computer,hey computer]", ["computer", "hey computer"]),
         ("keyword=[computer, 'a, b']", ["computer", "a, b"]),
+        ("keyword= [a b,c]", ["a b", "c"]),
         ("keyword='yes'", "yes"),
         ('keyword="a b"', "a b"),
         ("keyword=[]", []),

@@ -104,7 +104,7 @@ def forms_listed(forms: Iterable[str]) -> str:
 
 def _written(form: str) -> str:
     """A form without the blanks between letters of a script that has none."""
-    first, *others = form.split(" ")
+    first, *others = form.split()
     for word in others:
         first += word if _unspaced(first[-1]) and _unspaced(word[0]) else f" {word}"
     return first

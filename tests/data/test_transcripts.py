@@ -96,4 +96,5 @@ def test_forms_are_listed_as_people_write_them_the_most_frequent_first() -> None
     forms = [form_in(text, word) for text, word in zip(texts, words, strict=True)]
     assert forms_listed(forms) == "computers 2, computer 1, コンピューター 1, ok 谷歌 1, คอมพิวเตอร์ 1"
     assert forms_listed([f"form{i}" for i in range(9)]).endswith("form7 1, ...")
+    assert forms_listed(["你好  电脑"]) == "你好电脑 1"
     assert forms_listed([]) == ""

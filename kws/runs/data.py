@@ -40,7 +40,8 @@ def _described(entries: Sequence[Entry]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for entry in entries:
         one = entry.recording
-        known = [one.speaker, one.text, one.source, *(f"{t:g}" for t in (one.start_s, one.end_s) if t is not None)]
+        bounds = (one.start_s, one.end_s)
+        known = [one.speaker, one.text, one.source, *([] if bounds == (None, None) else [repr(bounds)])]
         rest = hashlib.sha256("\0".join(known).encode("utf-8", "replace")).hexdigest()
         name = one.name
         while name in found:  # a synthetic clip may be named like a recording

@@ -46,6 +46,16 @@ def test_changed_recordings_are_refused_with_what_changed(tmp_path: Path, entrie
         claim_data(tmp_path, entries)
 
 
+def test_bounds_differ_in_their_column_and_their_last_digit(tmp_path: Path) -> None:
+    bounds = [(None, 1.0), (1.0, None), (1000.0001, 1001.0), (1000.0002, 1001.0)]
+    for i, (first, other) in enumerate(zip(bounds[::2], bounds[1::2], strict=True)):
+        (out := tmp_path / str(i)).mkdir()
+        claim_data(out, changed(start_s=first[0], end_s=first[1]))
+        claim_data(out, changed(start_s=first[0], end_s=first[1]))
+        with pytest.raises(KwsError, match=r"1 with another speaker, transcript, source or bounds \(a\.wav\)"):
+            claim_data(out, changed(start_s=other[0], end_s=other[1]))
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("{")
     with pytest.raises(KwsError, match=r"recordings\.json: unreadable"):

@@ -94,7 +94,7 @@ def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[n
         rate, mender = file.samplerate, _mender(path, file)
         start, end = (min(max(0, round(at * rate)), file.frames) for at in (start_s, end_s))
         if isinstance(file, Endless):
-            block = np.concatenate(list(_read(path, file, "float32")))[start:end]
+            block = _part(_read(path, file, "float32"), start, end)
         else:
             file.seek(start)
             block = file.read(end - start, dtype="float32", always_2d=True)
@@ -102,6 +102,18 @@ def cut(path: Path, sample_rate: int, start_s: float, end_s: float) -> NDArray[n
     if rate != sample_rate and len(x):
         x = soxr.resample(x, rate, sample_rate, quality="soxr_hq")
     return to_int16(np.clip(x, -1, 1))
+
+
+def _part(blocks: Iterator[NDArray[np.float32]], start: int, end: int) -> NDArray[np.float32]:
+    """Frames `start` to `end` of blocks that cannot be skipped, in the memory of the part."""
+    at, kept = 0, list[NDArray[np.float32]]()
+    for block in blocks:
+        if at + len(block) > start or not kept:
+            kept.append(block[max(0, start - at) : max(0, end - at)])
+        at += len(block)
+        if at >= end:
+            break
+    return np.concatenate(kept)
 
 
 def read_exactly(path: Path) -> NDArray[np.int16]:

@@ -15,6 +15,7 @@ import soundfile
 
 UNKNOWN_N = 2**63 - 1  # length of a file of unknown length, as soundfile gives it
 _ONES = 0xFFFFFFFF
+_TOO_MANY = 2**31  # channels, or samples a second: libsndfile counts them in 32 bits
 
 # Types of samples, one after another, by the codes and bits of the formats.
 _WAV = {(1, 8): "PCM_U8", (1, 16): "PCM_16", (1, 24): "PCM_24", (1, 32): "PCM_32", (3, 32): "FLOAT", (3, 64): "DOUBLE"}
@@ -64,7 +65,10 @@ def unfinished(path: Path) -> Samples | None:
     with path.open("rb") as file:
         reader = readers.get(file.read(4))
         file.seek(0)
-        return reader(file, path.stat().st_size) if reader else None
+        found = reader(file, path.stat().st_size) if reader else None
+    if found and not all(1 <= int(found.form[key]) < _TOO_MANY for key in ("samplerate", "channels")):
+        return None  # libsndfile refuses the file with a reason
+    return found
 
 
 def _riff(file: BinaryIO, size: int) -> Samples | None:
@@ -128,7 +132,7 @@ def _caf(file: BinaryIO, size: int) -> Samples | None:
         if name == b"desc":
             rate, kind, flags, channels, bits = struct.unpack(">d4sI8xII", file.read(32).ljust(32, b"\0"))
             subtype = _CAF.get((kind, flags & 1, bits))
-            if subtype is None:
+            if subtype is None or not rate < _TOO_MANY:
                 return None
             endian = "LITTLE" if flags & 2 else "BIG"
             form = {"subtype": subtype, "samplerate": round(rate), "channels": channels, "endian": endian}

@@ -128,23 +128,39 @@ def read(
     layout, source, rows = read_rows(root, file, layout, split, part_column, say, keywords, allow_outside)
     root = root.resolve()
     splits = _splits(rows, source.name, split, part_column, say)
-    recordings, seen, renamed = list[Recording](), dict[Path, list[int]](), list[str]()
+    recordings, seen, renamed, linked = list[Recording](), dict[Path, list[int]](), list[str](), list[str]()
     listing: Listing = {}
     for (where, fields), part in zip(rows, splits, strict=True):
         recording = _recording(root, where, fields, part, listing, allow_outside)
         if layout is Layout.speech_commands and recording.label == NOISE:
             recording = replace(recording, given=False)  # its lists are of words alone
-        seen.setdefault(recording.path, []).append(len(recordings))
+        own = seen.setdefault(recording.path, [])
+        if own and source == root:
+            linked.append(_link(recordings[own[0]], recording))
+            continue
+        own.append(len(recordings))
         recordings.append(recording)
         if recording.name != fields["path"].strip():
             renamed.append(f"{fields['path'].strip()!r} is {recording.name!r}")
     if renamed and source != root:
         say(f"{source.name}: {len(renamed)} names differ from those on disk: {renamed[0]}")
+    if linked:
+        say(f"{len(linked)} links to recordings that are found elsewhere are left out: {linked[0]}")
     for several in (own for own in seen.values() if len(own) > 1):
         stretches = _of_one_file([(rows[i][0], recordings[i]) for i in several])
         for i, stretch in zip(several, stretches, strict=True):
             recordings[i] = stretch
     return recordings
+
+
+def _link(one: Recording, other: Recording) -> str:
+    """Name of a recording that is the same file as another one. Raises KwsError if label or split differ."""
+    if (one.label, one.given and one.split) != (other.label, other.given and other.split):
+        raise KwsError(
+            f"{other.name}: must not link to the file of {one.name}, which has another label or split: "
+            f"{other.label!r} in {other.split}, {one.label!r} in {one.split}"
+        )
+    return other.name
 
 
 def stretch_name(name: str, start_s: float, end_s: float) -> str:
@@ -173,8 +189,9 @@ def _of_one_file(rows: Sequence[tuple[str, Recording]]) -> list[Recording]:
     for where, other in sorted(rows, key=lambda row: (row[1].start_s or 0.0, row[1].end_s or 0.0)):
         open_rows = [row for row in open_rows if (row[1].end_s or 0.0) > (other.start_s or 0.0)]
         for at, longer in open_rows:
+            within = contains_phrase(other.label, longer.label) or contains_phrase(longer.label, other.label)
             same = (other.start_s, other.end_s) == (longer.start_s, longer.end_s)
-            if same or not _one_within(other.label, longer.label):
+            if same or same_word(other.label, longer.label) or not within:  # computer may overlap hey computer
                 raise KwsError(
                     f"{where}: start={other.start_s:g}: must not overlap {at}, which ends at {longer.end_s:g}"
                 )
@@ -183,11 +200,6 @@ def _of_one_file(rows: Sequence[tuple[str, Recording]]) -> list[Recording]:
         replace(other, name=stretch_name(other.name, other.start_s or 0.0, other.end_s or 0.0), split=one.split)
         for _, other in rows
     ]
-
-
-def _one_within(label: str, other: str) -> bool:
-    """Whether two labels differ and one contains the other: `hey computer` may overlap `computer`."""
-    return not same_word(label, other) and (contains_phrase(label, other) or contains_phrase(other, label))
 
 
 def read_rows(

@@ -232,6 +232,19 @@ def test_links_to_folders_are_followed_where_the_user_allows_it(tmp_path: Path) 
         read(tmp_path / "root")
 
 
+def test_links_to_files_that_are_found_elsewhere_are_left_out_if_they_say_the_same(tmp_path: Path) -> None:
+    touch(tmp_path, "dog/a/1.wav", "dog/a/2.wav", "cat/3.wav")
+    (tmp_path / "dog/again").symlink_to(tmp_path / "dog/a")
+    (tmp_path / "cat/4.wav").symlink_to(tmp_path / "cat/3.wav")
+    printed: list[str] = []
+    found = read(tmp_path, allow_outside=True, say=printed.append)
+    assert [one.name for one in found] == ["cat/3.wav", "dog/a/1.wav", "dog/a/2.wav"]
+    assert printed == ["3 links to recordings that are found elsewhere are left out: cat/4.wav"]
+    (tmp_path / "wolf").symlink_to(tmp_path / "dog")
+    with pytest.raises(KwsError, match=r"wolf/a/1\.wav: must not link to the file of dog/a/1\.wav, which has another"):
+        read(tmp_path, allow_outside=True)
+
+
 def test_column_split_needs_the_column(tmp_path: Path) -> None:
     write_csv(tmp_path, "path,label", "a.wav,cat")
     with pytest.raises(KwsError, match="'part' is missing"):

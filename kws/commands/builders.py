@@ -126,12 +126,12 @@ def split_table(store: AudioCache, chosen: Selection, noise_label: str) -> Table
     return Table(", ".join(chosen.keywords), ("split", "keywords", "negatives", "only mined", "noise"), rows)
 
 
-def warn_undecodable(console: Console, bad: Mapping[str, str], n: int, kind: str = "recordings") -> None:
+def warn_undecodable(console: Console, bad: Mapping[str, str], n: int) -> None:
     """Print the recordings, of `n` in all, that do not decode: the reason of each by its name."""
     for name, reason in bad.items():
         console.warn(f"{name}: not read: {reason}")
     if bad:
-        console.warn(f"{len(bad)} of {n} {kind} have no usable sound and are left out")
+        console.warn(f"{len(bad)} of {n} recordings have no usable sound and are left out")
 
 
 def warn_clean(console: Console, chosen: Selection, split: Split) -> None:

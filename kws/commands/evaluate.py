@@ -23,7 +23,7 @@ from kws.evaluation import comparison, confusables, results
 from kws.evaluation.annotations import read_annotations
 from kws.evaluation.breakdown import confusion
 from kws.evaluation.operating_points import RATES, Unsupported, require_hours
-from kws.evaluation.recordings import AnnotatedFile, evaluate_files, whole_file, with_silence
+from kws.evaluation.recordings import WHOLE_FILE, AnnotatedFile, evaluate_files, with_silence
 from kws.evaluation.report.examples import cutter, galleries, placing_negatives
 from kws.evaluation.report.page import write_pictures, write_report
 from kws.evaluation.scoring import (
@@ -178,10 +178,11 @@ def given_files(s: EvaluateConfig, words: list[str], console: Console) -> tuple[
     positives = [] if s.positive is None else annotated(s, words, console)
     places = [] if s.negative is None else paths(s.negative, "negative")
     negatives = [file for place in places for file in sound_files(place, "negative")]
-    seen = {file.resolve() for file, _ in positives}
-    for file in negatives:
+    seen = set() if s.events is None else {file.resolve() for file, _ in positives}
+    whole = [] if s.events is not None else [(f"positive={s.positive}", file, "keyword") for file, _ in positives]
+    for given, file, what in [*whole, *((f"negative={s.negative}", file, "hours") for file in negatives)]:
         if file.resolve() in seen:
-            raise KwsError(f"negative={s.negative}: {file} is there twice; its hours would count twice")
+            raise KwsError(f"{given}: {file} is there twice; its {what} would count twice")
         seen.add(file.resolve())
     return positives, negatives
 
@@ -193,7 +194,7 @@ def annotated(s: EvaluateConfig, words: list[str], console: Console) -> list[Ann
             raise KwsError(f"keyword={words}: must be one, since without events every file of positive is one keyword")
         files = [file for place in paths(s.positive, "positive") for file in sound_files(place, "positive")]
         console.say(f"each of the {len(files)} recordings of positive counts as one keyword; events= says where it is")
-        return [(file, {words[0]: whole_file(file)}) for file in files]
+        return [(file, {words[0]: [WHOLE_FILE]}) for file in files]
     files, events = paths(s.positive, "positive"), paths(s.events, "events")
     if len(files) != len(events):
         raise KwsError(f"events={s.events}: must be as many files as in positive, {len(files)}")
@@ -229,7 +230,7 @@ def on_files(
             detector, words, positives, negatives, sources, s.stream.chunk_s, s.data.max_undecodable, progress, score
         )
     builders.say_faults(console, faults)
-    builders.warn_undecodable(console, {one.name: one.reason for one in bad}, len(negatives), "negative recordings")
+    builders.warn_undecodable(console, {one.name: one.reason for one in bad}, len(sources))
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
     return Evaluated(DetectorScores(scores, thresholds), sources, detector.sample_rate, "on the given streams")
 

@@ -15,7 +15,7 @@ _CLIPPED = 0.005  # share of such samples
 _CANCELS = 0.1  # power of the mean of the channels against that of the loudest one
 _OFFSET, _OFFSET_SHARE = 0.002, 0.1  # smallest offset that is removed, and as a share of the standard deviation
 _FRAME_S = 0.032
-SILENT_S = 10.0  # a window that counts as silent where nothing but the last bits change
+_SILENT_S = 10.0  # a window that counts as silent where nothing but the last bits change
 _OVERSHOOT, _SPIKES = 8.0, 0.01  # of float samples: largest peak of a mix, and share of samples beyond full scale
 _RANGES = (2.0**15, 2.0**23, 2.0**31)  # of the integers that float samples are written as by mistake
 
@@ -63,7 +63,7 @@ class Mender:
         self._offset: int | None = None  # in steps of 1 / 32768, so that integers stay integers
         self._low, self._high = math.inf, -math.inf
         self._n = self._full_n = self._silent_n = 0
-        self._window_n = round(SILENT_S * sample_rate)
+        self._sample_rate = sample_rate
 
     def mono(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean of the channels, or one of them where they cancel out. Shape: float32 [n, C]; returns [n]."""
@@ -89,7 +89,7 @@ class Mender:
     def check(self) -> str:
         """Find the faults of the whole recording once it is read. Returns why it is unusable, else nothing."""
         amplitude = (self._high - self._low) / 2
-        if amplitude <= _SILENT:
+        if amplitude <= _SILENT or self._silent_n == self._n:
             return "silent"
         if amplitude < _QUIET:
             self.faults.add(Fault.quiet)
@@ -101,11 +101,8 @@ class Mender:
 
     def _measure(self, x: NDArray[Any], full: float) -> int:
         """Measure a block whose full scale is `full`. Returns its offset, which is that of the first with sound."""
-        windows = np.split(x, range(self._window_n, len(x), self._window_n))
-        lows, highs = ([float(of(part)) / full for part in windows] for of in (np.min, np.max))
-        low, high = min(lows), max(highs)
-        silent_n = sum(hi - lo <= 2 * _SILENT for lo, hi in zip(lows, highs, strict=True)) * self._window_n
-        self._silent_n += silent_n if len(x) >= self._window_n else 0  # a rest of a window counts as a whole one
+        low, high = float(x.min()) / full, float(x.max()) / full
+        self._silent_n += silent_samples(x, self._sample_rate, full)
         self._low, self._high = min(low, self._low), max(high, self._high)
         self._n += len(x)
         if max(high, -low) >= _FULL:
@@ -117,6 +114,24 @@ class Mender:
                 self._offset = round(offset / full * 32768)
                 self.faults.add(Fault.offset)
         return self._offset or 0
+
+
+def silent_samples(x: NDArray[Any], sample_rate: int, full: float = 32768.0) -> int:
+    """Samples of the windows of 10 s in which nothing but the last bits change, as of a muted microphone.
+
+    A rest that is shorter than a window counts as sound.
+
+    Args:
+        x: samples, int16 or float32.
+        sample_rate: Hz.
+        full: full scale of the samples.
+
+    Shape: x [T].
+    """
+    window_n = round(_SILENT_S * sample_rate)
+    windows = x[: len(x) // window_n * window_n].reshape(-1, window_n)
+    spread = windows.max(axis=1).astype(np.float64) - windows.min(axis=1)
+    return window_n * int((spread <= 2 * _SILENT * full).sum())
 
 
 def _offset(x: NDArray[Any], frame_n: int, smallest: float) -> float:

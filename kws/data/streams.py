@@ -17,6 +17,7 @@ from pydantic import Field
 from kws.common.errors import KwsError
 from kws.common.settings import Pair
 from kws.data.audio import loudest_rms, to_float, to_int16
+from kws.data.mending import Fault
 from kws.data.noise import repeated
 
 Span = tuple[float, float]
@@ -68,7 +69,7 @@ class Piece:
 class Stream:
     """A composed stream: samples (int16 [T]), its recordings in order of time, and the noise recordings of the bed.
 
-    `noise_ends` holds the sample at which each of these ends.
+    `noise_ends` holds the sample at which each of these ends, `faults` those of a single recording.
     """
 
     pcm: NDArray[np.int16]
@@ -76,6 +77,7 @@ class Stream:
     noises: list[int]  # indexes in order of time; a recording sampled twice is listed twice
     sample_rate: int
     noise_ends: list[int] = field(default_factory=list)
+    faults: frozenset[Fault] = frozenset()
 
 
 class _Bed:

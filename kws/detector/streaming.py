@@ -12,7 +12,6 @@ from torch import Tensor
 
 from kws.common.errors import KwsError
 from kws.data.audio import to_float
-from kws.data.mending import SILENT_S
 from kws.detector.detector import Detector
 
 CHUNK_S = 20.0  # seconds per call: large enough that the overhead of a call does not count
@@ -159,7 +158,7 @@ def as_tracks(
 ) -> Mapping[str, ScoreTrack]:
     """Turn the score rows (float32 [rows, K]) of a stream of `stream_n` samples into a score track for each keyword.
 
-    `silent_n` of the samples count as no hours, see `silent_samples`.
+    `silent_n` of the samples count as no hours, see `kws.data.mending.silent_samples`.
     """
     rate = detector.sample_rate
     times = row_times(len(rows), round(detector.frame_s * rate), stream_n, rate, chunk_s)
@@ -167,13 +166,6 @@ def as_tracks(
         k: ScoreTrack(times, np.ascontiguousarray(rows[:, i]), stream_n / rate, silent_n / rate)
         for i, k in enumerate(detector.labels)
     }
-
-
-def silent_samples(pcm: NDArray[np.int16], sample_rate: int) -> int:
-    """Samples of the windows of 10 s in which nothing but the last bit changes, as of a muted microphone."""
-    window_n = round(SILENT_S * sample_rate)
-    windows = pcm[: len(pcm) // window_n * window_n].reshape(-1, window_n)
-    return window_n * int((windows.max(axis=1).astype(np.int32) - windows.min(axis=1) <= 2).sum())
 
 
 def _tensor(pcm: np.ndarray) -> Tensor:

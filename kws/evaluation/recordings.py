@@ -1,5 +1,6 @@
 """Evaluation on given files: some with keywords, with annotations, and some without. Either may be left out."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +18,11 @@ from kws.evaluation.events import join_offsets, join_tracks
 from kws.evaluation.scoring import (
     KeywordScores,
     Progress,
+    Result,
     ScoreAll,
     ScoredStream,
     Segment,
     StreamSource,
-    decoded,
     score_all,
 )
 
@@ -30,17 +31,18 @@ SILENCE_S = 1.0  # after a recording of a keyword: a trigger comes up to AFTER_S
 AnnotatedFile = tuple[Path, Mapping[str, Sequence[Annotation]]]  # with the annotations of each keyword
 
 
-def whole_file(file: Path) -> list[Annotation]:
-    """The annotation of a recording that is one keyword: any trigger in it, or soon after it, is a hit."""
-    return [Annotation((0.0, length_s(file) + AFTER_S), None)]
+# The annotation of a recording that is one keyword: any trigger in it, or soon after it, is a hit.
+WHOLE_FILE = Annotation((0.0, math.inf), None)
 
 
 def with_silence(file: Path, sample_rate: int) -> StreamSource:
     """A recording of a keyword to score, with silence after it in which the detector may still trigger."""
 
     def stream() -> Stream:
-        pcm = to_int16(load(file, sample_rate))
-        return Stream(np.append(pcm, np.zeros(round(SILENCE_S * sample_rate), np.int16)), [], [], sample_rate)
+        faults = set[Fault]()
+        pcm = to_int16(load(file, sample_rate, faults))
+        pcm = np.append(pcm, np.zeros(round(SILENCE_S * sample_rate), np.int16))
+        return Stream(pcm, [], [], sample_rate, faults=frozenset(faults))
 
     return StreamSource(stream, length_s(file) + SILENCE_S)
 
@@ -65,26 +67,19 @@ def evaluate_files(
         negatives: files without a keyword.
         sources: all of them in this order, as stream sources.
         chunk_s: length of the audio chunks in seconds; a score row is known at the end of its chunk.
-        max_undecodable: largest share of negatives that may fail to decode, 0 to 1.
+        max_undecodable: largest share of the positives, and of the negatives, that may fail to decode, 0 to 1.
         progress: called with the seconds scored up to now.
         score: scores the sources.
 
     Returns:
-        scores of each keyword, the negatives that did not decode, and the number of files with each fault.
+        scores of each keyword, the files that did not decode, and the number of files with each fault.
 
     Raises:
-        BadAudio: a positive file does not decode.
-        KwsError: too many negatives have no usable sound, or a keyword is annotated after the end of its file.
+        KwsError: too many files have no usable sound, or a keyword is annotated after the end of its file.
     """
     results = score(detector, sources, chunk_s, progress)
     first = len(positives)
-    scored = [decoded(result) for result in results[:first]]
-    bad = [result for result in results[first:] if isinstance(result, BadAudio)]
-    if len(bad) > max_undecodable * len(negatives):
-        raise KwsError(
-            f"{len(bad)} of {len(negatives)} negative recordings have no usable sound, first {bad[0]}; "
-            f"the share must be at most data.max_undecodable={max_undecodable}"
-        )
+    bad = _bad(results[:first], "positive", max_undecodable) + _bad(results[first:], "negative", max_undecodable)
     good = [(i, result) for i, result in enumerate(results) if i >= first and isinstance(result, ScoredStream)]
     names = display_names([*(file for file, _ in positives), *negatives])
     scores: dict[str, KeywordScores] = {}
@@ -99,11 +94,22 @@ def evaluate_files(
         ]
         if not positives:
             scores[keyword] = KeywordScores(NO_STREAM, [], negative, segments)
-        elif found := _positive_scores(keyword, keywords, positives, scored, names):
+        elif found := _positive_scores(keyword, keywords, positives, results, names):
             track, events, others, other_spans = found
             scores[keyword] = KeywordScores(track, events, negative, segments, others, other_spans)
     faults = Counter(fault for result in results if isinstance(result, ScoredStream) for fault in result.faults)
     return scores, bad, faults
+
+
+def _bad(results: Sequence[Result], kind: str, max_undecodable: float) -> list[BadAudio]:
+    """Those of the results of files that did not decode. Raises KwsError if they are too many, or all."""
+    bad = [result for result in results if isinstance(result, BadAudio)]
+    if bad and (len(bad) > max_undecodable * len(results) or len(bad) == len(results)):
+        raise KwsError(
+            f"{len(bad)} of {len(results)} {kind} recordings have no usable sound, first {bad[0]}; "
+            f"the share must be at most data.max_undecodable={max_undecodable}"
+        )
+    return bad
 
 
 def display_names(files: Sequence[Path]) -> list[str]:
@@ -117,14 +123,15 @@ def _positive_scores(
     keyword: str,
     keywords: Sequence[str],
     files: Sequence[AnnotatedFile],
-    scored: Sequence[ScoredStream],
+    results: Sequence[Result],
     names: Sequence[str],
 ) -> tuple[ScoreTrack, list[Segment], dict[str, ScoreTrack], dict[str, list[Span]]] | None:
     """Track and events of the files with a keyword, and tracks and spans of the other keywords there.
 
     Returns None if no file has the keyword.
     """
-    chosen = [i for i, (_, annotations) in enumerate(files) if annotations.get(keyword)]
+    scored = {i: one for i, one in enumerate(results) if isinstance(one, ScoredStream)}
+    chosen = [i for i, (_, annotations) in enumerate(files) if i in scored and annotations.get(keyword)]
     if not chosen:
         return None
     tracks = {word: [scored[i].tracks[word] for i in chosen] for word in keywords}
@@ -134,7 +141,9 @@ def _positive_scores(
     events, other_spans = [], {other: list[Span]() for other in keywords if other != keyword}
     for i, at, track in zip(chosen, offsets, tracks[keyword], strict=True):
         file, annotations = files[i]
-        for (start, end), spoken in annotations[keyword]:
+        whole_s = track.duration_s - SILENCE_S + AFTER_S  # from the samples: a header may give no length
+        for (start, given), spoken in annotations[keyword]:
+            end = whole_s if given == math.inf else given
             if start >= track.duration_s:
                 raise KwsError(f"{file}: lasts {track.duration_s:.1f} s, but {keyword!r} is annotated at {start:.1f} s")
             spoken_s = None if spoken is None else spoken + at

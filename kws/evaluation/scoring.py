@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from kws.data.audio import BadAudio, length_s, pcm_blocks
-from kws.data.mending import Fault
+from kws.data.mending import Fault, silent_samples
 from kws.data.streams import Piece, Span, Stream
 from kws.detector import streaming
 from kws.detector.streaming import CHUNK_S, BatchScorer, ScoreTrack, StreamScorer
@@ -164,11 +164,14 @@ def score_sources(
     def result(audio: Path | Stream, rows: NDArray[np.float32], n: int, silent_n: int, faults: set[Fault]) -> Result:
         if isinstance(audio, Path) and not len(rows):
             return BadAudio(audio.as_posix(), f"shorter than a score row of {detector.frame_s:g} s")
+        if isinstance(audio, Path) and silent_n == n:
+            return BadAudio(audio.as_posix(), "silent")
         pieces = [] if isinstance(audio, Path) else audio.pieces
         return ScoredStream(dict(streaming.as_tracks(detector, rows, n, chunk_s, silent_n)), pieces, frozenset(faults))
 
     def score(audio: Path | Stream | Callable[[], Stream]) -> Result:
-        stream, faults, silent_n = audio() if callable(audio) else audio, set[Fault](), 0
+        stream, silent_n = audio() if callable(audio) else audio, 0
+        faults = set[Fault]() if isinstance(stream, Path) else set(stream.faults)
         if isinstance(stream, Path):
             blocks = pcm_blocks(stream, rate, block_n, faults)
         else:
@@ -177,7 +180,7 @@ def score_sources(
         def measured() -> Iterator[NDArray[np.int16]]:
             nonlocal silent_n
             for block in blocks:
-                silent_n += streaming.silent_samples(block, rate)
+                silent_n += silent_samples(block, rate)
                 yield block
 
         rows, n = streaming.score_blocks(detector, measured(), lambda n: progress(n / rate))
@@ -205,7 +208,7 @@ def score_sources(
     if loaded:
         scores = streaming.score_batch(cast(BatchScorer, detector), list(loaded.values()))
         for i, rows in zip(loaded, scores, strict=True):
-            silent_n = streaming.silent_samples(loaded[i], rate)
+            silent_n = silent_samples(loaded[i], rate)
             results[i] = result(files[i], rows, len(loaded[i]), silent_n, faults[i])
             progress(len(loaded[i]) / rate)
     return [one for one in results if one is not None]

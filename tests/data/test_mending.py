@@ -1,6 +1,7 @@
 """Sound as people have it: what is mended gives the same samples whole and in blocks, what is not is named."""
 
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from kws.data import audio
 from kws.data.audio import BadAudio, cut, length_s, load, pcm_blocks, to_int16
 from kws.data.audio_cache import pack
 from kws.data.manifest import Recording, Split
-from kws.data.mending import Fault, listed
+from kws.data.mending import Fault, listed, silent_samples
 
 RATE = 16000
 T = np.arange(RATE) / RATE
@@ -37,6 +38,9 @@ def test_mostly_digital_silence_is_noted(tmp_path: Path) -> None:
     word, silence = np.concatenate([WORD, 0 * WORD]), np.zeros(20 * RATE, np.float32)
     assert read(written(tmp_path / "a.wav", np.concatenate([silence, word, silence])))[1] == {Fault.silence}
     assert read(written(tmp_path / "b.wav", np.concatenate([silence, np.tile(word, 15)])))[1] == set()
+    hum = np.tile(np.float32([0, 4]) / 32768, 5 * RATE)
+    assert silent_samples(hum, RATE, 1.0) == silent_samples(to_int16(hum), RATE) == len(hum)
+    assert silent_samples(to_int16(1.25 * hum), RATE) == 0
 
 
 @pytest.mark.parametrize("block_n", [1 << 20, 5000])
@@ -93,6 +97,7 @@ def test_quiet_and_clipped_recordings_are_read_and_noted(tmp_path: Path) -> None
     [
         (0 * WORD, "PCM_16", "silent"),
         (0 * WORD + 0.1, "PCM_16", "silent"),
+        (np.repeat(np.float32([0.1, -0.2]), 10 * RATE), "PCM_16", "silent"),
         ((np.random.default_rng(0).integers(-1, 2, RATE) / 32768).astype(np.float32), "PCM_16", "silent"),
         (np.where(T[99] == T, np.nan, WORD), "FLOAT", "NaN"),
         (WORD * 1e30, "FLOAT", "beyond the range of any format"),
@@ -171,6 +176,35 @@ def test_unfinished_samples_of_other_types(tmp_path: Path, subtype: str) -> None
         x, faults = read(edited(path, (at, ZEROS[: 4 if format_ == "AU" else 8])))
         assert np.array_equal(x, whole), format_
         assert faults == {Fault.unfinished}
+
+
+def caf(rate: float = RATE, channels: int = 1) -> bytes:
+    desc = struct.pack(">d4s5I", rate, b"lpcm", 2, 2, 1, channels, 16)
+    chunk = b"desc" + struct.pack(">q", len(desc)) + desc
+    return b"caff\0\1\0\0" + chunk + b"data" + struct.pack(">qI", -1, 0) + PCM.tobytes()
+
+
+def test_a_header_with_a_rate_beyond_measure_is_bad(tmp_path: Path) -> None:
+    path = tmp_path / "a.caf"
+    path.write_bytes(caf())
+    assert np.array_equal(to_int16(read(path)[0]), PCM)
+    au = [struct.pack(">4s5I", b".snd", 24, 0, 3, *one) + PCM.tobytes() for one in ((2**32 - 1, 1), (RATE, 2**32 - 1))]
+    for content in (caf(float("inf")), caf(1e300), caf(float("nan")), caf(channels=0), caf(channels=2**32 - 1), *au):
+        path.write_bytes(content)
+        with pytest.raises(BadAudio):
+            load(path)
+
+
+def test_a_cut_of_a_file_of_unknown_length_holds_no_more_than_the_cut(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.tile(PCM, 40), RATE)
+    edited(path, (21, b"\xf0" + ZEROS[:4]))
+    tracemalloc.start()
+    assert np.array_equal(cut(path, RATE, 61, 62), PCM[RATE : 2 * RATE])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6, "4 bytes for each of 1,920,000 samples are more"
+    assert len(cut(path, RATE, 121, 122)) == 0
 
 
 def test_flac_of_a_recorder_that_was_killed_is_read_to_its_last_frames(tmp_path: Path) -> None:

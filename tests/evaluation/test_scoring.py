@@ -74,6 +74,9 @@ def test_digital_silence_counts_as_no_hours(tmp_path: Path) -> None:
     results = [decoded(one) for one in score_all(random_detector(), [file_source(file) for file in files], 0.08)]
     tracks = [next(iter(one.tracks.values())) for one in results]
     assert [(one.duration_s, one.silent_s) for one in tracks] == [(35.0, 20.0), (1.0, 0.0)], "windows of 10 s"
+    soundfile.write(files[0], np.repeat(np.int16([9000, -9000]), 10 * RATE), RATE)
+    (silent,) = scoring.score_sources(random_detector(), [file_source(files[0])], 0.08)
+    assert str(silent) == f"{files[0]}: silent"
     joined = join_tracks(tracks)
     assert joined.hours == pytest.approx(16 / 3600)
     assert join_offsets(tracks) == pytest.approx([10.0, 45.0]), "places on the track do not move"

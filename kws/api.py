@@ -179,7 +179,7 @@ def mine(checkpoint: str | PathLike[str], streams: Any, buffer: str | PathLike[s
     """Mine recordings without the keyword for false triggers, as `kws mine` does, and add them to a replay buffer.
 
     >>> added = kws.mine("runs/beep/model.pt", ["radio.flac"], "mined", min_score=0.01)
-    Mining ...
+    Mining...
     >>> with kws.ReplayBuffer(Path("mined")) as buffer:
     ...     added == len(buffer.rows(None))
     True

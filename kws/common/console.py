@@ -158,13 +158,18 @@ class _Lines:
         self.ended.set()
         self.thread.join()
         if kind is None:
-            self.console.say(f"{self.what}: {self.done} of {self.total}{self.unit} in {_clock(self._elapsed_s)}")
+            counts = f"{self.done} of {self.total}{self.unit}"
+            self.console.say(f"{self.what}: {counts} in {_clock(self._elapsed_s)}{self._noted}")
 
     def _tick(self, done: int, note: str = "", total: int | None = None) -> None:
         self.total = self.total if total is None else total
         self.done, self.note = done, note
         if self.first is None:  # a resumed run begins in the middle
             self.first = done
+
+    @property
+    def _noted(self) -> str:
+        return f"; {self.note}" if self.note else ""
 
     @property
     def _elapsed_s(self) -> float:
@@ -175,8 +180,7 @@ class _Lines:
             new = self.done - (self.first or 0)
             left = f", {_clock(self._elapsed_s * (self.total - self.done) / new)} left" if new > 0 else ""
             share = f" ({self.done / self.total:.0%})" if self.total else ""
-            note = f"; {self.note}" if self.note else ""
-            self.console.say(f"{self.what}: {self.done} of {self.total}{self.unit}{share}{left}{note}")
+            self.console.say(f"{self.what}: {self.done} of {self.total}{self.unit}{share}{left}{self._noted}")
 
 
 def _clock(seconds: float) -> str:

@@ -68,7 +68,10 @@ def test_smooth_k_above_smooth_n_is_refused(cli, tiny, run, tmp_path) -> None:
         2,
         "kws: model.smooth_k=9: must be between 0 and 5, the rows of 20 ms in model.smooth_s=0.1\n",
     )
-    result = cli("evaluate", f"detector={run}/detector.pt", "smooth_k=2", "positive=p", "events=e", "negative=n")
+    for name in "pen":
+        (tmp_path / name).touch()
+    files = [f"{key}={tmp_path}/{key[0]}" for key in ("positive", "events", "negative")]
+    result = cli("evaluate", f"detector={run}/detector.pt", "smooth_k=2", *files)
     assert result.code == 2
     assert result.err.startswith("kws: smooth_s, smooth_k: need a checkpoint")
     result = cli("export", f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", "smooth_k=2")

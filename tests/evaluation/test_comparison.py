@@ -2,6 +2,7 @@
 
 import json
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,7 +108,10 @@ def test_a_checkpoint_and_its_export_do_not_differ(cli, run, tiny, tmp_path):
         (("compare=5",), "compare=5"),
     ],
 )
-def test_a_wrong_comparison_is_refused_in_one_line(cli, tones, words, message):
+def test_a_wrong_comparison_is_refused_in_one_line(cli, tones, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.pt", "b.pt"):
+        Path(name).touch()
     done = cli("evaluate", *words, f"data.root={tones}")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert message in done.err

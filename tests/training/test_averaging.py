@@ -70,7 +70,7 @@ def test_the_order_of_the_validations_does_not_matter(counts, n, random):
 
 def test_validated_weights_count_all_keywords_and_copy_the_weights():
     def point(alarms: int, missed: int, events: int) -> OperatingPoint:
-        return OperatingPoint(0.5, 0.9, alarms, 2.5, 0, 0, 0, 0, missed, events, 0, 0, 0)
+        return OperatingPoint(0.5, 0.9, alarms, 2.5, 0, 0, 0, missed, events, 0, 0, 0)
 
     weights = {"w": torch.ones(2)}
     made = ValidatedWeights.of(99, {"a": point(1, 2, 30), "b": point(0, 3, 20)}, weights)

@@ -72,6 +72,7 @@ def divide(
     given = {entry.recording.split for entry in entries if entry.recording.given}
     found = Division(list(entries))
     cut: dict[int, Sequence[Split]] = {}
+    cut_sounds: dict[str, Sequence[Split]] = {}  # by content hash: copies are cut at the same times
     known: dict[str, Split] = {}  # speakers that were divided evenly
     placed: dict[Path, Split] = {}  # files of which several stretches are used, each in one split
     for role, own in roles.items():
@@ -88,7 +89,8 @@ def divide(
         seconds = [entries[i].n_samples / sample_rate for i in free if not entries[i].whole]
         if role not in keywords and len(seconds) == len(free) and _few_long(seconds):
             found.by[role] = "time"
-            cut |= {i: targets for i in free if entries[i].n_samples >= _LONG_S * sample_rate}
+            long = [i for i in free if entries[i].n_samples >= _LONG_S * sample_rate]
+            cut |= {i: cut_sounds.setdefault(entries[i].hash, targets) for i in long}
             continue
         weights = [1 if role in keywords else entries[i].n_samples for i in free]
         found.by[role], splits = _assigned([entries[i] for i in free], weights, targets, known)

@@ -148,6 +148,18 @@ def test_nothing_of_a_held_out_piece_may_be_trained_on_or_mined(tmp_path: Path) 
     assert {e.recording.split for e in store.entries if e.recording.name.startswith(("0.wav", "again"))} == {TEST}
 
 
+def test_copies_under_two_labels_are_cut_at_the_same_times() -> None:
+    words = [entry(str(i), split=(TRAIN, VALIDATION)[i % 2]) for i in range(4)]
+    talk = entry("talk", "speech", split=TRAIN, s=60)
+    copy = Entry(Recording(Path("copy"), "copy", "noise", TRAIN), talk.hash, 0, talk.n_samples)
+    found = [one for one in divided([*words, talk, copy]).entries if one.whole]
+    places = {
+        name: [(one.start, one.n_samples, one.recording.split) for one in found if one.recording.path == Path(name)]
+        for name in ("talk", "copy")
+    }
+    assert places["talk"] == places["copy"] != []
+
+
 def test_many_or_short_recordings_are_not_cut() -> None:
     for n, seconds in ((12, 600.0), (5, 10.0)):
         found = divided([entry(f"talk {i}", "speech", s=seconds) for i in range(n)])

@@ -77,21 +77,15 @@ class Buffer:
         """The clips in this state, or in any state for None, oldest first."""
         return self._index.rows(state)
 
-    def samplable(
-        self, but: Mapping[str, Collection[str]] = MappingProxyType({}), saying: Collection[str] = ()
-    ) -> ClipTable:
+    def samplable(self, but: Mapping[str, Collection[str]] | None = None, saying: Collection[str] = ()) -> ClipTable:
         """The active clips that a run may sample, oldest first.
 
         Args:
-            but: hashes of recordings, and of each those of its stretches that may be sampled. Clips in which one of the
-                recordings is audible, and none of these stretches of it, are left out.
+            but: recordings whose clips are left out, as in `Index.clips_from`.
             saying: keywords. Clips whose text contains one are left out, unless they are confusables or released.
         """
         clips = self._index.table([State.active])
-        left_out = self._index.clips_from(one for one, stretches in but.items() if not stretches)
-        for file in (one for one, stretches in but.items() if stretches):
-            left_out |= self._index.clips_from([file]) - self._index.clips_from(but[file])
-        left_out |= self._index.clips_saying(saying, self.match)
+        left_out = self._index.clips_from(but or {}) | self._index.clips_saying(saying, self.match)
         return clips.select(np.array([i for i, clip in enumerate(clips.hash) if clip not in left_out], np.int64))
 
     def held_out(self) -> list[Source]:

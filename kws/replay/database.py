@@ -84,8 +84,18 @@ class Index:
         lines = self.read(sql) if clips is None else self.read(sql + among, json.dumps(list(clips)))
         return {clip: (State(state), Decision(decision)) for clip, state, decision in lines}
 
-    def clips_from(self, recordings: Iterable[str]) -> set[str]:
-        """The clips in which one of these recordings, by hash, is audible."""
+    def clips_from(self, recordings: Mapping[str, Collection[str]]) -> set[str]:
+        """The clips in which one of these recordings is audible, and none of the stretches of it that are allowed.
+
+        Args:
+            recordings: by hash, with the hashes of such stretches.
+        """
+        found = self._audible(one for one, allowed in recordings.items() if not allowed)
+        for file in (one for one, allowed in recordings.items() if allowed):
+            found |= self._audible([file]) - self._audible(recordings[file])
+        return found
+
+    def _audible(self, recordings: Iterable[str]) -> set[str]:
         sql = "SELECT hash FROM origins WHERE recording IN (SELECT value FROM json_each(?))"
         return {clip for (clip,) in self.read(sql, json.dumps(list(recordings)))}
 

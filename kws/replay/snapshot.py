@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,7 @@ class Snapshot:
         device: torch.device,
         config: SamplingConfig,
         state: Mapping[str, Any] | None = None,
-        spoken: Mapping[str, Collection[str]] = MappingProxyType({}),
+        spoken: Mapping[str, Collection[str]] | None = None,
         keywords: Collection[str] = (),
     ) -> "Snapshot":
         """The active clips of a buffer.

@@ -7,7 +7,12 @@ from kws.evaluation.operating_points import OperatingPoint, misses_many, useless
 
 INTERVAL = "95 %: the true rate lies within these bounds in 19 of 20 such measurements"
 WANTED_RATE = 0.1  # false alarms an hour: the rate that users ask for
+OFTEN = 1.0  # false alarms an hour: worse than a few more misses
 MANY_MISSES = 0.1  # share of the keywords
+HARDEN = (
+    "Next: train it on its false alarms (kws mine, then recipe=harden), with speech and radio of your own among the "
+    "negatives, which also place a better threshold."
+)
 
 
 def verdict(p: OperatingPoint) -> list[str]:
@@ -40,6 +45,8 @@ def _next(p: OperatingPoint) -> str:
         mend = "kws data check shows what is wrong with the recordings" if misses_many(p) else ""
         mend = mend or "its threshold needs more hours of negatives, and recipe=harden trains it on its false alarms"
         return f"It is {reason}. Next: {mend}."
+    if p.hours and p.fa_low > OFTEN:
+        return HARDEN
     if not p.events:
         return "How many keywords it misses is not measured: give positive=, recordings of the keyword."
     if not p.hours:
@@ -47,7 +54,7 @@ def _next(p: OperatingPoint) -> str:
     if p.miss_low >= MANY_MISSES:
         return "Next: more recordings of the keyword, by more voices, lower the misses."
     if p.fa_low > WANTED_RATE:
-        return "Next: kws mine with recipe=harden trains it on its false alarms."
+        return HARDEN
     if p.fa_high > WANTED_RATE:
         needed = poisson(0, WANTED_RATE)[1]
         return (

@@ -32,6 +32,12 @@ def test_one_side_alone_says_what_is_not_measured() -> None:
     assert "fires is not measured: give negative=" in verdict(point(2, 20))[-1]
 
 
+def test_frequent_false_alarms_come_first() -> None:
+    for one in (point(0, 0, 10, 0.26), point(5, 50, 10, 0.26), point(10, 50, 10, 0.26)):
+        assert "recipe=harden" in verdict(one)[-1]
+    assert "lower the misses" in verdict(point(10, 50, 1, 2.0))[-1]
+
+
 def test_a_useless_detector_is_called_so() -> None:
     assert verdict(point(10, 10, 0, 1.0))[-1].startswith("It is useless at its threshold: misses 10 of 10 keywords.")
     assert verdict(point(0, 10, 961, 1.0))[-1].startswith("It is useless at its threshold: triggers 961 times an hour")

@@ -122,8 +122,14 @@ def provenance(s: EvaluateConfig) -> dict[str, str]:
     """Streams and settings that the figures depend on."""
     keys = ("positive", "events", "negative", "confusables", "collar_s", "smooth_s", "smooth_k")
     of = {key: getattr(s, key) for key in keys}
-    of |= {"data.root": s.data.root, "stream": asdict(s.stream), "kws": __version__}
-    return {key: str(value) for key, value in of.items() if value is not None}
+    of |= {"data.root": s.data.root, "kws": __version__}
+    of |= {f"stream.{key}": value for key, value in asdict(s.stream).items()}
+    return {key: _text(value) for key, value in of.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    """A setting for people: the elements of a list, separated by commas."""
+    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def evaluate(s: EvaluateConfig, file: Path, name: str, clips: Mapping[str, list[Path]], console: Console) -> Evaluated:

@@ -100,7 +100,10 @@ def galleries(
         each = [[one, *(other for other in which if other is not one)] for one in which]
         columns = [_columns(shown, keyword, cut, sample_rate, refractory_s, limit) for shown in each]
         misses, alarms = zip(*columns, strict=True)
-        made += [Gallery(f"{keyword}: misses", misses), Gallery(f"{keyword}: false alarms", alarms)]
+        if any(one.scores[keyword].events for one in which):
+            made.append(Gallery(f"{keyword}: misses", misses))
+        if any(one.scores[keyword].negative.duration_s for one in which):
+            made.append(Gallery(f"{keyword}: false alarms", alarms))
     return made
 
 

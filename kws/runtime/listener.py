@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kws.common.errors import KwsError
 from kws.data.audio import to_float
+from kws.data.overlap import contained
 from kws.detector.streaming import StreamScorer
 
 
@@ -55,6 +56,12 @@ class Listener:
             raise KwsError(f"detector: must have one sample rate, not {rates}")
         self.detectors, self.refractory_s, self.near = detectors, refractory_s, near
         self.sample_rate = next(iter(rates.values()))
+        # Keywords that contain a keyword, such as `hey computer` for `computer`.
+        self.longer = {
+            (name, part): [k for k, own in zip(one.labels, contained(one.labels), strict=True) if i in own]
+            for name, one in detectors.items()
+            for i, part in enumerate(one.labels)
+        }
         self.heard_n = 0
         self.latest: dict[tuple[str, str], float] = {}  # highest score of the last chunk with a row
         self._last: dict[tuple[str, str], float] = {}  # time of the last trigger
@@ -71,7 +78,12 @@ class Listener:
             for keyword, threshold, column in zip(detector.labels, detector.thresholds, rows.T.tolist(), strict=True):
                 self.latest[name, keyword] = max(column)
                 found += self._judged(name, keyword, threshold, column, now)
-        return found
+        return [one for one in found if not self._within_longer(one)]
+
+    def _within_longer(self, one: Trigger) -> bool:
+        """Whether a longer keyword that contains this one triggers too, now or just before: then that is meant."""
+        last = [self._last.get((one.detector, keyword), -np.inf) for keyword in self.longer[one.detector, one.keyword]]
+        return any(one.time_s - at < self.refractory_s for at in last)
 
     def rest(self) -> list[Trigger]:
         """The near misses that were not known when the stream ended."""

@@ -70,6 +70,20 @@ def test_a_near_miss_is_no_flank_of_a_trigger(scores: list[float], wanted: list[
     assert [(round(one.time_s, 3), one.near) for one in found] == wanted
 
 
+def test_the_longer_of_two_keywords_is_meant() -> None:
+    class Both(Scripted):
+        labels, thresholds = ["computer", "hey computer"], [0.9, 0.9]
+
+        def __call__(self, pcm: torch.Tensor) -> torch.Tensor:
+            return super().__call__(pcm) * torch.tensor([[1.0, self.long]])
+
+    for long, wanted in ((1.0, ["hey computer"]), (0.5, ["computer"])):
+        detector = Both([0.0, 0.95, 0.0])
+        detector.long = long
+        listener = Listener({"d": detector})
+        assert [one.keyword for _ in range(3) for one in listener.feed(np.zeros(100, np.int16))] == wanted
+
+
 def test_several_detectors_hear_the_same_stream_and_must_have_one_rate() -> None:
     one, other = random_detector(seed=1), random_detector(seed=2)
     one.thresholds, other.thresholds = [0.3, 0.3], [0.3, 0.3]

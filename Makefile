@@ -1,13 +1,13 @@
 # Every target makes .venv and installs what constraints.txt pins first, and only where that is not already done.
 # ARGS goes to the command: make quickstart ARGS='seed=1', make test ARGS='tests/test_packaging.py -x'.
-# Tests run in two processes more than there are cores, four at most, since some wait for a cluster or for others;
+# Tests run in one process more than there are cores, four at most, since some wait for a cluster or for others;
 # ARGS='-n 0 --pdb' runs them in one process.
 
 PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
-WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # What is installed is compiled when it is first imported: a process that may not keep it compiles all of torch again.
 export PYTHONDONTWRITEBYTECODE =
 

@@ -130,7 +130,7 @@ def test_everything_that_is_installed_along_is_pinned():
         ("quickstart", ".venv/bin/kws train recipe=quickstart seed=3"),
         (
             "test",
-            f"OMP_NUM_THREADS=1 PYTEST_XDIST_AUTO_NUM_WORKERS={(os.cpu_count() or 1) + 2} "
+            f"OMP_NUM_THREADS=1 PYTEST_XDIST_AUTO_NUM_WORKERS={(os.cpu_count() or 1) + 1} "
             ".venv/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal seed=3",
         ),
         ("bench", ".venv/bin/python -m tests.benchmarks seed=3"),

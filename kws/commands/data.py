@@ -5,10 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kws.checks import bounds, cues, file_checks, keyword_checks, label_checks, score_checks, split_checks
-from kws.checks.check_page import Gallery, Player, write_check
-from kws.checks.finding import Finding, Level, ordered
-from kws.checks.second_estimate import second_estimate
 from kws.commands import builders
 from kws.common.console import Console
 from kws.common.errors import KwsError
@@ -29,6 +25,18 @@ from kws.data.positives import context, with_locations
 from kws.data.sound_files import scan
 from kws.detector import checkpoint
 from kws.detector.checkpoint import Checkpoint
+from kws.evaluation.data_checks import (
+    bounds,
+    cues,
+    file_checks,
+    keyword_checks,
+    label_checks,
+    score_checks,
+    split_checks,
+)
+from kws.evaluation.data_checks.check_page import Gallery, Player, write_check
+from kws.evaluation.data_checks.finding import Finding, Level, ordered
+from kws.evaluation.data_checks.second_estimate import second_estimate
 from kws.evaluation.operating_points import Unsupported
 from kws.evaluation.results import write_json
 from kws.evaluation.splits import negative_hours

@@ -51,14 +51,14 @@ def run(s: ListenConfig) -> None:
                 print(as_json(one, begun) if s.json else as_line(one, len(detectors) > 1), flush=True)
             shown.show(listener)
             if folder is not None:
-                keep(folder, recorder.feed(pcm, triggers), begun, recorder.sample_rate)
+                write_recorded(folder, recorder.feed(pcm, triggers), begun, recorder.sample_rate)
     finally:
         shown.clear()
         late = listener.rest()
         for one in late:
             print(as_json(one, begun) if s.json else as_line(one, len(detectors) > 1), flush=True)
         if folder is not None:
-            keep(folder, recorder.rest(late), begun, recorder.sample_rate)
+            write_recorded(folder, recorder.rest(late), begun, recorder.sample_rate)
 
 
 def blocks(s: ListenConfig, sample_rate: int, console: Console) -> Iterator[NDArray[np.int16]]:
@@ -86,7 +86,7 @@ def as_json(one: Trigger, begun: datetime) -> str:
     return json.dumps(asdict(one) | {"at": (begun + timedelta(seconds=one.time_s)).isoformat()}, ensure_ascii=False)
 
 
-def keep(folder: Path, recorded: Iterable[Recorded], begun: datetime, sample_rate: int) -> None:
+def write_recorded(folder: Path, recorded: Iterable[Recorded], begun: datetime, sample_rate: int) -> None:
     """Write the audio around triggers as FLAC, and what is known of it as JSON beside it."""
     for one in recorded:
         at = begun + timedelta(seconds=one.trigger.time_s)

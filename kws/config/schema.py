@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from omegaconf import MISSING
 from pydantic import Field
 
-from kws.checks.check_settings import CheckConfig
 from kws.common.errors import KwsError
 from kws.common.settings import INPUT, OUTPUT, PATH, TEXT, Each, OneOf, Pair, SettingError
 from kws.config.deploy import ExportConfig, ListenConfig, ServeConfig
@@ -20,6 +19,7 @@ from kws.data.dataset import DataConfig
 from kws.data.features import FeaturesConfig
 from kws.data.streams import StreamConfig
 from kws.data.transcripts import Match
+from kws.evaluation.data_checks.check_settings import CheckConfig
 from kws.evaluation.operating_points import ThresholdConfig
 from kws.models.base import ModelConfig
 from kws.replay.config import ReplayConfig

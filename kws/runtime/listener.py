@@ -77,7 +77,7 @@ class Listener:
                 continue
             for keyword, threshold, column in zip(detector.labels, detector.thresholds, rows.T.tolist(), strict=True):
                 self.latest[name, keyword] = max(column)
-                found += self._judged(name, keyword, threshold, column, now)
+                found += self._trigger_of(name, keyword, threshold, column, now)
         return [one for one in found if not self._within_longer(one)]
 
     def _within_longer(self, one: Trigger) -> bool:
@@ -90,7 +90,9 @@ class Listener:
         found, self._near = list(self._near.values()), {}
         return found
 
-    def _judged(self, name: str, keyword: str, threshold: float, column: Sequence[float], now: float) -> list[Trigger]:
+    def _trigger_of(
+        self, name: str, keyword: str, threshold: float, column: Sequence[float], now: float
+    ) -> list[Trigger]:
         """The trigger of a chunk, whose rows have one time, or the near miss that is known now."""
         key, near = (name, keyword), self._near.get((name, keyword))
         if now - self._last.get(key, -np.inf) < self.refractory_s:

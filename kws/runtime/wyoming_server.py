@@ -105,7 +105,9 @@ class Client(AsyncEventHandler):
         """Serve the client until it leaves or breaks the protocol."""
         try:
             await super().run()
-        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError) as error:
+        except TimeoutError:
+            self.log(f"a client was dropped: it took no answer for {WRITE_S:g} s")
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
             self.log(f"a client left: {first_line(error)}")
         except Exception as error:  # an event of any content; the other clients go on
             self.log(f"a client was dropped: {type(error).__name__}: {first_line(error)}")

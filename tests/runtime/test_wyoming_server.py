@@ -176,13 +176,8 @@ def test_a_client_that_does_not_read_is_dropped(threshold: float, monkeypatch: p
     async def talk(at: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", at, limit=2**10)
         reader._transport.pause_reading()  # type: ignore[attr-defined]
-        try:
-            for _ in range(20_000):  # the answers fill all buffers on the way
-                writer.write(b'{"type": "describe"}\n')
-                await asyncio.wait_for(writer.drain(), 5)
-        except (ConnectionError, TimeoutError):
-            pass
+        writer.write(b'{"type": "describe"}\n' * 20_000)  # the answers fill all buffers on the way
         assert await detections(at) == wanted(threshold)
         writer.close()
 
-    assert any("client" in line for line in served(talk, detector(threshold)))
+    assert "a client was dropped: it took no answer for 0.2 s" in served(talk, detector(threshold))

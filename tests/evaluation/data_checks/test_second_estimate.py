@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kws.checks import second_estimate as module
-from kws.checks.second_estimate import REASON, second_estimate
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.dataset import Selection
 from kws.data.keyword_location import Doubt, Location
 from kws.data.manifest import Recording, Split
+from kws.evaluation.data_checks import second_estimate as module
+from kws.evaluation.data_checks.second_estimate import REASON, second_estimate
 
 RATE, WORD_N, DELAY_S = 16000, 8000, 0.15
 

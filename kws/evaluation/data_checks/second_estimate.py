@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.checks.score_checks import peaks
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection
 from kws.data.keyword_location import Location
 from kws.data.manifest import Split
 from kws.detector.detector import Detector
+from kws.evaluation.data_checks.score_checks import peaks
 
 _SCORE = 0.5  # lowest score of a peak that is the keyword
 _SURE_N = 50  # recordings that the delay of the net is measured on

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.checks.finding import Finding, Level
 from kws.data.audio import flac
+from kws.evaluation.data_checks.finding import Finding, Level
 from kws.evaluation.report import html
 from kws.evaluation.results import Table
 
@@ -91,9 +91,9 @@ def write_check(
 
     html.write_page(
         path,
-        "checks/check.html",
-        html.source("checks/check.css"),
-        html.source("checks/check.js") if galleries else "",
+        "evaluation/data_checks/check.html",
+        html.source("evaluation/data_checks/check.css"),
+        html.source("evaluation/data_checks/check.js") if galleries else "",
         title=title,
         facts=facts,
         table=table,

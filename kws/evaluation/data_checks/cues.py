@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from kws.checks.finding import Finding, Level
+from kws.evaluation.data_checks.finding import Finding, Level
 
 FEWEST = 20  # recordings of either class
 MOST = 300  # recordings of either class that are looked at

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from kws.checks.finding import Level
-from kws.checks.keyword_checks import doubtful, lengths, repeated
 from kws.data import keyword_location
 from kws.data.keyword_location import Doubt
 from kws.data.manifest import Split
+from kws.evaluation.data_checks.finding import Level
+from kws.evaluation.data_checks.keyword_checks import doubtful, lengths, repeated
 
 RATE = 16000
 

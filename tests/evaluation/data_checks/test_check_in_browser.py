@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kws.checks.check_page import Gallery, Player, envelope, write_check
-from kws.checks.finding import Case, Finding, Level
+from kws.evaluation.data_checks.check_page import Gallery, Player, envelope, write_check
+from kws.evaluation.data_checks.finding import Case, Finding, Level
 from kws.evaluation.results import Table
 
 RATE = 16000

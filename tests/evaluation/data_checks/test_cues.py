@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kws.checks.cues import FEWEST, cue, features, told_apart
-from kws.checks.finding import Level
+from kws.evaluation.data_checks.cues import FEWEST, cue, features, told_apart
+from kws.evaluation.data_checks.finding import Level
 
 RATE = 16000
 

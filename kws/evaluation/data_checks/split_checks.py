@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from kws.checks.finding import Finding, Level
 from kws.data.manifest import Split
+from kws.evaluation.data_checks.finding import Finding, Level
 from kws.evaluation.intervals import poisson
 from kws.evaluation.operating_points import supports
 

@@ -13,7 +13,7 @@ from kws.common.console import Console
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
-from kws.data.classification_dataset import Roles, compose
+from kws.data.classification_dataset import SILENCE, UNKNOWN, Roles, compose
 from kws.data.dataset import recordings
 from kws.data.manifest import Split
 from kws.evaluation import results
@@ -61,7 +61,8 @@ def describe(console: Console, store: AudioCache, roles: Roles) -> None:
         each = f"{min(words)}-{max(words)}"
         rows.append((split, f"{sum(words)}", each, other, f"{roles.silences[split]}", f"{noise_s:.0f} s"))
     title = f"{len(roles.classes)} classes: {', '.join(roles.classes)}"
-    console.table(title, ("split", "clips of words", "each word", "other words", "silences", "noise"), rows)
+    console.table(title, ("split", "clips of words", "each word", UNKNOWN, SILENCE, "noise"), rows)
+    console.say(f"{UNKNOWN}: a sample of the clips of words that are no keyword; {SILENCE}: segments of noise")
 
 
 def optim_in_steps(o: OptimConfig, steps_per_epoch: int) -> OptimConfig:

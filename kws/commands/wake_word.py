@@ -74,7 +74,7 @@ class WakeWord:
             return evaluate_split(detector, self.store, self.chosen, split, streams, stream.chunk_s, tick)
 
     def paired(self, split: Split, a: Scores, b: Scores, new: Detector) -> Pairs:
-        """Compare the model that the run started from with a new one, both at their own thresholds on a split."""
+        """Compare the model that the run started from with a new one, both at the calibrated thresholds on a split."""
         old = self.r.continues
         assert old is not None
         own = dict(zip(new.labels, zip(old.detector.thresholds, new.thresholds, strict=True), strict=True))

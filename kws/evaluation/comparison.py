@@ -20,7 +20,7 @@ class Comparison:
     """Two detectors at one operating point each, on the same events and hours.
 
     `only_a` and `only_b` count the events that one detector alone misses; `p_misses` and `p_alarms` are two-sided.
-    `wanted_fa_per_hour` is the rate of both thresholds, None at the detectors' own thresholds.
+    `wanted_fa_per_hour` is the rate of both thresholds, None at the calibrated thresholds.
     """
 
     wanted_fa_per_hour: float | None
@@ -56,7 +56,7 @@ def rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
 
 
 def named_rows(pairs: Mapping[str, Comparison]) -> list[tuple[str, ...]]:
-    """Table rows of comparisons at the detectors' own thresholds, each below its name."""
+    """Table rows of comparisons at the calibrated thresholds, each below its name."""
     return [(name, *rows([one])[0][1:]) for name, one in pairs.items()]
 
 
@@ -67,7 +67,7 @@ def _p_text(value: float) -> str:
 def compare(
     a: KeywordScores, b: KeywordScores, thresholds: tuple[float, float], rates: Sequence[float], refractory_s: float
 ) -> list[Comparison]:
-    """Compare two detectors at their own thresholds, and at thresholds for equal false-alarm rates.
+    """Compare two detectors at the calibrated thresholds, and at thresholds for equal false-alarm rates.
 
     Args:
         a, b: scores of the same streams.
@@ -118,7 +118,7 @@ def verdict(pairs: Sequence[Comparison], clips: int, triggers_a: int, triggers_b
     Ship it: it has significantly fewer of one of these.
 
     Args:
-        pairs: comparisons at the detectors' own thresholds, of different events and hours.
+        pairs: comparisons at the calibrated thresholds, of different events and hours.
         clips: in the replay buffer of b.
         triggers_a, triggers_b: how many of them trigger a and b.
     """

@@ -26,7 +26,7 @@ class ConfusableAlarms:
     """The number of confusables that trigger at a threshold, with the 95 % Wilson interval of their share.
 
     Attributes:
-        wanted_fa_per_hour: of the operating point; None for the detector's own threshold.
+        wanted_fa_per_hour: of the operating point; None for the calibrated threshold.
         threshold: of the operating point.
         fired: clips that trigger.
         clips: all clips.

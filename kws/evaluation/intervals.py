@@ -5,6 +5,7 @@ import math
 from scipy.special import gammaincinv  # scipy.stats takes a second to import
 
 _Z = 1.96  # the 97.5 % point of the normal distribution
+FEWEST, SHORTEST_H = 3, 0.05  # trials and hours of a rate that tables give: 1/1 is no 100 %, an alarm in 15 s no 240/h
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
@@ -73,16 +74,20 @@ def duration_text(hours: float) -> str:
 
 
 def proportion_text(k: int, n: int) -> str:
-    """A proportion with its counts and 95 % interval: 6/64 = 9.4 % [4.4, 19.0]; a dash without a trial."""
-    if not n:
-        return "-"
+    """A proportion with its counts and 95 % interval: 6/64 = 9.4 % [4.4, 19.0]; of one or two trials the counts alone,
+    a dash without a trial.
+    """
+    if n < FEWEST:
+        return f"{k}/{n}" if n else "-"
     low, high = wilson(k, n)
     return f"{k}/{n} = {100 * k / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def false_alarms_text(k: int, hours: float) -> str:
-    """A false-alarm rate with its count, hours and 95 % interval: 1 in 2.85 h = 0.35/h [0.01, 2.0]; else a dash."""
-    if not hours:
-        return "-"
+    """A false-alarm rate with its count, hours and 95 % interval: 1 in 2.85 h = 0.35/h [0.01, 2.0]; of less than three
+    minutes the count alone, a dash without hours.
+    """
+    if hours < SHORTEST_H:
+        return f"{k} in {duration_text(hours)}" if hours else "-"
     low, high = poisson(k, hours)
     return f"{k} in {duration_text(hours)} = {rate_text(k / hours)}/h [{rate_text(low)}, {rate_text(high)}]"

@@ -142,9 +142,9 @@ def operating_points(positive: Sweep, negative: Sweep, rates: Sequence[float] = 
 
 
 def wanted_text(rates: Sequence[float | None]) -> str:
-    """What a threshold is for: `for 0 to 1/h`, wanted rates that it gives, or `its own`, that of the detector."""
+    """What a threshold is for: `for 0 to 1/h`, wanted rates that it gives, or `calibrated`, that of the detector."""
     if rates[0] is None:
-        return "its own"
+        return "calibrated"
     return "for " + " to ".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1]))) + "/h"
 
 

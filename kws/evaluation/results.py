@@ -32,6 +32,7 @@ from kws.evaluation.threshold_sweep import sweep
 from kws.evaluation.verdict import INTERVAL, verdict
 
 WORST = 5  # groups of each kind in tables
+CALIBRATED = "calibrated: the threshold at which the detector triggers; training places it on validation recordings"
 
 
 class Table(NamedTuple):
@@ -46,13 +47,13 @@ class Table(NamedTuple):
 class Outcome:
     """Results of one keyword and detector.
 
-    Latency, misses and false alarms by group are those at the detector's own threshold.
+    Latency, misses and false alarms by group are those at the calibrated threshold.
     """
 
     detector: str  # name; empty for a single detector
     keyword: str
     points: list[OperatingPoint]  # at `RATES`
-    own: OperatingPoint  # at the detector's own threshold
+    own: OperatingPoint  # at the calibrated threshold, at which the detector triggers
     curve: Curve
     calibration: Calibration | None = None
     latency: Latency | None = None
@@ -67,17 +68,17 @@ class Outcome:
 
     @property
     def useless(self) -> str:
-        """Why nobody can use the detector at its own threshold; empty where somebody can."""
+        """Why nobody can use the detector at the calibrated threshold; empty where somebody can."""
         return useless(self.own)
 
     @property
     def verdict(self) -> str:
-        """Sentences on the detector at its own threshold."""
+        """Sentences on the detector at the calibrated threshold."""
         return " ".join(verdict(self.own))
 
 
 def outcomes_of(detector: DetectorScores, refractory_s: float) -> list[Outcome]:
-    """Count misses and false alarms of each keyword, at `RATES` and at the detector's own thresholds."""
+    """Count misses and false alarms of each keyword, at `RATES` and at the calibrated thresholds."""
     outcomes = []
     for keyword, scores in detector.scores.items():
         positive, negative = sweep(scores.positive, refractory_s, scores.spans), sweep(scores.negative, refractory_s)
@@ -130,6 +131,8 @@ def show(console: Console, title: str, outcomes: Sequence[Outcome]) -> None:
     for table in (points_table(outcomes, title), _confusables(outcomes)):
         if table.rows:
             console.table(*table)
+    if outcomes:
+        console.say(CALIBRATED)
     for o in outcomes:
         if o.calibration is not None:
             console.say(f"{o.name}: threshold {o.calibration.threshold:.4f} from validation: {o.calibration.note}")
@@ -198,7 +201,7 @@ def group_tables(outcomes: Sequence[Outcome]) -> list[Table]:
         ]
         for kind, rows in (("misses", missed), ("false alarms", alarmed)):
             worst = [row for _, same in groupby(rows, key=lambda row: row[0]) for row in islice(same, WORST)]
-            title = f"{o.name}: {kind} at its own threshold, worst {WORST} of each"
+            title = f"{o.name}: {kind} at the calibrated threshold, worst {WORST} of each"
             made.append(Table(title, ("by", "", f"{kind} [95 %]"), worst))
     return [table for table in made if table.rows]
 
@@ -213,7 +216,7 @@ def show_confusion(console: Console, pairs: Mapping[str, Sequence[KeywordConfusi
         of = f" ({name})" if name else ""
         made.append(
             Table(
-                f"Confusion between keywords, at their own thresholds{of}",
+                f"Confusion between keywords, at the calibrated thresholds{of}",
                 ("keyword", "triggered", "of its events [95 %]"),
                 rows,
             )

@@ -19,7 +19,7 @@ def verdict(p: OperatingPoint) -> list[str]:
     """Sentences on a detector at an operating point: keywords missed, false alarms, and what to do next.
 
     Args:
-        p: usually that of the detector's own threshold.
+        p: usually that of the calibrated threshold.
     """
     found = []
     if p.events:

@@ -136,7 +136,7 @@ def kept(out: Path, seed: int, anew: Callable[[Weights, int], Weights]) -> Itera
 
 
 def figures(data: Path, out: Path) -> None:
-    """A row a seed and arm: misses at fixed rates, and both counts at the run's own threshold."""
+    """A row a seed and arm: misses at fixed rates, and both counts at the calibrated threshold."""
     torch.set_num_threads(1)
     test = TestSplit(data)
     heads = " | ".join(f"misses at {rate:g} FA/h" for rate in RATES)

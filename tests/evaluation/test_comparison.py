@@ -52,7 +52,7 @@ def test_rates_with_equal_figures_share_a_row() -> None:
     a, b = example_scores(set(range(20)), 3), example_scores(set(range(15)), 9)
     shown = rows(compare(a, b, (0.85, 0.75), (0.0, 0.1, 0.5, 4.0), 1.0))
     assert shown == [
-        ("its own", "0 / 5", "0 / 5", "0.062", "0 / 9", "0.004"),
+        ("calibrated", "0 / 5", "0 / 5", "0.062", "0 / 9", "0.004"),
         ("for 0 to 0.5/h", "0 / 5", "0 / 5", "0.062", "0 / 0", "1.000"),
         ("for 4/h", "0 / 5", "0 / 5", "0.062", "3 / 0", "0.250"),
     ]

@@ -70,6 +70,11 @@ def test_a_rate_of_nothing_is_a_dash() -> None:
     assert (proportion_text(0, 0), false_alarms_text(0, 0.0)) == ("-", "-")
 
 
+def test_a_single_trial_is_no_rate() -> None:
+    assert [proportion_text(1, n) for n in (1, 2, 3)] == ["1/1", "1/2", "1/3 = 33.3 % [6.1, 79.2]"]
+    assert [false_alarms_text(1, h) for h in (15 / 3600, 0.5)] == ["1 in 15 s", "1 in 30 min = 2.0/h [0.05, 11.1]"]
+
+
 def test_intervals_equal_the_referees(referee: ModuleType) -> None:
     for n in (1, 7, 64, 1000):
         for k in sorted({0, 1, n // 3, n}):

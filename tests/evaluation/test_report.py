@@ -56,7 +56,7 @@ def test_operating_points_as_table_rows() -> None:
     table = points_table([outcome("a", [point(6, 1)])], "Operating points")
     assert table.rows == [
         ("a", "for 1/h", "6/64 = 9.4 % [4.4, 19.0]", "1 in 43 min = 1.4/h [0.04, 7.7]", "0.7500"),
-        ("a", "its own", "0/64 = 0.0 % [0.0, 5.7]", "0 in 43 min = 0.00/h [0.00, 5.1]", "0.7500"),
+        ("a", "calibrated", "0/64 = 0.0 % [0.0, 5.7]", "0 in 43 min = 0.00/h [0.00, 5.1]", "0.7500"),
     ]
     assert len(table.header) == len(table.rows[0])
 

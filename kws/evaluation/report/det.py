@@ -34,7 +34,7 @@ def with_curve(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def plot(outcomes: Sequence[Outcome]) -> bytes:
     """PNG of misses (normal-deviate axis) against false alarms per hour (logarithmic axis), a colour for each outcome.
 
-    Points at wanted rates get a dot, the detector's own threshold a star, both with intervals. The plot shows the range
+    Points at wanted rates get a dot, the calibrated threshold a star, both with intervals. The plot shows the range
     of these, not thresholds at which nothing triggers. Neither axis has a zero: no false alarm is plotted as half a
     false alarm, no miss as half a miss.
 

@@ -15,7 +15,7 @@ from kws.config.schema import ConfuseConfig
 from kws.confusables import table
 from kws.confusables.candidates import Kind
 from kws.confusables.pronunciation import is_english
-from kws.confusables.search import Found, find
+from kws.confusables.search import STEPS, Found, find
 from kws.confusables.settings import Synth
 from kws.confusables.synthesis.base import Espeak, Synthesiser
 from kws.confusables.synthesis.command import Command
@@ -25,6 +25,7 @@ from kws.confusables.synthesis.render import render
 from kws.data.manifest import Split
 from kws.replay.buffer import Buffer
 from kws.replay.importing import into_buffer
+from kws.runs.lock import locked, refuse_busy
 
 FEW = 20  # texts left out that are shown
 
@@ -33,7 +34,7 @@ def list_(s: ConfuseConfig, console: Console) -> None:
     """Print the candidates as a table, and write them to a file."""
     if s.out is not None and Path(s.out).exists():
         raise KwsError(f"out={s.out}: must be a new file; it exists already")
-    result = find(s.keyword, s.confuse, s.seed)
+    result = searched(s, console)
     chosen, edges = result.chosen, s.confuse.bands
     most = len(chosen) if s.limit is None else s.limit
     shown = [chosen[i * len(chosen) // most] for i in range(most)] if most < len(chosen) else chosen
@@ -74,7 +75,8 @@ def synthesise(s: ConfuseConfig, console: Console) -> None:
     """Synthesise the candidates in many voices; the clips for training enter a replay buffer."""
     voices = synthesiser(s)
     out = Path(s.out) if s.out is not None else Path("runs") / f"confuse-{plain_name(s.keyword)}"
-    chosen = find(s.keyword, s.confuse, s.seed).chosen
+    refuse_busy(out)  # now, not after the search
+    chosen = searched(s, console).chosen
     prompts = prompts_of(voices, s.keyword, chosen)
     if len(prompts) < len(chosen):
         left_out = len(chosen) - len(prompts)
@@ -85,17 +87,24 @@ def synthesise(s: ConfuseConfig, console: Console) -> None:
     rates, pitches = (s.rates[0], s.rates[1]), (s.pitches[0], s.pitches[1])
     utterances = plan_splits(voices, roles, s.seed, rates, pitches)
     workers = s.workers or os.cpu_count() or 1
-    with console.progress("Synthesising", len(utterances)) as tick:
-        manifest = render(out, voices, utterances, workers, progress=lambda done, _: tick(done))
-        tick(len(utterances))
-    splits = Counter(one.split for one in utterances)
-    by_split = ", ".join(f"{splits[split]} {split}" for split in Split)
-    console.say(f"clips     {manifest.parent}  ({len(utterances)}: {by_split}; {len(prompts)} texts)")
     place = Path(s.buffer) if s.buffer is not None else out / "buffer"
-    with Buffer(place) as buffer:
-        added = into_buffer(buffer, out)
-        console.say(f"buffer    {place}  ({len(added.new)} new of {len(buffer)}, {added.near} near-duplicates)")
+    with locked(out):
+        with console.progress("Synthesising", len(utterances)) as tick:
+            manifest = render(out, voices, utterances, workers, progress=lambda done, _: tick(done))
+            tick(len(utterances))
+        splits = Counter(one.split for one in utterances)
+        by_split = ", ".join(f"{splits[split]} {split}" for split in Split)
+        console.say(f"clips     {manifest.parent}  ({len(utterances)}: {by_split}; {len(prompts)} texts)")
+        with Buffer(place) as buffer:
+            added = into_buffer(buffer, out)
+            console.say(f"buffer    {place}  ({len(added.new)} new of {len(buffer)}, {added.near} near-duplicates)")
     console.say(f"train with them: kws train keyword=... data.root=... {quote(f'replay.buffer={place}')}")
+
+
+def searched(s: ConfuseConfig, console: Console) -> Found:
+    """The confusables of the keyword, with progress."""
+    with console.progress("Searching", STEPS) as tick:
+        return find(s.keyword, s.confuse, s.seed, tick)
 
 
 def synthesiser(s: ConfuseConfig) -> Synthesiser:

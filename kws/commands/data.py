@@ -12,8 +12,9 @@ from kws.common.files import replacing
 from kws.common.seeding import numpy_generator
 from kws.common.settings import SettingError
 from kws.config.app import with_actions
-from kws.config.compose import keywords
+from kws.config.compose import keywords, of_recipe
 from kws.config.schema import DataCheckConfig
+from kws.confusables.settings import SyntheticConfig
 from kws.data import manifest
 from kws.data.audio import to_float
 from kws.data.audio_cache import AudioCache
@@ -37,7 +38,7 @@ from kws.evaluation.data_checks import (
 from kws.evaluation.data_checks.check_page import Gallery, Player, write_check
 from kws.evaluation.data_checks.finding import Finding, Level, ordered
 from kws.evaluation.data_checks.second_estimate import second_estimate
-from kws.evaluation.operating_points import Unsupported
+from kws.evaluation.operating_points import ThresholdConfig, Unsupported
 from kws.evaluation.results import write_json
 from kws.evaluation.splits import negative_hours
 
@@ -70,7 +71,11 @@ def check(s: DataCheckConfig, console: Console) -> None:
         write_bounds(s, console)
         return
     builders.threads(s.threads)
-    words, model = keywords(s.keyword), None
+    words, model, synthetic = keywords(s.keyword), None, None
+    if s.recipe is not None:
+        synthetic = of_recipe(s.recipe, "data.synthetic", SyntheticConfig)
+        if s.threshold == ThresholdConfig():
+            s.threshold = of_recipe(s.recipe, "threshold", ThresholdConfig)
     if s.checkpoint is not None:
         model = checkpoint.read_model(Path(s.checkpoint))
         s.data.sample_rate = model.spec.sample_rate
@@ -78,7 +83,10 @@ def check(s: DataCheckConfig, console: Console) -> None:
     table = builders.split_table(loaded.store, loaded.chosen, s.data.noise_label)
     console.table(*table)
     found, galleries = check_sound(s, loaded, model, console)
-    findings = ordered([*check_files(s, loaded), *check_splits(s, loaded), *found])
+    findings = [*check_files(s, loaded), *check_splits(s, loaded), *found]
+    if s.recipe is not None and synthetic is not None:
+        findings = split_checks.synthesised(findings, s.recipe, synthetic)
+    findings = ordered(findings)
     show(findings, console)
     counts = {level: sum(one.level is level for one in findings) for level in Level}
     if s.json is not None:

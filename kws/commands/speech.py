@@ -76,7 +76,7 @@ def synthesise(s: c.TrainConfig, words: list[str], console: Console, real: Seque
     for kind, n, given in (("sentences", sentences_n, negatives), ("noises", noises_n, noise)):
         if real and n:
             console.say(f"{n} {kind} are synthesised for training beside {len(given)} recordings")
-    from kws.confusables.search import find
+    from kws.confusables.search import STEPS, find
     from kws.confusables.synthesis import plan
     from kws.confusables.synthesis.base import Espeak
     from kws.confusables.synthesis.corpus import SENTENCE_SHARES, Noise, plan_noise, sentences
@@ -85,7 +85,10 @@ def synthesise(s: c.TrainConfig, words: list[str], console: Console, real: Seque
     if k.positives:
         roles += [plan.keyword_role(espeak, word, k.positives) for word in words]
     if k.confusables:
-        prompts = [p for w in words for p in plan.prompts_of(espeak, w, find(w, s.confuse, s.seed).chosen)]
+        prompts = []
+        for word in words:
+            with console.progress(f"Searching {word}", STEPS) as tick:
+                prompts += plan.prompts_of(espeak, word, find(word, s.confuse, s.seed, tick).chosen)
         roles.append(plan.confusable_role(espeak, prompts, k.confusables * len(words)))
     if sentences_n:
         n = plan.total_clips(espeak, sentences_n, SENTENCE_SHARES)

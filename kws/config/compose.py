@@ -19,12 +19,14 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from kws import __version__
-from kws.common.errors import KwsError, printable
+from kws.common.errors import KwsError, first_line, printable
 from kws.config.declared import settings_of
-from kws.config.groups import WITH_GROUPS, folder
-from kws.config.schema import SCHEMAS
+from kws.config.groups import WITH_GROUPS, folder, option_names
+from kws.config.refusals import no_option
+from kws.config.schema import SCHEMAS, TrainConfig
 from kws.config.validation import check
 from kws.config.words import read_recipe, recipe_files
 from kws.data.augment import augment_config
@@ -131,6 +133,8 @@ def register(command: str, words: Iterable[str] = ()) -> None:
         store.store(group="features/input", name=name, node=layer.settings)
     store.store(group="augment/settings", name="strong", node=augment_config())
     store.repo.pop("recipe", None)  # files that an earlier call in this process named
+    if command not in WITH_GROUPS:
+        return  # else Hydra would take a setting named recipe for the group
     for (group, name), node in _recipes().items():
         store.store(group=group, name=name, node=node, package="_global_")
     for name in recipe_files(words):
@@ -147,6 +151,25 @@ def _recipes() -> dict[tuple[str, str], Any]:
         ("/".join(("recipe", *file.relative_to(root).parent.parts)), file.stem): OmegaConf.load(file)
         for file in sorted(root.rglob("*.yaml"))
     }
+
+
+def of_recipe(name: str, key: str, schema: type[Settings]) -> Settings:
+    """A group of settings, such as data.synthetic, as a recipe has it: one of recipes/, or a file.
+
+    Raises:
+        KwsError: there is no such recipe, or it has a value of another type.
+    """
+    *groups, stem = name.split("/")
+    if name.endswith((".yaml", ".yml")):
+        found = read_recipe(Path(name), list(settings_of(TrainConfig)))
+    elif (found := _recipes().get(("/".join(("recipe", *groups)), stem))) is None:
+        raise KwsError(no_option("recipe", name, option_names("recipe")))
+    try:
+        plain = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.select(found, key, default={})))
+    except OmegaConfBaseException as error:
+        raise KwsError(f"recipe={name}: {key}: {first_line(error)}") from None
+    assert isinstance(plain, schema)
+    return plain
 
 
 def of_plugins() -> list[str]:

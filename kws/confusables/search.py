@@ -24,6 +24,7 @@ from kws.data.transcripts import contains_phrase
 
 POOL = 10  # candidates that the selection considers for each that it takes, at most
 SAMPLED = 8  # word sequences sampled for each candidate: most are too far or repeated
+STEPS = 4 + len(Kind)  # of a search, some 20 s: words, phonemes, sources, distances, homophones, selection
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,16 @@ class Found:
     available: Counter[tuple[int, Kind]]
 
 
-def find(text: str, config: CandidatesConfig, seed: int = 0) -> Found:
+def find(
+    text: str, config: CandidatesConfig, seed: int = 0, progress: Callable[[int, str], None] = lambda done, next_: None
+) -> Found:
     """Find confusables of a keyword. The same arguments give the same candidates.
 
     Args:
         text: the keyword.
         config: number, distances, kinds, language, and the texts that are always or never taken.
         seed: of all random choices.
+        progress: called with the steps done, of `STEPS`, and a name of the next one.
 
     Raises:
         KwsError: a text cannot be pronounced or read, or an included one contains the keyword.
@@ -68,7 +72,9 @@ def find(text: str, config: CandidatesConfig, seed: int = 0) -> Found:
     for one in include:
         if _contains(one, text):
             raise KwsError(f"confuse.include: {one!r} contains the keyword; must be texts without {text!r}")
+    progress(0, "pronunciations of words")
     words = lexicon(language, None if config.words is None else Path(config.words))
+    progress(1, "phonemes")
     inventory = Inventory([*words.phonemes, *phonemes([text], language)], language)
     keyword = _keyword(text, language, spoken, inventory)
     for one in filter(is_phonemes, include):
@@ -91,7 +97,10 @@ def find(text: str, config: CandidatesConfig, seed: int = 0) -> Found:
         Kind.PHONES: lambda: candidates.edited_phones(keyword, inventory, config.n, rng(Kind.PHONES)),
     }
     shares = asdict(config.kinds)
-    drafts = [(one, kind) for kind, source in sources.items() if config.n and shares[kind] for one in source()]
+    drafts: list[tuple[str, Kind]] = []
+    for done, (kind, source) in enumerate(sources.items(), 2):
+        progress(done, f"candidates: {kind}")
+        drafts += [(one, kind) for one in (source() if config.n and shares[kind] else ())]
     excluded = {_plain(one) for one in exclude}
     wanted = {one: kind for one, kind in include.items() if _plain(one) not in excluded}
     first = scoring.score(wanted, keyword, language, bands)
@@ -100,9 +109,11 @@ def find(text: str, config: CandidatesConfig, seed: int = 0) -> Found:
         if _plain(one) not in excluded and not _contains(one, text):
             pool[one] = kind
         excluded.add(_plain(one))  # the first kind of a text counts
+    progress(STEPS - 3, "distances")
     scored = scoring.score(pool, keyword, language, bands)
     # A part of the keyword is a candidate at any distance.
     scored = [one for one in scored if one.distance < bands[-1] or one.kind is Kind.PART]
+    progress(STEPS - 2, "homophones")
     same = scoring.homophones(scored, keyword, () if given else others)
     containing = scoring.containing(scored, keyword) - same
     near = {i for i, one in enumerate(scored) if one.distance < bands[0]} - same - containing
@@ -112,12 +123,14 @@ def find(text: str, config: CandidatesConfig, seed: int = 0) -> Found:
             by_sound.setdefault(candidate.spoken, candidate)
     taken = {one.text for one in first} | {one.spoken for one in first}
     free = [one for one in by_sound.values() if not {one.text, one.spoken} & taken]
+    progress(STEPS - 1, "selection")
     chosen = [*first, *_select(free, first, keyword, config, seed)]
 
     def texts(which: set[int]) -> list[str]:
         return [one.text for one in _by_distance(scored[i] for i in which)]
 
     available = Counter((one.band, one.kind) for one in free)
+    progress(STEPS, "")
     return Found(keyword, _by_distance(chosen), texts(same), texts(containing), texts(near), available)
 
 

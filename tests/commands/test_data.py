@@ -182,6 +182,28 @@ def test_saved_bounds_go_into_a_copy_of_the_manifest(cli, here):
     assert again.code == 0, again.err
 
 
+def test_what_the_recipe_synthesises_is_not_missing(cli, here):
+    """Twelve recordings of the keyword and nothing else: recipe=few_shot trains on them."""
+    rng = np.random.default_rng(2)
+    (here / "DIR/beep").mkdir(parents=True)
+    for i in range(12):
+        save_flac(here / f"DIR/beep/{i}.flac", clear(rng, [500, 1000]), RATE)
+    said = cli("data", "check", "DIR", *WORDS)
+    assert said.code == 1
+    assert "the train split has no negative" in said.err
+    assert "recipe=few_shot" in said.err
+    said = cli("data", "check", "DIR", *WORDS, "recipe=few_shot")
+    assert (said.code, said.err) == (0, "")
+    assert "recipe=few_shot synthesises sentences: 420 for training" in said.out
+    assert all(one["level"] == "note" for some in found().values() for one in some)
+    Path("mine.yaml").write_text("data: {synthetic: {positives: 30}}")
+    said = cli("data", "check", "DIR", *WORDS, "recipe=mine.yaml")
+    assert said.code == 1, "this recipe synthesises no negatives"
+    said = cli("data", "check", "DIR", *WORDS, "recipe=fewshot")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "did you mean few_shot?" in said.err
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [

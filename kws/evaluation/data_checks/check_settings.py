@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kws.common.settings import INPUT, OUTPUT, OneOf, SettingError
+from kws.common.settings import INPUT, OUTPUT, PATH, OneOf, SettingError
 from kws.data.batch import KeywordLength
 from kws.data.dataset import DataConfig
 from kws.data.streams import StreamConfig
@@ -19,6 +19,9 @@ class CheckConfig:
     action: Annotated[str, OneOf("check"), Field(description="what to do; or the first word: kws data check DIR")] = (
         "check"
     )
+    recipe: Annotated[
+        str | None, PATH, Field(description="recipe that will train; what it synthesises need not be recorded")
+    ] = None
     out: Annotated[
         str | None, OUTPUT, Field(description="HTML page: findings, players, bounds of keywords to drag")
     ] = "check.html"

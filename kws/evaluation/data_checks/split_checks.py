@@ -1,7 +1,9 @@
 """Checks of the splits: enough recordings and noise in each, hours for the wanted rate, leaks between them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from kws.confusables.settings import SyntheticConfig
 from kws.data.manifest import Split
 from kws.evaluation.data_checks.finding import Finding, Level
 from kws.evaluation.intervals import poisson
@@ -33,7 +35,7 @@ def keywords_in_splits(counts: Mapping[str, Mapping[Split, int]]) -> list[Findin
                 text += "" if split is Split.TRAIN else f"; one miss is {100 / n:.0f} % of them"
             else:
                 continue
-            mend = "Add recordings by more people, or by recipe=few_shot synthetic ones."
+            mend = "Add recordings by more people, or synthetic ones by recipe=few_shot."
             found.append(Finding("few keywords", level, text, mend))
     return found
 
@@ -96,3 +98,24 @@ def hours_for_rate(hours: float, rate_per_hour: float, refused: bool = True) -> 
         mend = f"To show the rate, {needed_h:.2g} h without a false alarm are needed."
         return [Finding("few hours", Level.warning, text, mend)]
     return [Finding("hours", Level.note, f"{text}: enough")]
+
+
+def synthesised(found: Sequence[Finding], recipe: str, synthetic: SyntheticConfig) -> list[Finding]:
+    """Findings where a recipe synthesises clips: what it adds is not missing, and helps to find the keyword."""
+    clips = {
+        "few keywords": (synthetic.positives, "keywords"),
+        "no negatives": (synthetic.sentences, "sentences"),
+        "no noise": (synthetic.noises, "noises"),
+    }
+    eased = []
+    for one in found:
+        n, what = clips.get(one.check, (0, ""))
+        if n:
+            mend = f"recipe={recipe} synthesises {what}: {n} for training, others for validation and test."
+            eased.append(replace(one, level=Level.note, mend=mend))
+        elif one.check == "doubtful bounds" and synthetic.positives:
+            mend = f"recipe={recipe} compares them with synthetic keywords; what stays doubtful is left out. {one.mend}"
+            eased.append(replace(one, level=Level.warning, mend=mend))
+        else:
+            eased.append(one)
+    return eased

@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from kws.confusables.settings import SyntheticConfig
 from kws.data import keyword_location
 from kws.data.keyword_location import Doubt
 from kws.data.manifest import Split
 from kws.evaluation.data_checks.finding import Level
 from kws.evaluation.data_checks.keyword_checks import doubtful, lengths, repeated
+from kws.evaluation.data_checks.split_checks import synthesised
 
 RATE = 16000
 
@@ -29,6 +31,15 @@ def test_a_keyword_that_is_there_twice_is_found_out():
     assert finding.level is Level.warning
     assert "1 of 14 keyword recordings may hold the keyword more than once" in str(finding)
     assert repeated([], 14) == []
+
+
+def test_synthetic_keywords_may_show_where_a_doubtful_one_is():
+    found = doubtful([Doubt(0, "a.wav", "beep", Split.TRAIN, 0.1, 0.9, "more than one sound")])
+    assert [one.level for one in found] == [Level.fault]
+    (eased,) = synthesised(found, "few_shot", SyntheticConfig(positives=5))
+    assert eased.level is Level.warning
+    assert "what stays doubtful is left out" in eased.mend
+    assert synthesised(found, "harden", SyntheticConfig()) == found
 
 
 def test_unusual_lengths_are_named():

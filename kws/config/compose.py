@@ -160,9 +160,10 @@ def of_recipe(name: str, key: str, schema: type[Settings]) -> Settings:
         KwsError: there is no such recipe, or it has a value of another type.
     """
     *groups, stem = name.split("/")
+    found = _recipes().get(("/".join(("recipe", *groups)), stem))
     if name.endswith((".yaml", ".yml")):
         found = read_recipe(Path(name), list(settings_of(TrainConfig)))
-    elif (found := _recipes().get(("/".join(("recipe", *groups)), stem))) is None:
+    if found is None:
         raise KwsError(no_option("recipe", name, option_names("recipe")))
     try:
         plain = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.select(found, key, default={})))

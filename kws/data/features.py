@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kws.common.settings import SettingError
+from kws.common.tensors import exporting, windows
 from kws.common.torchaudio_compat import torchaudio
 
 SHIFT, SCALE = 4.0, 5.0  # scale log energies to about unit range
@@ -68,22 +69,44 @@ class LogMel(nn.Module):
         banks = torchaudio.functional.melscale_fbanks(
             self.fft_n // 2 + 1, low_hz, 0.95 * sample_rate / 2, n_mels, sample_rate, norm=None, mel_scale="htk"
         )
+        self.piece_n = math.gcd(self.window_n, self.hop_n)
         self.shift, self.scale, self.floor = SHIFT, SCALE, FLOOR
         self.window: Tensor
         self.banks: Tensor
         self.register_buffer("window", torch.hann_window(self.window_n), persistent=False)
         self.register_buffer("banks", banks, persistent=False)
+        used = banks.sum(1).nonzero()
+        self.first, self.last = int(used[0]), int(used[-1]) + 1  # bins of the spectrum that bands use
+        self.cosine: Tensor
+        self.register_buffer(
+            "cosine", torch.cos(torch.arange(self.fft_n) * (2 * math.pi / self.fft_n)), persistent=False
+        )
 
     def forward(self, pcm: Tensor) -> Tensor:
         """Compute log-mel frames of `pcm` in [-1, 1].
 
-        Shape: pcm [B, T], T at least one window; returns [B, M, N], N = (T - window) // hop + 1.
+        Shape: pcm [..., T], T at least one window; returns [..., M, N], N = (T - window) // hop + 1.
         """
-        frames = pcm.unfold(-1, self.window_n, self.hop_n) * self.window
-        spectrum = torch.fft.rfft(frames, self.fft_n)
-        power = torch.real(spectrum).square() + torch.imag(spectrum).square()
-        mels = torch.log(power @ self.banks + self.floor)
-        return (mels.transpose(1, 2) + self.shift) / self.scale
+        if exporting():
+            bands = self.banks[self.first : self.last]
+            power = self._squares(pcm) @ torch.cat([bands, bands])
+        else:
+            spectrum = torch.fft.rfft(pcm.unfold(-1, self.window_n, self.hop_n) * self.window, self.fft_n)
+            power = (torch.real(spectrum).square() + torch.imag(spectrum).square()) @ self.banks
+        return (torch.log(power + self.floor).transpose(-2, -1) + self.shift) / self.scale
+
+    def _squares(self, pcm: Tensor) -> Tensor:
+        """Squares of the real and imaginary parts of the spectrum, by one matrix product: fast for a few frames.
+
+        Shape: pcm [..., T], returns [..., N, 2 * F].
+        """
+        pieces = pcm[..., : pcm.shape[-1] // self.piece_n * self.piece_n].unflatten(-1, (-1, self.piece_n))
+        frames = windows(pieces, self.window_n // self.piece_n, 1, self.hop_n // self.piece_n).flatten(-2)
+        # The file holds one period of the cosine and not the whole matrix: onnxruntime computes it when it starts.
+        turns = torch.arange(self.window_n)[:, None] * torch.arange(self.first, self.last)
+        waves = torch.cat([self.cosine[(turns - i * self.fft_n // 4) % self.fft_n] for i in range(2)], 1)
+        parts = frames @ (waves * self.window[:, None])
+        return parts * parts
 
     def clips(self, pcm: Tensor, multiple: int) -> Tensor:
         """Compute features of clips as in a detector that starts from silence.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kws.common.errors import KwsError
+from kws.common.tensors import last
 from kws.data.features import LogMel
 from kws.detector.pcm import full_scale, one_channel
 from kws.detector.smoothing import smoothed
@@ -34,6 +35,7 @@ class Detector(nn.Module):
     thresholds: list[float]
     cache: list[Tensor]
     cache_shapes: list[list[int]]
+    one: list[int]
 
     def __init__(
         self,
@@ -61,6 +63,8 @@ class Detector(nn.Module):
         self.context_n = features.context_n
         self.block_n = features.hop_n * model.stride  # samples a row
         self.frame_s = self.block_n / features.sample_rate
+        # A stream is a batch of one, or has no such dimension where the model can do without: fewer operations.
+        self.one = [] if self.model.batch_free else [1]
         self.cache_shapes = model.cache_shapes
         # Samples that a row depends on, up to its end. A clip of this length gives the score of a stream.
         self.reach_n = model.receptive_field * features.hop_n + self.context_n + (smooth_n - 1) * self.block_n
@@ -75,12 +79,12 @@ class Detector(nn.Module):
         device = self.features.window.device
         self.tail = torch.zeros(self.context_n, device=device)
         self.recent = torch.zeros(self.smooth_n - 1, len(self.labels), device=device)
-        self.cache = self._initial_cache(1)
+        self.cache = self._initial_cache(self.one)
 
-    def _initial_cache(self, batch: int) -> list[Tensor]:
+    def _initial_cache(self, batch: list[int]) -> list[Tensor]:
         cache: list[Tensor] = []
         for shape in self.cache_shapes:
-            cache.append(torch.zeros([batch] + shape, device=self.features.window.device))  # noqa: RUF005 (TorchScript)
+            cache.append(torch.zeros(batch + shape, device=self.features.window.device))
         return cache
 
     def forward(self, pcm: Tensor) -> Tensor:
@@ -109,12 +113,13 @@ class Detector(nn.Module):
                 nothing = torch.zeros(0, len(self.labels), device=stream.device)
                 return nothing, torch.zeros(0, self.model.width, device=stream.device)
             used = rows_n * self.block_n
-            x = self.features(stream[: self.context_n + used].unsqueeze(0))
+            x = self.features(stream[: self.context_n + used].view(self.one + [-1]))  # noqa: RUF005 (TorchScript)
             hidden, self.cache = self.model.hidden(x, self.cache)
             self.tail = stream[used:]
-            scores = torch.cat([self.recent, self.raw(hidden)[0]])
-            self.recent = scores[scores.shape[0] - (self.smooth_n - 1) :]
-            return smoothed(scores, self.smooth_n, self.smooth_k), hidden[0].t()
+            raw = self.raw(hidden).view(-1, len(self.labels))
+            scores = torch.cat([self.recent, raw])
+            self.recent = last(scores, self.smooth_n - 1)
+            return smoothed(scores, self.smooth_n, self.smooth_k), hidden.view(self.model.width, -1).t()
 
     @torch.jit.export
     def batch(self, pcm: Tensor) -> Tensor:
@@ -132,14 +137,14 @@ class Detector(nn.Module):
         """
         with torch.no_grad():
             x = self.features.clips(full_scale(pcm.to(self.features.window.device)), self.block_n)
-            hidden, _ = self.model.hidden(x, self._initial_cache(pcm.shape[0]))
+            hidden, _ = self.model.hidden(x, self._initial_cache([pcm.shape[0]]))
             before = torch.zeros(pcm.shape[0], self.smooth_n - 1, len(self.labels), device=x.device)
             scores = torch.cat([before, self.raw(hidden)], 1)
             return smoothed(scores, self.smooth_n, self.smooth_k), hidden.transpose(1, 2)
 
     def raw(self, hidden: Tensor) -> Tensor:
-        """Scores before smoothing. Shape: hidden [B, C, N], returns [B, N, K] in [0, 1]."""
-        logits = self.model.head(hidden)
+        """Scores before smoothing. Shape: hidden [..., C, N], returns [..., N, K] in [0, 1]."""
+        logits = self.model.head(hidden).transpose(-2, -1)
         if self.exclusive:
-            return torch.softmax(logits, 1)[:, : len(self.labels)].transpose(1, 2)
-        return torch.sigmoid(logits).transpose(1, 2)
+            return torch.softmax(logits, -1)[..., : len(self.labels)]
+        return torch.sigmoid(logits)

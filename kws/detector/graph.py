@@ -27,7 +27,8 @@ class StreamGraph(nn.Module):
     def start(self) -> list[Tensor]:
         """State before the first sample."""
         recent = torch.zeros(self.smooth_n - 1, len(self.detector.labels))
-        return [torch.zeros(self.context_n), recent, *self.model.initial_cache(1)]
+        cache = [one[0] if self.model.batch_free else one for one in self.model.initial_cache(1)]
+        return [torch.zeros(self.context_n), recent, *cache]
 
     def names(self) -> list[str]:
         """Names of the tensors of the state."""
@@ -37,8 +38,10 @@ class StreamGraph(nn.Module):
         """Shape: pcm float32 [rows * block]; returns scores float32 [rows, K] and the state."""
         audio, recent, *cache = state
         stream = torch.cat([audio, pcm])
-        hidden, cache = self.model.hidden(self.features(stream.unsqueeze(0)), cache)
-        scores = torch.cat([recent, self.detector.raw(hidden)[0]])
+        x = self.features(stream)
+        hidden, cache = self.model.hidden(x if self.model.batch_free else x.unsqueeze(0), cache)
+        raw = self.detector.raw(hidden)
+        scores = torch.cat([recent, raw if self.model.batch_free else raw[0]])
         kept = stream[stream.shape[0] - self.context_n :], scores[scores.shape[0] - (self.smooth_n - 1) :]
         return smoothed(scores, self.smooth_n, self.smooth_k), *kept, *cache
 

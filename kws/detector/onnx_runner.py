@@ -10,6 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 MOST_BLOCK_N = 10**6  # samples of a row
+MOST = 1000.0  # magnitude of a sample, 60 dB above full scale
 _FLOATS = (np.float16, np.float32, np.float64)
 
 
@@ -46,6 +47,7 @@ class OnnxDetector:
             self.metadata: dict[str, Any] = dict(json.loads(known["kws.json"]))
             self._block_n = round(self.frame_s * self.sample_rate)
             self._inputs = [one.name for one in self._session.get_inputs()]
+            self._outputs = [one.name for one in self._session.get_outputs()]
             self._start = [np.zeros(one.shape, np.float32) for one in self._session.get_inputs()[1:]]
             if not 1 <= self._block_n <= MOST_BLOCK_N or not all(map(math.isfinite, self.thresholds)):
                 raise ValueError("rates or thresholds are no numbers that work")
@@ -75,14 +77,15 @@ class OnnxDetector:
         Raises:
             ValueError: another shape, or samples that are no audio.
         """
-        samples = _full_scale(np.asarray(pcm))
-        stream = np.concatenate([self._rest, samples])
+        stream = _full_scale(np.asarray(pcm))
+        if len(self._rest):
+            stream = np.concatenate([self._rest, stream])
         used = len(stream) // self._block_n * self._block_n
-        self._rest = stream[used:]
+        self._rest = stream[used:].copy()  # the memory may be the caller's
         if not used:
             return np.zeros((0, len(self.labels)), np.float32)
         inputs = dict(zip(self._inputs, [stream[:used], *self._state], strict=True))
-        scores, *self._state = self._session.run(None, inputs)
+        scores, *self._state = self._session.run(self._outputs, inputs)
         return np.asarray(scores, np.float32)
 
 
@@ -98,6 +101,8 @@ def _full_scale(pcm: NDArray[Any]) -> NDArray[np.float32]:
     if pcm.dtype not in _FLOATS:
         raise ValueError("pcm: must be samples of type float32, float64, float16, int16, int32 or uint8")
     with np.errstate(over="ignore", invalid="ignore"):
+        if pcm.dtype == np.float32 and pcm.dot(pcm) <= MOST**2:  # false for a NaN too
+            return pcm
         samples = pcm.astype(np.float32)
-    samples[~(np.abs(samples) <= 1000)] = 0
+    samples[~(np.abs(samples) <= MOST)] = 0
     return samples

@@ -38,4 +38,4 @@ def full_scale(pcm: Tensor) -> Tensor:
     if not torch.is_floating_point(pcm):
         raise ValueError("pcm: must be samples of type float32, float64, float16, int16, int32 or uint8")
     pcm = pcm.float()
-    return torch.where(pcm.abs() <= 1000.0, pcm, torch.zeros_like(pcm))
+    return torch.where(pcm.abs() <= 1000.0, pcm, 0.0)

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from kws.common.tensors import windows
+
 
 def smoothed(rows: Tensor, n: int, k: int) -> Tensor:
     """The mean (Chen et al., 2014) or the k-th highest of each row and the n - 1 rows before it.
@@ -16,7 +18,7 @@ def smoothed(rows: Tensor, n: int, k: int) -> Tensor:
 
     Shape: rows [..., N + n - 1, K], returns [..., N, K].
     """
-    windows = rows.unfold(-2, n, 1)
+    found = windows(rows, n)
     if k == 0:
-        return windows.mean(-1)
-    return windows.topk(k, -1)[0][..., k - 1]
+        return found.mean(-2)
+    return found.topk(k, -2)[0][..., k - 1, :]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kws.common.errors import KwsError
+from kws.models.layers import Pointwise
 
 Self = TypeVar("Self", bound="KeywordNet")
 Net = TypeVar("Net", bound="type[KeywordNet]")
@@ -90,11 +91,12 @@ class KeywordNet(nn.Module):
         head: maps [B, C, N] to logits [B, K, N].
         source: class attribute, publication of the family.
         streams_from: class attribute, state that a stream continues from: "cache" or "windows".
+        batch_free: class attribute, whether `hidden` and `head` also take tensors without the dimension of the batch.
     """
 
     if TYPE_CHECKING:  # TorchScript would take the annotation for a type of its own
         head: nn.Module
-    source, streams_from = "", "cache"
+    source, streams_from, batch_free = "", "cache", False
 
     def __init__(self, n_mels: int, n_keywords: int, stride: int) -> None:
         super().__init__()
@@ -128,15 +130,20 @@ class KeywordNet(nn.Module):
         logits: Tensor = self.head(y[:, :, -1:])
         return logits[:, :, 0]
 
-    def folded(self: Self) -> Self:
-        """A copy in evaluation mode with the batch norms of `folds` merged into their convolutions: same scores."""
-        net = copy.deepcopy(self).eval()
-        for part in net.modules():
-            for conv, norm in getattr(part, "folds", ()):
-                if not isinstance(getattr(part, norm), nn.Identity):  # already merged
-                    setattr(part, conv, fuse_conv_bn_eval(getattr(part, conv), getattr(part, norm)))
-                    setattr(part, norm, nn.Identity())
-        return net
+    def folded(self) -> "KeywordNet":
+        """A copy for scoring, in evaluation mode, with the batch norms of `folds` merged: same scores, same cache."""
+        return merge_norms(self)
+
+
+def merge_norms(net: Self) -> Self:
+    """A copy in evaluation mode with the batch norms of `folds` merged into their convolutions: same scores."""
+    net = copy.deepcopy(net).eval()
+    for part in net.modules():
+        for conv, norm in getattr(part, "folds", ()):
+            if not isinstance(getattr(part, norm), nn.Identity):  # already merged
+                setattr(part, conv, fuse_conv_bn_eval(getattr(part, conv), getattr(part, norm)))
+                setattr(part, norm, nn.Identity())
+    return net
 
 
 def to_train(net: Self, device: torch.device) -> Self:
@@ -148,7 +155,7 @@ def to_train(net: Self, device: torch.device) -> Self:
 
 def keyword_head(width: int, n_keywords: int) -> nn.Conv1d:
     """One linear logit per keyword. The bias starts at -2, because keywords are rare."""
-    head = nn.Conv1d(width, n_keywords, 1)
+    head = Pointwise(width, n_keywords)
     assert head.bias is not None
     nn.init.constant_(head.bias, -2.0)
     return head

@@ -9,14 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kws.common.settings import Each, SettingError
-from kws.models.base import KeywordNet, ModelConfig, keyword_head, register
-from kws.models.layers import Depthwise
+from kws.common.tensors import affine, last, windows
+from kws.models.base import KeywordNet, ModelConfig, keyword_head, merge_norms, register
+from kws.models.layers import Depthwise, matrix
 
 
 class Block(nn.Module):
     """A residual depthwise-separable causal convolution, dilated in time.
 
-    Shape: x [B, C, N], cache [B, C, (kernel - 1) * dilation]; returns the same two shapes.
+    Shape: x [B, C, N], cache [B, (kernel - 1) * dilation, C]; returns the same two shapes.
     """
 
     folds = (("pointwise", "norm"),)
@@ -29,9 +30,9 @@ class Block(nn.Module):
         self.norm = nn.BatchNorm1d(channels)
 
     def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        past = torch.cat([cache, x], 2)
+        past = torch.cat([cache.transpose(1, 2), x], 2)
         y = torch.relu(self.norm(self.pointwise(self.depthwise(past))))
-        return x + y, past[:, :, past.shape[2] - self.past_n :]
+        return x + y, past[:, :, past.shape[2] - self.past_n :].transpose(1, 2)
 
 
 @dataclass
@@ -76,14 +77,72 @@ class DSTCN(KeywordNet):
         self.blocks = nn.ModuleList([Block(channels, kernel, d) for d in dilations])
         self.head = keyword_head(channels, n_keywords)
         self.width = channels
-        self.cache_shapes = [[n_mels, self.past_n]] + [[channels, (kernel - 1) * d] for d in dilations]
+        self.cache_shapes = [[self.past_n, n_mels]] + [[(kernel - 1) * d, channels] for d in dilations]
         self.receptive_field = self.past_n + stride * (1 + (kernel - 1) * sum(dilations))
 
     def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        past = torch.cat([cache[0], self.norm_in(x)], 2)
-        following = [past[:, :, past.shape[2] - self.past_n :]]
+        past = torch.cat([cache[0].transpose(1, 2), self.norm_in(x)], 2)
+        following = [past[:, :, past.shape[2] - self.past_n :].transpose(1, 2)]
         y = torch.relu(self.norm(self.stem(past)))
         for i, block in enumerate(self.blocks):
             y, kept = block(y, cache[i + 1])
             following.append(kept)
         return y, following
+
+    def folded(self) -> "FoldedDSTCN":
+        return FoldedDSTCN(merge_norms(self))
+
+
+class FoldedBlock(nn.Module):
+    """A block for scoring, with its batch norm merged.
+
+    Shape: x [..., N, C], cache [..., (kernel - 1) * dilation, C]; returns the same two shapes.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        assert block.pointwise.bias is not None  # that of the norm
+        self.past_n = block.past_n
+        self.kernel, self.dilation = block.depthwise.kernel_size[0], block.depthwise.dilation[0]
+        self.taps = matrix(block.depthwise.weight[:, 0].t())
+        self.weight, self.bias = matrix(block.pointwise.weight[:, :, 0].t()), matrix(block.pointwise.bias)
+
+    def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
+        past = torch.cat([cache, x], -2)
+        y = (windows(past, self.kernel, self.dilation) * self.taps).sum(-2)
+        return x + torch.relu(affine(y, self.weight, self.bias)), last(past, self.past_n)
+
+
+class FoldedDSTCN(KeywordNet):
+    """A DS-TCN for scoring: batch norms are merged, and frames come before channels.
+
+    A chunk of a few frames then costs few operations, which are products of small matrices.
+
+    Args:
+        net: with the batch norms of its convolutions merged.
+    """
+
+    source, batch_free = DSTCN.source, True
+
+    def __init__(self, net: DSTCN) -> None:
+        super().__init__(net.n_mels, net.n_keywords, net.stride)
+        norm, stem = net.norm_in, net.stem
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert stem.bias is not None  # that of the norm
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        self.scale, self.shift = matrix(scale), matrix(norm.bias - norm.running_mean * scale)
+        self.past_n, self.kernel = net.past_n, stem.kernel_size[0]
+        self.weight, self.bias = matrix(stem.weight.permute(2, 1, 0).flatten(0, 1)), matrix(stem.bias)
+        self.blocks = nn.ModuleList([FoldedBlock(block) for block in net.blocks if isinstance(block, Block)])
+        self.head, self.width = net.head, net.width
+        self.cache_shapes, self.receptive_field = net.cache_shapes, net.receptive_field
+
+    def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        past = torch.cat([cache[0], torch.addcmul(self.shift, x.transpose(-2, -1), self.scale)], -2)
+        following = [last(past, self.past_n)]
+        y = torch.relu(affine(windows(past, self.kernel, 1, self.stride).flatten(-2), self.weight, self.bias))
+        for i, block in enumerate(self.blocks):
+            y, kept = block(y, cache[i + 1])
+            following.append(kept)
+        return y.transpose(-2, -1), following

@@ -13,7 +13,7 @@ from kws.common.errors import KwsError
 from kws.common.settings import SettingError
 from kws.common.torchaudio_compat import torchaudio
 from kws.data.features import FLOOR, SCALE, SHIFT, FeaturesConfig
-from kws.models.base import KeywordNet
+from kws.models.base import KeywordNet, merge_norms
 
 
 @dataclass
@@ -189,7 +189,7 @@ class FrontEndNet(KeywordNet):
         return logits[:, :, 0]
 
     def folded(self) -> "FrontEndNet":
-        net = super().folded()
+        net = merge_norms(self)
         net.body = net.body.folded()
         return net
 

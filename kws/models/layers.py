@@ -3,12 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-
-def exporting() -> bool:
-    """Whether torch.export traces a graph now, which must hold for any number of frames."""
-    if torch.jit.is_scripting():  # type: ignore[attr-defined]
-        return False
-    return torch.compiler.is_exporting()
+from kws.common.tensors import exporting
 
 
 def is_short(n: int) -> bool:
@@ -47,3 +42,25 @@ class Depthwise(nn.Conv1d):
         for k in range(1, taps):
             y = torch.addcmul(y, x[:, :, k * d : k * d + end : s], self.weight[:, 0, k, None])
         return y if bias is None else y + bias.unsqueeze(1)
+
+
+class Pointwise(nn.Conv1d):
+    """A convolution of kernel 1. Outside training it is a matrix product.
+
+    Shape: x [..., C_in, N], returns [..., C_out, N].
+    """
+
+    def __init__(self, in_channels: int, channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or x.is_meta:
+            found: Tensor = self._conv_forward(x, self.weight, self.bias)
+            return found
+        y = torch.nn.functional.linear(x.transpose(-2, -1), self.weight[:, :, 0], self.bias)
+        return y.transpose(-2, -1)
+
+
+def matrix(values: Tensor) -> nn.Parameter:
+    """A weight in memory of its own."""
+    return nn.Parameter(values.detach().clone(memory_format=torch.contiguous_format))

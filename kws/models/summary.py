@@ -1,5 +1,6 @@
 """Size, operations and context of a net, measured on the net itself."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +36,8 @@ def weights(net: torch.nn.Module) -> int:
 def measure(net: KeywordNet, window_s: float, hop_s: float) -> Figures:
     """Measure a net on frames of `window_s` seconds every `hop_s` seconds."""
     rows_n, row_s = 4, net.stride * hop_s
-    folded = net.folded().to("meta")  # shapes without numbers: nothing is computed
+    empty = copy.deepcopy(net).eval().to("meta")  # shapes without numbers: nothing is computed
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        folded(torch.zeros(1, net.n_mels, rows_n * net.stride, device="meta"), folded.initial_cache(1))
+        empty(torch.zeros(1, net.n_mels, rows_n * net.stride, device="meta"), empty.initial_cache(1))
     macs_per_s = counter.get_total_flops() / 2 / (rows_n * row_s)
     return Figures(weights(net), macs_per_s, 1 / row_s, (net.receptive_field - 1) * hop_s + window_s, row_s)

@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from kws.common.settings import SettingError
+from kws.common.tensors import exporting
 from kws.models.base import KeywordNet, ModelConfig
-from kws.models.layers import exporting
 
 
 @dataclass

@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from kws.confusables.distance import Coded, Floats, distances, rows, weight
 from kws.confusables.ipa import Phones, is_vowel, same_class
-from kws.confusables.lexicon import Lexicon
+from kws.confusables.lexicon import Lexicon, triples
 from kws.confusables.phonemes import GAP, Inventory, Phoneme, Phonemes, phones_of
 
-LETTERS_IN_A_ROW = 3  # any three neighbours of a misspelling occur in some word
 MAX_EDITS = 3
 PARENTS = 60  # strings of each number of edits that are edited once more
 NEAREST, OTHERS = 80, 80  # words for each piece: the nearest, and random ones of the rest
@@ -76,26 +75,17 @@ def edited_phones(keyword: Keyword, inventory: Inventory, n: int, rng: np.random
 
 def spellings(keyword: Keyword, lexicon: Lexicon, n: int, rng: np.random.Generator) -> list[str]:
     """The keyword with 1 to 3 letters edited so that it is spelled like a word; n of each (Zhang et al., 2025)."""
-    together, letters = set(), set()
-    for word in [*lexicon.unique, *keyword.text.split()]:
-        together |= _in_a_row(word.casefold())
-        letters |= set(word.casefold())
-    alphabet = sorted(letter for letter in letters if letter.isalpha())
+    together = lexicon.triples.union(*map(triples, keyword.text.casefold().split()))
+    alphabet = sorted({triple[1] for triple in together if triple[1].isalpha()})
 
     def fits(text: tuple[str, ...]) -> bool:
         pieces = "".join(text).split(" ")
-        return all(pieces) and all(_in_a_row(piece) <= together for piece in pieces)
+        return all(pieces) and all(triples(piece) <= together for piece in pieces)
 
     def replacements(letter: str) -> list[str]:
         return [other for other in alphabet if other != letter] if letter != " " else []
 
     return ["".join(text) for text in edited(tuple(keyword.text.casefold()), replacements, alphabet, fits, n, rng)]
-
-
-def _in_a_row(word: str) -> set[str]:
-    """All runs of neighbouring letters, with marks at both ends of the word."""
-    marked = f"^{word}$"
-    return {marked[i : i + LETTERS_IN_A_ROW] for i in range(len(marked) - LETTERS_IN_A_ROW + 1)}
 
 
 def parts(keyword: Keyword, inventory: Inventory) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from kws.common.errors import KwsError
 from kws.confusables.distance import Coded, code
 from kws.confusables.ipa import Phones
-from kws.confusables.phonemes import Phonemes, phonemes
+from kws.confusables.phonemes import Inventory, phonemes
 from kws.confusables.pronunciation import cmudict, frequencies, is_english, pronunciations
 
 SAMPLE = 15000  # words from which the phonemes of a language are learnt
@@ -25,15 +25,26 @@ class Lexicon:
     coded: Coded
     common: list[bool]
 
-    @property
+    @functools.cached_property
     def unique(self) -> list[str]:
         """Each word once."""
         return list(dict.fromkeys(self.words))
 
     @functools.cached_property
-    def phonemes(self) -> list[Phonemes]:
-        """The phonemes of a sample of the words, from which the inventory of the language is learnt."""
-        return phonemes(self.unique[:: -(-len(self.unique) // SAMPLE)], self.language)
+    def inventory(self) -> Inventory:
+        """The phonemes of the language, learnt from a sample of the words."""
+        return Inventory(phonemes(self.unique[:: -(-len(self.unique) // SAMPLE)], self.language), self.language)
+
+    @functools.cached_property
+    def triples(self) -> set[str]:
+        """All runs of three neighbouring letters of the words; see `triples`."""
+        return set().union(*(triples(word.casefold()) for word in self.unique))
+
+
+def triples(word: str) -> set[str]:
+    """All runs of three neighbouring letters, with marks at both ends of the word."""
+    marked = f"^{word}$"
+    return {marked[i : i + 3] for i in range(len(marked) - 2)}
 
 
 def lexicon(language: str, file: Path | None = None) -> Lexicon:

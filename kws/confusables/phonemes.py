@@ -52,21 +52,29 @@ def _phoneme(name: str, ipa: str, language: str) -> Phoneme:
     return Phoneme(bare, to_phones(ipa, language), name[: len(name) - len(bare)])
 
 
+@functools.cache
+def _unstressed(one: Phoneme) -> Phoneme:
+    return replace(one, stress="")
+
+
 class Inventory:
     """The phonemes of a language, the commonest first, and which three of them follow one another in its words."""
 
-    def __init__(self, pronunciations: Sequence[Phonemes], language: str) -> None:
+    def __init__(self, pronunciations: Sequence[Phonemes], language: str, base: "Inventory | None" = None) -> None:
+        """Learn from pronunciations, beside those of `base`."""
         self.language = language
-        counts: Counter[Phoneme] = Counter()
+        self._words_n = len(pronunciations) + (base._words_n if base else 0)
+        self._counts: Counter[Phoneme] = base._counts.copy() if base else Counter()
         self._run_on: dict[tuple[str, str], bool] = {}
-        self._triples: set[tuple[str, ...]] = set()
+        self._triples: set[tuple[str, ...]] = base._triples.copy() if base else set()
         for word in pronunciations:
-            bare = [replace(one, stress="") for one in word]
-            counts.update(dict.fromkeys(bare, 1))  # a set would have another order in each process
-            self._triples |= _triples(tuple(bare))
+            bare = tuple(map(_unstressed, word))
+            self._counts.update(dict.fromkeys(bare, 1))  # a set would have another order in each process
+            self._triples |= _triples(bare)
+        ranked = self._counts.most_common()
         # Some names have another IPA before a vowel: the commonest one represents the name.
-        self._by_name = {one.name: one for one, _ in reversed(counts.most_common()) if one != GAP}
-        common = (one for one, n in counts.most_common() if n >= RARE * len(pronunciations))
+        self._by_name = {one.name: one for one, _ in reversed(ranked) if one != GAP}
+        common = (one for one, n in ranked if n >= RARE * self._words_n)
         self.phonemes = [one for one in common if one.phones and one == self._by_name[one.name]]
 
     def fits(self, phonemes: Phonemes, like: Phonemes = ()) -> bool:

@@ -75,7 +75,7 @@ def find(
     progress(0, "pronunciations of words")
     words = lexicon(language, None if config.words is None else Path(config.words))
     progress(1, "phonemes")
-    inventory = Inventory([*words.phonemes, *phonemes([text], language)], language)
+    inventory = Inventory(phonemes([text], language), language, words.inventory)
     keyword = _keyword(text, language, spoken, inventory)
     for one in filter(is_phonemes, include):
         inventory.read(one)

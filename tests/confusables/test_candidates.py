@@ -24,7 +24,7 @@ def words() -> Lexicon:
 
 @pytest.fixture(scope="module")
 def inventory(words) -> Inventory:
-    return Inventory(words.phonemes, "en-us")
+    return words.inventory
 
 
 def keyword(text: str) -> Keyword:

@@ -42,6 +42,7 @@ COMPOSED = {
     "task=class": "needs recordings of its words; tests/training trains on a folder like it",
     "recipe=quickstart": "tests/test_recipes.py runs it",
     "train -m": "the workspace of this test is made by such a sweep; tests/runs runs others",
+    "out=detector.onnx": "the command beside it writes ONNX among other formats",
     "serve ": "runs until it is stopped; tests/runtime serves clients",
     "synth=": "needs voices or a program of the user; tests/confusables/synthesis runs both",
 }

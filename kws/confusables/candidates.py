@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from kws.confusables.distance import Coded, Floats, distances, rows, weight
+from kws.confusables.distance import Floats, distances, rows, weight
 from kws.confusables.ipa import Phones, is_vowel, same_class
 from kws.confusables.lexicon import Lexicon, triples
 from kws.confusables.phonemes import GAP, Inventory, Phoneme, Phonemes, phones_of
@@ -172,7 +172,7 @@ def sequences(keyword: Phones, lexicon: Lexicon, max_distance: float, n: int, rn
         rng: chooses the words.
     """
     common = np.flatnonzero(lexicon.common)
-    many = Coded(lexicon.coded.alphabet, lexicon.coded.codes[:, common])
+    many = lexicon.coded.take(common)
     end, budget = len(keyword), max_distance * weight(keyword)
     costs = {(i, i + j): row[-1] for i in range(end) for j, row in enumerate(rows(keyword[i:], many)) if j}
     words = {piece: _near(cost, budget, rng) for piece, cost in costs.items()}

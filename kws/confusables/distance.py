@@ -25,6 +25,11 @@ class Coded:
     alphabet: dict[Phone, int]
     codes: npt.NDArray[np.intp]
 
+    def take(self, which: npt.NDArray[np.intp]) -> "Coded":
+        """Some of the pronunciations, padded to the longest of them."""
+        codes = self.codes[:, which]
+        return Coded(self.alphabet, np.ascontiguousarray(codes[codes.any(axis=1)]))
+
 
 def code(many: Sequence[Phones]) -> Coded:
     """Encode pronunciations for a comparison with one."""

@@ -13,7 +13,7 @@ from kws.data.audio import BadAudio, load
 from kws.detector.detector import Detector
 
 LIMIT = 1e-5  # largest difference of a score
-CHUNKS_N = (1280, 320, 777)  # samples, in turn
+CHUNKS_N = (1280, 320, 777, 6400)  # samples, in turn
 CLIPS = 10  # real ones
 
 

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+from kws.commands.export import targets
 from kws.commands.model_card import measured, plain
+from kws.detector.files import Format
 
 
 def test_an_export_has_its_card(cli, run, tmp_path):
@@ -16,11 +18,9 @@ def test_an_export_has_its_card(cli, run, tmp_path):
     assert f"false alarms {p['false_alarms']} in " in text
     assert "# Keyword detector: beep\n" in text
     assert "kws train keyword=beep" in text
-    done = cli(
-        "export", f"checkpoint={run}/model.pt", f"out={tmp_path}/e", "format=onnx", "thresholds=0.9", "smooth_s=0.6"
-    )
+    done = cli("export", f"checkpoint={run}/model.pt", f"out={tmp_path}/e.jit", "thresholds=0.9", "smooth_s=0.6")
     assert done.code == 0, done.err
-    assert (tmp_path / "e.onnx").is_file()
+    assert (tmp_path / "e.jit").is_file()
     assert "Nothing is known of this file" in (tmp_path / "e.card.md").read_text(), "figures are of another smoothing"
     for out in (".", "..", str(tmp_path)):
         refused = cli("export", f"checkpoint={run}/model.pt", f"out={out}")
@@ -28,6 +28,12 @@ def test_an_export_has_its_card(cli, run, tmp_path):
         assert "must be a file" in refused.err
     assert "- d.pt: `torch.jit.load(FILE)`" in text
     assert "{{" not in text
+
+
+def test_the_format_decides_the_suffix() -> None:
+    assert targets(Path("a/e"), "onnx") == {Path("a/e.onnx"): Format.onnx}
+    assert targets(Path("e.ts"), None) == {Path("e.ts"): Format.torchscript}
+    assert list(targets(Path("e"), ["torchscript", "pt2"])) == [Path("e.pt"), Path("e.pt2")]
 
 
 def test_damaged_results_leave_the_figures_out(tmp_path: Path) -> None:

@@ -135,8 +135,8 @@ def test_candidates_that_contain_the_keyword_or_are_too_near_are_left_out_and_li
     assert min(one.distance for one in found.chosen) >= 0.3
 
 
-def test_the_selection_is_more_diverse_than_the_nearest_candidates():
-    chosen, nearest = of("computer", 500).chosen, of("computer").chosen[:500]
+def test_the_selection_is_more_diverse_than_the_nearest_candidates(short):
+    chosen, nearest = of("cat", 300, words=short).chosen, of("cat", words=short).chosen[:300]
     means = []
     for candidates in (chosen, nearest):
         some = [one.phones for one in candidates[:: len(candidates) // 100]]
@@ -152,8 +152,8 @@ def test_equal_arguments_find_equal_candidates_and_another_seed_finds_others(sho
     assert 10 < len(other & {one.text for one in first.chosen}) < 90
 
 
-def test_kinds_without_a_share_are_left_out():
-    found = find("computer", CandidatesConfig(200, kinds=CandidateKinds(1, 0, 0, 0, 0)))
+def test_kinds_without_a_share_are_left_out(short):
+    found = find("computer", CandidatesConfig(200, words=short, kinds=CandidateKinds(1, 0, 0, 0, 0)))
     assert {one.kind for one in found.chosen} == {Kind.WORD}
     assert set(found.available) <= {(band, Kind.WORD) for band in range(6)}
 

@@ -19,6 +19,7 @@ from kws.runtime import OnnxDetector
 from tests.models.test_models import NETS
 from tests.nets import LABELS, lively, random_detector, sound
 
+TURN_N = sum(parity.CHUNKS_N)
 RUNNER = """
 import json, sys
 import numpy as np
@@ -37,13 +38,28 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize("name", ["ds_tcn", "pcen, window"])
-@pytest.mark.parametrize("kind", [Format.onnx, Format.pt2])
-def test_a_file_gives_the_scores_of_the_detector(name: str, kind: Format, tmp_path: Path) -> None:
-    detector = Detector(LogMel(), lively(NETS[name]), LABELS, [0.5, 0.75], 5, smooth_k=2)
-    export(detector, tmp_path / f"d.{kind}", {"command": "kws train"}, kind)
-    content = (tmp_path / f"d.{kind}").read_bytes()
-    pcm = sound(30 * 320)
+def made(name: str) -> Detector:
+    return Detector(LogMel(), lively(NETS[name]), LABELS, [0.5, 0.75], 5, smooth_k=2)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file of `made("ds_tcn")`: writing one takes some five seconds."""
+    path = tmp_path_factory.mktemp("onnx") / "d.onnx"
+    export(made("ds_tcn"), path, {"command": "kws train", "hash": "ab"}, Format.onnx)
+    return path
+
+
+# ONNX is made from the program of PT2, so one net is enough for that.
+@pytest.mark.parametrize(
+    ("name", "kind"), [("ds_tcn", Format.onnx), ("pcen, window", Format.onnx), ("pcen, window", Format.pt2)]
+)
+def test_a_file_gives_the_scores_of_the_detector(name: str, kind: Format, exported: Path, tmp_path: Path) -> None:
+    detector, path = made(name), exported
+    if name != "ds_tcn":
+        path = tmp_path / f"d.{kind}"
+        export(detector, path, {"command": "kws train"}, kind)
+    content, pcm = path.read_bytes(), sound(30 * 320)
     want = detector(pcm)
     assert (want.amax(0) - want.amin(0)).min() > 0.1, "constant scores would show nothing"
     for chunk_n in (len(pcm), 1280, 777, 160):
@@ -52,12 +68,11 @@ def test_a_file_gives_the_scores_of_the_detector(name: str, kind: Format, tmp_pa
         torch.testing.assert_close(rows, want, rtol=0, atol=1e-5)
 
 
-def test_onnx_runs_without_torch(tmp_path: Path) -> None:
-    detector, pcm = random_detector(), sound(12000)
-    export(detector, tmp_path / "d.onnx", {"command": "kws train", "hash": "ab"}, Format.onnx)
+def test_onnx_runs_without_torch(exported: Path, tmp_path: Path) -> None:
+    detector, pcm = made("ds_tcn"), sound(12000)
     np.save(tmp_path / "pcm.npy", pcm.numpy())
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER, str(tmp_path / "d.onnx"), str(tmp_path / "pcm.npy")],
+        [sys.executable, "-c", RUNNER, str(exported), str(tmp_path / "pcm.npy")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -71,7 +86,7 @@ def test_onnx_runs_without_torch(tmp_path: Path) -> None:
     detector.reset()
     whole = detector(torch.from_numpy(np.int16(np.clip(pcm.numpy(), -1, 1) * 32767)))
     torch.testing.assert_close(torch.tensor(printed["again"]), whole, rtol=0, atol=1e-5)
-    opened = open_detector(tmp_path / "d.onnx")
+    opened = open_detector(exported)
     torch.testing.assert_close(opened(pcm), want, rtol=0, atol=1e-5)
 
 
@@ -85,15 +100,14 @@ def test_other_onnx_files_are_one_line(tmp_path: Path) -> None:
         open_detector(tmp_path / "d.pt2")
 
 
-@pytest.mark.parametrize("n", [1279, 2377, 2377 + 800, 2 * 2377 + 1600])
+@pytest.mark.parametrize("n", [1279, TURN_N, TURN_N + 800, 2 * TURN_N + 1600])
 def test_audio_of_any_length_is_compared(n: int) -> None:
     parity.require_equal(random_detector(), random_detector(), sound(n), "x.pt")
 
 
-def test_onnx_takes_audio_as_the_detector_does_and_refuses_other_metadata(tmp_path: Path) -> None:
-    detector = random_detector()
-    export(detector, tmp_path / "d.onnx", {}, Format.onnx)
-    runner, pcm = OnnxDetector(tmp_path / "d.onnx"), sound(3200).numpy()
+def test_onnx_takes_audio_as_the_detector_does_and_refuses_other_metadata(exported: Path, tmp_path: Path) -> None:
+    detector = made("ds_tcn")
+    runner, pcm = OnnxDetector(exported), sound(3200).numpy()
     coded = [pcm.astype(np.float64), pcm.astype(np.float16), np.int16(pcm * 32767), np.int32(pcm * 2**30)]
     coded += [np.uint8(pcm * 127 + 128), pcm[None], pcm[:, None], np.where(np.arange(3200) == 9, np.nan, pcm)]
     for one in coded:
@@ -105,7 +119,7 @@ def test_onnx_takes_audio_as_the_detector_does_and_refuses_other_metadata(tmp_pa
             runner(bad)
     values = {"frame_s": ["0.0", "1e9"], "labels": ['"abc"'], "thresholds": ['["x"]', "[NaN, 0.5]", "[0.5]"]}
     for key, value in [(key, value) for key, some in values.items() for value in some]:
-        model = onnx.load(tmp_path / "d.onnx")
+        model = onnx.load(exported)
         for one in model.metadata_props:
             if one.key == key:
                 one.value = value

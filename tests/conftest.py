@@ -25,6 +25,7 @@ from omegaconf.base import Metadata
 from kws.cli import main
 from kws.config.setting import FILE as SETTINGS
 from kws.data.audio import save_flac, to_int16
+from tests import pictures
 
 # Other processes may slow a test down as they like: time decides nothing.
 settings.register_profile("kws", deadline=None, max_examples=50)
@@ -89,18 +90,6 @@ class Said:
 Cli = Callable[..., Said]
 
 
-def cache_first(call: Callable[..., bytes]) -> Callable[..., bytes]:
-    """Return what the first call returned."""
-    found = list[bytes]()
-
-    def first(*words: Any) -> bytes:
-        if not found:
-            found.append(call(*words))
-        return found[0]
-
-    return first
-
-
 @pytest.fixture(scope="session")
 def cli() -> Cli:
     """`kws` as a command line calls it, but in this process: a process of its own costs three seconds.
@@ -108,9 +97,6 @@ def cli() -> Cli:
     Hydra composes a configuration twice, first only to read hydra.mode, which the command line alone sets here.
     Reports repeat the first DET curve and example, whose drawing costs a run a second; `plots=` draws its own.
     """
-    from kws.evaluation.report import page
-
-    first = {name: cache_first(getattr(page, name)) for name in ("plot", "plot_example")}
 
     def call(*words: object) -> Said:
         GlobalHydra.instance().clear()
@@ -120,7 +106,7 @@ def cli() -> Cli:
             mock.patch.object(sys, "argv", ["kws", *map(str, words)]),
             mock.patch.dict(os.environ),
             mock.patch.object(Hydra, "get_mode", return_value=None),
-            contextlib.nullcontext() if plotted else mock.patch.multiple(page, **first),
+            contextlib.nullcontext() if plotted else pictures.repeated(),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):

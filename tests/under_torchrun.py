@@ -18,6 +18,7 @@ from kws.detector import checkpoint
 from kws.replay import buffer
 from kws.training.distributed import Distributed
 from kws.training.trainer import Trainer
+from tests import pictures
 
 ROWS = [[0, 1, 2, 3, 4], [5, 6]]  # of a batch of seven, by process
 
@@ -101,7 +102,8 @@ def main(calls: Sequence[dict[str, Any]], rank: int, folder: Path) -> None:
         GlobalHydra.instance().clear()
         sys.argv = ["kws train", *call["words"]]
         try:
-            train.main()
+            with pictures.repeated():
+                train.main()
         except SystemExit as left:
             one["code"] = left.code
         (folder / f"rank-{rank}.json").write_text(json.dumps(records))

@@ -144,13 +144,14 @@ def register(command: str, words: Iterable[str] = ()) -> None:
 
 
 def _store(node: type, name: str, group: str | None = None) -> None:
-    """Store a dataclass, unless the command before in this process stored it: that takes a tenth of a second in all."""
-    if _stored.get((group, name)) is not node:
+    """Store a dataclass, unless an earlier command of this process did: that takes a tenth of a second in all."""
+    defaults = node()  # plugins add settings to some
+    if _stored.get((group, name)) != defaults:
         ConfigStore.instance().store(name=name, node=node, group=group)
-        _stored[group, name] = node
+        _stored[group, name] = defaults
 
 
-_stored: dict[tuple[str | None, str], type] = {}
+_stored: dict[tuple[str | None, str], Any] = {}
 
 
 @cache

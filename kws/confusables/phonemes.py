@@ -63,7 +63,7 @@ class Inventory:
     def __init__(self, pronunciations: Sequence[Phonemes], language: str, base: "Inventory | None" = None) -> None:
         """Learn from pronunciations, beside those of `base`."""
         self.language = language
-        self._words_n = len(pronunciations) + (base._words_n if base else 0)
+        self._words_n: int = len(pronunciations) + (base._words_n if base else 0)
         self._counts: Counter[Phoneme] = base._counts.copy() if base else Counter()
         self._run_on: dict[tuple[str, str], bool] = {}
         self._triples: set[tuple[str, ...]] = base._triples.copy() if base else set()

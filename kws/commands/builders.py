@@ -27,7 +27,7 @@ from kws.data.streams import StreamConfig
 from kws.data.stretches import cut_out
 from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
-from kws.evaluation.operating_points import ThresholdConfig
+from kws.evaluation.calibration import ThresholdConfig
 from kws.evaluation.results import Table
 from kws.models.base import family_of, shape_of
 

@@ -26,6 +26,7 @@ from kws.data.positives import context, with_locations
 from kws.data.sound_files import scan
 from kws.detector import checkpoint
 from kws.detector.checkpoint import Checkpoint
+from kws.evaluation.calibration import ThresholdConfig, Unsupported
 from kws.evaluation.data_checks import (
     bounds,
     cues,
@@ -38,7 +39,6 @@ from kws.evaluation.data_checks import (
 from kws.evaluation.data_checks.check_page import Gallery, Player, write_check
 from kws.evaluation.data_checks.finding import Finding, Level, ordered
 from kws.evaluation.data_checks.second_estimate import second_estimate
-from kws.evaluation.operating_points import ThresholdConfig, Unsupported
 from kws.evaluation.results import write_json
 from kws.evaluation.splits import negative_hours
 

@@ -22,7 +22,8 @@ from kws.detector.streaming import StreamScorer
 from kws.evaluation import comparison, confusables, results
 from kws.evaluation.annotations import read_annotations
 from kws.evaluation.breakdown import confusion
-from kws.evaluation.operating_points import RATES, Unsupported, require_hours
+from kws.evaluation.calibration import Unsupported, require_hours
+from kws.evaluation.operating_points import RATES
 from kws.evaluation.recordings import WHOLE_FILE, AnnotatedFile, evaluate_files, with_silence
 from kws.evaluation.report.examples import cutter, galleries, placing_negatives
 from kws.evaluation.report.page import write_pictures, write_report

@@ -22,9 +22,9 @@ from kws.data.manifest import Split
 from kws.data.positives import doubt_lines, with_locations
 from kws.detector.detector import Detector
 from kws.evaluation import comparison, confusables, results
+from kws.evaluation.calibration import Calibration, Unsupported, require_hours
 from kws.evaluation.comparison import Comparison
 from kws.evaluation.events import event_peaks
-from kws.evaluation.operating_points import Calibration, Unsupported, require_hours
 from kws.evaluation.report.examples import cutter, placing_negatives
 from kws.evaluation.report.page import write_report
 from kws.evaluation.results import Outcome, Table, outcomes_of

@@ -19,8 +19,8 @@ from kws.data.dataset import DataConfig
 from kws.data.features import FeaturesConfig
 from kws.data.streams import StreamConfig
 from kws.data.transcripts import Match
+from kws.evaluation.calibration import ThresholdConfig
 from kws.evaluation.data_checks.check_settings import CheckConfig
-from kws.evaluation.operating_points import ThresholdConfig
 from kws.models.base import ModelConfig
 from kws.replay.config import ReplayConfig
 from kws.replay.dedup import DuplicatesConfig

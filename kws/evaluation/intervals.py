@@ -43,24 +43,6 @@ def poisson(k: int, exposure: float) -> tuple[float, float]:
     return float(low) / exposure, float(gammaincinv(k + 1, 0.975)) / exposure
 
 
-def evidence(k: int, hours: float, wanted: float) -> str:
-    """Sentence on the false-alarm rate that the hours show, and on the hours that would show the wanted rate.
-
-    Args:
-        k: false alarms, 0 or more.
-        hours: above 0.
-        wanted: false alarms per hour, 0 or more.
-    """
-    high = poisson(k, hours)[1]
-    text = f"{k} false alarm{'s' * (k != 1)} in {duration_text(hours)}: at most {rate_text(high)}/h (95 %)"
-    if wanted == 0:
-        return f"{text}; no stream is long enough to show 0/h"
-    if high <= wanted:
-        return text
-    needed = poisson(0, wanted)[1]
-    return f"{text}; {needed:.{0 if needed >= 10 else 1}f} h without a false alarm are needed to show {wanted:g}/h"
-
-
 def rate_text(rate: float) -> str:
     """A rate with the digits that its interval supports: 0.04, 1.4, 133."""
     return f"{rate:.2f}" if rate < 1 else f"{rate:.1f}" if rate < 100 else f"{rate:.0f}"

@@ -3,41 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum, auto
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from kws.common.errors import KwsError
-from kws.evaluation.intervals import evidence, poisson, wilson
+from kws.evaluation.intervals import poisson, wilson
 from kws.evaluation.threshold_sweep import Sweep
 
 MISSED, ALARMS = 0.5, 100.0  # a detector is useless from this share of misses, or false alarms an hour, on
 RATES = (0.0, 0.1, 0.5, 1.0, 2.0)  # false alarms per hour at which results are given
-
-
-class Unsupported(StrEnum):
-    """What to do where the validation hours are too few for a rate of false alarms."""
-
-    refuse = auto()
-    guess = auto()
-
-
-@dataclass
-class ThresholdConfig:
-    """Calibration of the thresholds, on validation streams."""
-
-    at_fa_per_hour: Annotated[
-        float | None, Field(ge=0, le=1000, description="false alarms an hour that the threshold is chosen for")
-    ] = 0.5
-    unsupported: Annotated[
-        Unsupported, Field(description="where the validation hours cannot support that rate: refuse, or guess anyway")
-    ] = Unsupported.refuse
-    passes: Annotated[
-        int, Field(ge=1, le=100, description="passes over the validation negatives, each under other noise")
-    ] = 3
 
 
 @dataclass(frozen=True)
@@ -74,24 +49,6 @@ class Curve:
     misses: NDArray[np.int64]
     hours: float
     events: int
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A threshold chosen on validation streams for a wanted false-alarm rate, with the evidence for that rate.
-
-    `threshold` is a float32 number, so that comparisons in float32 and float64 agree. `supported` is False where the
-    negative stream is too short for a single false alarm at the `wanted` rate (per hour). `fa_high` is the upper end of
-    the 95 % interval of the rate. `note` sums up the evidence.
-    """
-
-    threshold: float
-    wanted: float
-    false_alarms: int
-    hours: float
-    fa_high: float
-    supported: bool
-    note: str
 
 
 def threshold_for(negative: Sweep, rate_per_hour: float) -> float:
@@ -157,49 +114,3 @@ def curve(positive: Sweep, negative: Sweep, max_fa_per_hour: float = 20.0) -> Cu
     alarms, missed = negative.counts(thresholds)[0], positive.counts(thresholds)[1]
     new = np.append(True, (np.diff(alarms) != 0) | (np.diff(missed) != 0))
     return Curve(thresholds[new], alarms[new], missed[new], negative.hours, positive.spans_n)
-
-
-def calibrate(negative: Sweep, positive: Sweep | None, rate_per_hour: float, passes: int = 1) -> Calibration:
-    """Choose the threshold for a false-alarm rate on validation streams.
-
-    Where `rate_per_hour` times the hours is below 1, no false alarm is allowed and the threshold lies just above the
-    highest negative score. That is a guess, not a measurement, and the note says so.
-
-    Args:
-        negative: sweep of the validation streams without the keyword.
-        positive: sweep of those with it, or None; only the note needs it.
-        rate_per_hour: wanted false alarms per hour, 0 or more.
-        passes: copies of the same recordings in `negative`, each under other noise. More passes place the threshold
-            better, but are no more evidence: hours, false alarms (rounded up) and bound are those of one pass.
-    """
-    exact = threshold_for(negative, rate_per_hour)
-    threshold = float(np.float32(exact))
-    if threshold < exact:  # the next float32: no score lies between, so both give equal counts
-        threshold = float(np.nextafter(np.float32(exact), np.float32(np.inf)))
-    alarms, hours = math.ceil(negative.at(threshold)[0] / passes), negative.hours / passes
-    note = evidence(alarms, hours, rate_per_hour)
-    if passes > 1:
-        note += f"; scored {passes} times, under different noise"
-    if positive is not None and positive.spans_n:
-        note += f"; {positive.at(threshold)[1]} of {positive.spans_n} events missed"
-    high = poisson(alarms, hours)[1]
-    return Calibration(threshold, rate_per_hour, alarms, hours, high, supports(hours, rate_per_hour), note)
-
-
-def supports(hours: float, rate_per_hour: float) -> bool:
-    """Whether the hours can place a threshold for the rate: the rate must allow at least one false alarm in them."""
-    return rate_per_hour * hours >= 1
-
-
-def require_hours(hours: float, rate_per_hour: float) -> None:
-    """Raise KwsError if the validation hours do not support the rate; the message names the lowest rate they do."""
-    if not supports(hours, rate_per_hour):
-        digits = 10 ** (1 - math.floor(math.log10(1 / hours))) if hours else 1
-        lowest = (
-            f"at least {math.ceil(digits / hours) / digits:g} (one false alarm in those hours)" if hours else "unset"
-        )
-        raise KwsError(
-            f"threshold.at_fa_per_hour={rate_per_hour:g}: {hours:.2f} h of validation negatives are too few to place a "
-            f"threshold for this rate; must be {lowest}, or set threshold.unsupported=guess to place the threshold "
-            "just above the highest negative score"
-        )

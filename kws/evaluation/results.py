@@ -12,15 +12,14 @@ from kws.common.console import Console
 from kws.common.files import replacing
 from kws.evaluation import breakdown
 from kws.evaluation.breakdown import FalseAlarmGroup, KeywordConfusion, Latency, MissGroup
+from kws.evaluation.calibration import Calibration, calibrate
 from kws.evaluation.confusables import ConfusableAlarms, confusable_alarms
 from kws.evaluation.intervals import false_alarms_text, proportion_text
 from kws.evaluation.operating_points import (
     RATES,
-    Calibration,
     Curve,
     OperatingPoint,
     at_threshold,
-    calibrate,
     curve,
     operating_points,
     useless,

@@ -18,7 +18,7 @@ from kws.data.mending import Fault, silent_samples
 from kws.data.streams import Piece, Span, Stream
 from kws.detector import streaming
 from kws.detector.streaming import CHUNK_S, BatchScorer, ScoreTrack, StreamScorer
-from kws.evaluation.operating_points import Calibration
+from kws.evaluation.calibration import Calibration
 
 FILES_PER_BATCH = 16  # short files
 

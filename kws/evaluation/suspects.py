@@ -6,7 +6,7 @@ import numpy as np
 
 from kws.detector.streaming import ScoreTrack
 from kws.evaluation.breakdown import TRIGGER_DELAY_S
-from kws.evaluation.operating_points import Calibration, calibrate
+from kws.evaluation.calibration import Calibration, calibrate
 from kws.evaluation.scoring import KeywordScores, Segment
 from kws.evaluation.threshold_sweep import Sweep, sweep
 

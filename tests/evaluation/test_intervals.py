@@ -9,7 +9,6 @@ from scipy.stats import poisson as poisson_law
 
 from kws.evaluation.intervals import (
     duration_text,
-    evidence,
     false_alarms_text,
     poisson,
     proportion_text,
@@ -79,15 +78,3 @@ def test_intervals_equal_the_referees(referee: ModuleType) -> None:
     for n in (1, 7, 64, 1000):
         for k in sorted({0, 1, n // 3, n}):
             assert [round(x, 4) for x in wilson(k, n)] == referee.wilson(k, n)
-
-
-def test_evidence_of_few_hours() -> None:
-    assert (
-        evidence(0, 0.72, 0.1)
-        == "0 false alarms in 43 min: at most 5.1/h (95 %); 37 h without a false alarm are needed to show 0.1/h"
-    )
-    known = "1 false alarm in 2.00 h: at most 2.8/h (95 %); 7.4 h without a false alarm are needed to show 0.5/h"
-    assert evidence(1, 2.0, 0.5) == known, "one is allowed, and that is not shown yet"
-    assert evidence(0, 24.0, 0.1).endswith("37 h without a false alarm are needed to show 0.1/h")
-    assert evidence(0, 37.0, 0.1) == "0 false alarms in 37.00 h: at most 0.10/h (95 %)"
-    assert evidence(0, 1.0, 0.0).endswith("no stream is long enough to show 0/h")

@@ -1,4 +1,4 @@
-"""Operating points and calibration, against brute force, known detectors and the referee itself."""
+"""Operating points, against brute force, known detectors and the referee itself."""
 
 import contextlib
 import io
@@ -19,10 +19,7 @@ from kws.evaluation import operating_points
 from kws.evaluation.events import join_tracks, trigger_times
 from kws.evaluation.intervals import poisson, wilson
 from kws.evaluation.operating_points import (
-    Calibration,
     OperatingPoint,
-    calibrate,
-    require_hours,
     threshold_for,
     useless,
 )
@@ -122,56 +119,6 @@ def test_operating_points_by_hand() -> None:
     assert (one.wanted_fa_per_hour, one.false_alarms, one.misses, one.miss_rate) == (None, 1, 10, 0.5)
 
 
-def test_calibration_on_a_short_stream_is_not_supported() -> None:
-    negative = track(np.linspace(0, 0.8, 1000), duration_s=0.45 * 3600)
-    c = calibrate(sweep(negative), sweep(positive_track(0.9), spans=SPANS), 0.5)
-    assert not c.supported
-    assert c.note == (
-        "0 false alarms in 27 min: at most 8.2/h (95 %); 7.4 h without a false alarm are needed to show 0.5/h; "
-        "0 of 20 events missed"
-    )
-    assert 0.8 < c.threshold < 0.8 + 1e-6
-    assert "no stream is long enough" in calibrate(sweep(negative), None, 0).note
-
-
-def test_passes_over_the_same_recordings_add_no_hours() -> None:
-    scores = np.zeros(360_000)
-    scores[[1000, 90_000, 200_000]] = 0.2, 0.4, 0.6
-    once, thrice = (calibrate(sweep(track(scores)), None, 2.5, passes=n) for n in (1, 3))
-    assert (thrice.threshold, thrice.false_alarms) == (once.threshold, 1)
-    assert thrice.hours == pytest.approx(once.hours / 3)
-    assert thrice.fa_high > once.fa_high
-    assert (once.supported, thrice.supported) == (True, False)
-    assert "scored 3 times" in thrice.note
-
-
-def test_calibration_of_a_long_stream() -> None:
-    negative = np.zeros(720_000)
-    negative[[1000, 50_000, 90_000]] = 0.2, 0.4, 0.6
-    c = calibrate(sweep(track(negative)), None, 0.5)
-    above = float(np.nextafter(np.float32(0.4), np.float32(1)))
-    assert c == Calibration(
-        above,
-        0.5,
-        1,
-        2.0,
-        c.fa_high,
-        True,
-        "1 false alarm in 2.00 h: at most 2.8/h (95 %); 7.4 h without a false alarm are needed to show 0.5/h",
-    )
-    assert c.fa_high == pytest.approx(5.5716 / 2, abs=1e-4)
-
-
-@settings(deadline=None)
-@given(tracks(), st.sampled_from([0.0, 600.0, 1800.0]))
-def test_a_calibrated_threshold_gives_equal_counts_in_float32_and_float64(negative: ScoreTrack, rate: float) -> None:
-    c = calibrate(sweep(negative), None, rate)
-    assert float(np.float32(c.threshold)) == c.threshold
-    exact = threshold_for(sweep(negative), rate)
-    assert c.false_alarms == len(trigger_times(negative, exact))
-    assert ((negative.scores >= np.float32(c.threshold)) == (negative.scores >= np.float64(exact))).all()
-
-
 def test_one_side_alone_has_no_rate_of_the_other() -> None:
     t = track([0.5], duration_s=1.0)
     radio = at(NO_STREAM, [], t, 0.5)
@@ -187,14 +134,6 @@ def test_a_rate_below_zero_is_refused() -> None:
     for rate in (-1, float("nan")):
         with pytest.raises(KwsError, match="0 or more per hour"):
             threshold_for(sweep(t), rate)
-
-
-def test_too_few_hours_are_refused_with_the_lowest_rate() -> None:
-    require_hours(2.0, 0.5)
-    with pytest.raises(KwsError, match=r"at_fa_per_hour=0.5: 0.45 h .* must be at least 2.3 .*unsupported=guess"):
-        require_hours(0.45, 0.5)
-    with pytest.raises(KwsError, match="must be at least"):
-        require_hours(1000.0, 0.0)
 
 
 def run_referee(

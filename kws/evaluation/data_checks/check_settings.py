@@ -9,7 +9,7 @@ from kws.common.settings import INPUT, OUTPUT, PATH, OneOf, SettingError
 from kws.data.batch import KeywordLength
 from kws.data.dataset import DataConfig
 from kws.data.streams import StreamConfig
-from kws.evaluation.operating_points import ThresholdConfig
+from kws.evaluation.calibration import ThresholdConfig
 
 
 @dataclass

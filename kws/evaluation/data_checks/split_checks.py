@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from kws.confusables.settings import SyntheticConfig
 from kws.data.manifest import Split
+from kws.evaluation.calibration import lowest_hours, lowest_rate, supports
 from kws.evaluation.data_checks.finding import Finding, Level
 from kws.evaluation.intervals import poisson
-from kws.evaluation.operating_points import supports
 
 _FEW = {Split.TRAIN: 20, Split.VALIDATION: 10, Split.TEST: 10}  # keyword recordings with which little is learnt
 
@@ -85,12 +85,10 @@ def hours_for_rate(hours: float, rate_per_hour: float, refused: bool = True) -> 
     shown = poisson(0, hours)[1]
     text = f"{hours:.2g} h of validation negatives for threshold.at_fa_per_hour={rate_per_hour:g}"
     if not supports(hours, rate_per_hour):
-        lowest = 1 / hours
-        needed = f"{1 / rate_per_hour:.3g} h" if rate_per_hour else "no number of hours"
-        text += f": too few; the threshold needs one false alarm in them, so {needed}"
-        mend = (
-            f"Add negatives, or set threshold.at_fa_per_hour of at least {lowest:.2g}, or threshold.unsupported=guess."
-        )
+        needed = f"{lowest_hours(rate_per_hour):.3g} h" if rate_per_hour else "no number of hours"
+        text += f": too few to place a threshold; {needed} would do"
+        rate = lowest_rate(hours)
+        mend = f"Add negatives, or set threshold.at_fa_per_hour of at least {rate:g}, or threshold.unsupported=guess."
         return [Finding("few hours", Level.fault if refused else Level.warning, text, mend)]
     if shown > rate_per_hour:
         needed_h = poisson(0, rate_per_hour)[1]

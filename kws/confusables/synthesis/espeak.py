@@ -12,7 +12,6 @@ synthesised as it stands; text is read by its spelling.
 import ctypes
 import functools
 import itertools
-import math
 import re
 import sys
 import tempfile
@@ -25,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from kws.common.errors import KwsError
 
@@ -211,9 +209,10 @@ def resampled(sound: npt.NDArray[np.float32], rate: int, sample_rate: int) -> np
     """
     if sample_rate == rate:
         return sound
-    length = math.ceil(len(sound) * (sample_rate / rate))
-    changed = np.clip(soxr.resample(sound, rate, sample_rate, quality="soxr_hq")[:length], -1, 1)
-    return np.pad(changed, (0, length - len(changed))).astype(np.float32, copy=False)
+    import librosa
+
+    changed = librosa.resample(sound, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
+    return np.asarray(np.clip(changed, -1, 1), dtype=np.float32)
 
 
 def text_to_ipa(texts: Sequence[str], language: str = "en-us") -> list[str]:

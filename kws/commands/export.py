@@ -6,12 +6,14 @@ import numpy as np
 
 from kws.commands import builders
 from kws.commands.model_card import write_card
+from kws.commands.quantise import quantise
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.app import verb
 from kws.config.deploy import ExportConfig
-from kws.detector import checkpoint
-from kws.detector.files import SUFFIXES, Format, export
+from kws.detector import checkpoint, onnx
+from kws.detector.files import SUFFIXES, Format, checked, write
+from kws.detector.parity import gate_audio
 
 NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class triggers from one half on"
 
@@ -19,6 +21,8 @@ NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class
 def run(s: ExportConfig) -> None:
     """Export `checkpoint` to the file `out`, or to one of each format."""
     files = targets(Path(s.out), s.format)
+    if s.quantize is not None and (others := [kind for kind in files.values() if kind is not Format.onnx]):
+        raise KwsError(f"quantize={s.quantize}: must be left out for {' and '.join(others)}; format=onnx has it")
     card = next(iter(files)).with_suffix(".card.md")
     for out in (*files, card):
         if out.exists() and not s.force:
@@ -34,11 +38,16 @@ def run(s: ExportConfig) -> None:
     if s.thresholds is not None:
         detector.thresholds = thresholds(s.thresholds, len(model.spec.labels))
     console, clips = Console(), Path(s.checkpoint).parent / "buffer" / "clips"
+    facts, smaller = model.facts | {"checkpoint": model.hash} | smoothing, None
     for out, kind in files.items():
-        export(detector, out, model.facts | {"checkpoint": model.hash} | smoothing, kind, clips)
+        content = checked(detector, out.name, facts, kind, clips)
+        if s.quantize is not None:
+            smaller = quantise(content, detector, model, s, gate_audio(detector.sample_rate, clips), console)
+            content = onnx.with_metadata(smaller.content, facts | {"quantize": smaller.as_json()})
+        write(out, content)
         pairs = zip(detector.labels, detector.thresholds, strict=True)
         console.say(f"{out}: " + ", ".join(f"{k} at {t:.4f}" for k, t in pairs))
-    write_card(card, files, detector, model, Path(s.checkpoint).parent / "results.json")
+    write_card(card, files, detector, model, Path(s.checkpoint).parent / "results.json", smaller)
     console.say(f"{card}: model card")
     useless = model.facts.get("useless")
     for keyword, why in useless.items() if isinstance(useless, dict) and s.thresholds is None else ():

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
+from kws.commands.quantise import Quantised
 from kws.common.errors import printable
 from kws.common.files import replacing
 from kws.detector.checkpoint import Checkpoint
 from kws.detector.detector import Detector
 from kws.detector.files import Format
 from kws.evaluation.intervals import false_alarms_text, proportion_text
+from kws.evaluation.quantisation import rows
 
 _MARKUP = str.maketrans({c: f"&#{ord(c)};" for c in "&<>\"'`|*_[]#\\:@"})
 RUN = {
@@ -22,7 +24,14 @@ RUN = {
 }
 
 
-def write_card(path: Path, files: Mapping[Path, Format], detector: Detector, model: Checkpoint, results: Path) -> None:
+def write_card(
+    path: Path,
+    files: Mapping[Path, Format],
+    detector: Detector,
+    model: Checkpoint,
+    results: Path,
+    quantised: Quantised | None = None,
+) -> None:
     """Write the card of exported files, in Markdown.
 
     Args:
@@ -31,6 +40,7 @@ def write_card(path: Path, files: Mapping[Path, Format], detector: Detector, mod
         detector: as exported.
         model: the checkpoint.
         results: results.json of its run; the card has no figures where it is missing.
+        quantised: where the file is int8.
     """
     environment = Environment(
         loader=PackageLoader("kws", "commands"), undefined=ChainableUndefined, trim_blocks=True, autoescape=False
@@ -48,6 +58,8 @@ def write_card(path: Path, files: Mapping[Path, Format], detector: Detector, mod
         facts=model.facts,
         hash=model.hash,
         outcomes=measured(results, thresholds) if as_trained else [],
+        quantised=quantised,
+        losses=[] if quantised is None else rows(quantised.loss),
         files=[(file.name, RUN[kind]) for file, kind in files.items()],
     )
     with replacing(path) as file:

@@ -1,6 +1,7 @@
 """Settings of the commands for a finished detector: kws export, kws listen and kws serve."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum, auto
 from typing import Annotated, Any
 
 from omegaconf import MISSING
@@ -8,6 +9,12 @@ from pydantic import Field
 
 from kws.common.settings import INPUT, OUTPUT, PATH
 from kws.config.shared import Plugins, SmoothK, SmoothS, Threads
+
+
+class Quantize(StrEnum):
+    """Quantisation of an exported file."""
+
+    int8 = auto()
 
 
 @dataclass
@@ -18,6 +25,18 @@ class ExportConfig:
     out: Annotated[str, OUTPUT, Field(description="file to write; with several formats each gets its suffix")] = MISSING
     format: Annotated[
         Any, Field(description="torchscript, onnx (extra kws[onnx]) or pt2, or a list; null: by the suffix of out")
+    ] = None
+    quantize: Annotated[
+        Quantize | None, Field(description="int8: smaller ONNX file, measured on the validation streams of the run")
+    ] = None
+    quantize_max_loss: Annotated[
+        float,
+        Field(ge=0, le=1, description="share of the keywords that int8 may miss more; beyond, no file is written"),
+    ] = 0.03
+    data_root: Annotated[
+        str | None,
+        INPUT,
+        Field(description="recordings of the run for quantize, where they moved; null: as in the run"),
     ] = None
     thresholds: Annotated[Any, Field(description="one a keyword; null: the calibrated ones")] = None
     smooth_s: SmoothS = None

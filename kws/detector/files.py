@@ -49,8 +49,20 @@ def export(
     Raises:
         KwsError: scores of the file differ by more than 1e-5, and nothing is written; or a package is missing.
     """
+    write(path, checked(detector, path.name, metadata, kind, clips))
+
+
+def checked(
+    detector: Detector, name: str, metadata: Mapping[str, Any], kind: Format, clips: Path | None = None
+) -> bytes:
+    """The content of a file that gives the scores of the detector. Arguments and errors: see `export`."""
     content = packed(detector, metadata, kind)
-    require_equal(detector, scorer(content, detector, kind), gate_audio(detector.sample_rate, clips), path.name)
+    require_equal(detector, scorer(content, detector, kind), gate_audio(detector.sample_rate, clips), name)
+    return content
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(content)

@@ -16,6 +16,9 @@ from kws.detector.detector import Detector
 from kws.detector.graph import StreamGraph, exported
 from kws.detector.torchscript import METADATA
 
+NETWORK = "detector.model."  # begins the names of its weights
+MOST_FOLDED = 4096  # elements of a constant that is stored in place of its formula
+
 
 def pack(detector: Detector, metadata: Mapping[str, Any]) -> bytes:
     """The content of an ONNX file.
@@ -24,7 +27,7 @@ def pack(detector: Detector, metadata: Mapping[str, Any]) -> bytes:
         KwsError: the extra kws[onnx] is not installed.
     """
     try:
-        import onnxscript  # noqa: F401  used by torch.onnx
+        from onnxscript import optimizer
     except ImportError as error:
         raise KwsError("format=onnx needs the extra kws[onnx]: pip install 'kws[onnx]'") from error
     names, before = StreamGraph(detector).names(), logging.root.manager.disable
@@ -38,18 +41,34 @@ def pack(detector: Detector, metadata: Mapping[str, Any]) -> bytes:
                 output_names=["scores", *(f"next_{name}" for name in names)],
                 dynamo=True,
                 verbose=False,
+                optimize=False,
             )
+            assert program is not None
+            # Large constants stay formulas in the file; onnxruntime computes them when it starts.
+            optimizer.optimize_ir(program.model, output_size_limit=MOST_FOLDED)
     finally:
         logging.disable(before)
-    assert program is not None
     program.model.metadata_props.update(
         labels=json.dumps(detector.labels),
         thresholds=json.dumps(detector.thresholds),
         sample_rate=str(detector.sample_rate),
         frame_s=repr(detector.frame_s),
-        **{METADATA: json.dumps(dict(metadata), default=str)},
     )
-    return bytes(program.model_proto.SerializeToString())
+    model = program.model_proto
+    for node in model.graph.node:  # lines of Python that made it
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    return with_metadata(model.SerializeToString(), metadata)
+
+
+def with_metadata(content: bytes, metadata: Mapping[str, Any]) -> bytes:
+    """The content of a file with this description of how it was made."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    properties = {one.key: one.value for one in model.metadata_props}
+    onnx.helper.set_model_props(model, properties | {METADATA: json.dumps(dict(metadata), default=str)})
+    return bytes(model.SerializeToString())
 
 
 class OnnxScorer:

@@ -84,9 +84,12 @@ class OnnxDetector:
         self._rest = stream[used:].copy()  # the memory may be the caller's
         if not used:
             return np.zeros((0, len(self.labels)), np.float32)
-        inputs = dict(zip(self._inputs, [stream[:used], *self._state], strict=True))
-        scores, *self._state = self._session.run(self._outputs, inputs)
+        scores, *self._state = self._session.run(self._outputs, self.inputs(stream[:used]))
         return np.asarray(scores, np.float32)
+
+    def inputs(self, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Inputs of the graph for the samples of whole rows, with the state of the stream."""
+        return dict(zip(self._inputs, [rows, *self._state], strict=True))
 
 
 def _full_scale(pcm: NDArray[Any]) -> NDArray[np.float32]:

@@ -37,23 +37,27 @@ def gate_audio(sample_rate: int, clips: Path | None = None) -> Tensor:
     return torch.cat(parts)
 
 
-def require_equal(
-    detector: Detector, score: Callable[[Tensor], Tensor], audio: Tensor, name: str, limit: float = LIMIT
-) -> None:
-    """Score audio with the detector at once and with its export in chunks; raise KwsError if a score differs.
+def difference(detector: Detector, score: Callable[[Tensor], Tensor], audio: Tensor) -> float:
+    """Largest difference of a score between the detector, at once, and its export, in chunks.
 
     Args:
         detector: its state is reset.
         score: scores the next samples with the export, freshly loaded.
         audio: float32 [n].
-        name: of the file, for the error.
-        limit: largest difference.
+
+    Returns infinity where a score is missing or is not a number.
     """
     detector.reset()
     want = detector(audio)
     detector.reset()
     sizes = [n for n, _ in zip(cycle(CHUNKS_N), range(len(CHUNKS_N) * (len(audio) // sum(CHUNKS_N))))]
     got = torch.cat([score(chunk) for chunk in torch.split(audio, [*sizes, len(audio) - sum(sizes)])])
-    worst = float((want - got).abs().max()) if want.shape == got.shape else float("inf")
-    if not worst <= limit:  # also where a score is not a number
-        raise KwsError(f"{name}: scores differ from the detector by {worst:g}; must be at most {limit:g}")
+    if want.shape != got.shape or not got.isfinite().all():
+        return float("inf")
+    return float((want - got).abs().max())
+
+
+def require_equal(detector: Detector, score: Callable[[Tensor], Tensor], audio: Tensor, name: str) -> None:
+    """Raise KwsError if a score differs by more than `LIMIT`, see `difference`. `name` is that of the file."""
+    if (worst := difference(detector, score, audio)) > LIMIT:
+        raise KwsError(f"{name}: scores differ from the detector by {worst:g}; must be at most {LIMIT:g}")

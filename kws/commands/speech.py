@@ -14,6 +14,7 @@ from kws.common.seeding import seed_of
 from kws.config import schema as c
 from kws.data.audio import length_s
 from kws.data.audio_cache import AudioCache
+from kws.data.batch import BatchConfig, real_share
 from kws.data.dataset import Selection, counted, refuse_nearly_noise
 from kws.data.division import SHARES
 from kws.data.manifest import CONFUSABLE, Recording, Split, SplitBy, read
@@ -126,7 +127,7 @@ def _render(
     return folder
 
 
-def synthetic_shares(made: SyntheticClips, store: AudioCache, chosen: Selection) -> tuple[str, str]:
+def synthetic_shares(made: SyntheticClips, store: AudioCache, chosen: Selection, batch: BatchConfig) -> tuple[str, str]:
     """What is synthetic of the keywords and of the negatives, in two sentences; empty where nothing is.
 
     Returns:
@@ -152,4 +153,8 @@ def synthetic_shares(made: SyntheticClips, store: AudioCache, chosen: Selection)
         "Most of what was measured is synthetic speech: real voices, talk and radio may be missed, and trigger it, far "
         "more often. Count that on recordings of your own: kws evaluate positive=MINE/ negative=RADIO/"
     )
+    for keyword, own in zip(chosen.keywords, chosen.positives[Split.TRAIN], strict=True):
+        n_real = len(own) - sum(map(is_synthetic, own))
+        if n_real < len(own):
+            texts.append(f"{real_share(batch, n_real, len(own)):.0%} of the clips of {keyword} in a batch are real")
     return (f"synthetic are: {'; '.join(texts)}" if texts else ""), (warning if mostly else "")

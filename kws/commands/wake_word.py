@@ -115,7 +115,7 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
         require_hours(hours, builders.target(s.threshold))
     id_ = r.begin(store)
     describe(console, store, chosen, s.data.noise_label)
-    shares, warning = speech.synthetic_shares(made, store, chosen)
+    shares, warning = speech.synthetic_shares(made, store, chosen, s.batch)
     if shares:
         console.say(shares)
 

@@ -44,7 +44,11 @@ class BatchConfig(KeywordLength):
     ] = 0.25
     real_share: Annotated[
         float | None,
-        Field(ge=0, le=1, description="share of real clips of a keyword that has synthetic ones too; null: by count"),
+        Field(
+            ge=0,
+            le=1,
+            description="share of real clips of a keyword that has synthetic ones too; null: by count, at least half",
+        ),
     ] = None
     noise_share: Annotated[float, Field(ge=0, le=0.9, description="share of noise alone in the fresh negatives")] = 0.15
     clip_s: Annotated[float, Field(ge=0.5, le=10, description="length of a clip, s")] = 2.0
@@ -267,9 +271,9 @@ class BatchSampler:
         """Sample recordings of one keyword, uniformly among the real and among the synthetic ones."""
         mine = (self.keywords.column == column).nonzero().flatten()
         real = self.keywords.real[mine]
-        if self.settings.real_share is None or real.all() or not real.any():
+        if real.all() or not real.any():
             return mine[torch.randint(len(mine), (n,), generator=rng)]
-        from_real = torch.rand(n, generator=rng) < self.settings.real_share
+        from_real = torch.rand(n, generator=rng) < real_share(self.settings, int(real.sum()), len(real))
         real_ones, others = mine[real], mine[~real]
         return torch.where(
             from_real,
@@ -285,6 +289,16 @@ class BatchSampler:
         for axis, longest, count in ((2, self.time_mask_n, a.time_masks), (1, a.mel_mask_n, a.mel_masks)):
             x = augment.mask(x, axis, augment.spans(n, x.shape[axis], longest, count, rng)[rows])
         return x
+
+
+def real_share(settings: BatchConfig, n_real: int, n: int) -> float:
+    """The share of real clips among those of a keyword with `n_real` real ones of `n`.
+
+    A few real recordings beside thousands of synthetic ones would hardly be sampled, and it is their voices that count.
+    """
+    if n_real in (0, n):
+        return n_real / n
+    return max(0.5, n_real / n) if settings.real_share is None else settings.real_share
 
 
 def uniform(n: int, bounds: Sequence[float], rng: torch.Generator) -> Tensor:

@@ -21,7 +21,7 @@ from kws.config.compose import folder, register
 from kws.config.compose import settings as checked
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.augment import AugmentConfig
-from kws.data.batch import IGNORED, Batch, BatchConfig, BatchSampler, Keywords
+from kws.data.batch import IGNORED, Batch, BatchConfig, BatchSampler, Keywords, real_share
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import Selection
 from kws.data.manifest import Recording, Split
@@ -47,7 +47,7 @@ def sampler(
     augmentation: AugmentConfig = PLAIN,
     noise_share: float = 0.0,
     word: Sequence[int] = (START, END),
-    real_share: float | None = None,
+    share: float | None = None,
     targets: Tensor | None = None,
 ) -> BatchSampler:
     """Three recordings of two keywords, two of speech of which one is three times as long, one of noise."""
@@ -57,7 +57,7 @@ def sampler(
         torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1]), torch.full((3,), START), torch.full((3,), END),
         torch.tensor([True, False, True]),
     )  # fmt: skip
-    settings = BatchConfig(noise_share=noise_share, real_share=real_share, keyword_end_s=END_S)
+    settings = BatchConfig(noise_share=noise_share, real_share=share, keyword_end_s=END_S)
     targets = torch.eye(2) if targets is None else targets
     return BatchSampler(bank, keywords, [3, 4], [5], targets, CLIP_N, settings, augmentation, 16000, 0.01)
 
@@ -117,7 +117,7 @@ def test_equal_seeds_give_equal_batches() -> None:
 
 
 def test_each_kind_of_clip_has_its_rows() -> None:
-    batch = sound(sampler(noise_share=0.25), 12, 20, replayed(), torch.tensor([2, 0]), rng())
+    batch = sound(sampler(noise_share=0.25), 12, 20, replayed(), torch.tensor([2, 0]), rng(1))
     assert batch.pcm.shape == (34, CLIP_N)
     kinds = frequencies(batch.pcm)
     assert set(kinds[:12]) == set(WORDS)
@@ -197,13 +197,21 @@ def test_noise_is_in_all_rows_or_in_none() -> None:
         assert bool((strength > 100).all() if noise_p else (strength < 20).all()), strength
 
 
-@pytest.mark.parametrize(("real_share", "of_real"), [(None, 0.5), (0.9, 0.9), (0.0, 0.0), (1.0, 1.0)])
-def test_real_recordings_get_their_share_of_a_keyword(real_share: float | None, of_real: float) -> None:
+@pytest.mark.parametrize(("share", "of_real"), [(None, 0.5), (0.9, 0.9), (0.0, 0.0), (1.0, 1.0)])
+def test_real_recordings_get_their_share_of_a_keyword(share: float | None, of_real: float) -> None:
     """The first keyword has one real and one synthetic recording; the second has real ones only."""
-    found = frequencies(sound(sampler(real_share=real_share), 600, 0, None, torch.zeros(0), rng()).pcm)
+    found = frequencies(sound(sampler(share=share), 600, 0, None, torch.zeros(0), rng()).pcm)
     first = [hz for hz in found if hz in WORDS[:2]]
     assert found.count(WORDS[2]) == pytest.approx(300, abs=60)
     assert first.count(WORDS[0]) / len(first) == pytest.approx(of_real, abs=0.07)
+
+
+@given(st.integers(1, 1000), st.integers(0, 1000))
+def test_at_least_half_of_the_clips_are_real_unless_set_otherwise(n_real: int, n_synthetic: int) -> None:
+    n = n_real + n_synthetic
+    assert real_share(BatchConfig(), n_real, n) == max(0.5, n_real / n)
+    assert real_share(BatchConfig(real_share=0.2), n_real, n) == (0.2 if n_synthetic else 1.0)
+    assert real_share(BatchConfig(real_share=0.2), 0, n) == 0.0
 
 
 def test_the_target_of_a_keyword_that_a_longer_one_contains_is_ignored() -> None:

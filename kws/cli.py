@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": "misses at fixed false alarms an hour, for a checkpoint or an exported file",
     "export": "write a checkpoint as TorchScript, ONNX or PT2, one file with all that it needs",
     "listen": "detect keywords live, from a microphone, a pipe or a file",
+    "review": "mark what kws listen kept as keyword or false alarm, and sort it for training",
     "serve": "wake words for Home Assistant, over the Wyoming protocol",
     "models": "list the models with their weights, operations and context",
     "runs": "runs in one table, and the recipe of one of them",

@@ -1,11 +1,13 @@
 """Every `kws` command of README and docs runs, on small recordings and with a tiny net; every link leads somewhere."""
 
 import csv
+import io
 import json
 import os
 import re
 import shlex
 import shutil
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from filelock import FileLock
 from kws.cli import VERBS
 from kws.data.audio import save_flac
 from kws.data.streams import compose
+from kws.runtime.kept import read_kept
 from kws.training.trainer import Trainer
 from tests import ROOT
 from tests.conftest import RATE, TINY, tone
@@ -33,7 +36,7 @@ SYNTHETIC = [
 CONFUSE = ["confuse.n=20", "confusables=20", "confuse.words=words.txt"]
 # The other commands of `kws train` end at their first step: settings are checked, recordings read and the net built.
 # The tests of their settings train to the end.
-WHOLE = "recipe=harden init=RUN/model.pt data.root=DIR replay.buffer=FIELD out=RUN2"
+WHOLE = "recipe=harden init=RUN/model.pt data.root=DIR data.extra=REVIEWED replay.buffer=REVIEWED/buffer out=RUN2"
 # These commands are only composed, each for a reason.
 COMPOSED = {
     "data.download=true": "downloads a release",
@@ -54,6 +57,8 @@ def commands(text: str) -> list[list[str]]:
     for block in re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True)
+            if "|" in words:  # what another program plays into kws
+                words = words[words.index("|") + 1 :]
             words = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word) or word.startswith("ARGS=")]
             if words and words[0].split("/")[-1] == "kws":
                 found.append(words[1:])
@@ -152,6 +157,12 @@ def fill(place: Path, cli, words_file: Path) -> None:
         ):
             done = cli(*words)
             assert done.code == 0, (words, done.err)
+        marks = {"keyword": [], "false_alarm": [], "unsure": []}
+        assert cli("listen", "detector=RUN/model.pt", "input=F.flac", "save=KEPT", "near=0.001").code == 0
+        for clip, mark in zip(read_kept(place / "KEPT"), marks, strict=False):
+            marks[mark].append(clip.id)
+        (place / "marks.json").write_text(json.dumps(marks))
+        assert cli("review", "KEPT", "decisions=marks.json", "out=REVIEWED").code == 0
     shutil.copy(place / "DIR/manifest.csv", place / "DIR/mended.csv")
     first = {"recording": "computer-train-0.flac", "start": 0.1, "end": 0.9}
     (place / "bounds.json").write_text(json.dumps({"bounds": [first]}))
@@ -193,6 +204,8 @@ def adapted(words: list[str], here: Path) -> list[str]:
         return [*words, *(word for word in needed if key(word) not in given)]
     if words[0] == "data":  # so few recordings support no rate
         return [*words, "data.cache=cache", "threads=1", "threshold.unsupported=guess"]
+    if words[0] == "review":  # the page of kws buffer review saves a decisions.json too
+        return [word.replace("decisions.json", "marks.json") for word in words]
     if words[0] == "listen":  # no test has a microphone
         return words if any(key(word) == "input" for word in words) else [*words, "input=KITCHEN.flac"]
     if words[0] == "evaluate":
@@ -209,7 +222,7 @@ def test_the_readme_shows_the_commands_that_a_newcomer_needs():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_runs(cli, command, request):
+def test_a_command_runs(cli, command, request, monkeypatch):
     words = COMMANDS[command]
     if "--help" in words:
         assert cli(*words).code == 0
@@ -226,6 +239,9 @@ def test_a_command_runs(cli, command, request):
                 done = cli(*words)
                 assert done.code == 0, done.err
             return
+        if "input=-" in words:
+            raw = soundfile.read("KITCHEN.flac", dtype="int16")[0].tobytes()
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
         done = cli(*words)
     assert done.code == 0, done.err
 

@@ -13,7 +13,7 @@ from kws.config.app import with_actions
 from kws.config.schema import BufferConfig, Order
 from kws.replay import exchange, importing
 from kws.replay.buffer import INDEX, Buffer, BufferClip, Decision, Kind, State
-from kws.replay.review import read_decisions, write_review
+from kws.replay.review import Decisions, read_decisions, write_review
 from kws.training.metrics import read_columns
 
 HEADER = ("clip", "kind", "keyword", "state", "found", "now", "loss", "drawn", "recording", "reason or text")
@@ -264,9 +264,7 @@ def review(s: BufferConfig, console: Console) -> None:
     """Write the page on which a user listens and decides, or apply the decisions saved on it."""
     with opened(s) as buffer:
         if s.decisions is not None:
-            made = read_decisions(Path(s.decisions))
-            if not made.release + made.reject:
-                raise KwsError(f"decisions={s.decisions}: holds no decision")
+            made = read_decisions(Path(s.decisions), Decisions)
             find(buffer.rows(None), [*made.release, *made.reject])  # all are known, or nothing is done
             back = buffer.decide(made.release, Decision.released)
             out = buffer.decide(made.reject, Decision.rejected)

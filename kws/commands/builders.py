@@ -18,6 +18,7 @@ from kws.data.batch import IGNORED, BatchSampler, KeywordLength, Keywords
 from kws.data.clip_bank import ClipBank
 from kws.data.dataset import DataConfig, Selection
 from kws.data.division import NEGATIVES, Division, divide
+from kws.data.fingerprints import Fingerprints, fingerprints
 from kws.data.manifest import Recording, Split
 from kws.data.mending import Fault, listed
 from kws.data.noise import repeated
@@ -56,11 +57,16 @@ def threads(count: int) -> None:
 
 
 def store(
-    data: DataConfig, console: Console, found: Sequence[Recording], keywords: Sequence[str], cut_noise: bool = True
+    data: DataConfig,
+    console: Console,
+    found: Sequence[Recording],
+    keywords: Sequence[str],
+    cut_noise: bool = True,
+    extra: Sequence[Recording] = (),
 ) -> AudioCache:
     """As `read_store`. Prints the recordings that do not decode and those left out, and each leak between splits."""
-    packed, division = read_store(data, console, found, keywords, cut_noise)
-    warn_undecodable(console, packed.bad, len(found))
+    packed, division = read_store(data, console, found, keywords, cut_noise, extra)
+    warn_undecodable(console, packed.bad, len(found) + len(extra))
     say_faults(console, Counter(chain.from_iterable(packed.faults.values())))
     for leak in division.leaks:
         console.warn(leak)
@@ -73,7 +79,12 @@ def store(
 
 
 def read_store(
-    data: DataConfig, console: Console, found: Sequence[Recording], keywords: Sequence[str], cut_noise: bool = True
+    data: DataConfig,
+    console: Console,
+    found: Sequence[Recording],
+    keywords: Sequence[str],
+    cut_noise: bool = True,
+    extra: Sequence[Recording] = (),
 ) -> tuple[AudioCache, Division]:
     """Decode recordings into the cache, and divide them into splits for these keywords.
 
@@ -83,25 +94,50 @@ def read_store(
         found: recordings.
         keywords: all labels with a score of their own, whether or not they are evaluated.
         cut_noise: as in `divide`; false for a classification, which takes rows of a manifest without what is around.
+        extra: more recordings, which have the train split and do not change the division of the others.
 
     Returns:
-        the cache without copies of held-out recordings, and the division of all recordings.
+        the cache without copies of held-out recordings, nor extra ones in which those are audible, and the division of
+        the other recordings.
     """
     divisions: list[Division] = []
+    added, audible = set(extra), list[str]()
 
     def divided(entries: list[Entry], pcm: NDArray[np.int16]) -> list[Entry]:
         context_s = CONTEXT_S if cut_noise else 0.0
-        entries = cut_out(entries, pcm, data.sample_rate, keywords, context_s)
-        divisions.append(divide(entries, pcm, data.sample_rate, keywords, data.noise_label, cut_noise))
-        return divisions[0].entries
-
-    with console.progress("Reading recordings", len(found)) as tick:
-        packed = pack(
-            found, Path(data.cache), data.sample_rate, data.max_undecodable, lambda done, _: tick(done), divided
+        own, more = (
+            cut_out(
+                [e for e in entries if (e.recording in added) is is_extra], pcm, data.sample_rate, keywords, context_s
+            )
+            for is_extra in (False, True)
         )
-        tick(len(found))
+        divisions.append(divide(own, pcm, data.sample_rate, keywords, data.noise_label, cut_noise))
+        if not more:
+            return divisions[0].entries
+        held_out = held_out_sound(divisions[0].entries, pcm)
+        audible.extend(e.recording.name for e in more if held_out.audible(sound(e, pcm)))
+        return divisions[0].entries + [e for e in more if e.recording.name not in audible]
+
+    every = [*found, *extra]
+    with console.progress("Reading recordings", len(every)) as tick:
+        packed = pack(
+            every, Path(data.cache), data.sample_rate, data.max_undecodable, lambda done, _: tick(done), divided
+        )
+        tick(len(every))
     packed.by = divisions[0].by
+    packed.duplicates += audible
     return packed, divisions[0]
+
+
+def held_out_sound(entries: Sequence[Entry], pcm: NDArray[np.int16]) -> Fingerprints:
+    """Fingerprints of the validation and test recordings. Shape: pcm int16 [total of the cache]."""
+    held_out = (one for one in entries if one.recording.split is not Split.TRAIN)
+    return fingerprints((f"{one.recording.split} recording {one.recording.name}", sound(one, pcm)) for one in held_out)
+
+
+def sound(entry: Entry, pcm: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Samples of an entry of the cache."""
+    return pcm[entry.start : entry.start + entry.n_samples]
 
 
 def longest_keywords(batch: KeywordLength, stream: StreamConfig) -> dict[Split, float]:

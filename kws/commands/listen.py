@@ -3,10 +3,10 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from kws.commands import builders
 from kws.common.console import Console
 from kws.common.errors import KwsError, printable
-from kws.common.files import plain_name, replacing
 from kws.config.app import verb
 from kws.config.compose import paths
 from kws.config.deploy import ListenConfig
-from kws.data.audio import flac
 from kws.detector.files import open_detector
 from kws.detector.streaming import StreamScorer
 from kws.evaluation.recordings import display_names
-from kws.runtime.listener import Listener, Recorded, Recorder, Trigger
+from kws.runtime.kept import facts, write_kept
+from kws.runtime.listener import Listener, Recorder, Trigger
 from kws.runtime.sources import from_file, from_microphone, from_pipe, microphones
 
 BAR_N = 40  # characters of the score bar
@@ -42,7 +41,7 @@ def run(s: ListenConfig) -> None:
     folder = None if s.save is None else Path(s.save)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    shown = Bar(s.bar and sys.stderr.isatty())
+    shown, kept = Bar(s.bar and sys.stderr.isatty()), 0
     try:
         for pcm in blocks(s, listener.sample_rate, console):
             triggers = listener.feed(pcm)
@@ -51,14 +50,16 @@ def run(s: ListenConfig) -> None:
                 print(as_json(one, begun) if s.json else as_line(one, len(detectors) > 1), flush=True)
             shown.show(listener)
             if folder is not None:
-                write_recorded(folder, recorder.feed(pcm, triggers), begun, recorder.sample_rate)
+                kept += write_kept(folder, recorder.feed(pcm, triggers), begun, recorder.sample_rate)
     finally:
         shown.clear()
         late = listener.rest()
         for one in late:
             print(as_json(one, begun) if s.json else as_line(one, len(detectors) > 1), flush=True)
         if folder is not None:
-            write_recorded(folder, recorder.rest(late), begun, recorder.sample_rate)
+            kept += write_kept(folder, recorder.rest(late), begun, recorder.sample_rate)
+            if kept:
+                console.warn(f"{kept} clips in {folder}: kws review {quote(str(folder))}")
 
 
 def blocks(s: ListenConfig, sample_rate: int, console: Console) -> Iterator[NDArray[np.int16]]:
@@ -83,21 +84,7 @@ def as_line(one: Trigger, several: bool) -> str:
 
 def as_json(one: Trigger, begun: datetime) -> str:
     """A trigger for programs, with the time of day."""
-    return json.dumps(asdict(one) | {"at": (begun + timedelta(seconds=one.time_s)).isoformat()}, ensure_ascii=False)
-
-
-def write_recorded(folder: Path, recorded: Iterable[Recorded], begun: datetime, sample_rate: int) -> None:
-    """Write the audio around triggers as FLAC, and what is known of it as JSON beside it."""
-    for one in recorded:
-        at = begun + timedelta(seconds=one.trigger.time_s)
-        kind = "near" if one.trigger.near else "trigger"
-        name = f"{at:%Y%m%d-%H%M%S}-{at.microsecond // 1000:03d}-{plain_name(one.trigger.keyword)}-"
-        name += f"{plain_name(one.trigger.detector)}-{kind}"
-        with replacing(folder / f"{name}.flac") as file:
-            file.write(flac(one.pcm, sample_rate))
-        known = json.loads(as_json(one.trigger, begun)) | {"begin_s": one.begin_s}
-        with replacing(folder / f"{name}.json") as file:
-            file.write((json.dumps(known, indent=1, ensure_ascii=False) + "\n").encode())
+    return json.dumps(facts(one, begun), ensure_ascii=False)
 
 
 class Bar:

@@ -28,7 +28,7 @@ from kws.training.distributed import processes, together
 OF_TASK: Mapping[Task, tuple[str, ...]] = {
     Task.classification: ("classification", "optim.epochs", "optim.warmup_epochs"),
     Task.wake_word: (
-        *("augment", "replay", "mining", "threshold", "stream", "confuse", "data.synthetic", "precision"),
+        *("augment", "replay", "mining", "threshold", "stream", "confuse", "data.extra", "data.synthetic", "precision"),
         *("batch.positive_share", "batch.real_share", "batch.noise_share", "batch.max_keyword_s"),
         *("batch.keyword_end_s", "optim.negative_weight", "optim.peak_early_s", "optim.peak_late_s"),
         *("optim.focal_gamma", "optim.average", "optim.best_n"),

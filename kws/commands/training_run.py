@@ -20,6 +20,7 @@ from torch import Tensor
 from yaml import YAMLError
 
 from kws import __version__
+from kws.commands.builders import held_out_sound
 from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError, first_line
 from kws.common.files import remove_drafts, replacing
@@ -38,7 +39,7 @@ from kws.models.base import FAMILIES, KeywordNet, to_train
 from kws.models.frontends import INPUTS
 from kws.replay import exchange
 from kws.replay.buffer import Buffer
-from kws.replay.records import State
+from kws.replay.records import Decision, Kind, State
 from kws.replay.refresh import BLOCK
 from kws.runs.data import claim_data
 from kws.runs.folder import DIVERGED, RECIPE, SessionRecorder, claim, commit
@@ -236,6 +237,29 @@ def refuse_known(model: Checkpoint, entries: Iterable[Entry]) -> None:
                 f"init: {entry.recording.name}: a {entry.recording.split} recording trained this model; split the "
                 "recordings as the run that trained it did"
             )
+
+
+def holding_out(buffer: Buffer, store: AudioCache) -> Buffer:
+    """The same buffer, with the validation and test recordings registered.
+
+    Raises:
+        LeakError: a clip comes from one of them, or one is audible in a clip of a user, sample for sample.
+    """
+    buffer.hold_out(held_out_sources(store))
+    clips = [row for row in buffer.rows(None) if row.kind is Kind.user and row.decision is not Decision.rejected]
+    clips = [row for row in clips if buffer.path(row.hash).exists()]
+    if not clips:
+        return buffer
+    held_out = held_out_sound(store.entries, store.pcm)
+    found = {row.hash[:12]: what for row in clips if (what := held_out.audible(buffer.audio(row.hash)))}
+    if found:
+        first, what = next(iter(found.items()))
+        words = shlex.join([f"buffer={buffer.folder}", f"clips=[{','.join(found)}]"])
+        raise LeakError(
+            f"replay.buffer={buffer.folder}: the {what} is audible in clip {first}; {len(found)} such clips "
+            f"stay out of training after kws buffer retire {words}"
+        )
+    return buffer
 
 
 def add_old_buffer(buffer: Callable[[int], Buffer], folder: Path, init: Path) -> int:

@@ -10,14 +10,14 @@ import numpy as np
 from torch import Tensor
 
 from kws.commands import builders, speech
-from kws.commands.training_run import Run, add_old_buffer, refuse_known, triggers
+from kws.commands.training_run import Run, add_old_buffer, holding_out, refuse_known, triggers
 from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
 from kws.common.files import did_you_mean
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
-from kws.data.dataset import Selection, recordings, select, selection_lines
+from kws.data.dataset import Selection, extra_recordings, recordings, select, selection_lines
 from kws.data.manifest import Split
 from kws.data.positives import doubt_lines, with_locations
 from kws.detector.detector import Detector
@@ -95,7 +95,8 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
     speech.require_labels(real, words, s)
 
     def load() -> tuple[AudioCache, Selection]:
-        store = builders.store(s.data, console, [*real, *made.recordings()], words)
+        extra = extra_recordings(s.data.extra, s.data, console.warn, words)
+        store = builders.store(s.data, console, [*real, *made.recordings()], words, extra=extra)
         if r.init is not None:
             refuse_known(r.init, store.entries)
         chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share, match=s.data.transcript_match)
@@ -120,9 +121,7 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
         console.say(shares)
 
     def open_buffer(rate: int) -> Buffer:
-        buffer = Buffer(folder, s.replay, rate, s.replay, s.data.transcript_match)
-        buffer.hold_out(held_out_sources(store))
-        return buffer
+        return holding_out(Buffer(folder, s.replay, rate, s.replay, s.data.transcript_match), store)
 
     begins = not (r.out / "state.pt").is_file()
     if s.init is not None and r.continues and begins and (copied := add_old_buffer(open_buffer, folder, Path(s.init))):
@@ -323,9 +322,13 @@ def calibrate(
         once = scores if passes == 1 else w.score("Comparing", detector, Split.VALIDATION)
         pairs = w.paired(Split.VALIDATION, before, once, detector)
         missed, events = sum(one.misses_b for one in pairs.values()), sum(one.events for one in pairs.values())
-        if missed <= max(limit * events, sum(one.misses_a for one in pairs.values())):
+        old_missed = sum(one.misses_a for one in pairs.values())
+        if missed <= max(limit * events, old_missed):
             return state, detector, scores, calibrations, pairs, share
-        r.console.warn(f"{missed} of {events} validation keywords missed, more than replay.max_miss_rate={limit:g}")
+        r.console.warn(
+            f"{missed} of {events} validation keywords missed, {old_missed} by the old model; more than "
+            f"replay.max_miss_rate={limit:g}"
+        )
         if share > 0.25:
             r.console.warn(f"the weights go back to {share / 2:.0%} of the way from the old ones")
     raise KwsError(

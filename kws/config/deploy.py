@@ -1,4 +1,4 @@
-"""Settings of the commands for a finished detector: kws export, kws listen and kws serve."""
+"""Settings of the commands for a finished detector: kws export, kws listen, kws review and kws serve."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
@@ -69,6 +69,26 @@ class ListenConfig:
         float | None, Field(ge=0, le=1, description="score from which a near miss is printed and saved too; null: none")
     ] = None
     threads: Threads = 1
+
+
+@dataclass
+class ReviewConfig:
+    """kws review: mark what kws listen kept as keyword or false alarm, and sort it for training."""
+
+    dir: Annotated[str, INPUT, Field(description="folder of kws listen save=; or in short kws review DIR")] = MISSING
+    decisions: Annotated[
+        str | None, INPUT, Field(description="the file saved by the page; the clips are sorted by it")
+    ] = None
+    out: Annotated[
+        str | None,
+        OUTPUT,
+        Field(
+            description="folder for the sorted clips, with decisions: keywords for data.extra, buffer for replay.buffer"
+        ),
+    ] = None
+    limit: Annotated[
+        int | None, Field(ge=1, le=10**5, description="clips on the page, the highest scores; null: all")
+    ] = 200
 
 
 @dataclass

@@ -24,7 +24,13 @@ TAKES_ONE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-
 TAKES_ONE |= {"-cd", "--config-dir"}
 FLAGS = TAKES_ONE | {"-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help", "--version"}
 SEARCH = {"-cd", "--config-dir", "-cp", "--config-path"}  # with them, options of groups may stand anywhere
-BARE = {"buffer": ("action",), "confuse": ("action",), "data": ("action", "data.root"), "runs": ("dir",)}
+BARE = {
+    "buffer": ("action",),
+    "confuse": ("action",),
+    "data": ("action", "data.root"),
+    "review": ("dir",),
+    "runs": ("dir",),
+}
 _NAMED = re.compile(r"[A-Za-z_][\w ]*")  # no number, list or function
 _FLAG_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "inf", "nan", "y", "n"}
 

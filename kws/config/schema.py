@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kws.common.errors import KwsError
 from kws.common.settings import INPUT, OUTPUT, PATH, TEXT, Each, OneOf, Pair, SettingError
-from kws.config.deploy import ExportConfig, ListenConfig, ServeConfig
+from kws.config.deploy import ExportConfig, ListenConfig, ReviewConfig, ServeConfig
 from kws.config.shared import Plugins, Seed, SmoothK, SmoothS, Threads
 from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, Synth, SyntheticConfig
 from kws.data.augment import AugmentConfig
@@ -43,6 +43,9 @@ class Task(StrEnum):
 class TrainDataConfig(DataConfig):
     """Recordings of a training run, and synthetic ones."""
 
+    extra: Annotated[
+        str | None, INPUT, Field(description="folder of more recordings, all for training, such as those of kws review")
+    ] = None
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
     def check(self) -> None:
@@ -335,6 +338,7 @@ SCHEMAS: Mapping[str, type] = {
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "listen": ListenConfig,
+    "review": ReviewConfig,
     "serve": ServeConfig,
     "models": ModelsConfig,
     "runs": RunsConfig,

@@ -99,6 +99,27 @@ def read_recordings(data: DataConfig, say: Say = silent, keywords: Sequence[str]
     return with_noise_label(found, data.noise_label, say)
 
 
+def extra_recordings(
+    root: str | None, data: DataConfig, say: Say = silent, keywords: Sequence[str] = ()
+) -> list[Recording]:
+    """Recordings of another folder, all in the train split, whatever its manifest says.
+
+    Args:
+        root: folder with a manifest, or with a folder for each label; None for no recordings.
+        data: label of the noise, and the share of the recordings that may be missing.
+        say, keywords: as in `recordings`.
+
+    Raises:
+        KwsError: as `recordings`.
+    """
+    if root is None:
+        return []
+    folder = Path(root)
+    found = with_noise_label(manifest.read(folder, say=say, keywords=keywords), data.noise_label, say)
+    train = [replace(one, name=f"{folder.name}/{one.name}", split=Split.TRAIN, given=True) for one in found]
+    return present(train, data.max_undecodable, say)
+
+
 def manifest_file(data: DataConfig) -> Path | None:
     """The manifest that `data.manifest` names: absolute, or relative to the root where there is no such file here."""
     file = Path(data.manifest) if data.manifest else None

@@ -1,19 +1,20 @@
 // Holds no data: the clips are read from the attributes of the page.
 "use strict";
 const cards = [...document.querySelectorAll("[data-hash]")];
+const choices = [...document.querySelectorAll("kbd[data-choice]")].map((key) => [key.dataset.choice, key.textContent]);
 const count = document.getElementById("count");
 const chosen = (value) =>
   cards.filter((card) => card.querySelector(`input[value=${value}]`).checked).map((card) => card.dataset.hash);
 let unsaved = false;
 
 function show() {
-  const release = chosen("release").length, reject = chosen("reject").length;
-  count.textContent =
-    `${release + reject} of ${cards.length} decided: ${release} to release, ${reject} to reject`;
+  const counts = choices.map(([name]) => [name.replaceAll("_", " "), chosen(name).length]);
+  const decided = counts.reduce((sum, [, n]) => sum + n, 0);
+  count.textContent = `${decided} of ${cards.length} decided: ${counts.map(([name, n]) => `${n} ${name}`).join(", ")}`;
 }
 
 function save() {
-  const text = JSON.stringify({ release: chosen("release"), reject: chosen("reject") }, null, 1);
+  const text = JSON.stringify(Object.fromEntries(choices.map(([name]) => [name, chosen(name)])), null, 1);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   link.download = "decisions.json";
@@ -51,9 +52,8 @@ document.addEventListener("keydown", (event) => {
     j: () => go(cards[at + 1]),
     k: () => go(cards[at - 1]),
     p: () => { const player = card.querySelector("audio"); player.paused ? player.play() : player.pause(); },
-    r: () => decide(card, "release"),
-    x: () => decide(card, "reject"),
     u: () => decide(card, ""),
+    ...Object.fromEntries(choices.map(([name, key]) => [key, () => decide(card, name)])),
   };
   if (!Object.hasOwn(keys, event.key) || (!card && event.key !== "j")) return;
   event.preventDefault();

@@ -195,12 +195,12 @@ def test_a_failed_page_leaves_the_older_one(tmp_path: Path) -> None:
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("review.html", "older")]
 
 
-@given(st.dictionaries(st.binary(min_size=32, max_size=32).map(bytes.hex), st.booleans()))
+@given(st.dictionaries(st.binary(min_size=32, max_size=32).map(bytes.hex), st.booleans(), min_size=1))
 def test_saved_decisions_are_read(tmp_path_factory: pytest.TempPathFactory, decided: dict[str, bool]) -> None:
     release, reject = [h for h, yes in decided.items() if yes], [h for h, yes in decided.items() if not yes]
     path = tmp_path_factory.getbasetemp() / "decisions.json"
     path.write_text(json.dumps({"reject": reject, "release": release}))
-    assert read_decisions(path) == Decisions(release=release, reject=reject)
+    assert read_decisions(path, Decisions) == Decisions(release=release, reject=reject)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,7 @@ def test_saved_decisions_are_read(tmp_path_factory: pytest.TempPathFactory, deci
         ('{"release": [], "release": [], "reject": []}', "'release' twice"),
         ("[]", "must be a valid dictionary"),
         ("null", "must be a valid dictionary"),
+        ('{"release": [], "reject": []}', "holds no decision"),
         ('{"release": []}', "reject: Field required"),
         ('{"release": [], "reject": [], "keep": []}', "keep: .*not permitted"),
         ('{"release": null, "reject": []}', "release=.*valid list"),
@@ -223,22 +224,22 @@ def test_saved_decisions_are_read(tmp_path_factory: pytest.TempPathFactory, deci
         (json.dumps({"release": [A + "\n"], "reject": []}), "64 hex"),
         (json.dumps({"release": [A], "reject": [B, "../../etc"]}), 'reject.1="../../etc": must be 64 hex'),
         (json.dumps({"release": [7], "reject": []}), "release.0=7: must be a valid string"),
-        (json.dumps({"release": [A, C], "reject": [B, C]}), "c{64} is both"),
+        (json.dumps({"release": [A, C], "reject": [B, C]}), "c{64} must not be in both release and reject"),
     ],
 )
 def test_malformed_decisions_are_refused(tmp_path: Path, content: str, wrong: str) -> None:
     path = tmp_path / "decisions.json"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(KwsError, match=f"decisions.json: .*{wrong}"):
-        read_decisions(path)
+        read_decisions(path, Decisions)
 
 
 def test_a_missing_file_a_folder_and_a_huge_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(KwsError, match=r"none.json: cannot be read \(No such file"):
-        read_decisions(tmp_path / "none.json")
+        read_decisions(tmp_path / "none.json", Decisions)
     with pytest.raises(KwsError, match="cannot be read"):
-        read_decisions(tmp_path)
+        read_decisions(tmp_path, Decisions)
     with (tmp_path / "huge.json").open("wb") as file:
         file.truncate(50_000_001)
     with pytest.raises(KwsError, match=r"huge\.json: must be .* at most 50 MB"):
-        read_decisions(tmp_path / "huge.json")
+        read_decisions(tmp_path / "huge.json", Decisions)

@@ -254,7 +254,7 @@ def test_real_words_are_learned(cli, data, tmp_path):
     """The split, the balance and the schedule on real recordings: sixty of each word, a few epochs."""
     three_words.make(data, tmp_path / "words", 60)
     words = ("recipe=three_words", f"data.root={tmp_path}/words", f"data.cache={tmp_path}/cache", "threads=1")
-    short = ("optim.epochs=30", "optim.warmup_epochs=5", "batch.size=50", "device=cpu")
+    short = ("optim.epochs=18", "optim.warmup_epochs=3", "batch.size=50", "device=cpu")
     short += ("optim.optimizer=adamw", "optim.lr=0.005")  # which needs fewer steps
     out = train_in(cli, tmp_path / "run", *words, *short, "validate_every=null")
     found = results_of(out)["test"]

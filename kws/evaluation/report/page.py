@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from kws.common.files import replacing
 from kws.data.audio import flac
 from kws.evaluation.report import html
 from kws.evaluation.report.det import COLOURS, plot, with_curve
-from kws.evaluation.report.examples import Gallery, plot_example
+from kws.evaluation.report.examples import Example, Gallery, plot_example
 from kws.evaluation.results import Outcome, Table, group_tables, outcome_tables
 from kws.evaluation.verdict import INTERVAL
 
@@ -49,7 +50,7 @@ def write_report(
         colours=len(COLOURS),
         tables=[t for t in (*outcome_tables(outcomes), *tables, *group_tables(outcomes)) if t.rows],
         galleries=galleries,
-        plot_example=plot_example,
+        plot_example=_picture,
         flac=flac,
     )
 
@@ -67,11 +68,21 @@ def write_pictures(folder: Path, outcomes: Sequence[Outcome], galleries: Sequenc
         for column in gallery.columns:
             for number, example in enumerate(column.examples, 1):
                 name = f"{start}{_ascii(keyword)}-{_ascii(column.title)}-{number:02d}"
-                pictures[name] = plot_example(example, gallery.colours)
+                pictures[name] = _picture(example, gallery.colours)
     for name, png in pictures.items():
         with replacing(folder / f"{name}.png") as file:
             file.write(png)
     return len(pictures)
+
+
+def _picture(example: Example, colours: Mapping[str, int]) -> bytes:
+    return _drawn(example, tuple(colours.items()))
+
+
+@lru_cache(maxsize=256)
+def _drawn(example: Example, colours: tuple[tuple[str, int], ...]) -> bytes:
+    """The picture of an example, drawn once for the page and the files."""
+    return plot_example(example, dict(colours))
 
 
 def _ascii(text: str) -> str:

@@ -2,6 +2,7 @@
 
 python -m tests.benchmarks.replay_pays train DATA OUT EXPERIMENT [WORD FOLD]   trains and scores what is missing
 python -m tests.benchmarks.replay_pays figures OUT EXPERIMENT                  the table as Markdown, and a picture
+python -m tests.benchmarks.replay_pays slope OUT                               the effect over the negatives of a batch
 
 The recordings of the test split are left out. The others fall into four folds by a hash; a run trains on three and is
 scored on the fourth, under two levels of noise. Endpoint: the mean over recall 90, 95 and 98 % of
@@ -57,6 +58,8 @@ RECALLS = (0.90, 0.95, 0.98)
 KEPT = 0.005  # lower peaks are not kept: no threshold lies there
 STEPS = int(os.environ.get("KWS_STEPS", "600"))
 
+NEGATIVES = (4, 12, 40, 120)  # of a batch with 36 keywords
+
 Arm = tuple[str, ...]  # overrides; runs of one arm differ in word, fold and seed alone
 PREFIX = ("batch.size", "mining", "+hours")  # settings that matter before the first mining round
 WEIGHTS = "replay.importance_exponent=0.4"
@@ -66,7 +69,7 @@ def coverage() -> dict[str, Arm]:
     """E0 and E1: negatives a batch at 36 keywords; none replayed, or half of them: mined or by lot, with importance
     weights or without."""
     arms = {}
-    for n in (12, 4, 120):
+    for n in NEGATIVES:
         size = (f"batch.size={36 + n}", f"batch.positive_share={36 / (36 + n):.6f}")
         half = (*size, f"replay.share={n / 2 / (36 + n) - 1e-4:.6f}")
         arms[f"{n}, none"] = (*size, "replay.share=0")
@@ -380,12 +383,52 @@ def picture(out: Path, name: str) -> None:
     figure.savefig(out / name / f"{name}.png", dpi=130)
 
 
+def slope(out: Path) -> None:
+    """The effect of mined clips over the negatives of a batch: its slope per doubling (bootstrap over pairs within
+    each number of negatives), and a picture."""
+    import matplotlib.pyplot as plt
+
+    runs, effects = read_runs(out, "coverage"), {}
+    for n in NEGATIVES:
+        a, b = runs.get(f"{n}, mined", {}), runs.get(f"{n}, none", {})
+        if pairs := a.keys() & b.keys():
+            effects[n] = np.array([a[pair].endpoint() - b[pair].endpoint() for pair in sorted(pairs)])
+    rng, fits, means = numpy_generator(0, "slope"), [], []
+    for draw in range(4001):  # the first with the pairs as they are
+        chosen = {n: y[rng.integers(0, len(y), len(y))] if draw else y for n, y in effects.items()}
+        x = np.concatenate([np.full(len(y), np.log2(n)) for n, y in chosen.items()])
+        fits.append(np.polyfit(x, np.concatenate(list(chosen.values())), 1)[0])
+        means.append([y.mean() for y in chosen.values()])
+    low, high = np.percentile(fits[1:], [2.5, 97.5])
+    print(f"slope per doubling {fits[0]:+.3f} [{low:+.3f}, {high:+.3f}]")
+    figure, axes = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
+    bounds = np.percentile(means[1:], [2.5, 97.5], axis=0)
+    for i, (n, y) in enumerate(effects.items()):
+        print(f"{n} negatives: {len(y)} pairs, {means[0][i]:+.2f} [{bounds[0][i]:+.2f}, {bounds[1][i]:+.2f}]")
+        axes.plot(np.full(len(y), n * 0.93), np.exp(y), ".", color="#9bb8d8")
+        if len(y) > 1:
+            middle, ends = np.exp(means[0][i]), np.exp(bounds[:, i])
+            axes.errorbar(n, middle, [[middle - ends[0]], [ends[1] - middle]], fmt="o", color="#1f5fa8", capsize=3)
+    axes.axhline(1, color="grey", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xticks(NEGATIVES, [str(n) for n in NEGATIVES])
+    axes.set_yscale("log")
+    axes.set_yticks([0.4, 0.5, 0.7, 1, 1.4], ["0.4", "0.5", "0.7", "1", "1.4"])
+    axes.minorticks_off()
+    axes.set_xlabel("negatives in a batch, half of them replayed")
+    axes.set_ylabel("false alarms, as a multiple\nof those without replay")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(out / "coverage" / "slope.png", dpi=130)
+
+
 def main(args: Sequence[str]) -> None:
     """See the top of this module."""
     action, *rest = args
     if action == "train":
         data, out, name, *some = rest
         train(Path(data), Path(out), name, *some[:1], *map(int, some[1:2]))
+    elif action == "slope":
+        slope(Path(rest[0]))
     else:
         print("\n".join(lines(Path(rest[0]), rest[1])))
         picture(Path(rest[0]), rest[1])

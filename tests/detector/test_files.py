@@ -33,7 +33,7 @@ again = np.concatenate([detector(whole), detector(np.zeros((1, 0), np.int16))])
 print(json.dumps({
     "labels": detector.labels, "thresholds": detector.thresholds, "rate": detector.sample_rate,
     "frame_s": detector.frame_s, "made": detector.metadata, "rows": rows.tolist(), "again": again.tolist(),
-    "heavy": sorted({"torch", "hydra", "scipy"} & sys.modules.keys()),
+    "heavy": sorted({"torch", "hydra", "omegaconf", "pydantic", "scipy", "onnx"} & sys.modules.keys()),
 }))
 """
 

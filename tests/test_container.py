@@ -136,7 +136,7 @@ def test_the_steps_run_and_a_client_gets_an_answer(tmp_path):
             server.kill()
     assert [model.name for program in info.wake for model in program.models] == LABELS
     installed = subprocess.run(
-        [sys.executable, "-c", "import kws; print(kws.__file__)"],
+        [sys.executable, "-c", "from importlib.util import find_spec; print(find_spec('kws').origin)"],
         check=True, cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert installed.stdout.startswith(f"{image}/usr/"), "the command ran the package that the steps installed"

@@ -316,7 +316,7 @@ class RunsConfig:
     dir: Annotated[str, INPUT, Field(description="folder of runs, at any depth; or in short kws runs DIR")] = MISSING
     at_fa_per_hour: Annotated[
         list[float] | None,
-        Each(0, 20),
+        Each(0, 1000),
         Field(description="false alarms an hour to show misses at, such as [0.5,2]; null: those of the calibrations"),
     ] = None
     sort: Annotated[

@@ -105,12 +105,11 @@ def wanted_text(rates: Sequence[float | None]) -> str:
     return "for " + " to ".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1]))) + "/h"
 
 
-def curve(positive: Sweep, negative: Sweep, max_fa_per_hour: float = 20.0) -> Curve:
-    """Misses and false alarms at every threshold with at most `max_fa_per_hour`."""
-    lowest = threshold_for(negative, max_fa_per_hour)
+def curve(positive: Sweep, negative: Sweep) -> Curve:
+    """Misses and false alarms at every threshold above 0."""
     scores = np.union1d(positive.scores, negative.scores)
     # Counts change just above a score. Above the highest score nothing triggers.
-    thresholds = np.unique(np.append(lowest, np.nextafter(scores[scores >= lowest], np.inf)))
+    thresholds = np.unique(np.nextafter(np.append(0.0, scores[scores > 0]), np.inf))
     alarms, missed = negative.counts(thresholds)[0], positive.counts(thresholds)[1]
     new = np.append(True, (np.diff(alarms) != 0) | (np.diff(missed) != 0))
     return Curve(thresholds[new], alarms[new], missed[new], negative.hours, positive.spans_n)

@@ -53,7 +53,7 @@ class Figures:
             raise ValueError("columns of different lengths")
 
     def at(self, fa_per_hour: float) -> Counts:
-        """Counts at the lowest threshold with at most this rate of false alarms, 0 to 20 per hour."""
+        """Counts at the lowest threshold with at most this rate of false alarms, 0 or more per hour."""
         own, points = self.as_calibrated, zip(self.curve.false_alarms, self.curve.misses, strict=True)
         # A threshold above every score misses all events.
         alarms, misses = next((point for point in points if point[0] <= fa_per_hour * own.hours), (0, own.events))

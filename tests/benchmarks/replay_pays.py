@@ -61,7 +61,6 @@ STEPS = int(os.environ.get("KWS_STEPS", "600"))
 NEGATIVES = (4, 12, 40, 120)  # of a batch with 36 keywords
 
 Arm = tuple[str, ...]  # overrides; runs of one arm differ in word, fold and seed alone
-PREFIX = ("batch.size", "mining", "+hours")  # settings that matter before the first mining round
 WEIGHTS = "replay.importance_exponent=0.4"
 
 
@@ -168,7 +167,7 @@ class Group:
         shutil.rmtree(folder, ignore_errors=True)
         s = self.configured(arm, seed)
         if s.mining.rounds:
-            shared = "-".join(word for word in arm if word.startswith(PREFIX))
+            shared = "-".join(word for word in arm if not word.startswith("replay."))  # nothing is replayed before
             key = hashlib.sha256(shared.encode()).hexdigest()[:8]
             prefix = self.out / f"prefix-{self.word}-{self.fold}-{seed}-{key}"
             if not prefix.is_dir():

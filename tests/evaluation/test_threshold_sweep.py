@@ -66,24 +66,23 @@ def test_thresholds_for_a_number_of_triggers_by_hand() -> None:
 
 
 @settings(deadline=None)
-@given(tracks(), tracks(), SPANS.filter(bool), st.sampled_from([100.0, 2000.0, 1e6]))
-@example(track([0.0]), track([0.0]), [(0.0, 1.0)], 100.0)
+@given(tracks(), tracks(), SPANS.filter(bool))
+@example(track([0.0]), track([0.0]), [(0.0, 1.0)])
 def test_the_curve_has_every_count(
-    positive: ScoreTrack, negative: ScoreTrack, drawn: list[tuple[float, float]], most: float
+    positive: ScoreTrack, negative: ScoreTrack, drawn: list[tuple[float, float]]
 ) -> None:
     spans = [(a, a + length) for a, length in drawn]
     swept = sweep(positive, 1.0, spans), sweep(negative)
-    made = curve(*swept, most)
+    made = curve(*swept)
     drawn_counts = list(zip(made.false_alarms.tolist(), made.misses.tolist(), strict=True))
     assert all(a != b for a, b in pairwise(drawn_counts)), "each entry is a change"
 
     def counts(threshold: float) -> tuple[int, int]:
         return swept[1].at(threshold)[0], swept[0].at(threshold)[1]
 
-    tried = [threshold for threshold in between(positive) + between(negative) if threshold >= made.thresholds[0]]
-    assert set(drawn_counts) >= set(map(counts, tried))
+    tried = [threshold for threshold in between(positive) + between(negative) if threshold > 0]
+    assert set(drawn_counts) == set(map(counts, tried))
     assert [counts(threshold) for threshold in made.thresholds] == drawn_counts
-    assert made.false_alarms[0] <= most * negative.hours
     assert drawn_counts[-1] == (0, len(spans))
 
 

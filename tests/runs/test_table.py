@@ -285,7 +285,7 @@ def test_names_and_errors_drive_no_terminal(cli, tmp_path):
         (["empty"], ["dir=empty", "must contain runs"]),
         ([], ["dir=... must be given", "kws runs DIR"]),
         (["{sweep}", "sort=lrr"], ["sort=lrr", "misses", "lr"]),
-        (["{sweep}", "at_fa_per_hour=[21]"], ["at_fa_per_hour=[21.0]", "between 0 and 20"]),
+        (["{sweep}", "at_fa_per_hour=[1001]"], ["at_fa_per_hour=[1001.0]", "between 0 and 1000"]),
         (["{sweep}", "recipe_of=0", "out=a.txt"], ["out=a.txt", "must end in .yaml"]),
         (["{sweep}", "recipe_of=007", "out=a.yaml"], ["recipe_of=007", "0, 1, 2, 3, 10"]),
         (["{sweep}", "recipe_of=10", "out=a.yaml"], ["recipe_of=10", "recipe.yaml", "lr=7: must be"]),

@@ -22,6 +22,7 @@ from kws.evaluation.report.page import write_report
 from kws.training.classification import ClassificationConfig, ClassificationTask, Clips, EpochSampler, load_clips
 from kws.training.metrics import ClassificationMetrics
 from kws.training.optim import OptimConfig
+from kws.training.run_curves import classification_curves
 
 # Bands of a frequency mask by the tau of a BC-ResNet (Kim et al., 2021).
 MASKS: Mapping[float, int] = {1: 0, 1.5: 1, 2: 3, 3: 5, 6: 6, 8: 7}
@@ -123,5 +124,11 @@ def finish(
             console.warn(f"{name} split: {result.useless}")
     run_facts = r.shown() | {"weights": kept(s)}
     run_facts |= {f"{split} split": result.useless for split, result in found.items() if result.useless}
-    write_report(r.out / "report.html", f"{', '.join(spec.labels)}: accuracy", run_facts, tables=tables)
+    write_report(
+        r.out / "report.html",
+        f"{', '.join(spec.labels)}: accuracy",
+        run_facts,
+        tables=tables,
+        curves=classification_curves(r.out),
+    )
     return found

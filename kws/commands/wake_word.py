@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
-from kws.commands import builders, speech
+from kws.commands import builders, run_page, speech
 from kws.commands.training_run import Run, add_old_buffer, holding_out, refuse_known, triggers
 from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
@@ -25,7 +26,7 @@ from kws.evaluation import comparison, confusables, results
 from kws.evaluation.calibration import Calibration, Unsupported, require_hours
 from kws.evaluation.comparison import Comparison
 from kws.evaluation.events import event_peaks
-from kws.evaluation.report.examples import cutter, placing_negatives
+from kws.evaluation.report.examples import cutter
 from kws.evaluation.report.page import write_report
 from kws.evaluation.results import Outcome, Table, outcomes_of
 from kws.evaluation.scoring import ConfusableScores, DetectorScores, KeywordScores, StreamSource, total_s
@@ -39,6 +40,7 @@ from kws.replay.sources import sources_of
 from kws.training.hard_negatives import HardNegativeMiner, held_out_sources
 from kws.training.metrics import ShareMetrics, StepMetrics, ValidationMetrics, gradient_shares
 from kws.training.optim import ValidatedWeights, interpolated, mean_weights
+from kws.training.run_curves import wake_word_curves
 from kws.training.validation import Validator
 from kws.training.wake_word import WakeWordConfig, WakeWordTask
 
@@ -244,17 +246,18 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         facts["init_share"] = share  # of the way from the old weights to those that are averaged
     bad = {k: why for k, h in scores.items() if (why := results.useless_scores(h, calibrations[k], refractory_s))}
     placed_on = DetectorScores(scores, dict(zip(detector.labels, detector.thresholds, strict=True)))
-    outcomes: list[Outcome] = []
+    found, outcomes = None, list[Outcome]()
     if w.chosen.speech[Split.TEST]:
         scores = w.score("Testing", detector, Split.TEST)
-        outcomes = tested(w, detector, scores, calibrations)
+        found = tested(w, detector, scores, calibrations)
+        outcomes = outcomes_of(found, refractory_s)
         if old is not None:
             before = w.score("Testing the old model", old.detector, Split.TEST)
             pairs |= w.paired(Split.TEST, before, scores, detector)
     # kws export repeats it. The test split is the better evidence where it shows that nobody can use the detector.
     bad = {o.keyword: o.useless for o in outcomes if o.useless} or bad
     r.write_model(detector, state, facts | {"useless": bad}, w.store)
-    shown, tables = r.shown(), []
+    tables: list[Table] = []
     content: dict[str, Any] = {"seed": r.s.seed, "outcomes": results.as_json(outcomes)}
     verdict = ""
     if old is not None:
@@ -271,23 +274,25 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         r.console.warn(f"{keyword}: {why}, on the validation split")
     if shares := gradient_shares(r.out / "metrics.csv"):
         r.console.say(f"gradient  {shares}")
-        shown["share of the gradient"] = shares
-    shown |= {"verdict": verdict} if verdict else {}
-    cut, rate = cutter(w.streams(Split.VALIDATION, r.s.threshold.passes), w.store.sample_rate), w.store.sample_rate
-    write_report(r.out / "report.html", title, shown, outcomes, tables, placing_negatives(placed_on, cut, rate))
+    splits = {Split.TEST: 1, Split.VALIDATION: r.s.threshold.passes}
+    cuts = [cutter(w.streams(split, passes), w.store.sample_rate) for split, passes in splits.items()]
+    shown = run_page.players(detector, found, placed_on, cuts, w.folder, refractory_s)
+    note = run_page.replay_note(r.s, HydraConfig.get().overrides.task, r.out, shares, verdict)
+    curves = wake_word_curves(r.out, r.s.mining.at_steps(r.s.optim.steps))
+    write_report(r.out / "report.html", title, r.shown(), outcomes, tables, shown, [note], curves)
     results.write_json(r.out / "results.json", content)  # the last file: a run that has it is finished
     return outcomes
 
 
-def tested(w: WakeWord, detector: Detector, scores: Scores, calibrations: Mapping[str, Calibration]) -> list[Outcome]:
-    """Outcomes on the test split, and on the synthetic confusables of the test voices where the run has them."""
+def tested(w: WakeWord, detector: Detector, scores: Scores, calibrations: Mapping[str, Calibration]) -> DetectorScores:
+    """Scores on the test split, and of the synthetic confusables of the test voices where the run has them."""
     s, clips = w.r.s, dict[str, ConfusableScores]()
     if w.synthetic and s.data.synthetic.confusables:
         files = confusables.held_out_confusables(w.synthetic)
         with audio_progress(w.r.console, "Testing, confusables", confusables.seconds(files)) as progress:
             clips |= confusables.score_confusables(detector, files, s.stream.chunk_s, progress)
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))
-    return outcomes_of(DetectorScores(scores, thresholds, calibrations, clips), s.stream.refractory_s)
+    return DetectorScores(scores, thresholds, calibrations, clips)
 
 
 def calibrate(

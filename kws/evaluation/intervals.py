@@ -49,9 +49,9 @@ def rate_text(rate: float) -> str:
 
 
 def duration_text(hours: float) -> str:
-    """A duration with its unit: 2.85 h, 31 min, 42 s."""
+    """A duration with its unit: 113 h, 2.85 h, 31 min, 42 s."""
     if hours >= 1:
-        return f"{hours:.2f} h"
+        return f"{hours:.{0 if hours >= 100 else 2}f} h"
     return f"{60 * hours:.0f} min" if hours >= 1 / 30 else f"{3600 * hours:.0f} s"
 
 

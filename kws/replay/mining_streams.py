@@ -61,6 +61,11 @@ class MiningConfig(SelectionConfig):
                 "rounds", self.rounds, "must be 0 with mining.pool_share=0, since nothing could be mined"
             )
 
+    def at_steps(self, steps_n: int) -> list[int]:
+        """The steps, of a run of `steps_n`, before which the pool is mined."""
+        at = [self.first_at + (self.last_at - self.first_at) * i / max(1, self.rounds - 1) for i in range(self.rounds)]
+        return [min(steps_n - 1, round(share * steps_n)) for share in at]
+
 
 def no_nearness(hidden: torch.Tensor) -> torch.Tensor:
     """Nearness where no neighbours are mined: 0 for each row."""

@@ -53,9 +53,7 @@ class WakeWordConfig:
     @property
     def mining_steps(self) -> list[int]:
         """Steps before which the pool is mined."""
-        m, steps = self.mining, self.optim.steps
-        at = [m.first_at + (m.last_at - m.first_at) * i / max(1, m.rounds - 1) for i in range(m.rounds)]
-        return [min(steps - 1, round(share * steps)) for share in at]
+        return self.mining.at_steps(self.optim.steps)
 
     @property
     def replay_from(self) -> int:

@@ -62,7 +62,13 @@ def test_rates_as_text() -> None:
 
 
 def test_durations_have_a_unit() -> None:
-    assert [duration_text(h) for h in (2.853, 0.72, 0.01, 0.0003)] == ["2.85 h", "43 min", "36 s", "1 s"]
+    assert [duration_text(h) for h in (112.6, 2.853, 0.72, 0.01, 0.0003)] == [
+        "113 h",
+        "2.85 h",
+        "43 min",
+        "36 s",
+        "1 s",
+    ]
 
 
 def test_a_rate_of_nothing_is_a_dash() -> None:

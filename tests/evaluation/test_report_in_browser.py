@@ -1,5 +1,6 @@
 """The report in a real browser, headless: it renders, its players play, and names stay text."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,40 @@ def test_the_report_renders_without_errors(browser, report: Path) -> None:
     assert not browser.get_log("browser")
 
 
+def test_the_slider_moves_the_counts_and_the_mark_on_the_curve(browser, report: Path) -> None:
+    browser.get(report.as_uri())
+    sweeps = json.loads(browser.execute_script("return document.getElementById('sweeps').textContent"))
+    assert len(sweeps) == 2, "one for each detector"
+    move = """
+        const box = document.querySelectorAll(".slider")[1], input = box.querySelector("input");
+        if (arguments[0] >= 0) { input.value = arguments[0]; input.dispatchEvent(new Event("input")); }
+        else box.querySelector("button").click();
+        const mark = document.querySelector('[data-marker="1"]');
+        return [...box.querySelectorAll("[data-show]")].map(part => part.textContent).concat(mark.style.left);
+    """
+    sweep = sweeps[1]
+    for stop in (0, len(sweep["stops"]) - 1):
+        threshold, misses, alarms, left, _ = sweep["stops"][stop]
+        shown = browser.execute_script(move, stop)
+        assert shown[0].removesuffix(" (calibrated)") == threshold
+        assert shown[1:3] == [sweep["misses"][str(misses)], sweep["alarms"][str(alarms)]]
+        assert float(shown[3].rstrip("%")) == pytest.approx(100 * left, abs=0.01)
+    assert browser.execute_script(move, -1)[0].endswith(" (calibrated)")
+    assert not browser.get_log("browser")
+
+
+@pytest.mark.parametrize("width", [420, 1200])
+def test_nothing_overflows(browser, report: Path, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(report.as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    shown = browser.execute_script("return document.querySelector('.plot img').getBoundingClientRect().width")
+    # Letters are 11 pt at 160 dpi in a picture of 880 pixels.
+    assert 11 / 72 * 160 * shown / 880 > 10, "letters of the plot can be read"
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_its_players_play(browser, report: Path) -> None:
     browser.get(report.as_uri())
     browser.set_script_timeout(20)
@@ -75,7 +110,7 @@ def test_its_players_play(browser, report: Path) -> None:
 
 def test_a_name_that_is_markup_stays_text(browser, report: Path) -> None:
     browser.get(report.as_uri())
-    assert browser.execute_script("return document.scripts.length") == 0
+    assert browser.execute_script("return document.scripts.length") == 2, "the slider's data and its script"
     text = browser.find_element("tag name", "body").text
     assert f"{FOLDER}/{NAME}0.flac" in text
     assert "false alarms by b" in text, "what comes after the name is there"

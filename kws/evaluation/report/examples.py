@@ -20,7 +20,7 @@ from kws.evaluation.report.det import colour
 from kws.evaluation.scoring import DetectorScores, Segment, StreamSource
 from kws.evaluation.suspects import highest_negatives
 
-LIMIT = 20  # examples of each kind, keyword and detector
+LIMIT, FEWEST = 20, 3  # examples of each kind and detector, and of a keyword of many
 BEFORE_S, AFTER_S = 2.0, 0.7  # around a false alarm
 MARGIN_S = 0.5  # around an event
 LONGEST_S = 8.0
@@ -92,10 +92,12 @@ def galleries(
         cut: audio of the streams.
         sample_rate: of that audio, in Hz.
         refractory_s: seconds of silence after each trigger.
-        limit: most examples of each kind, keyword and detector.
+        limit: most examples of each kind and detector, over all keywords; a keyword has at least three.
     """
     made = []
-    for keyword in dict.fromkeys(keyword for one in detectors for keyword in one.scores):
+    keywords = list(dict.fromkeys(keyword for one in detectors for keyword in one.scores))
+    limit = max(FEWEST, limit // max(1, len(keywords)))
+    for keyword in keywords:
         which = [one for one in detectors if keyword in one.scores]
         each = [[one, *(other for other in which if other is not one)] for one in which]
         columns = [_columns(shown, keyword, cut, sample_rate, refractory_s, limit) for shown in each]
@@ -229,7 +231,7 @@ def plot_example(example: Example, colours: Mapping[str, int]) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6, 2.6), dpi=80)
+    figure = Figure(figsize=(4.6, 2.6), dpi=110)
     # Places for labels of known size: a layout by matplotlib draws each figure twice more, and a report has hundreds.
     figure.subplots_adjust(left=0.125, right=0.945, bottom=0.2, top=0.97, hspace=0.2)
     top, below = figure.subplots(2, 1, sharex=True)

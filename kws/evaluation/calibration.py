@@ -92,7 +92,9 @@ def calibrate(negative: Sweep, positive: Sweep | None, rate_per_hour: float, pas
             better, but are no more evidence: hours, false alarms (rounded up) and interval are those of one pass.
     """
     hours = negative.hours / passes
-    tail = tail_of(negative, hours, passes) if 0 < rate_per_hour < tail_per_hour(hours) else None
+    tail = tail_of(negative, hours, passes) if rate_per_hour else None
+    if tail is not None and tail.per_hour <= rate_per_hour:
+        tail = None
     exact = threshold_for(negative, rate_per_hour) if tail is None else tail.threshold(rate_per_hour)
     threshold = float(np.float32(exact))
     if threshold < exact:  # the next float32: no score lies between, so both give equal counts
@@ -122,10 +124,11 @@ def tail_of(negative: Sweep, hours: float, passes: int) -> Tail | None:
     """The tail of the triggers of a stream that holds `passes` times the same `hours`; None with too few triggers."""
     start = negative.threshold_for(tail_per_hour(hours) * negative.hours)
     first = int(np.searchsorted(negative.scores, start))
-    triggers = negative.triggers[first:]
-    if not len(triggers) or triggers[0] < FEWEST * passes or start <= 0:
+    scores, triggers = negative.scores[first:], negative.triggers[first:]
+    if not len(triggers) or triggers[0] < FEWEST * passes:
         return None
-    scores = np.clip(np.append(start, negative.scores[first:]), np.finfo(np.float32).tiny, HIGHEST)
+    below = negative.scores[first - 1] if first else 0.0  # the highest score that is not in the tail
+    scores = np.minimum(np.append(below or scores[0], scores), HIGHEST)
     logits = np.log(scores) - np.log1p(-scores)
     # The sum of all excesses is the area under the number of triggers.
     mean_excess = float((triggers * np.diff(logits)).sum() / triggers[0])

@@ -95,6 +95,12 @@ def test_without_a_tail_the_threshold_lies_above_the_highest_score() -> None:
         assert "tail" not in found.note
 
 
+def test_a_score_of_0_is_not_where_the_tail_begins() -> None:
+    scores = np.append(0.0, score(np.linspace(-1, 1, 40)))
+    quiet = Sweep(scores, np.append(7200, np.arange(40, 0, -1)), np.zeros(41, np.int64), 0, 2.0)
+    assert 0.73 < calibrate(quiet, None, 0.5).threshold < 0.99
+
+
 def test_scores_that_round_to_1_have_a_threshold() -> None:
     found = calibrate(of_peaks(np.append(np.linspace(0, 10, 40), 50.0), 1.0), None, 0.5)
     assert 0.99 < found.threshold <= 1

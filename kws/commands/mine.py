@@ -89,7 +89,10 @@ def run(s: MineConfig) -> int:
         f"{n_clips} clips in {s.buffer}"
     )
     if suspect:
-        console.say(f"{suspect} of them score like the keyword and are in quarantine: kws buffer review shows them")
+        console.say(
+            f"{suspect} more clip{'s' * (suspect != 1)} score like the keyword: in quarantine, not trained on until "
+            f"you have listened to them: kws buffer review buffer={s.buffer}"
+        )
     return new
 
 

@@ -150,11 +150,15 @@ def synthetic_shares(made: SyntheticClips, store: AudioCache, chosen: Selection,
             texts.append(f"{split} {k} of {len(spoken)} keywords and {h:.2f} of {hours(others):.2f} h of negatives")
         mostly = split is Split.TEST and (2 * k > len(spoken) or 2 * h > hours(others))
     warning = (
-        "Most of what was measured is synthetic speech: real voices, talk and radio may be missed, and trigger it, far "
-        "more often. Count that on recordings of your own: kws evaluate positive=MINE/ negative=RADIO/"
+        "Most of what was measured is synthetic speech. Real voices and radio may be missed, and trigger it, more "
+        "or less often. Count that on recordings of your own: kws evaluate positive=MINE/ negative=RADIO/"
     )
+    shares = []
     for keyword, own in zip(chosen.keywords, chosen.positives[Split.TRAIN], strict=True):
         n_real = len(own) - sum(map(is_synthetic, own))
         if n_real < len(own):
-            texts.append(f"{real_share(batch, n_real, len(own)):.0%} of the clips of {keyword} in a batch are real")
-    return (f"synthetic are: {'; '.join(texts)}" if texts else ""), (warning if mostly else "")
+            shares.append(f"{real_share(batch, n_real, len(own)):.0%} of {keyword}")
+    line = f"synthetic are: {'; '.join(texts)}" if texts else ""
+    if shares:
+        line += f"\nreal are, of the keyword clips in a batch: {', '.join(shares)}"
+    return line, (warning if mostly else "")

@@ -20,7 +20,7 @@ from kws.config.sweep import in_sweep, place
 from kws.data.classification_dataset import others
 from kws.evaluation import results
 from kws.evaluation.results import Outcome
-from kws.runs.folder import SessionRecorder, finished
+from kws.runs.folder import SessionRecorder, finished, refuse_other_run
 from kws.runs.lock import refuse_busy
 from kws.training.distributed import processes, together
 
@@ -54,7 +54,8 @@ def run(cfg: DictConfig) -> None:
             if dist.on_main(lambda: finished(out, config)):
                 console.say(f"{out}: finished already, see {out / 'report.html'}; give another out to run it again")
                 return
-            dist.on_main(lambda: refuse_busy(out))  # now, not after all recordings were read
+            dist.on_main(lambda: refuse_other_run(out, config))  # now, not after all recordings were read
+            dist.on_main(lambda: refuse_busy(out))
             a_run = Run(s, config, out, spec, console, dist, session, init)
             outcomes, warning = list[Outcome](), ""
             if classes is None:

@@ -47,7 +47,7 @@ class BatchConfig(KeywordLength):
         Field(
             ge=0,
             le=1,
-            description="share of real clips of a keyword that has synthetic ones too; null: by count, at least half",
+            description="share of real clips of a keyword with synthetic ones; null: by count, half from ten on",
         ),
     ] = None
     noise_share: Annotated[float, Field(ge=0, le=0.9, description="share of noise alone in the fresh negatives")] = 0.15
@@ -294,11 +294,12 @@ class BatchSampler:
 def real_share(settings: BatchConfig, n_real: int, n: int) -> float:
     """The share of real clips among those of a keyword with `n_real` real ones of `n`.
 
-    A few real recordings beside thousands of synthetic ones would hardly be sampled, and it is their voices that count.
+    Ten real recordings beside thousands of synthetic ones would hardly be sampled, and it is their voices that count.
+    With fewer than ten, none of them is more than a twentieth of the clips.
     """
     if n_real in (0, n):
         return n_real / n
-    return max(0.5, n_real / n) if settings.real_share is None else settings.real_share
+    return max(min(0.5, n_real / 20), n_real / n) if settings.real_share is None else settings.real_share
 
 
 def uniform(n: int, bounds: Sequence[float], rng: torch.Generator) -> Tensor:

@@ -92,27 +92,33 @@ def calibrate(negative: Sweep, positive: Sweep | None, rate_per_hour: float, pas
             better, but are no more evidence: hours, false alarms (rounded up) and interval are those of one pass.
     """
     hours = negative.hours / passes
-    tail = tail_of(negative, hours, passes) if rate_per_hour else None
-    if tail is not None and tail.per_hour <= rate_per_hour:
-        tail = None
-    exact = threshold_for(negative, rate_per_hour) if tail is None else tail.threshold(rate_per_hour)
-    threshold = float(np.float32(exact))
-    if threshold < exact:  # the next float32: no score lies between, so both give equal counts
-        threshold = float(np.nextafter(np.float32(exact), np.float32(np.inf)))
+    tail = tail_of(negative, hours, passes) if 0 < rate_per_hour < tail_per_hour(hours) else None
+    threshold = above(threshold_for(negative, rate_per_hour) if tail is None else tail.threshold(rate_per_hour))
     alarms = math.ceil(negative.at(threshold)[0] / passes)
+    if tail is not None and (rate_per_hour >= tail.per_hour or poisson(alarms, hours)[0] > rate_per_hour):
+        # The scores have another tail than assumed: some negatives may hold the keyword.
+        tail, threshold = None, above(threshold_for(negative, rate_per_hour))
+        alarms = math.ceil(negative.at(threshold)[0] / passes)
     note = f"{alarms} false alarm{'s' * (alarms != 1)} in {duration_text(hours)}"
     if tail is None:
         low, high = poisson(alarms, hours)
+        supported = bool(rate_per_hour) and high <= FACTOR * rate_per_hour
     else:
         factor = spread(hours, rate_per_hour)
-        low, high = rate_per_hour / factor, rate_per_hour * factor
+        low, high, supported = rate_per_hour / factor, rate_per_hour * factor, factor <= FACTOR
         note += f", {rate_per_hour:g}/h by the tail of the {tail.n} highest scores"
     note += f" (95 %: {rate_text(low)} to {rate_text(high)}/h)"
     if passes > 1:
         note += f"; scored {passes} times, under different noise"
     if positive is not None and positive.spans_n:
         note += f"; {positive.at(threshold)[1]} of {positive.spans_n} events missed"
-    return Calibration(threshold, rate_per_hour, alarms, hours, low, high, supports(hours, rate_per_hour), note)
+    return Calibration(threshold, rate_per_hour, alarms, hours, low, high, supported, note)
+
+
+def above(score: float) -> float:
+    """The score as a float32 number, or the next one above it: no score lies between, so both give equal counts."""
+    nearest = float(np.float32(score))
+    return nearest if nearest >= score else float(np.nextafter(np.float32(score), np.float32(np.inf)))
 
 
 def tail_per_hour(hours: float) -> float:
@@ -125,7 +131,8 @@ def tail_of(negative: Sweep, hours: float, passes: int) -> Tail | None:
     start = negative.threshold_for(tail_per_hour(hours) * negative.hours)
     first = int(np.searchsorted(negative.scores, start))
     scores, triggers = negative.scores[first:], negative.triggers[first:]
-    if not len(triggers) or triggers[0] < FEWEST * passes:
+    per_hour = float(triggers[0]) / negative.hours if len(triggers) else 0.0
+    if per_hour < tail_per_hour(hours) / 2 or triggers[0] < FEWEST * passes:  # or many scores are equal
         return None
     below = negative.scores[first - 1] if first else 0.0  # the highest score that is not in the tail
     scores = np.minimum(np.append(below or scores[0], scores), HIGHEST)
@@ -135,7 +142,7 @@ def tail_of(negative: Sweep, hours: float, passes: int) -> Tail | None:
     if mean_excess <= 0:  # all of these scores are equal
         return None
     n = math.ceil(triggers[0] / passes)
-    return Tail(float(logits[0]), float(triggers[0]) / negative.hours, mean_excess, n)
+    return Tail(float(logits[0]), per_hour, mean_excess, n)
 
 
 def spread(hours: float, rate_per_hour: float) -> float:
@@ -152,34 +159,30 @@ def spread(hours: float, rate_per_hour: float) -> float:
 
 
 def supports(hours: float, rate_per_hour: float) -> bool:
-    """Whether the hours can place a threshold for the rate: to a factor of `FACTOR`."""
+    """Whether the hours can place a threshold for the rate to a factor of `FACTOR`: by a tail, or by counting."""
+    if tail_per_hour(hours) * hours < FEWEST or rate_per_hour >= tail_per_hour(hours):
+        counted = math.floor(rate_per_hour * hours)
+        return counted > 0 and poisson(counted, hours)[1] <= FACTOR * rate_per_hour
     return spread(hours, rate_per_hour) <= FACTOR
 
 
 def lowest_rate(hours: float) -> float:
-    """The lowest rate of false alarms an hour that the hours support, rounded up to two digits; inf without hours."""
-    exponents = np.arange(-30, 31) / 10  # from 0.001 to 1000 an hour
-    for exponent in exponents:
-        if supports(hours, rate := float(f"{10**exponent:.2g}")):
-            return rate
-    return math.inf
+    """About the lowest rate of false alarms an hour that the hours support; inf if they support none."""
+    rates = (float(f"{10 ** (exponent / 20):.2g}") for exponent in range(-60, 61))  # from 0.001 to 1000 an hour
+    return next((rate for rate in rates if supports(hours, rate)), math.inf)
 
 
 def lowest_hours(rate_per_hour: float) -> float:
-    """The fewest hours that support a rate, rounded up to a tenth, or to three digits; inf for rate 0."""
-    if not rate_per_hour:
-        return math.inf
-    hours = 0.1
-    while not supports(hours, rate_per_hour):
-        hours = math.ceil(hours * 10.2) / 10
-    return hours
+    """About the fewest hours that support a rate; inf for rate 0."""
+    hours = (float(f"{10 ** (exponent / 20):.2g}") for exponent in range(-40, 101))
+    return next((one for one in hours if supports(one, rate_per_hour)), math.inf) if rate_per_hour else math.inf
 
 
 def require_hours(hours: float, rate_per_hour: float) -> None:
     """Raise KwsError if the validation hours do not support the rate; the message names the lowest rate they do."""
     if not supports(hours, rate_per_hour):
         lowest = lowest_rate(hours)
-        rule = f"at least {lowest:g}" if math.isfinite(lowest) else "unset"
+        rule = f"such as {lowest:g}" if math.isfinite(lowest) else "placed on more negatives"
         raise KwsError(
             f"threshold.at_fa_per_hour={rate_per_hour:g}: {duration_text(hours)} of validation negatives are too few "
             f"to place a threshold for this rate; must be {rule}, or set threshold.unsupported=guess to place it "

@@ -30,10 +30,26 @@ RECIPE = "recipe.yaml"
 _ID = re.compile(r"# run ([0-9a-f]{12})\n")  # the first line of config.yaml
 
 
-def claim(out: Path, config: str) -> str:
-    """Claim a folder for a configuration, new or to be resumed, and return the id of the run.
+def refuse_other_run(out: Path, config: str) -> None:
+    """Raise KwsError if a folder belongs to another configuration. The message names the first key that differs.
 
     A run that diverged resumes with another learning rate too, until it has trained beyond that step.
+    """
+    file = out / "config.yaml"
+    if not file.is_file():
+        return
+    mine, theirs = own(dotted(yaml.safe_load(config))), own(settings_of(file))
+    free = FREE_AFTER_DIVERGENCE if (out / DIVERGED).exists() else ()
+    for key in sorted(mine.keys() | theirs.keys()):
+        if mine.get(key) != theirs.get(key) and key not in free:
+            raise KwsError(
+                f"out={out}: must be another folder: a run with {key}={theirs.get(key)} began there, and this "
+                f"one has {key}={mine.get(key)}; the same settings resume it"
+            )
+
+
+def claim(out: Path, config: str) -> str:
+    """Claim a folder for a configuration, new or to be resumed, and return the id of the run.
 
     The id is unique and moves with the folder. A buffer names it, so that the events of a run can be rolled back.
 
@@ -42,21 +58,14 @@ def claim(out: Path, config: str) -> str:
         config: the resolved configuration, YAML.
 
     Raises:
-        KwsError: the folder belongs to another configuration. The message names the first key that differs.
+        KwsError: see `refuse_other_run`.
     """
-    mine, file = own(dotted(yaml.safe_load(config))), out / "config.yaml"
+    refuse_other_run(out, config)
+    file = out / "config.yaml"
     if file.is_file():
-        theirs = own(settings_of(file))
-        free = FREE_AFTER_DIVERGENCE if (out / DIVERGED).exists() else ()
-        for key in sorted(mine.keys() | theirs.keys()):
-            if mine.get(key) != theirs.get(key) and key not in free:
-                raise KwsError(
-                    f"out={out}: must be another folder: a run with {key}={theirs.get(key)} began there, and this "
-                    f"one has {key}={mine.get(key)}; the same settings resume it"
-                )
         if not (known := run_id(out)):
             raise KwsError(f"{file}: no run id in its first line, so another version of kws wrote it; give another out")
-        if mine != theirs:
+        if own(dotted(yaml.safe_load(config))) != own(settings_of(file)):
             _write(file, known, config)
             (out / RECIPE).unlink(missing_ok=True)  # written anew
         return known

@@ -209,7 +209,7 @@ def test_real_recordings_get_their_share_of_a_keyword(share: float | None, of_re
 @given(st.integers(1, 1000), st.integers(0, 1000))
 def test_at_least_half_of_the_clips_are_real_unless_set_otherwise(n_real: int, n_synthetic: int) -> None:
     n = n_real + n_synthetic
-    assert real_share(BatchConfig(), n_real, n) == max(0.5, n_real / n)
+    assert real_share(BatchConfig(), n_real, n) == max(min(0.5, n_real / 20), n_real / n)
     assert real_share(BatchConfig(real_share=0.2), n_real, n) == (0.2 if n_synthetic else 1.0)
     assert real_share(BatchConfig(real_share=0.2), 0, n) == 0.0
 

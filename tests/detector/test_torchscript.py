@@ -103,7 +103,7 @@ def test_a_detector_that_is_not_finite_is_not_exported(tmp_path: Path, what: str
             next(detector.model.parameters()).fill_(float("nan"))
     else:
         detector.thresholds[0] = float("nan")
-    with pytest.raises(KwsError, match=r"scores differ from the detector by nan|a threshold is not a finite number"):
+    with pytest.raises(KwsError, match=r"scores differ from the detector by (nan|inf)|a threshold is not"):
         export(detector, tmp_path / "detector.pt", {})
     assert os.listdir(tmp_path) == []
 

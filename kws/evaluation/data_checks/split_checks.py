@@ -1,5 +1,6 @@
 """Checks of the splits: enough recordings and noise in each, hours for the wanted rate, leaks between them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -88,7 +89,8 @@ def hours_for_rate(hours: float, rate_per_hour: float, refused: bool = True) -> 
         needed = f"{lowest_hours(rate_per_hour):.3g} h" if rate_per_hour else "no number of hours"
         text += f": too few to place a threshold; {needed} would do"
         rate = lowest_rate(hours)
-        mend = f"Add negatives, or set threshold.at_fa_per_hour of at least {rate:g}, or threshold.unsupported=guess."
+        other = f"set threshold.at_fa_per_hour={rate:g}, or " if math.isfinite(rate) else ""
+        mend = f"Add negatives, or {other}set threshold.unsupported=guess."
         return [Finding("few hours", Level.fault if refused else Level.warning, text, mend)]
     if shown > rate_per_hour:
         needed_h = poisson(0, rate_per_hour)[1]

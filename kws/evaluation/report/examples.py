@@ -96,7 +96,7 @@ def galleries(
     """
     made = []
     keywords = list(dict.fromkeys(keyword for one in detectors for keyword in one.scores))
-    limit = max(FEWEST, limit // max(1, len(keywords)))
+    limit = min(limit, max(FEWEST, limit // max(1, len(keywords))))
     for keyword in keywords:
         which = [one for one in detectors if keyword in one.scores]
         each = [[one, *(other for other in which if other is not one)] for one in which]

@@ -178,7 +178,9 @@ class _Lines:
     def _log(self) -> None:
         while not self.ended.wait(LOG_EVERY_S):
             new = self.done - (self.first or 0)
-            left = f", {_clock(self._elapsed_s * (self.total - self.done) / new)} left" if new > 0 else ""
+            # The first steps say little about the others.
+            known = new > 0 and (new >= self.total / 20 or self._elapsed_s > 120)
+            left = f", {_clock(self._elapsed_s * (self.total - self.done) / new)} left" if known else ""
             share = f" ({self.done / self.total:.0%})" if self.total else ""
             self.console.say(f"{self.what}: {self.done} of {self.total}{self.unit}{share}{left}{self._noted}")
 

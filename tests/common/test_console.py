@@ -23,14 +23,25 @@ def test_progress_in_a_file_is_a_line_every_so_often_and_one_at_the_end(monkeypa
     console, file = in_file()
     with console.progress("Training", 1000, "steps") as tick:
         tick(400, "loss 0.500")  # resumed at step 400
-        tick(401, "loss 0.412")
+        tick(401, "loss 0.450")
+        tick(500, "loss 0.412")
         time.sleep(0.17)  # nothing is done, and the lines go on
         tick(1000)
     *lines, last = file.getvalue().splitlines()
     assert 1 <= len(lines) <= 3
     for line in lines:
-        assert re.fullmatch(r"Training: 401 of 1000 steps \(40%\), \d+:\d\d left; loss 0\.412", line), line
+        assert re.fullmatch(r"Training: 500 of 1000 steps \(50%\), \d+:\d\d left; loss 0\.412", line), line
     assert last == "Training: 1000 of 1000 steps in 0:00"
+
+
+def test_the_first_steps_give_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOG_EVERY_S", 0.05)
+    console, file = in_file()
+    with console.progress("Training", 1000, "steps") as tick:
+        tick(0)
+        tick(49)
+        time.sleep(0.17)
+    assert "Training: 49 of 1000 steps (5%)\n" in file.getvalue()
 
 
 def test_a_failed_command_logs_no_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
     if store.bad:
         console.warn(f"{len(store.bad)} recordings have no usable sound and were left out; they are named above")
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
-    return outcomes, warning
+    return outcomes, warning and f"{warning}{speech.real_misses(made, outcomes)}"
 
 
 def refuse_missing_buffer(s: TrainConfig, folder: Path) -> None:

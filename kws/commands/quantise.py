@@ -1,14 +1,14 @@
 """kws export quantize=int8: quantise an ONNX file, and measure it on the validation streams of its run."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from yaml import YAMLError
@@ -16,10 +16,13 @@ from yaml import YAMLError
 from kws.commands import builders, speech
 from kws.common.console import Console
 from kws.common.errors import KwsError, first_line
+from kws.common.settings import SettingError
 from kws.config import schema as c
 from kws.config.deploy import ExportConfig
 from kws.config.sweep import one_at_a_time
+from kws.config.validation import check
 from kws.data.audio import to_float
+from kws.data.audio_cache import Entry
 from kws.data.augment import AugmentConfig
 from kws.data.dataset import recordings, select
 from kws.data.features import FeaturesConfig
@@ -92,7 +95,7 @@ def quantise(
     )
     console.say(f"file      {len(content) / 1024:.0f} KiB as float32, {len(smaller) / 1024:.0f} KiB as int8")
     console.say(f"speed     {speed[0]:.0f} times real time as float32, {speed[1]:.0f} as int8, chunks of 80 ms, here")
-    if why := refusal(loss, s.quantize_max_loss):
+    if why := refusal(loss, s.quantize_max_loss, worst):
         raise KwsError(f"quantize_max_loss={s.quantize_max_loss:g}: int8 loses more: {why}; no file was written")
     return Quantised(smaller, loss, (len(content), len(smaller)), speed, worst)
 
@@ -123,17 +126,41 @@ def validation_streams(model: Checkpoint, root: str | None, console: Console) ->
     with one_at_a_time(Path(s.data.cache)):
         made = speech.synthesise(s, words, console, real)
         store = builders.store(s.data, console, [*real, *made.recordings()], words)
-        held_out = {one.hash for one in model.held_out if one.split is Split.VALIDATION}
-        if not held_out.intersection(e.hash for e in store.entries):
-            raise KwsError(f"data_root={s.data.root}: must hold the validation recordings of the run")
+        refuse_other_validation(store.entries, model, s.data.root)
         chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share, match=s.data.transcript_match)
         lengths = builders.longest_keywords(s.batch, s.stream)
         chosen = with_locations(store, chosen, lengths, (Split.TRAIN, Split.VALIDATION))
     return ValidationStreams(store, chosen, s.stream, s.stream.chunk_s, s.stream.refractory_s)
 
 
+def refuse_other_validation(entries: Sequence[Entry], model: Checkpoint, root: str | None) -> None:
+    """Refuse a validation split with recordings that the run did not validate on: they may have trained the model.
+
+    Raises:
+        KwsError: the message names one of them, and a recording that the run validated on and that is missing.
+    """
+    known = {one.hash: one.name for one in model.held_out if one.split is Split.VALIDATION}
+    found = {e.hash: e.recording.name for e in entries if e.recording.split is Split.VALIDATION}
+    others = [name for hash_, name in found.items() if hash_ not in known]
+    if found and not others:
+        return
+    held = {one for e in entries for one in (e.hash, e.whole)}
+    missing = [name for hash_, name in known.items() if hash_ not in held]
+    why = [f"{len(others)} of {len(found)} are others ({others[0]})"] if others else []
+    why += [f"{len(missing)} are missing ({missing[0]})"] if missing else []
+    raise KwsError(
+        f"data_root={root}: must hold the validation recordings of the run: {', '.join(why) or 'there are none'}"
+    )
+
+
 def settings_of_run(model: Checkpoint) -> c.TrainConfig:
-    """The settings of the run that trained a model, without its architecture, which the model has."""
+    """The settings of the run that trained a model, checked, without its architecture, which the model has.
+
+    The file may come from anybody: it names no folder to write to, nothing to download, and no interpolation.
+
+    Raises:
+        KwsError: it has no such settings, or not those of this version.
+    """
     text = model.facts.get("config")
     if not isinstance(text, str) or model.spec.others is not None:
         raise KwsError(
@@ -141,16 +168,22 @@ def settings_of_run(model: Checkpoint) -> c.TrainConfig:
         )
     base = c.TrainConfig(features=FeaturesConfig(), model=ModelConfig(), augment=AugmentConfig(), out=".")
     try:
-        trained = OmegaConf.create(text)
-        assert isinstance(trained, DictConfig)
-        for key in ("features", "model", "augment", "out"):
+        trained = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        if not isinstance(trained, dict) or "${" in repr(trained):
+            raise KwsError("quantize=int8: the settings of the run must be resolved, without ${")
+        for key in ("features", "model", "augment", "out", "plugins"):
             trained.pop(key, None)
+        if isinstance(data := trained.get("data"), dict):
+            data.pop("cache", None)
+            data.pop("download", None)
         found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(base), trained))
-    except (OmegaConfBaseException, YAMLError) as error:
+        assert isinstance(found, c.TrainConfig)
+        found.data.sample_rate = model.spec.sample_rate
+        check(found)
+    except (OmegaConfBaseException, YAMLError, SettingError) as error:
         raise KwsError(
             f"quantize=int8: the settings of the run are those of another version: {first_line(error)}"
         ) from None
-    assert isinstance(found, c.TrainConfig)
     return found
 
 

@@ -73,13 +73,14 @@ def measure(
     return Loss(changes, float(every.max()), float(np.median(every)))
 
 
-def refusal(loss: Loss, max_loss: float) -> str:
+def refusal(loss: Loss, max_loss: float, gate: float) -> str:
     """Why the loss is too high, empty where it is not.
 
     Args:
         loss: measured.
         max_loss: largest share of the keywords that may be missed more at the calibrated threshold, 0 to 1. False
             alarms may rise within the 95 % interval of those before, where they show no difference.
+        gate: largest difference of a score on the audio that every export is compared on.
     """
     why = []
     for change in loss.changes:
@@ -91,7 +92,7 @@ def refusal(loss: Loss, max_loss: float) -> str:
             why.append(f"{change.keyword} misses {more} more of {before.events} keywords ({more / before.events:.1%})")
         if after.fa_per_hour > before.fa_high:
             why.append(f"{change.keyword} has {after.false_alarms} false alarms in place of {before.false_alarms}")
-    if not math.isfinite(loss.largest):
+    if not (math.isfinite(loss.largest) and math.isfinite(gate)):
         why.append("scores are not finite")
     return "; ".join(why)
 

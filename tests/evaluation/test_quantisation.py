@@ -1,5 +1,7 @@
 """A quantised file is refused where it misses more keywords than allowed, or has more false alarms than chance."""
 
+import math
+
 import pytest
 
 from kws.evaluation.intervals import poisson, wilson
@@ -27,7 +29,12 @@ def point(misses: int, alarms: int, wanted: float | None = None) -> OperatingPoi
 )
 def test_a_loss_beyond_the_limit_is_named(misses: int, alarms: int, max_loss: float, why: str) -> None:
     changes = [Change("beep", point(2, 1), point(misses, alarms)), Change("beep", point(0, 3, 2.0), point(40, 99, 2.0))]
-    assert refusal(Loss(changes, 0.1, 0.0), max_loss) == why
+    assert refusal(Loss(changes, 0.1, 0.0), max_loss, 0.1) == why
+
+
+@pytest.mark.parametrize(("largest", "gate"), [(math.nan, 0.1), (0.1, math.nan), (0.1, math.inf)])
+def test_scores_that_are_not_finite_are_refused(largest: float, gate: float) -> None:
+    assert refusal(Loss([], largest, 0.0), 1.0, gate) == "scores are not finite"
 
 
 def test_rows_have_counts_hours_and_intervals() -> None:

@@ -1,4 +1,4 @@
-"""Quantisation of an ONNX file to 8 bits: weights and inputs of the net. The front end stays float32."""
+"""Quantisation of an ONNX file to 8 bits: the matrix products of the net. Front end and input layer stay float32."""
 
 import logging
 import tempfile
@@ -14,15 +14,16 @@ from kws.detector.onnx import NETWORK
 from kws.detector.onnx_runner import OnnxDetector
 
 STEP_S = 1.0  # of the audio that ranges are taken from
+INPUT_LAYER = f"{NETWORK}layer."  # see `kws.models.frontends.FrontEndNet`
 TYPES = ("Gemm", "MatMul", "Conv")
 
 
 def quantised(content: bytes, audio: NDArray[np.float32]) -> bytes:
-    """Quantise the products and convolutions of the net, statically: ranges do not depend on the chunk that is scored.
+    """Quantise the matrix products of the net, statically: ranges do not depend on the chunk that is scored.
 
-    Weights have a scale for each output channel and 7 of the 8 bits: with all 8, sums of two products overflow the 16
-    bits of CPUs without VNNI, and scores would depend on the CPU. Scales of inputs are the extremes over `audio`
-    (Jacob et al., 2018).
+    Depthwise convolutions are sums over taps, and stay float32. Weights have a scale for each output channel and 7 of
+    the 8 bits: with all 8, sums of two products overflow the 16 bits of CPUs without VNNI, and scores would depend on
+    the CPU. Scales of inputs are the extremes over `audio` (Jacob et al., 2018).
 
     Args:
         content: of a float32 file of `kws.detector.onnx.pack`.
@@ -32,8 +33,9 @@ def quantised(content: bytes, audio: NDArray[np.float32]) -> bytes:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     model = onnx.load_from_string(content)
-    weights = {one.name for one in model.graph.initializer if one.name.startswith(NETWORK)}
-    front_end = [n.name for n in model.graph.node if n.op_type in TYPES and not weights.intersection(n.input)]
+    names = {one.name for one in model.graph.initializer}
+    weights = {name for name in names if name.startswith(NETWORK) and not name.startswith(INPUT_LAYER)}
+    others = [n.name for n in model.graph.node if n.op_type in TYPES and not weights.intersection(n.input)]
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -46,7 +48,7 @@ def quantised(content: bytes, audio: NDArray[np.float32]) -> bytes:
                 _Inputs(content, audio),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(TYPES),
-                nodes_to_exclude=front_end,
+                nodes_to_exclude=others,
                 per_channel=True,
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,

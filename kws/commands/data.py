@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
 
 from kws.commands import builders
 from kws.common.console import Console
@@ -74,8 +76,7 @@ def check(s: DataCheckConfig, console: Console) -> None:
     words, model, synthetic = keywords(s.keyword), None, None
     if s.recipe is not None:
         synthetic = of_recipe(s.recipe, "data.synthetic", SyntheticConfig)
-        if s.threshold == ThresholdConfig():
-            s.threshold = of_recipe(s.recipe, "threshold", ThresholdConfig)
+        s.threshold = over_recipe(s.threshold, of_recipe(s.recipe, "threshold", ThresholdConfig))
     if s.checkpoint is not None:
         model = checkpoint.read_model(Path(s.checkpoint))
         s.data.sample_rate = model.spec.sample_rate
@@ -101,6 +102,13 @@ def check(s: DataCheckConfig, console: Console) -> None:
     console.say(", ".join(f"{n} {level}{'s' * (n != 1)}" for level, n in counts.items()))
     if counts[Level.fault]:
         sys.exit(1)
+
+
+def over_recipe(own: ThresholdConfig, recipe: ThresholdConfig) -> ThresholdConfig:
+    """The values of a recipe, but for those that the command line gives."""
+    given = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+    names = [one.name for one in fields(own) if given & {"threshold", f"threshold.{one.name}"}]
+    return replace(recipe, **{name: getattr(own, name) for name in names})
 
 
 def load(s: DataCheckConfig, words: Sequence[str], console: Console) -> Loaded:

@@ -3,12 +3,17 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
+from kws.commands.data import over_recipe
 from kws.data import ffmpeg
 from kws.data.audio import save_flac, to_int16
+from kws.evaluation.calibration import ThresholdConfig, Unsupported
 from tests.conftest import RATE, tone
 
 COLUMNS = ("path", "label", "client_id", "sentence", "split")
@@ -202,6 +207,22 @@ def test_what_the_recipe_synthesises_is_not_missing(cli, here):
     said = cli("data", "check", "DIR", *WORDS, "recipe=fewshot")
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert "did you mean few_shot?" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "want"),
+    [
+        ([], (0.5, Unsupported.guess)),
+        (["threshold.at_fa_per_hour=0.2"], (0.2, Unsupported.guess)),
+        (["+threshold.unsupported=refuse"], (0.5, Unsupported.refuse)),
+    ],
+)
+def test_only_settings_of_the_command_line_replace_those_of_the_recipe(words, want):
+    own = ThresholdConfig(at_fa_per_hour=0.2)
+    given = SimpleNamespace(overrides=SimpleNamespace(task=["keyword=a", *words]))
+    with mock.patch.object(HydraConfig, "get", return_value=given):
+        found = over_recipe(own, ThresholdConfig(unsupported=Unsupported.guess))
+    assert (found.at_fa_per_hour, found.unsupported) == want
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def outcomes_of(detector: DetectorScores, refractory_s: float) -> list[Outcome]:
 def calibrated(scores: KeywordScores, rate_per_hour: float, refractory_s: float, passes: int) -> Calibration:
     """Choose the threshold for a false-alarm rate on the scores of the validation split.
 
-    The note names the negatives with the highest scores: they place the threshold.
+    The note names the negatives with the highest scores.
     """
     negative, positive = sweep(scores.negative, refractory_s), sweep(scores.positive, refractory_s, scores.spans)
     calibration = calibrate(negative, positive, rate_per_hour, passes)

@@ -63,7 +63,7 @@ def test_evaluating_the_recordings_gives_the_figures_of_the_run(cli, run, tiny, 
     again = figures(cli, run / "model.pt", tmp_path / "a.json", *words, "threshold.at_fa_per_hour=0.5")["beep"]
     assert again == outcome
     for page in (run / "report.html", tmp_path / "r.html"):
-        assert page.read_text().partition("negatives that place the threshold")[2].count("<audio") == 3
+        assert page.read_text().partition("negatives with the highest scores")[2].count("<audio") == 3
     words.pop()
     as_it_is = figures(cli, run / "model.pt", tmp_path / "b.json", *words)["beep"]
     assert as_it_is == outcome | {"calibration": None}, "the thresholds are the detector's own"

@@ -101,6 +101,9 @@ def test_each_line_has_the_colour_of_its_name(tmp_path: Path) -> None:
         assert drawn.sum() > 100
         heights.append(np.argwhere(drawn)[:, 0].mean())
     assert heights[0] > heights[1]  # fewer misses lie lower
+    legend, pictures = plot(outcomes), re.findall(r'src="data:image/png;base64,([^"]+)', text)
+    assert [base64.b64decode(one) for one in pictures] == [legend.png], "one picture of both keywords"
+    assert "thresholds=[A,B]" in text
 
 
 @settings(deadline=None, max_examples=25)

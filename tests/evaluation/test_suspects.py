@@ -70,7 +70,7 @@ def test_the_report_plays_the_sound_before_each_of_the_highest_scores(tmp_path: 
     assert cuts == [(3, 18.5, 21.2), (3, 34.0, 36.7), (3, 5.0, 7.7)]
     write_report(tmp_path / "r.html", "t", {}, galleries=[gallery])
     page = (tmp_path / "r.html").read_text()
-    assert "beep: validation negatives that place the threshold" in page
+    assert "beep: validation negatives with the highest scores" in page
     assert page.count("<audio") == 3
     assert "0:00:05.5, &lt;b&gt;talk/2.wav&lt;/b&gt;; highest score 0.460" in page
     assert "<b>" not in page

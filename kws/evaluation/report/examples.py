@@ -110,7 +110,7 @@ def galleries(
 
 
 def placing_negatives(detector: DetectorScores, cut: Cut, sample_rate: int) -> list[Gallery]:
-    """The negatives with the highest scores, which place the threshold: a gallery for each keyword that has some.
+    """The negatives with the highest scores: a gallery for each keyword that has some.
 
     Args:
         detector: scores of the streams that placed its thresholds.
@@ -124,7 +124,7 @@ def placing_negatives(detector: DetectorScores, cut: Cut, sample_rate: int) -> l
         ]
         if found:
             column = Column(f"highest scores{_by(detector)}", found, len(found))
-            made.append(Gallery(f"{keyword}: validation negatives that place the threshold", [column]))
+            made.append(Gallery(f"{keyword}: validation negatives with the highest scores", [column]))
     return made
 
 

@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any, get_type_hints
 
 import pytest
+from omegaconf import DictConfig, Node, OmegaConf
 
 from kws.common.errors import KwsError
 from kws.config import compose, schema, validation
@@ -34,6 +35,22 @@ def composed(cli) -> schema.TrainConfig:
     return compose.settings(
         typed(schema.TrainConfig, cli("train", "keyword=beep", "data.root=DIR", "--cfg", "job").out), schema.TrainConfig
     )
+
+
+def test_the_fast_copy_of_metadata_is_that_of_copy_deepcopy() -> None:
+    """tests/conftest.py replaces it."""
+    config = OmegaConf.merge(OmegaConf.structured(schema.TrainConfig), {"keyword": ["beep"], "seed": 3})
+    assert isinstance(config, DictConfig)
+    config.data._set_flag("readonly", True)
+    nodes = [config]
+    for node in nodes:
+        if isinstance(node, DictConfig) and not node._is_missing():
+            nodes += [one for key in node if isinstance(one := node._get_node(key), Node)]
+        kind, arguments, state, *_ = node._metadata.__reduce_ex__(4)
+        want = kind(*arguments)
+        want.__dict__ |= copy.deepcopy(state)
+        assert vars(copy.deepcopy(node._metadata)) == vars(want)
+    assert len(nodes) > 100
 
 
 @pytest.fixture

@@ -54,6 +54,8 @@ def test_validation_misses_are_those_of_all_keywords(tmp_path: Path) -> None:
 def test_a_classification_shows_errors(tmp_path: Path) -> None:
     write(tmp_path / "metrics.csv", ["step", "loss", "right", "batch"], [[0, 1.5, 10, 40], [1, 1.0, 20, 40]])
     write(tmp_path / "validation.csv", ["step", "accuracy"], [[1, 0.9]])
-    panels = classification_curves(tmp_path).panels
+    curves = classification_curves(tmp_path)
+    assert imread(io.BytesIO(plot_curves(curves))).shape[1] == 880
+    panels = curves.panels
     assert panels[1].lines["train"] == ([0, 1], [75, 50])
     assert panels[2].lines["validation"] == ([1], pytest.approx([10]))

@@ -12,7 +12,7 @@ from kws.replay.buffer import Buffer
 from kws.replay.review import Card, read_decisions, write_cards
 from kws.runs.lock import locked
 from kws.runtime.kept import KeptClip, read_kept
-from kws.runtime.reviewed import BUFFER, CHOICES, MANIFEST, Marks, fill_buffer, write_keywords
+from kws.runtime.reviewed import BUFFER, CHOICES, MANIFEST, Marks, fill_buffer, keyword_rows, write_keywords
 
 PAGE = "review.html"
 
@@ -53,14 +53,15 @@ def sort(s: ReviewConfig, clips: Sequence[KeptClip], console: Console) -> None:
         raise KwsError(f"decisions={s.decisions}: clip {unknown[0]} is not in {s.dir}")
     keywords, alarms, unsure = ([known[one] for one in lists[choice.name]] for choice in CHOICES)
     with locked(out):
-        total = write_keywords(out, keywords, [*alarms, *unsure])
+        rows = keyword_rows(out, keywords, [*alarms, *unsure])
         with Buffer(out / BUFFER, None, clips[0].sample_rate) as buffer:
             new, replayed = len(fill_buffer(buffer, alarms, [*keywords, *unsure]).new), len(buffer)
+        write_keywords(out, keywords, rows)  # last: a clip that the buffer refuses leaves the manifest as it was
     undecided = len(clips) - sum(map(len, lists.values()))
-    console.say(f"{len(keywords)} keywords; {total} in {out / MANIFEST}")
-    console.say(f"{len(alarms)} false alarms, {new} of them new; {replayed} in {out / BUFFER}")
+    console.say(f"keywords: {len(keywords)}; {len(rows)} in {out / MANIFEST}")
+    console.say(f"false alarms: {len(alarms)}, new: {new}; {replayed} in {out / BUFFER}")
     console.say(f"{len(unsure)} unsure and {undecided} undecided are left out")
-    given = [f"data.extra={out}"] if total else []
+    given = [f"data.extra={out}"] if rows else []
     words = " ".join(map(quote, [*given, f"replay.buffer={out / BUFFER}"]))
     console.say(f"train with them: kws train recipe=harden init=RUN/model.pt data.root=DIR {words} out=RUN2")
 

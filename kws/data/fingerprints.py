@@ -47,7 +47,9 @@ class Fingerprints:
 
 def fingerprints(recordings: Iterable[tuple[str, NDArray[np.int16]]]) -> Fingerprints:
     """Fingerprints of recordings with their names. Shape: int16 [T] each."""
-    named = [(name, np.unique(np.concatenate([*_hashes(pcm, _STEP_N)]))) for name, pcm in recordings if len(pcm) >= _WINDOW_N]
+    named = [
+        (name, np.unique(np.concatenate([*_hashes(pcm, _STEP_N)]))) for name, pcm in recordings if len(pcm) >= _WINDOW_N
+    ]
     hashes = np.concatenate([np.zeros(0, np.uint64), *(own for _, own in named)])
     owner = np.repeat(np.arange(len(named)), [len(own) for _, own in named])
     order = np.argsort(hashes, kind="stable")

@@ -63,7 +63,7 @@ class SplitBy(StrEnum):
 _FILES = {Layout.csv: "manifest.csv", Layout.jsonl: "manifest.jsonl", Layout.speech_commands: "testing_list.txt"}
 _SUFFIXES = {".csv": Layout.csv, ".tsv": Layout.csv, ".txt": Layout.csv, ".jsonl": Layout.jsonl}
 _LISTS = {Split.VALIDATION: "validation_list.txt", Split.TEST: "testing_list.txt"}
-_SPLIT_COLUMNS = ("split", "subset", "set", "partition")  # of Common Voice and Hugging Face
+SPLIT_COLUMNS = ("split", "subset", "set", "partition")  # of Common Voice and Hugging Face
 _NAMED_FOLDERS = {Layout.precise: PRECISE, Layout.openwakeword: OPENWAKEWORD}
 
 
@@ -266,7 +266,7 @@ def _splits(rows: Sequence[Row], file: str, split: SplitBy, part_column: str, sa
         return nothing
     keys = {folded(key): key for _, fields in rows for key in fields}
     column = keys.get(folded(part_column))
-    for other in _SPLIT_COLUMNS if column is None else ():
+    for other in SPLIT_COLUMNS if column is None else ():
         if (key := keys.get(other)) is None:
             continue
         if any(folded(fields.get(key, "")) in SPLITS for _, fields in rows):

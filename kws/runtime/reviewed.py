@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from kws.common.files import plain_name, replacing
 from kws.data.audio import content_hash, save_flac
-from kws.data.manifest import Source, Split
+from kws.data.manifest import SPLIT_COLUMNS, Source, Split, hash_split
 from kws.data.tables import csv_rows
 from kws.replay.buffer import Added, Buffer, Decision, Kind, NewClip
 from kws.replay.records import ClipHash
@@ -37,37 +37,59 @@ class Marks(BaseModel):
     unsure: list[ClipHash]
 
 
-def write_keywords(folder: Path, keywords: Sequence[KeptClip], others: Sequence[KeptClip]) -> int:
-    """Add clips to a folder of keyword recordings with a manifest, take out others, and return how many it lists.
+def keyword_rows(folder: Path, keywords: Sequence[KeptClip], others: Sequence[KeptClip]) -> list[dict[str, str]]:
+    """Rows of the manifest of a folder with the keywords added and the others taken out; nothing is written.
 
-    The manifest is written last. It gives the train split: a clip measures nothing, since the detector chose it.
+    Rows that are there keep their columns and values, such as the bounds of a keyword. New ones have the train split: a
+    clip measures nothing, since the detector chose it. Where no column gives splits, the other rows get theirs by hash.
+
+    Raises:
+        KwsError: the manifest cannot be read.
     """
     manifest = folder / MANIFEST
-    rows = {fields["path"]: fields for _, fields in csv_rows(manifest)} if manifest.is_file() else {}
-    for clip in others:
-        rows.pop(_name(clip), None)
+    out, rows = set(map(_name, others)), list[dict[str, str]]()
+    if manifest.is_file():
+        rows = [fields for _, fields in csv_rows(manifest) if fields["path"] not in out]
+    split = next((name for name in ("part", *SPLIT_COLUMNS) if rows and name in rows[0]), "part")
+    for row in rows:
+        row.setdefault(split, hash_split(row.get("speaker", "").strip() or Path(row["path"].strip()).stem))
+    listed = {row["path"] for row in rows}
+    for name, clip in {_name(one): one for one in keywords}.items():
+        if name not in listed:
+            source = f"{clip.file.name} ({clip.known.detector})"
+            rows.append({"path": name, "label": clip.known.keyword, split: Split.TRAIN, "source": source})
+    return rows
+
+
+def write_keywords(folder: Path, keywords: Sequence[KeptClip], rows: Sequence[dict[str, str]]) -> None:
+    """Write the clips to a folder of recordings, and then its manifest with the rows of `keyword_rows`."""
     (folder / _KEYWORDS).mkdir(parents=True, exist_ok=True)
     for clip in keywords:
         save_flac(folder / _name(clip), clip.pcm, clip.sample_rate)
-        source = f"{clip.file.name} ({clip.known.detector})"
-        rows[_name(clip)] = dict(zip(_COLUMNS, (_name(clip), clip.known.keyword, Split.TRAIN, source), strict=True))
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    columns = dict.fromkeys(name for row in rows for name in row) or _COLUMNS
+    writer = csv.DictWriter(table, list(columns), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows.values())
-    with replacing(manifest) as file:
+    writer.writerows(rows)
+    with replacing(folder / MANIFEST) as file:
         file.write(table.getvalue().encode(errors="replace"))
-    return len(rows)
 
 
 def fill_buffer(buffer: Buffer, alarms: Sequence[KeptClip], others: Sequence[KeptClip]) -> Added:
     """Add false alarms as clips that a user released; clips of `others` that are in the buffer are rejected.
+
+    A false alarm that was rejected before and purged since gets its file again.
 
     Raises:
         LeakError: a clip is of a recording that the buffer holds out.
     """
     added = buffer.add([_false_alarm(one) for one in alarms])
     stored = {row.hash for row in buffer.rows(None)}
+    for pcm in map(_around_trigger, alarms):
+        file = buffer.path(clip := content_hash(pcm))
+        if clip in stored and not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_flac(file, pcm, buffer.sample_rate)
     for clips, decision in ((alarms, Decision.released), (others, Decision.rejected)):
         hashes = dict.fromkeys(content_hash(_around_trigger(one)) for one in clips)
         buffer.decide([clip for clip in hashes if clip in stored], decision)

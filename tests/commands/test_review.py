@@ -15,13 +15,13 @@ import pytest
 import soundfile
 
 from kws.data.audio import content_hash, save_flac
-from kws.data.manifest import Split, read
+from kws.data.manifest import Source, Split, read
 from kws.detector import checkpoint
 from kws.detector.checkpoint import TRAINED_N
 from kws.replay.buffer import Buffer, Decision, State
 from kws.replay.review import write_cards
 from kws.runtime.kept import read_kept
-from kws.runtime.reviewed import CHOICES
+from kws.runtime.reviewed import CHOICES, fill_buffer, keyword_rows, write_keywords
 from tests.conftest import RATE, tone
 
 SHORT = ("optim.steps=3", "mining.rounds=0", "mining.pool_share=0", "validate_every=null", "recipe=harden")
@@ -79,8 +79,8 @@ def reviewed(cli, kept, decided, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("reviewed") / "REVIEWED"
     done = cli("review", kept, f"decisions={decided[0]}", f"out={out}")
     assert done.code == 0, done.err
-    assert "2 keywords; 2 in" in done.out
-    assert "1 false alarms, 1 of them new" in done.out
+    assert "keywords: 2; 2 in" in done.out
+    assert "false alarms: 1, new: 1; 1 in" in done.out
     assert f"data.extra={out} replay.buffer={out}/buffer" in done.out
     return out
 
@@ -143,6 +143,65 @@ def test_a_second_review_moves_clips_whose_decision_has_changed(cli, kept, decid
         names[lists["keyword"][0]]: State.active,
         names[lists["false_alarm"][0]]: State.retired,
     }
+
+
+def test_a_second_review_keeps_columns_that_a_user_added(kept, decided, reviewed, tmp_path):
+    clips = {one.id: one for one in read_kept(kept)}
+    first, second, third = (clips[one] for one in [*decided[1]["keyword"], *decided[1]["false_alarm"]])
+    lines = (reviewed / "manifest.csv").read_text().splitlines()
+    table = [f"{line},{more}" for line, more in zip(lines, ("start,end", "0.2,0.9", ","), strict=True)]
+    (tmp_path / "manifest.csv").write_text("\n".join(table))
+    before = rows(write(tmp_path, [], []))
+    after = rows(write(tmp_path, [first, third], [second]))
+    assert [one["start"] for one in before] == ["0.2", ""]
+    assert after[0] == before[0]
+    assert (len(after), after[1]["part"], after[1]["start"]) == (2, "train", "")
+    assert {one.name: (one.start_s, one.end_s) for one in read(tmp_path)}[after[0]["path"]] == (0.2, 0.9)
+
+
+def write(folder: Path, keywords: list, others: list) -> Path:
+    write_keywords(folder, keywords, keyword_rows(folder, keywords, others))
+    return folder
+
+
+@pytest.mark.parametrize("split", ["part", "subset", None])
+def test_a_folder_of_own_recordings_keeps_speakers_texts_and_splits(kept, tmp_path, split):
+    given = [("path", "label", "speaker", "text"), *((f"{x}.flac", "speech", x, "a, b") for x in ("ann", "bob"))]
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows((*row, *([split and (split if i == 0 else "test")] * bool(split)))
+                                   for i, row in enumerate(given))  # fmt: skip
+    for name in ("ann", "bob"):
+        save_flac(tmp_path / f"{name}.flac", np.ones(9, np.int16), RATE)
+    before = read(tmp_path)
+    write(tmp_path, read_kept(kept)[:1], [])
+    *own, new = read(tmp_path)
+    assert [(one.speaker, one.text, one.split) for one in own] == [(x.speaker, x.text, x.split) for x in before]
+    assert (new.label, new.split) == ("beep", Split.TRAIN)
+
+
+def test_a_false_alarm_that_was_rejected_and_purged_is_a_clip_again(kept, tmp_path):
+    clip = read_kept(kept)[0]
+    with Buffer(tmp_path, None, RATE) as buffer:
+        for alarms, others in (([clip], []), ([], [clip])):
+            fill_buffer(buffer, alarms, others)
+        assert buffer.purge(retired=True) == 1
+        fill_buffer(buffer, [clip], [])
+        (row,) = buffer.rows(None)
+        assert (row.state, len(buffer.audio(row.hash))) == (State.active, row.n_samples)
+
+
+def test_a_clip_that_the_buffer_refuses_leaves_the_manifest_as_it_was(cli, kept, decided, reviewed, tmp_path):
+    out = tmp_path / "REVIEWED"
+    shutil.copytree(reviewed, out)
+    one = read_kept(kept)[3]
+    with Buffer(out / "buffer") as buffer:
+        buffer.hold_out([Source(content_hash(one.pcm), "held out", Split.TEST)])
+    (tmp_path / "d.json").write_text(
+        json.dumps({"keyword": decided[1]["false_alarm"], "false_alarm": [one.id], "unsure": []})
+    )
+    before = (out / "manifest.csv").read_bytes()
+    assert cli("review", kept, f"decisions={tmp_path}/d.json", f"out={out}").code == 2
+    assert (out / "manifest.csv").read_bytes() == before
 
 
 def test_both_kinds_train_and_nothing_else_changes(cli, tiny, run, reviewed, tmp_path):

@@ -116,7 +116,9 @@ def read_store(
             return divisions[0].entries
         held_out = held_out_sound(divisions[0].entries, pcm)
         audible.extend(e.recording.name for e in more if held_out.audible(sound(e, pcm)))
-        return divisions[0].entries + [e for e in more if e.recording.name not in audible]
+        more = [e for e in more if e.recording.name not in audible]
+        divisions[0].leaks += known_voices(divisions[0].entries, more)
+        return divisions[0].entries + more
 
     every = [*found, *extra]
     with console.progress("Reading recordings", len(every)) as tick:
@@ -127,6 +129,15 @@ def read_store(
     packed.by = divisions[0].by
     packed.duplicates += audible
     return packed, divisions[0]
+
+
+def known_voices(entries: Sequence[Entry], more: Sequence[Entry]) -> list[str]:
+    """A line about the speakers of more train recordings that are in validation or test too; none without such."""
+    held_out = {one.recording.speaker for one in entries if one.recording.split is not Split.TRAIN} - {""}
+    known = sorted(held_out & {one.recording.speaker for one in more})
+    named = ", ".join(known[:3]) + ", ..." * (len(known) > 3)
+    of = f"{len(known)} speakers of data.extra are in validation or test too"
+    return [f"{of}, so that figures are of known voices: {named}"] if known else []
 
 
 def held_out_sound(entries: Sequence[Entry], pcm: NDArray[np.int16]) -> Fingerprints:

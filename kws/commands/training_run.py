@@ -39,7 +39,9 @@ from kws.models.base import FAMILIES, KeywordNet, to_train
 from kws.models.frontends import INPUTS
 from kws.replay import exchange
 from kws.replay.buffer import Buffer
-from kws.replay.records import Decision, Kind, State
+from kws.replay.importing import SYNTHETIC
+from kws.replay.quarantine import TRUSTED
+from kws.replay.records import Decision, State
 from kws.replay.refresh import BLOCK
 from kws.runs.data import claim_data
 from kws.runs.folder import DIVERGED, RECIPE, SessionRecorder, claim, commit
@@ -243,11 +245,11 @@ def holding_out(buffer: Buffer, store: AudioCache) -> Buffer:
     """The same buffer, with the validation and test recordings registered.
 
     Raises:
-        LeakError: a clip comes from one of them, or one is audible in a clip of a user, sample for sample.
+        LeakError: a clip comes from one of them, or one is audible in a recording that a user imported.
     """
     buffer.hold_out(held_out_sources(store))
-    clips = [row for row in buffer.rows(None) if row.kind is Kind.user and row.decision is not Decision.rejected]
-    clips = [row for row in clips if buffer.path(row.hash).exists()]
+    clips = [row for row in buffer.rows(None) if row.kind in TRUSTED and row.run != SYNTHETIC]
+    clips = [row for row in clips if row.decision is not Decision.rejected and buffer.path(row.hash).exists()]
     if not clips:
         return buffer
     held_out = held_out_sound(store.entries, store.pcm)

@@ -106,7 +106,7 @@ def extra_recordings(
 
     Args:
         root: folder with a manifest, or with a folder for each label; None for no recordings.
-        data: label of the noise, and the share of the recordings that may be missing.
+        data: label of the noise, share of the recordings that may be missing, whether paths may lead out of `root`.
         say, keywords: as in `recordings`.
 
     Raises:
@@ -115,7 +115,11 @@ def extra_recordings(
     if root is None:
         return []
     folder = Path(root)
-    found = with_noise_label(manifest.read(folder, say=say, keywords=keywords), data.noise_label, say)
+    try:
+        read = manifest.read(folder, say=say, keywords=keywords, allow_outside=data.allow_outside)
+    except KwsError as error:  # the words of the reader are about the other folder
+        raise KwsError(str(error).replace("data.root", "data.extra")) from error
+    found = with_noise_label(read, data.noise_label, say)
     train = [replace(one, name=f"{folder.name}/{one.name}", split=Split.TRAIN, given=True) for one in found]
     return present(train, data.max_undecodable, say)
 

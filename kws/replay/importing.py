@@ -14,6 +14,7 @@ from kws.replay.buffer import Added, Buffer
 from kws.replay.exchange import MAX_CLIP_S, inside
 from kws.replay.records import Kind, NewClip
 
+SYNTHETIC = "kws confuse"  # run of the clips that it synthesised
 Progress = Callable[[int, int], None]  # called after each recording with the recordings done, and of how many
 
 
@@ -79,7 +80,7 @@ def into_buffer(buffer: Buffer, folder: Path, progress: Progress = lambda done, 
         elif one.label == Kind.confusable:
             if not (keyword := keyword_of.get(one.name, "")):
                 raise KwsError(f"{manifest}: path={one.name!r}: must have the keyword that it resembles")
-            found.append(_clip(one.path, name, Kind.confusable, keyword, one.text, "kws confuse", buffer.sample_rate))
+            found.append(_clip(one.path, name, Kind.confusable, keyword, one.text, SYNTHETIC, buffer.sample_rate))
         progress(number, len(recordings))
     buffer.hold_out(held_out)
     return buffer.add(found)

@@ -284,6 +284,12 @@ def add_old_buffer(buffer: Callable[[int], Buffer], folder: Path, init: Path) ->
     return new
 
 
+def name_quarantined(console: Console, buffer: Buffer, folder: Path) -> None:
+    """Say how many clips of a buffer a person has to listen to before they are replayed."""
+    if waiting := len(buffer.rows(State.quarantined)):
+        console.warn(f"{waiting} clips are in quarantine and not replayed: kws buffer review buffer={folder}")
+
+
 def triggers(detectors: Sequence[Detector], buffer: Buffer) -> tuple[int, list[int]]:
     """Active clips of a buffer, and how many of them trigger each detector at its thresholds."""
     rows, counts = buffer.rows(State.active), [0] * len(detectors)

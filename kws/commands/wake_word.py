@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
 from kws.commands import builders, run_page, speech
-from kws.commands.training_run import Run, add_old_buffer, holding_out, refuse_known, triggers
+from kws.commands.training_run import Run, add_old_buffer, holding_out, name_quarantined, refuse_known, triggers
 from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
 from kws.common.files import did_you_mean
@@ -129,6 +129,7 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
     if s.init is not None and r.continues and begins and (copied := add_old_buffer(open_buffer, folder, Path(s.init))):
         console.say(f"buffer: {copied} clips of the run that trained {s.init}")
     with open_buffer(store.sample_rate) as buffer:
+        name_quarantined(console, buffer, folder)
         if made.speech and s.data.synthetic.confusables and begins:
             added = into_buffer(buffer, made.speech)
             if added.new:

@@ -1,7 +1,9 @@
 """kws train init=: a run that starts from a finished model, and recipe=harden, which compares the two detectors."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 
 import pytest
 import torch
@@ -152,3 +154,14 @@ def test_a_buffer_that_is_not_there_is_refused_and_not_made(cli, tiny, run, tmp_
     said = cli("train", *words, f"replay.buffer={tmp_path}/field", f"out={tmp_path}/run")
     assert "must be the folder of a replay buffer" in said.err, "a folder without one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["field"]
+
+
+def test_clips_in_quarantine_are_named_before_training(cli, words, run, tmp_path):
+    field = tmp_path / "field"
+    shutil.copytree(run / "buffer", field)
+    with contextlib.closing(sqlite3.connect(field / "index.sqlite")) as index, index:
+        some = "SELECT id FROM clips WHERE state = 'active' LIMIT 2"
+        index.execute(f"UPDATE clips SET state = 'quarantined' WHERE id IN ({some})")
+    said = cli("train", *words, *SHORT, "optim.steps=1", f"replay.buffer={field}", f"out={tmp_path}/run")
+    assert said.code == 0, said.err
+    assert f"2 clips are in quarantine and not replayed: kws buffer review buffer={field}" in " ".join(said.err.split())

@@ -133,10 +133,11 @@ def read_store(
 
 def known_voices(entries: Sequence[Entry], more: Sequence[Entry]) -> list[str]:
     """A line about the speakers of more train recordings that are in validation or test too; none without such."""
-    held_out = {one.recording.speaker for one in entries if one.recording.split is not Split.TRAIN} - {""}
-    known = sorted(held_out & {one.recording.speaker for one in more})
+    held_out = {one.recording.speaker for one in entries if one.recording.split is not Split.TRAIN}
+    speakers = {one.recording.speaker for one in more} - {""}
+    known = sorted(held_out & speakers)
     named = ", ".join(known[:3]) + ", ..." * (len(known) > 3)
-    of = f"{len(known)} speakers of data.extra are in validation or test too"
+    of = f"{len(known)} of {len(speakers)} speakers of data.extra are in validation or test too"
     return [f"{of}, so that figures are of known voices: {named}"] if known else []
 
 

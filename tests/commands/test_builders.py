@@ -98,7 +98,7 @@ def test_speakers_of_more_recordings_that_are_held_out_are_named() -> None:
     more = [entry(f"{who}x", Split.TRAIN, pcm, who) for who in ("bob", "", "eve")]
     assert builders.known_voices(own, more) == []
     (line,) = builders.known_voices(own, [*more, entry("y", Split.TRAIN, pcm, "ann")])
-    assert line.startswith("1 speakers of data.extra are in validation or test too")
+    assert line.startswith("1 of 3 speakers of data.extra are in validation or test too")
     assert line.endswith(": ann")
 
 

@@ -171,7 +171,7 @@ def split_table(store: AudioCache, chosen: Selection, noise_label: str) -> Table
         rows.append((str(split), positives, *map(cell, (chosen.speech[split], mined, chosen.noise[split]))))
     by = [store.by.get(role, "") for role in (*chosen.keywords, NEGATIVES, noise_label)]
     rows.append(("split by", ", ".join(by[:-2]), by[-2], "", by[-1]))
-    return Table(", ".join(chosen.keywords), ("split", "keywords", "negatives", "only mined", "noise"), rows)
+    return Table(", ".join(chosen.keywords), ("split", "keywords", "negatives", "mining pool", "noise"), rows)
 
 
 def warn_undecodable(console: Console, bad: Mapping[str, str], n: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from kws import __version__
 from kws.commands import builders
+from kws.commands.known_recordings import file_hashes, warn_known
 from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
 from kws.config.app import verb
@@ -148,7 +149,7 @@ def evaluate(s: EvaluateConfig, file: Path, name: str, clips: Mapping[str, list[
     if not given and not s.data.root:
         raise KwsError("positive, negative or data.root must be given: the recordings to evaluate on")
     score = scorer(s, file)
-    one = (on_files if given else on_recordings)(s, detector, words, score, console)
+    one = (on_files if given else on_recordings)(s, file, detector, words, score, console)
     found: Mapping[str, ConfusableScores] = {}
     if s.confusables is not None:
         own = {word: clips[word] for word in one.scores.scores if word in clips}
@@ -220,7 +221,7 @@ def annotated(s: EvaluateConfig, words: list[str], console: Console) -> list[Ann
 
 
 def on_files(
-    s: EvaluateConfig, detector: StreamScorer, words: list[str], score: ScoreAll, console: Console
+    s: EvaluateConfig, file: Path, detector: StreamScorer, words: list[str], score: ScoreAll, console: Console
 ) -> Evaluated:
     """Score the given streams."""
     if s.threshold.at_fa_per_hour is not None:
@@ -229,6 +230,8 @@ def on_files(
             "validation recordings, never on the streams that measure it"
         )
     positives, negatives = given_files(s, words, console)
+    files = [*(one for one, _ in positives), *negatives]
+    warn_known(console, file, lambda: file_hashes(files, detector.sample_rate))
     whole = s.events is None
     sources = [with_silence(file, detector.sample_rate) if whole else file_source(file) for file, _ in positives]
     sources += [file_source(file) for file in negatives]
@@ -243,7 +246,7 @@ def on_files(
 
 
 def on_recordings(
-    s: EvaluateConfig, detector: StreamScorer, words: list[str], score: ScoreAll, console: Console
+    s: EvaluateConfig, file: Path, detector: StreamScorer, words: list[str], score: ScoreAll, console: Console
 ) -> Evaluated:
     """Score the test split, and the validation split if the thresholds are to be placed again."""
     s.data.sample_rate = detector.sample_rate
@@ -254,6 +257,9 @@ def on_recordings(
     chosen = with_locations(store, chosen, dict.fromkeys(Split, s.stream.max_keyword_s), needed)
     for line in [*selection_lines(chosen), *doubt_lines(chosen)]:
         console.warn(line)
+
+    test = [entry for entry in store.entries if entry.recording.split is Split.TEST]
+    warn_known(console, file, lambda: {one.recording.name: [one.hash, one.whole] for one in test})
 
     def score_split(
         title: str, split: Split, passes: int = 1

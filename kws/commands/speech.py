@@ -19,7 +19,6 @@ from kws.data.dataset import Selection, counted, refuse_nearly_noise
 from kws.data.division import SHARES
 from kws.data.manifest import CONFUSABLE, Recording, Split, SplitBy, read
 from kws.data.names import same_word
-from kws.evaluation.results import Outcome
 
 if TYPE_CHECKING:
     from kws.confusables.synthesis.base import Synthesiser, Utterance
@@ -126,17 +125,6 @@ def _render(
         render(folder, synthesiser, utterances, torch.get_num_threads(), progress=lambda done, _: tick(done))
         tick(len(utterances))
     return folder
-
-
-def real_misses(made: SyntheticClips, outcomes: Sequence[Outcome]) -> str:
-    """Sentences on the real keywords among the events of a test split; empty where the sources are not known."""
-    sources, text = {one.source for one in made.recordings()}, ""
-    for one in outcomes:
-        real = [row for row in one.missed if row.by == "source" and row.value not in sources]
-        if real:
-            misses, events = sum(row.misses for row in real), sum(row.events for row in real)
-            text += f". Of the real keywords in the test split, {one.name} misses {misses} of {events}"
-    return text
 
 
 def synthetic_shares(made: SyntheticClips, store: AudioCache, chosen: Selection, batch: BatchConfig) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
 from kws.commands import builders, run_page, speech
+from kws.commands.speech import SyntheticClips
 from kws.commands.training_run import Run, add_old_buffer, holding_out, name_quarantined, refuse_known, triggers
 from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
@@ -55,14 +56,14 @@ class WakeWord:
     Args:
         r: the run.
         store, chosen: audio and roles of the recordings.
-        synthetic: folder of the synthetic clips, if any.
+        made: the synthetic clips, if any.
         folder: of the replay buffer.
     """
 
     r: Run
     store: AudioCache
     chosen: Selection
-    synthetic: Path | None
+    made: SyntheticClips
     folder: Path
 
     def streams(self, split: Split, passes: int = 1) -> list[StreamSource]:
@@ -108,7 +109,7 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
     with one_at_a_time(Path(s.data.cache)):
         made = dist.on_main(lambda: speech.synthesise(s, words, console, real))
         store, chosen = dist.main_first(load)
-    w = WakeWord(r, store, chosen, made.speech, folder)
+    w = WakeWord(r, store, chosen, made, folder)
     if not dist.is_main:
         fit(w, None, "")
         dist.leave()
@@ -147,7 +148,7 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
     if store.bad:
         console.warn(f"{len(store.bad)} recordings have no usable sound and were left out; they are named above")
     console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
-    return outcomes, warning and f"{warning}{speech.real_misses(made, outcomes)}"
+    return outcomes, warning
 
 
 def refuse_missing_buffer(s: TrainConfig, folder: Path) -> None:
@@ -187,7 +188,7 @@ def fit(w: WakeWord, buffer: Buffer | None, id_: str) -> tuple[Mapping[str, Tens
     s, spec, dist, stream = r.s, r.spec, r.dist, r.s.stream
     net, front_end = r.net(), spec.front_end().to(dist.device)
     sampler, entries = dist.main_first(
-        lambda: builders.batch_sampler(s, store, chosen, spec.clip_n, dist.device, w.synthetic)
+        lambda: builders.batch_sampler(s, store, chosen, spec.clip_n, dist.device, w.made.speech)
     )
     miner = None
     if buffer is not None:
@@ -251,7 +252,8 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
     if w.chosen.speech[Split.TEST]:
         scores = w.score("Testing", detector, Split.TEST)
         found = tested(w, detector, scores, calibrations)
-        outcomes = outcomes_of(found, refractory_s)
+        made = {one.source for one in w.made.recordings()}
+        outcomes = [results.over_real_keywords(one, made) for one in outcomes_of(found, refractory_s)]
         if old is not None:
             before = w.score("Testing the old model", old.detector, Split.TEST)
             pairs |= w.paired(Split.TEST, before, scores, detector)
@@ -288,8 +290,8 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
 def tested(w: WakeWord, detector: Detector, scores: Scores, calibrations: Mapping[str, Calibration]) -> DetectorScores:
     """Scores on the test split, and of the synthetic confusables of the test voices where the run has them."""
     s, clips = w.r.s, dict[str, ConfusableScores]()
-    if w.synthetic and s.data.synthetic.confusables:
-        files = confusables.held_out_confusables(w.synthetic)
+    if w.made.speech and s.data.synthetic.confusables:
+        files = confusables.held_out_confusables(w.made.speech)
         with audio_progress(w.r.console, "Testing, confusables", confusables.seconds(files)) as progress:
             clips |= confusables.score_confusables(detector, files, s.stream.chunk_s, progress)
     thresholds = dict(zip(detector.labels, detector.thresholds, strict=True))

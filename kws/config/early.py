@@ -9,12 +9,15 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from kws.common import files
 from kws.common.errors import KwsError
 from kws.common.settings import number
-from kws.config.groups import groups_of, option_names
-from kws.config.refusals import did_you_mean, no_option, no_such_path, unknown
+from kws.config.groups import folder, groups_of, option_names
+from kws.config.refusals import did_you_mean, no_option, no_recordings, no_such_path, unknown
 from kws.config.renamed import refusal
 from kws.config.setting import MISSING, Setting, stored
 from kws.config.words import elements, unquoted
@@ -60,10 +63,8 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
     if not {"-c", "--cfg", "-i", "--info", "--hydra-help"} & given_flags:
         refuse_missing_paths(command, values, settings, sweeps)
         refuse_unwritable(values, settings)
-    if not flags and command != "train":  # a recipe or a model may give the keyword
-        for one in sorted(settings, key=lambda one: one.key):
-            if one.default == MISSING and one.key not in values:
-                raise KwsError(f"{one.key}=... must be given: {one.description}")
+    if not flags:
+        refuse_incomplete(command, values, settings)
     return [*flags, *given]
 
 
@@ -211,6 +212,36 @@ def refuse_missing_paths(command: str, given: dict[str, str], settings: Sequence
             place = os.path.expanduser(unquoted(part))
             if part and not part.startswith("[") and not os.path.lexists(place):
                 raise KwsError(no_such_path(key, place, description))
+
+
+def refuse_incomplete(command: str, given: dict[str, str], settings: Sequence[Setting]) -> None:
+    """Raise KwsError if a setting without a default is not given, or a run has no recordings.
+
+    The recipe, or the model that a run starts from, may give them.
+    """
+    by_recipe = recipe_content(unquoted(given.get("recipe", "null"))) if command == "train" else {}
+    if "init" in given or "defaults" in by_recipe:
+        return
+    for one in sorted(settings, key=lambda one: one.key):
+        if one.default == MISSING and one.key not in {*given, *by_recipe}:
+            raise KwsError(f"{one.key}=... must be given: {one.description}")
+    root = given.get("data.root", "null")
+    other = [key for key in given if key == "data" or key.startswith(("data.synthetic", "data.download"))]
+    other += {"root", "synthetic", "download"} & set(by_recipe.get("data") or ())
+    if command == "train" and root == "null" and not other:
+        from kws.confusables.settings import MIN_CLIPS
+
+        raise KwsError(no_recordings(MIN_CLIPS))
+
+
+def recipe_content(recipe: str) -> dict[str, Any]:
+    """The settings of a recipe by name or file; none of one that cannot be read, which Hydra refuses."""
+    file = Path(recipe) if recipe.endswith((".yaml", ".yml")) else folder("recipes") / f"{recipe}.yaml"
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def refuse_unwritable(given: dict[str, str], settings: Sequence[Setting]) -> None:

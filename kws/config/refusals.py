@@ -32,6 +32,15 @@ def unknown(key: str, settings: Sequence[Setting]) -> str:
     return f"{key}: no such setting{guess}; settings {where}"
 
 
+def no_recordings(min_clips: int) -> str:
+    """The message for a run that has neither recordings nor enough synthetic clips."""
+    return (
+        "data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label; or "
+        "recipe=from_text, which synthesises the keyword and negatives (data.synthetic.positives, .sentences: "
+        f"at least {min_clips} each)"
+    )
+
+
 def no_option(group: str, option: str, options: Sequence[str]) -> str:
     """The message for an option that a group, or the recipes, do not have."""
     if old := refusal(f"{group}={option}"):

@@ -11,6 +11,7 @@ from pydantic import Field
 from kws.common.errors import KwsError
 from kws.common.settings import INPUT, OUTPUT, PATH, TEXT, Each, OneOf, Pair, SettingError
 from kws.config.deploy import ExportConfig, ListenConfig, ReviewConfig, ServeConfig
+from kws.config.refusals import no_recordings
 from kws.config.shared import Plugins, Seed, SmoothK, SmoothS, Threads
 from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, Synth, SyntheticConfig
 from kws.data.augment import AugmentConfig
@@ -50,11 +51,7 @@ class TrainDataConfig(DataConfig):
 
     def check(self) -> None:
         if not self.root and min(self.synthetic.positives, self.synthetic.sentences) < MIN_CLIPS:
-            raise KwsError(
-                "data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label; or "
-                "recipe=from_text, which synthesises the keyword and negatives (data.synthetic.positives, .sentences: "
-                f"at least {MIN_CLIPS} each)"
-            )
+            raise KwsError(no_recordings(MIN_CLIPS))
 
 
 class Engine(StrEnum):

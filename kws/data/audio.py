@@ -277,6 +277,14 @@ def flac(pcm: NDArray[np.int16], sample_rate: int) -> bytes:
     return encoded.getvalue()
 
 
+def file_hash(path: Path, sample_rate: int) -> str:
+    """The `content_hash` of a recording of any length at a sample rate in Hz, in flat memory. Raises as `load`."""
+    digest = hashlib.sha256()
+    for block in pcm_blocks(path, sample_rate, 60 * sample_rate):
+        digest.update(block.astype("<i2").tobytes())
+    return digest.hexdigest()
+
+
 def content_hash(pcm: NDArray[np.int16]) -> str:
     """SHA-256 of the samples (int16 [T]), in hex. The same audio in another container has the same hash."""
     return hashlib.sha256(np.ascontiguousarray(pcm, dtype="<i2").tobytes()).hexdigest()

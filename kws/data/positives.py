@@ -88,8 +88,9 @@ def doubt_lines(chosen: Selection) -> list[str]:
         mine = [one for one in chosen.doubtful if one.split is split]
         if mine:
             named = ", ".join(str(one) for one in mine[:_NAMED]) + (", ..." if len(mine) > _NAMED else "")
+            recordings = f"{len(mine)} keyword recording{'s' * (len(mine) > 1)}"
             lines.append(
-                f"{len(mine)} keyword recordings of the {split} split are left out: where the keyword is, is doubtful. "
-                f"Columns start and end of a manifest give it. {named}"
+                f"left out of the {split} split: {recordings} in which the place of the keyword is doubtful: {named}; "
+                "kws data check DIR plays them and lets you mark the keyword (docs/recordings.md)"
             )
     return lines

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,13 @@ def at_threshold(positive: Sweep, negative: Sweep, threshold: float, wanted: flo
     )
 
 
+def with_events(point: OperatingPoint, misses: int, events: int) -> OperatingPoint:
+    """The same point with the misses of some of its events alone."""
+    low, high = wilson(misses, events)
+    share = misses / events if events else math.nan
+    return replace(point, misses=misses, events=events, miss_rate=share, miss_low=low, miss_high=high)
+
+
 def useless(point: OperatingPoint) -> str:
     """Why nobody can use a detector at this threshold; empty where somebody can."""
     why = []
@@ -99,10 +106,10 @@ def operating_points(positive: Sweep, negative: Sweep, rates: Sequence[float] = 
 
 
 def wanted_text(rates: Sequence[float | None]) -> str:
-    """What a threshold is for: `for 0 to 1/h`, wanted rates that it gives, or `calibrated`, that of the detector."""
+    """What a threshold is for: `for 0 to 1 FA/h`, wanted rates that it gives, or `calibrated`, that of the detector."""
     if rates[0] is None:
         return "calibrated"
-    return "for " + " to ".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1]))) + "/h"
+    return "for " + " to ".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1]))) + " FA/h"
 
 
 def curve(positive: Sweep, negative: Sweep) -> Curve:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -24,11 +24,12 @@ from kws.evaluation.operating_points import (
     operating_points,
     useless,
     wanted_text,
+    with_events,
 )
 from kws.evaluation.scoring import DetectorScores, KeywordScores
 from kws.evaluation.suspects import suspects
 from kws.evaluation.threshold_sweep import sweep
-from kws.evaluation.verdict import INTERVAL, verdict
+from kws.evaluation.verdict import INTERVAL, judged, verdict
 
 WORST = 5  # groups of each kind in tables
 CALIBRATED = "calibrated: the threshold at which the detector triggers; training places it on validation recordings"
@@ -59,6 +60,7 @@ class Outcome:
     missed: list[MissGroup] = field(default_factory=list)
     alarmed: list[FalseAlarmGroup] = field(default_factory=list)
     confusables: list[ConfusableAlarms] = field(default_factory=list)  # at the thresholds of `points` and `own`
+    real: OperatingPoint | None = None  # `own` with the real keywords alone, where others are synthetic
 
     @property
     def name(self) -> str:
@@ -68,12 +70,22 @@ class Outcome:
     @property
     def useless(self) -> str:
         """Why nobody can use the detector at the calibrated threshold; empty where somebody can."""
-        return useless(self.own)
+        return useless(judged(self.own, self.real))
 
     @property
     def verdict(self) -> str:
         """Sentences on the detector at the calibrated threshold."""
-        return " ".join(verdict(self.own))
+        return " ".join(verdict(self.own, self.real))
+
+
+def over_real_keywords(outcome: Outcome, synthetic: Collection[str]) -> Outcome:
+    """The outcome with `real`, given the sources of all synthetic clips; unchanged without synthetic keywords."""
+    rows = [row for row in outcome.missed if row.by == "source"]
+    real = [row for row in rows if row.value not in synthetic]
+    if len(real) == len(rows):
+        return outcome
+    counted = with_events(outcome.own, sum(row.misses for row in real), sum(row.events for row in real))
+    return replace(outcome, real=counted)
 
 
 def outcomes_of(detector: DetectorScores, refractory_s: float) -> list[Outcome]:
@@ -246,6 +258,7 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "useless": o.useless,
             "at_fa_per_hour": {str(p.wanted_fa_per_hour): asdict(p) for p in o.points},
             "as_calibrated": asdict(o.own),
+            "real_keywords": asdict(o.real) if o.real else None,
             "calibration": asdict(o.calibration) if o.calibration else None,
             "latency": asdict(o.latency) if o.latency else None,
             "missed_by": [asdict(row) for row in o.missed],

@@ -15,11 +15,17 @@ HARDEN = (
 )
 
 
-def verdict(p: OperatingPoint) -> list[str]:
+def judged(p: OperatingPoint, real: OperatingPoint | None) -> OperatingPoint:
+    """The point that says whether a detector is of use: that of the real keywords, where there are any."""
+    return real if real is not None and real.events else p
+
+
+def verdict(p: OperatingPoint, real: OperatingPoint | None = None) -> list[str]:
     """Sentences on a detector at an operating point: keywords missed, false alarms, and what to do next.
 
     Args:
         p: usually that of the calibrated threshold.
+        real: the same with the real keywords alone; None where none is synthetic.
     """
     found = []
     if p.events:
@@ -27,6 +33,9 @@ def verdict(p: OperatingPoint) -> list[str]:
         found.append(
             f"Misses {p.misses} of {p.events} keywords: {_hundredths(p.miss_rate)} in 100 (95 %: {low} to {high})."
         )
+    if real is not None:
+        of = f"Of these, {real.events} are real, and it misses {real.misses} of them."
+        found.append(of if real.events else "All of these are synthetic.")
     if p.hours:
         counted = f"{p.false_alarms} false alarm{'s' * (p.false_alarms != 1)} in {duration_text(p.hours)}"
         often = duration_text(1 / p.fa_high)
@@ -36,15 +45,13 @@ def verdict(p: OperatingPoint) -> list[str]:
         else:
             counted += f" (95 %: at most one in {often})."
         found.append(counted)
-    return [*found, _next(p)]
+    return [*found, _next(judged(p, real), real is not None and not real.events)]
 
 
-def _next(p: OperatingPoint) -> str:
+def _next(p: OperatingPoint, all_synthetic: bool) -> str:
     """The most urgent thing to do."""
     if reason := useless(p):
-        mend = "kws data check shows what is wrong with the recordings" if misses_many(p) else ""
-        mend = mend or "its threshold needs more hours of negatives, and recipe=harden trains it on its false alarms"
-        return f"It is {reason}. Next: {mend}."
+        return f"It is {reason}. Next: {_mend(p, all_synthetic)}."
     if p.hours and p.fa_low > OFTEN:
         return HARDEN
     if not p.events:
@@ -68,6 +75,15 @@ def _next(p: OperatingPoint) -> str:
             f"than {100 * MANY_MISSES:.0f} misses in 100."
         )
     return "Next: try it where it will be used."
+
+
+def _mend(p: OperatingPoint, all_synthetic: bool) -> str:
+    """What to do about a useless detector."""
+    if not misses_many(p):
+        return "its threshold needs more hours of negatives, and recipe=harden trains it on its false alarms"
+    if all_synthetic:
+        return "train longer (optim.steps=), or record the keyword with several voices and use recipe=few_shot"
+    return "kws data check shows what is wrong with the recordings"
 
 
 def _hundredths(share: float) -> str:

@@ -42,7 +42,7 @@ class MiningConfig(SelectionConfig):
     first_at: Annotated[float, Field(ge=0, le=1, description="share of the steps before the first round")] = 0.4
     last_at: Annotated[float, Field(ge=0, le=1, description="share of the steps before the last round")] = 0.7
     pool_share: Annotated[
-        float, Field(ge=0, le=0.9, description="share of the train negatives, by speaker, that is only mined")
+        float, Field(ge=0, le=0.9, description="share of the train negatives, by speaker, that is mined, never fresh")
     ] = 0.3
     passes: Annotated[int, Field(ge=1, le=100, description="times that a round streams the pool")] = 2
     snr_db: Annotated[list[float], Pair(-20, 60), Field(description="signal-to-noise ratio in dB")] = field(

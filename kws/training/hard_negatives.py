@@ -110,8 +110,8 @@ class HardNegativeMiner:
         )  # fmt: skip
         if aged.scored:
             self.console.say(
-                f"round {round_}: {aged.scored} clips scored again, {aged.retired} retired, {aged.returned} active "
-                f"again, {aged.quarantined} to quarantine, {aged.released} released"
+                f"round {round_}: {aged.scored} clips of the buffer scored by the new weights: {aged.retired} retired, "
+                f"{aged.returned} active again, {aged.quarantined} to quarantine, {aged.released} released"
             )
         found = self._mine_pool(model, round_) if from_pool else []
         found += self._hard_clips(model, round_, hard)

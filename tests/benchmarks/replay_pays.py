@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
 from kws.commands import builders
+from kws.commands.speech import SyntheticClips
 from kws.commands.training_run import Run
 from kws.commands.wake_word import WakeWord, fit
 from kws.common.console import Console
@@ -192,7 +193,7 @@ class Group:
             with Buffer(folder / "buffer", s.replay, self.store.sample_rate, s.replay) as buffer:
                 buffer.hold_out(held_out_sources(self.store))
                 weights, _ = fit(
-                    WakeWord(r, self.store, self.selection(s, arm), None, folder / "buffer"), buffer, "run"
+                    WakeWord(r, self.store, self.selection(s, arm), SyntheticClips(), folder / "buffer"), buffer, "run"
                 )
             return spec.detector({k: v.cpu() for k, v in weights.items()})
 

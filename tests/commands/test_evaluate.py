@@ -143,6 +143,19 @@ def test_without_events_each_recording_is_one_keyword(cli, run, tones, tmp_path)
     assert "must be one, since without events every file" in refused.err
 
 
+def test_recordings_that_the_training_used_are_named(cli, run, tones, tmp_path):
+    beeps = [one for one in read(tones) if one.label == "beep"]
+    known = {split: [one.path for one in beeps if one.split is split] for split in Split}
+    mine = [*known[Split.TRAIN][:2], *known[Split.VALIDATION][:1], *known[Split.TEST][:1]]
+    listed = ",".join(map(str, mine))
+    for detector in ("detector.pt", "model.pt"):
+        said = cli("evaluate", f"detector={run / detector}", f"positive=[{listed}]").err
+        assert f"2 of the 4 recordings trained it, such as {mine[0]}" in said
+        assert f"1 of the 4 recordings placed its threshold, such as {mine[2]}" in said
+    new = ",".join(map(str, known[Split.TEST]))
+    assert "of the" not in cli("evaluate", f"detector={run}/detector.pt", f"positive=[{new}]").err
+
+
 @pytest.fixture(scope="module")
 def labelled(cli, run, streams, tmp_path_factory) -> tuple[Path, list[str]]:
     """A detector of two keywords, and streams with both, with labels."""

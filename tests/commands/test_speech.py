@@ -8,7 +8,6 @@ import pytest
 
 from kws.commands import speech
 from kws.data.manifest import Recording, Split
-from kws.evaluation.breakdown import MissGroup
 
 
 def test_recordings_are_divided_by_their_labels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,17 +22,3 @@ def test_recordings_are_divided_by_their_labels(monkeypatch: pytest.MonkeyPatch)
     asked = SimpleNamespace(positives=0, confusables=0, sentences=2, noises=2)
     settings: Any = SimpleNamespace(data=SimpleNamespace(synthetic=asked, noise_label="noise"))
     assert speech.synthesise(settings, ["hey jarvis"], None, real) == speech.SyntheticClips()  # type: ignore[arg-type]
-
-
-def test_misses_of_real_keywords_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    synthetic = Recording(Path("a"), "beep", "a", Split.TEST, source="espeak en-us")
-    monkeypatch.setattr(speech.SyntheticClips, "recordings", lambda _: [synthetic])
-    rows = [
-        MissGroup("source", "espeak en-us", 300, 600, 0.5, 0.4, 0.6),
-        MissGroup("source", "kitchen", 1, 4, 0.25, 0.1, 0.6),
-        MissGroup("source", "car", 0, 2, 0.0, 0.0, 0.6),
-        MissGroup("speaker", "me", 1, 6, 0.2, 0.0, 0.6),
-    ]
-    of: Any = [SimpleNamespace(name="beep", missed=rows), SimpleNamespace(name="bop", missed=rows[:1])]
-    said = speech.real_misses(speech.SyntheticClips(), of)
-    assert said == ". Of the real keywords in the test split, beep misses 1 of 6"

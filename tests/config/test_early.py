@@ -79,6 +79,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train seed=1 --cfg", "--cfg: must be followed by a value"),
         ("train --cfg yaml", "--cfg yaml: must be job, hydra or all"),
         ("train ~optim", "~optim: a setting cannot be deleted"),
+        ("train data.root=recordings", "keyword=... must be given: one word, or a list"),
+        ("train recipe=few_shot data.root=recordings", "keyword=... must be given: one word, or a list"),
+        ("train keyword=x", "data.root=DIR must be given: a folder of recordings with a manifest, or one folder a lab"),
+        ("train recipe=wake_word keyword=x data.root=null", "data.root=DIR must be given: "),
+        ("train recipe=three_words", "data.root=DIR must be given: "),
         ("export out=x.pt", "checkpoint=... must be given: model.pt of a run"),
     ],
 )
@@ -98,12 +103,16 @@ def test_what_is_wrong_is_refused_with_the_mend(here: Path, line: str, message: 
         ("train recipe=speech_commands/v2_12 +seed=1 ++optim.lr=1e-3", None),
         ("train -m seed=0,1 recipe=quickstart,own.yaml optim.lr=1e-3,choice(1,2) augment=none,strong", None),
         ("train -m optim.lr=1,20", None),  # a failed run ends no sweep
-        ("train seed=${oc.env:SEED} optim.lr=interval(0,1) validate_every=null optim.lr=nan", None),
-        ("train replay={share:0.1} replay.mix={user:1} optim.lr=1e-3 compile=yes", None),
-        ("train hydra/launcher=joblib hydra.launcher.n_jobs=2 features/input=mfcc", None),
+        ("train recipe=from_text keyword=x", None),
+        ("train keyword=x data.synthetic.positives=20 data.synthetic.sentences=20", None),
+        ("train recipe=harden init=model.pt replay.buffer=recordings", None),
+        ("train recipe=three_words data.root=recordings", None),
+        ("train recipe=quickstart seed=${oc.env:SEED} optim.lr=interval(0,1) validate_every=null optim.lr=nan", None),
+        ("train keyword=x data.root=recordings replay={share:0.1} replay.mix={user:1} optim.lr=1e-3 compile=yes", None),
+        ("train recipe=quickstart hydra/launcher=joblib hydra.launcher.n_jobs=2 features/input=mfcc", None),
         ("train plugins=[mine] model=own augment.own=1", None),
         ("train data.root='recordings' out=new/run keyword=null", None),
-        ("train data.root=a,b", None),
+        ("train keyword=x data.root=a,b", None),
         ("train recipe=speech_commands/v2_12 data.root=new data.download=true", None),
         ("evaluate detector=model.pt positive=[model.pt,recordings] negative=recordings", None),
         ("train model=tiny --config-dir conf", "--config-dir conf model=tiny"),
@@ -124,7 +133,7 @@ def test_what_may_be_right_passes(here: Path, line: str, read: str | None) -> No
 
 def test_a_path_with_blanks_and_the_home_folder_pass(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(here))
-    words = ["data.root=with space", "replay.buffer=~/recordings"]
+    words = ["keyword=x", "data.root=with space", "replay.buffer=~/recordings"]
     assert checked("train", words) == words
 
 
@@ -133,7 +142,8 @@ def test_a_path_with_blanks_and_the_home_folder_pass(here: Path, monkeypatch: py
     ["batch.keyword_end_s= [0.1,0.2]", "seed= 3", "compile= true", "model= ds_tcn_30k", "replay.schedule= linear"],
 )
 def test_a_blank_after_the_equals_sign_passes(word: str) -> None:
-    assert checked("train", [word]) == [word]
+    words = ["recipe=quickstart", word]
+    assert checked("train", words) == words
 
 
 def test_a_blank_before_a_list_of_paths_passes(here: Path) -> None:

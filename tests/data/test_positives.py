@@ -68,7 +68,7 @@ def test_doubtful_recordings_are_left_out_of_every_split_and_named() -> None:
     }
     lines = doubt_lines(made)
     assert len(lines) == 3
-    assert lines[2].startswith("4 keyword recordings of the test split are left out")
+    assert lines[2].startswith("left out of the test split: 4 keyword recordings in which the place of the keyword is")
     assert "test0 (more than one sound, and fewer than 10 recordings to compare; " in lines[2]
     assert "test3" not in lines[2]
 

@@ -59,7 +59,7 @@ class Page(HTMLParser):
 def test_operating_points_as_table_rows() -> None:
     table = points_table([outcome("a", [point(6, 1)])], "Operating points")
     assert table.rows == [
-        ("a", "for 1/h", "6/64 = 9.4 % [4.4, 19.0]", "1 in 43 min = 1.4/h [0.04, 7.7]", "0.7500"),
+        ("a", "for 1 FA/h", "6/64 = 9.4 % [4.4, 19.0]", "1 in 43 min = 1.4/h [0.04, 7.7]", "0.7500"),
         ("a", "calibrated", "0/64 = 0.0 % [0.0, 5.7]", "0 in 43 min = 0.00/h [0.00, 5.1]", "0.7500"),
     ]
     assert len(table.header) == len(table.rows[0])
@@ -73,7 +73,7 @@ def test_the_page_is_complete_and_loads_nothing(tmp_path: Path) -> None:
     write_report(path, "Alexa", facts, outcomes)
     page = Page(path)
     assert page.tags["tr"] == 1 + 4  # two wanted rates at one threshold share a row
-    assert any("for 1 to 2/h" in text for text in page.text)
+    assert any("for 1 to 2 FA/h" in text for text in page.text)
     assert any(text.strip().startswith("Misses 0 of 64 keywords") for text in page.text), "the verdict comes first"
     assert page.tags["img"] == 1
     assert {"with replay", "without", "6/64 = 9.4 % [4.4, 19.0]", "329613f"} <= set(page.text)

@@ -3,7 +3,7 @@
 import math
 
 from kws.evaluation.intervals import poisson, wilson
-from kws.evaluation.operating_points import OperatingPoint
+from kws.evaluation.operating_points import OperatingPoint, with_events
 from kws.evaluation.verdict import verdict
 
 
@@ -42,6 +42,19 @@ def test_a_useless_detector_is_called_so() -> None:
     assert verdict(point(10, 10, 0, 1.0))[-1].startswith("It is useless at its threshold: misses 10 of 10 keywords.")
     assert verdict(point(0, 10, 961, 1.0))[-1].startswith("It is useless at its threshold: triggers 961 times an hour")
     assert "recipe=harden" in verdict(point(1, 2, 961, 1.0))[-1], "the misses are not the reason"
+
+
+def test_real_keywords_say_whether_it_is_of_use() -> None:
+    """Synthetic ones, of which many may be missed, are named apart."""
+    whole = point(300, 600, 0, 40.0)
+    said = verdict(whole, with_events(whole, 0, 40))
+    assert said[1] == "Of these, 40 are real, and it misses 0 of them."
+    assert said[-1] == "Next: try it where it will be used."
+    assert "kws data check" in verdict(whole, with_events(whole, 9, 10))[-1]
+    none = verdict(whole, with_events(whole, 0, 0))
+    assert none[1] == "All of these are synthetic."
+    assert "misses 300 of 600" in none[-1]
+    assert none[-1].endswith("record the keyword with several voices and use recipe=few_shot.")
 
 
 def test_few_keywords_show_little() -> None:

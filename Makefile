@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+COMPILED := .venv/.compiled
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # What is installed is compiled when it is first imported: a process that may not keep it compiles all of torch again.
 export PYTHONDONTWRITEBYTECODE =
@@ -16,8 +17,13 @@ export PYTHONDONTWRITEBYTECODE =
 quickstart: $(STAMP)
 	$(BIN)/kws train recipe=quickstart $(ARGS)
 
-test: $(STAMP)
+test: $(COMPILED)
 	OMP_NUM_THREADS=1 PYTEST_XDIST_AUTO_NUM_WORKERS=$(WORKERS) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+# An error in a test is shown by the test.
+$(COMPILED): $(STAMP)
+	-$(BIN)/python -m tests.compiled >/dev/null
+	@touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

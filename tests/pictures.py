@@ -35,7 +35,7 @@ def _first() -> dict[str, Callable[..., Any]]:
         places = [np.full((len(o.curve.thresholds), 2), 0.5) for o in outcomes]
         return DetPlot(det(outcomes).png, places)
 
-    names = ("plot_example", "plot_curves")
+    names = ("plot_example", "plot_curves", "_webp")
     return {"plot": plot} | {name: first_of(getattr(page, name)) for name in names}
 
 

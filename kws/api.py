@@ -153,7 +153,7 @@ class TrainedRun:
 def train(recipe: str | None = None, **settings: Any) -> TrainedRun:
     """Train a detector, as `kws train` does. A killed run resumes with the same arguments, `out` included.
 
-    >>> run = kws.train("tiny.yaml", out="runs/again", seed=1)
+    >>> run = kws.train("tiny.yaml", out="runs/again", seed=0)
     Reading recordings...
     >>> run.folder.name, [outcome["keyword"] for outcome in run.results()["outcomes"]]
     ('again', ['beep'])

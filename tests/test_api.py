@@ -40,10 +40,14 @@ def folder(run: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return tmp_path
 
 
-def test_doctests(folder: Path) -> None:
+def test_doctests_and_a_run_with_the_weights_of_the_command(run: Path, folder: Path) -> None:
     failed, tried = doctest.testmod(api, extraglobs={"kws": kws, "Path": Path}, optionflags=doctest.ELLIPSIS)
     assert failed == 0
     assert tried >= 12
+    again = kws.TrainedRun(folder / "runs/again")
+    weights = [torch.load(out / "model.pt", weights_only=True)["hash"] for out in (run, again.folder)]
+    assert weights[0] == weights[1]
+    assert again.detector().labels == ["beep"]
 
 
 def test_every_name_has_a_doctest() -> None:
@@ -88,14 +92,6 @@ def test_the_counts_are_those_of_the_command(cli, folder: Path) -> None:
 def equal_but_for_rounding(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """The command scores whole recordings, the function blocks of them: the threshold, a score, differs in rounding."""
     return a == {**b, "threshold": pytest.approx(b["threshold"], rel=1e-6)}
-
-
-def test_training_gives_the_weights_of_the_command(cli, run: Path, folder: Path) -> None:
-    again = kws.train("tiny.yaml", out="runs/again")
-    assert again.folder == folder / "runs/again"
-    weights = [torch.load(out / "model.pt", weights_only=True)["hash"] for out in (run, again.folder)]
-    assert weights[0] == weights[1]
-    assert again.detector().labels == ["beep"]
 
 
 def test_what_is_wrong_is_an_error_with_the_key(folder: Path) -> None:

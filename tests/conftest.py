@@ -33,6 +33,15 @@ from tests import pictures
 gc.disable()
 
 
+# Begun first: their tests wait for other processes, for up to a minute each.
+FIRST = ("test_ray.py", "test_sweep.py", "test_distributed.py", "test_container.py", "test_docs.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.name not in FIRST)
+
+
 def pytest_collection_finish() -> None:
     """Collect garbage again, but of the tests alone and less often."""
     gc.freeze()

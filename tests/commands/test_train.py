@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from kws.commands import training_run, wake_word
+from kws.commands import training_run
 from kws.detector import checkpoint
 from kws.replay.buffer import Buffer, BufferClip, Decision
 from kws.replay.snapshot import Snapshot
@@ -24,7 +24,7 @@ from kws.training.validation import Validator
 from kws.training.wake_word import WakeWordTask
 from tests import ROOT
 from tests.forks import forked
-from tests.kill import death
+from tests.kill import all_steps, death
 
 SHORT = ("optim.steps=3", "mining.rounds=0", "validate_every=null")
 
@@ -73,9 +73,9 @@ def train_in(cli, out: Path, *words: str) -> None:
     assert said.code == 0, said.err
 
 
-def all_steps(cli, out: Path, *words: str) -> None:
-    """Train to the last step, without calibration, report and export."""
-    with death(wake_word, "finish", 1, True):
+def train_on(cli, out: Path, *words: str) -> None:
+    """Train to the last step alone."""
+    with all_steps():
         train_in(cli, out, *words)
 
 
@@ -107,12 +107,12 @@ def test_mined_clips_are_replayed_in_the_share_of_the_settings(run):
 
 def test_another_seed_gives_another_run(cli, tiny, run, tmp_path):
     """tests/config/test_recipe.py trains the same run again."""
-    all_steps(cli, tmp_path / "a", *tiny, *SHORT, "seed=1")
+    train_on(cli, tmp_path / "a", *tiny, *SHORT, "seed=1")
     assert curves(tmp_path / "a")[0] != curves(run)[0]
 
 
 def test_with_share_0_the_buffer_is_filled_and_not_sampled(cli, tiny, run, tmp_path):
-    all_steps(cli, tmp_path / "a", *tiny, "replay.share=0")
+    train_on(cli, tmp_path / "a", *tiny, "replay.share=0")
     assert {row["replayed"] for row in curves(tmp_path / "a")} == {"0"}
     assert rows(tmp_path / "a")
     assert {row.times_drawn for row in rows(tmp_path / "a")} == {0}
@@ -120,12 +120,12 @@ def test_with_share_0_the_buffer_is_filled_and_not_sampled(cli, tiny, run, tmp_p
 
 
 def test_without_mining_the_buffer_is_empty(cli, tiny, tmp_path):
-    all_steps(cli, tmp_path / "a", *tiny, *SHORT)
+    train_on(cli, tmp_path / "a", *tiny, *SHORT)
     assert rows(tmp_path / "a") == []
 
 
 def test_a_round_after_all_steps_comes_before_the_last_step(cli, tiny, tmp_path):
-    all_steps(cli, tmp_path / "a", *tiny, *SHORT, "mining.rounds=1", "mining.first_at=1", "mining.last_at=1")
+    train_on(cli, tmp_path / "a", *tiny, *SHORT, "mining.rounds=1", "mining.first_at=1", "mining.last_at=1")
     assert curves(tmp_path / "a")[-1]["buffer"] != "0"
 
 
@@ -168,7 +168,7 @@ def test_every_family_trains_and_mines_and_one_with_dropout_resumes(cli, tiny, t
     words += ["mining.rounds=1", "validate_every=null"]
     whole, out = tmp_path / "whole", tmp_path / "killed"
     resumes = model == "tc_resnet8"  # dropout samples at each step
-    (train_in if resumes else all_steps)(cli, whole, *words)
+    (train_in if resumes else train_on)(cli, whole, *words)
     assert rows(whole)
     if resumes:
         assert (whole / "detector.pt").is_file()
@@ -263,7 +263,7 @@ def test_a_run_resumes_after_sigkill(cli, tiny, run, tmp_path):
 
 
 def test_a_killed_run_resumes_after_a_move_and_a_rejected_clip(cli, tiny, tmp_path):
-    with death(wake_word, "finish", 1, True):
+    with all_steps():
         cli("train", *tiny, f"out={tmp_path}/a")
     (tmp_path / "a").rename(tmp_path / "b")
     with Buffer(tmp_path / "b" / "buffer") as buffer:
@@ -281,7 +281,7 @@ def test_a_run_that_only_replays_writes_its_counts_back(cli, tiny, run, tmp_path
     with Buffer(buffer) as before:
         drawn = sum(row.times_drawn for row in before.rows())
     words = ("mining.rounds=0", f"replay.buffer={buffer}")
-    all_steps(cli, tmp_path / "a", *tiny, *words)
+    train_on(cli, tmp_path / "a", *tiny, *words)
     replayed = sum(int(row["replayed"]) for row in curves(tmp_path / "a"))
     assert replayed > 24 * 2, "from the first step on"
     with Buffer(buffer) as after:
@@ -291,10 +291,10 @@ def test_a_run_that_only_replays_writes_its_counts_back(cli, tiny, run, tmp_path
 def test_an_adaptive_share_of_zero_stays_and_steering_starts_with_the_first_round(cli, tiny, run, tmp_path):
     buffer = Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
     words = ("mining.rounds=0", "replay.schedule=adaptive", "replay.steer_every=2", f"replay.buffer={buffer}")
-    all_steps(cli, tmp_path / "a", *tiny, *words, "replay.share=0")
+    train_on(cli, tmp_path / "a", *tiny, *words, "replay.share=0")
     assert curves(tmp_path / "a", "share.csv") == []
     assert {row["replayed"] for row in curves(tmp_path / "a")} == {"0"}
-    all_steps(cli, tmp_path / "b", *tiny, *words)
+    train_on(cli, tmp_path / "b", *tiny, *words)
     steps = [int(row["step"]) for row in curves(tmp_path / "b", "share.csv")]
     assert steps[0] == 11, "first_at is 0.4 of 24 steps"
     assert len(steps) > 3

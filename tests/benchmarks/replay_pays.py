@@ -89,14 +89,16 @@ def shares() -> dict[str, Arm]:
 
 
 def growing() -> dict[str, Arm]:
-    """E2: hours of train speech at fixed steps; none replayed, 0.1, 0.25, or all sampled fresh without a pool."""
+    """E2: hours of train speech at fixed steps; none replayed, 0.1, 0.25, or all sampled fresh without a pool.
+
+    A batch holds 36 keywords and 40 negatives, half of the default, so that a run costs minutes.
+    """
     arms = {}
     for hours in ("0.5", "1.5", "5"):
-        arms[f"{hours} h, none"] = (f"+hours={hours}", "replay.share=0")
-        arms[f"{hours} h, 0.1"] = (f"+hours={hours}", "replay.share=0.1")
-        arms[f"{hours} h, 0.25"] = (f"+hours={hours}", "replay.share=0.25")
-        fresh = ("mining.rounds=0", "mining.pool_share=0")
-        arms[f"{hours} h, all fresh"] = (f"+hours={hours}", "replay.share=0", *fresh)
+        common = (f"+hours={hours}", "batch.size=76", f"batch.positive_share={36 / 76:.6f}")
+        for share in ("0", "0.1", "0.25"):
+            arms[f"{hours} h, {share if share != '0' else 'none'}"] = (*common, f"replay.share={share}")
+        arms[f"{hours} h, all fresh"] = (*common, "replay.share=0", "mining.rounds=0", "mining.pool_share=0")
     return arms
 
 
@@ -257,37 +259,59 @@ class Streams:
 
     def score(self, detector: Detector) -> "Scores":
         """Peak scores of a detector: one an event, and those of the negatives that lie more than a second apart."""
-        events, alarms, hours = [], [], 0.0
+        events, alarms, event_of, alarm_of, hours_of = [], [], [], [], []
         for positive, negative in self.streams:
             rows = score_pcm(detector, positive.pcm, self.rate)[:, 0]
-            for a, b in hit_spans(positive.pieces, self.rate):
+            for piece, (a, b) in zip(positive.pieces, hit_spans(positive.pieces, self.rate), strict=True):
                 inside = rows[round(a / detector.frame_s) : round(b / detector.frame_s) + 1]
                 events.append(float(inside.max(initial=0.0)))
+                event_of.append(piece.index)
             rows = np.ascontiguousarray(score_pcm(detector, negative.pcm, self.rate)[:, 0])
-            alarms += rows[peaks(rows, KEPT, round(1.0 / detector.frame_s))].tolist()
-            hours += len(negative.pcm) / self.rate / 3600
-        return Scores(np.array(events), np.array(alarms), hours)
+            at = peaks(rows, KEPT, round(1.0 / detector.frame_s))
+            alarms += rows[at].tolist()
+            order = np.array([piece.index for piece in negative.pieces])  # in each stream the same recordings
+            starts = np.array([piece.start for piece in negative.pieces])
+            ends = np.append(starts[1:], len(negative.pcm))
+            piece_of = np.searchsorted(starts, np.asarray(at) * detector.frame_s * self.rate, "right") - 1
+            alarm_of += np.argsort(np.argsort(order))[np.maximum(piece_of, 0)].tolist()
+            hours_of.append(((ends - starts) / self.rate / 3600)[np.argsort(order)])
+        of = np.unique(event_of, return_inverse=True)[1]
+        return Scores(np.array(events), np.array(alarms), of, np.array(alarm_of), np.sum(hours_of, axis=0))
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A detector on held-out recordings: the peak score of each event, those of the negatives, and their hours."""
+    """A detector on held-out recordings: the peak score of each event and those of the negatives, by recording.
+
+    `event_of` and `alarm_of` number the recordings of the peaks, `hours_of` has the hours of each negative one.
+    """
 
     events: NDArray[np.float64]
     alarms: NDArray[np.float64]
-    hours: float
+    event_of: NDArray[np.int64]
+    alarm_of: NDArray[np.int64]
+    hours_of: NDArray[np.float64]
+
+    @property
+    def hours(self) -> float:
+        """Hours of the negatives."""
+        return float(self.hours_of.sum())
 
     @classmethod
     def read(cls, file: Path) -> "Scores":
-        """Read what `write` wrote."""
+        """Read what `write` wrote. In files of before 2026-11-26 each stream is one recording."""
         with np.load(file) as kept:
-            return cls(kept["events"], kept["alarms"], float(kept["hours"]))
+            if "hours" not in kept:
+                return cls(*(kept[name] for name in cls.__dataclass_fields__))
+            events, alarms = kept["events"], kept["alarms"]
+            one = np.zeros(len(events), np.int64), np.zeros(len(alarms), np.int64)
+            return cls(events, alarms, *one, np.array([float(kept["hours"])]))
 
     def write(self, file: Path) -> None:
         """Write to a file, whole or not at all."""
         draft = file.with_name(f"{file.name}.draft")
         with draft.open("wb") as target:
-            np.savez(target, events=self.events, alarms=self.alarms, hours=self.hours)
+            np.savez(target, **{name: getattr(self, name) for name in self.__dataclass_fields__})
         os.replace(draft, file)
 
     def counts(self) -> list[int]:
@@ -300,6 +324,17 @@ class Scores:
         """The mean over the recalls of log((alarms + 0.5) / hours)."""
         return float(np.mean([np.log((n + 0.5) / self.hours) for n in self.counts()]))
 
+    def resampled(self, rng: np.random.Generator) -> "Scores":
+        """The same detector on as many recordings, drawn with replacement. Equal generators draw equal recordings."""
+        made: list[NDArray[Any]] = []
+        for scores, of, n in (
+            (self.events, self.event_of, int(self.event_of.max(initial=0)) + 1),
+            (self.alarms, self.alarm_of, len(self.hours_of)),
+        ):
+            times = np.bincount(rng.integers(0, n, n), minlength=n)
+            made += [np.repeat(scores, times[of]), np.repeat(of, times[of]), times]
+        return Scores(made[0], made[3], made[1], made[4], self.hours_of * made[5])
+
 
 def read_runs(out: Path, name: str) -> dict[str, dict[tuple[str, int, int], Scores]]:
     """The scores of all finished runs: by arm, then by word, fold and seed."""
@@ -311,16 +346,22 @@ def read_runs(out: Path, name: str) -> dict[str, dict[tuple[str, int, int], Scor
     return runs
 
 
-def effect(a: dict[Any, Scores], b: dict[Any, Scores], draws: int = 4000) -> tuple[float, float, float, float]:
+def effect(a: dict[Any, Scores], b: dict[Any, Scores], draws: int = 1000) -> tuple[float, float, float, float]:
     """Mean paired difference of the endpoint of `a` to that of `b`, its 95 % interval, and the p-value.
 
-    The bootstrap (Efron, 1979) resamples pairs of word, fold and seed: the folds hold different recordings, so that
-    this resamples groups of recordings too. The p-value is that of the signed-rank test (Wilcoxon, 1945).
+    The bootstrap (Efron, 1979) resamples pairs of word, fold and seed, and the recordings within each pair. The p-value
+    is that of the signed-rank test (Wilcoxon, 1945).
     """
     pairs = sorted(a.keys() & b.keys())
     differences = np.array([a[pair].endpoint() - b[pair].endpoint() for pair in pairs])
-    rng = numpy_generator(0, "bootstrap")
-    samples = differences[rng.integers(0, len(pairs), (draws, len(pairs)))].mean(1)
+    rng, samples = numpy_generator(0, "bootstrap"), []
+    for draw in range(draws):
+        drawn = []
+        for number in rng.integers(0, len(pairs), len(pairs)):
+            mine, other = a[pairs[number]], b[pairs[number]]
+            seeded = [numpy_generator(0, "recordings", draw, len(drawn)) for _ in range(2)]
+            drawn.append(mine.resampled(seeded[0]).endpoint() - other.resampled(seeded[1]).endpoint())
+        samples.append(np.mean(drawn))
     low, high = np.percentile(samples, [2.5, 97.5])
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     return float(differences.mean()), float(low), float(high), p

@@ -85,7 +85,10 @@ def table_row(row: Row, keys: Sequence[str], rates: Sequence[float], runs: Seque
         cells["right [95 %]"] = accuracy_cell(row)
     if any(run.figures for run in runs) or not any(run.accuracy for run in runs):
         cells |= {f"misses at {rate:g}/h [95 %]": misses_cell(row, rate) for rate in rates}
-        cells |= {"misses as set [95 %]": misses_cell(row, None), "false alarms as set [95 %]": alarms_cell(row)}
+        cells |= {
+            "misses, calibrated [95 %]": misses_cell(row, None),
+            "false alarms, calibrated [95 %]": alarms_cell(row),
+        }
     return cells | {"time": time_cell(row), "state": state_cell(row)}
 
 

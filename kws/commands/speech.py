@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,16 +43,22 @@ class SyntheticClips:
         return [one for one in speech if one.label != CONFUSABLE] + [replace(one, speaker="") for one in noise]
 
 
-def require_labels(real: Sequence[Recording], words: Sequence[str], s: c.TrainConfig) -> None:
+def require_labels(real: Sequence[Recording], words: Sequence[str], s: c.TrainConfig, console: Console) -> None:
     """Raise KwsError if the recordings and the synthetic clips together lack a keyword, or negatives.
 
-    That takes a second, and synthesis minutes.
+    Warns of recordings that are negatives by a label nearly the keyword. That takes a second, and synthesis minutes.
     """
     synthetic = s.data.synthetic
     refuse_nearly_noise({one.label for one in real}, words, s.data.noise_label)
     for word in words:
-        if not (synthetic.positives or any(same_word(one.label, word) for one in real)):
+        if any(same_word(one.label, word) for one in real):
+            continue
+        if not synthetic.positives:
             raise KwsError(f"keyword={word}: no recording of it; {counted(real)}; recipe=from_text synthesises it")
+        if near := get_close_matches(word, {one.label for one in real}, 1, 0.85):
+            n = sum(one.label == near[0] for one in real)
+            negatives = f"those of {near[0]}, {n}, count as negatives"
+            console.warn(f"keyword={word}: no recording of it; {negatives} (did you mean {near[0]}?)")
     if not synthetic.sentences and all(
         one.label == s.data.noise_label or any(same_word(one.label, word) for word in words) for one in real
     ):

@@ -95,7 +95,7 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
     dist.on_main(lambda: refuse_missing_buffer(s, folder))
 
     real = recordings(s.data, console.warn, words) if s.data.root else []
-    speech.require_labels(real, words, s)
+    speech.require_labels(real, words, s, console)
 
     def load() -> tuple[AudioCache, Selection]:
         extra = extra_recordings(s.data.extra, s.data, console.warn, words)

@@ -45,7 +45,9 @@ def remove_drafts(folder: Path) -> None:
 
 
 def did_you_mean(path: Path) -> str:
-    """A path that exists and is nearly this one, which does not, as a question in brackets; empty if there is none."""
+    """A path that exists and is nearly this one, as a question in brackets; empty if there is none, or this exists."""
+    if path.exists():
+        return ""
     missing = path
     while missing.parent != missing and not missing.parent.exists():
         missing = missing.parent

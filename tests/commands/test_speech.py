@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kws.commands import speech
+from kws.common.console import Console
 from kws.data.manifest import Recording, Split
 
 
@@ -22,3 +23,15 @@ def test_recordings_are_divided_by_their_labels(monkeypatch: pytest.MonkeyPatch)
     asked = SimpleNamespace(positives=0, confusables=0, sentences=2, noises=2)
     settings: Any = SimpleNamespace(data=SimpleNamespace(synthetic=asked, noise_label="noise"))
     assert speech.synthesise(settings, ["hey jarvis"], None, real) == speech.SyntheticClips()  # type: ignore[arg-type]
+
+
+def test_a_label_that_is_nearly_the_keyword_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    real = [Recording(Path(f"{i}"), f"{i}", "okay garden", Split.TRAIN) for i in range(20)]
+    synthetic = SimpleNamespace(positives=100, sentences=100)
+    settings: Any = SimpleNamespace(data=SimpleNamespace(root="mine", synthetic=synthetic, noise_label="noise"))
+    console = Console()
+    speech.require_labels(real, ["okay garden"], settings, console)
+    assert capsys.readouterr().err == ""
+    speech.require_labels(real, ["okey garden"], settings, console)
+    said = capsys.readouterr().err
+    assert "keyword=okey garden: no recording of it; those of okay garden, 20, count as negatives (did you mean" in said

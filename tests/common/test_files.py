@@ -39,6 +39,7 @@ def test_a_path_that_is_nearly_there_is_named(tmp_path: Path, monkeypatch: pytes
     assert did_you_mean(Path("kitchn/buffer")) == " (did you mean kitchen/buffer?)"
     assert did_you_mean(Path("kitchen/bufer")) == " (did you mean kitchen/buffer?)"
     assert did_you_mean(Path("elsewhere")) == ""
+    assert did_you_mean(Path("kitchen/buffer")) == "", "it exists, though it is no buffer"
 
 
 def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_table_has_differing_settings_misses_false_alarms_and_time(cli, swee
     ]
     assert found[4] == ["10", "7", "0", "-", "-", "-", "0 s", "failed"]
     assert "10 failed: lr=7: must be between 0 and 1" in said.out
-    header = next(line for line in said.out.splitlines() if "misses as set" in line).split()
+    header = next(line for line in said.out.splitlines() if "misses, calibrated" in line).split()
     assert header[:3] == ["run", "lr", "seed"]
     assert "misses at 0.5/h" in said.out
     assert "keyword" not in said.out

@@ -6,7 +6,7 @@ python -m tests.benchmarks.new_domain figures OUT                  the paired ta
 A detector is trained on LibriSpeech and noise. The field is speechocean762 (children, accents) and Common Voice without
 English: its recordings of the train folds are mined with the detector, and it is hardened with the clips. No field
 recording contains the keyword, so that nothing is quarantined. Every detector is scored on the held-out fold, of the
-field and of LibriSpeech. Endpoint: as in replay_pays.
+field and of LibriSpeech. Endpoint: see `folds`.
 """
 
 import csv
@@ -32,7 +32,7 @@ from kws.data.manifest import Recording, Split
 from kws.data.positives import with_locations
 from kws.detector.checkpoint import read_model
 from kws.replay.buffer import Buffer
-from tests.benchmarks.replay_pays import FOLDS, WORDS, Scores, Streams, effect, in_fold
+from tests.benchmarks.folds import FOLDS, WORDS, Scores, Streams, effect, in_fold
 
 STEPS = os.environ.get("KWS_STEPS", "600")
 SHARES = ("0.02", "0.05", "0.1", "0.25")

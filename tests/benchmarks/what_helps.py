@@ -1,0 +1,54 @@
+"""The table of docs/training.md: what helps a detector of the same recordings. One change a run, on folds.
+
+python -m tests.benchmarks.what_helps train DATA OUT [WORD FOLD]   trains and scores what is missing
+python -m tests.benchmarks.what_helps figures OUT                  the table as Markdown
+
+Folds and endpoint: see `folds`. KWS_SEEDS=0 trains one seed, KWS_STEPS=1500 as many steps as recipe=wake_word.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.benchmarks.folds import Arm, effect, read_runs, train_arms
+
+RATES = (0.1, 0.5, 1.0, 2.0)  # false alarms an hour
+DEFAULT = "default"
+ARMS: dict[str, Arm] = {
+    DEFAULT: (),
+    "PCEN, fixed": ("features=pcen", "features.trainable=false"),
+    "twice the steps": ("optim.steps=3000",),
+    "100k weights": ("model=ds_tcn_100k",),
+    "keywords half of a batch": ("batch.positive_share=0.5",),
+    "negatives weigh twice": ("optim.negative_weight=2",),
+    "focal loss": ("optim.focal_gamma=1",),
+}
+
+
+def lines(out: Path) -> Iterator[str]:
+    """The table as Markdown."""
+    runs = read_runs(out, ARMS)
+    yield f"| run | runs | {' | '.join(f'misses at {rate:g} FA/h' for rate in RATES)} | endpoint [95 %] | p |"
+    yield "| --- " * (len(RATES) + 4) + "|"
+    for arm, mine in runs.items():
+        events = sum(len(one.events) for one in mine.values())
+        missed = [sum(one.misses(rate) for one in mine.values()) for rate in RATES]
+        cells = [f"{n}/{events} = {100 * n / events:.1f} %" for n in missed]
+        mean, low, high, p = effect(mine, runs[DEFAULT])
+        compared = "| " if arm == DEFAULT else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] | {p:.3f}"
+        yield f"| {arm} | {len(mine)} | {' | '.join(cells)} | {compared} |"
+
+
+def main(args: Sequence[str]) -> None:
+    """See the top of this module."""
+    match args:
+        case ["train", data, out, *some]:
+            train_arms(Path(data), Path(out), ARMS, *some[:1], *map(int, some[1:2]))
+        case ["figures", out]:
+            print("\n".join(lines(Path(out))))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -18,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import settings
@@ -225,6 +226,32 @@ def run(cli: Cli, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactor
     said = cli("train", *tiny, f"out={out}")
     assert said.code == 0, said.err
     return out
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills in one process of a test run, for all of them."""
+    base = factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{place}.lock"):
+        if not place.is_dir():
+            draft = place.with_name(f"{name}.draft")
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            make(draft)
+            draft.rename(place)
+    return place
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file of `lively_detector("ds_tcn")`: writing the first one takes a process some ten seconds."""
+    from kws.detector.files import Format, export
+    from tests.models.test_models import lively_detector
+
+    def write(folder: Path) -> None:
+        export(lively_detector("ds_tcn"), folder / "d.onnx", {"command": "kws train", "hash": "ab"}, Format.onnx)
+
+    return made_once(tmp_path_factory, "onnx", write) / "d.onnx"
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from kws.detector.files import Format, export
 from tests import ROOT
-from tests.nets import LABELS, random_detector
+from tests.nets import LABELS
 
 pytest.importorskip("wyoming", reason="the extra kws[wyoming] is not installed")
 pytest.importorskip("onnxruntime", reason="the extra kws[onnx] is not installed")
@@ -112,9 +111,9 @@ def test_the_base_image_and_the_extras_are_those_of_the_project():
     assert named <= PROJECT["optional-dependencies"].keys()
 
 
-def test_the_steps_run_and_a_client_gets_an_answer(tmp_path):
+def test_the_steps_run_and_a_client_gets_an_answer(exported, tmp_path):
     image = tmp_path / "image"
-    export(random_detector(), tmp_path / "computer.onnx", {}, Format.onnx)
+    shutil.copy(exported, tmp_path / "computer.onnx")
     build(tmp_path, image)
     (command,), (exposed,) = values("CMD"), values("EXPOSE")
     words = json.loads(command)

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -14,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from filelock import FileLock
 
 from kws.cli import VERBS
 from kws.data.audio import save_flac
@@ -22,7 +20,7 @@ from kws.data.streams import compose
 from kws.runtime.kept import read_kept
 from kws.training.trainer import Trainer
 from tests import ROOT
-from tests.conftest import RATE, TINY, tone
+from tests.conftest import RATE, TINY, made_once, tone
 from tests.kill import death
 from tests.tracks import save_stream
 
@@ -33,7 +31,7 @@ SYNTHETIC = [
     *("data.synthetic.positives=20", "data.synthetic.confusables=30", "data.synthetic.sentences=20"),
     *("data.synthetic.noises=7", "confuse.n=30", "confuse.words=words.txt"),
 ]
-CONFUSE = ["confuse.n=20", "confusables=20", "confuse.words=words.txt"]
+CONFUSE = ["workers=1", "confusables=20", "confuse.n=20", "confuse.words=words.txt"]
 # The other commands of `kws train` end at their first step: settings are checked, recordings read and the net built.
 # The tests of their settings train to the end.
 WHOLE = "recipe=harden init=RUN/model.pt data.root=DIR data.extra=REVIEWED replay.buffer=REVIEWED/buffer out=RUN2"
@@ -44,6 +42,8 @@ COMPOSED = {
     "recipe=three_words": "needs the layout of Speech Commands; tests/training trains it",
     "task=class": "needs recordings of its words; tests/training trains on a folder like it",
     "recipe=quickstart": "tests/test_recipes.py runs it",
+    "train recipe=few_shot": "tests/test_recipes.py runs it",
+    "recipe=from_text 'keyword=okay garden'\n": "tests/test_recipes.py runs it",
     "train -m": "the workspace of this test is made by such a sweep; tests/runs runs others",
     "out=detector.onnx": "the command beside it writes ONNX among other formats",
     "serve ": "runs until it is stopped; tests/runtime serves clients",
@@ -99,16 +99,7 @@ def recordings(root: Path) -> None:
 @pytest.fixture(scope="session")
 def workspace(cli, words_file, tmp_path_factory) -> Path:
     """A folder with all that the commands of the documentation name; processes of one test run share it."""
-    base = tmp_path_factory.getbasetemp()
-    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "docs"
-    with FileLock(f"{place}.lock"):
-        if not place.is_dir():
-            draft = place.with_name("docs.draft")
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir()
-            fill(draft, cli, words_file)
-            draft.rename(place)
-    return place
+    return made_once(tmp_path_factory, "docs", lambda place: fill(place, cli, words_file))
 
 
 def fill(place: Path, cli, words_file: Path) -> None:
@@ -153,7 +144,7 @@ def fill(place: Path, cli, words_file: Path) -> None:
             [*mine, "buffer=RUN/buffer"],
             [*mine, "buffer=FIELD"],
             ["confuse", "list", "keyword=hey marvin", "confuse.n=20", "confuse.words=words.txt", "out=marvin.csv"],
-            ["confuse", "keyword=computer", "confuse.n=20", "confuse.words=words.txt", "out=runs/confuse-computer"],
+            ["confuse", "keyword=computer", *CONFUSE, "out=runs/confuse-computer"],
         ):
             done = cli(*words)
             assert done.code == 0, (words, done.err)
@@ -227,7 +218,7 @@ def test_a_command_runs(cli, command, request, monkeypatch):
     if "--help" in words:
         assert cli(*words).code == 0
         return
-    if command == "models" or any(sign in command for sign in COMPOSED):  # tests/models runs kws models
+    if command == "models" or any(sign in f"{command}\n" for sign in COMPOSED):  # tests/models runs kws models
         words = [re.sub(r"^([\w.]+=[^\[\]'\",]*),.*", r"\1", word) for word in words if word != "-m"]
         done = cli(*words, "--cfg", "job")
     else:

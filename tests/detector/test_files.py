@@ -11,13 +11,11 @@ import pytest
 import torch
 
 from kws.common.errors import KwsError
-from kws.data.features import LogMel
 from kws.detector import files, parity
-from kws.detector.detector import Detector
 from kws.detector.files import Format, export, open_detector
 from kws.runtime import OnnxDetector
-from tests.models.test_models import NETS
-from tests.nets import LABELS, lively, random_detector, sound
+from tests.models.test_models import lively_detector
+from tests.nets import LABELS, random_detector, sound
 
 TURN_N = sum(parity.CHUNKS_N)
 RUNNER = """
@@ -38,24 +36,12 @@ print(json.dumps({
 """
 
 
-def made(name: str) -> Detector:
-    return Detector(LogMel(), lively(NETS[name]), LABELS, [0.5, 0.75], 5, smooth_k=2)
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ONNX file of `made("ds_tcn")`: writing one takes some five seconds."""
-    path = tmp_path_factory.mktemp("onnx") / "d.onnx"
-    export(made("ds_tcn"), path, {"command": "kws train", "hash": "ab"}, Format.onnx)
-    return path
-
-
 # ONNX is made from the program of PT2, so one net is enough for that.
 @pytest.mark.parametrize(
     ("name", "kind"), [("ds_tcn", Format.onnx), ("pcen, window", Format.onnx), ("pcen, window", Format.pt2)]
 )
 def test_a_file_gives_the_scores_of_the_detector(name: str, kind: Format, exported: Path, tmp_path: Path) -> None:
-    detector, path = made(name), exported
+    detector, path = lively_detector(name), exported
     if name != "ds_tcn":
         path = tmp_path / f"d.{kind}"
         export(detector, path, {"command": "kws train"}, kind)
@@ -69,7 +55,7 @@ def test_a_file_gives_the_scores_of_the_detector(name: str, kind: Format, export
 
 
 def test_onnx_runs_without_torch(exported: Path, tmp_path: Path) -> None:
-    detector, pcm = made("ds_tcn"), sound(12000)
+    detector, pcm = lively_detector("ds_tcn"), sound(12000)
     np.save(tmp_path / "pcm.npy", pcm.numpy())
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, str(exported), str(tmp_path / "pcm.npy")],
@@ -106,7 +92,7 @@ def test_audio_of_any_length_is_compared(n: int) -> None:
 
 
 def test_onnx_takes_audio_as_the_detector_does_and_refuses_other_metadata(exported: Path, tmp_path: Path) -> None:
-    detector = made("ds_tcn")
+    detector = lively_detector("ds_tcn")
     runner, pcm = OnnxDetector(exported), sound(3200).numpy()
     coded = [pcm.astype(np.float64), pcm.astype(np.float16), np.int16(pcm * 32767), np.int32(pcm * 2**30)]
     coded += [np.uint8(pcm * 127 + 128), pcm[None], pcm[:, None], np.where(np.arange(3200) == 9, np.nan, pcm)]

@@ -77,6 +77,11 @@ NETS: dict[str, Callable[[], KeywordNet]] = {
 }
 
 
+def lively_detector(name: str) -> Detector:
+    """A detector with one of these nets, whose scores vary along `sound`."""
+    return Detector(LogMel(), lively(NETS[name]), LABELS, [0.5, 0.75], 5, smooth_k=2)
+
+
 def test_every_family_is_tested() -> None:
     assert {type(build()) for build in NETS.values()} == {
         *(family.net for family in FAMILIES.values()),

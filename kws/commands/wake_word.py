@@ -303,8 +303,8 @@ def calibrate(
 ) -> tuple[Mapping[str, Tensor], Detector, Scores, Mapping[str, Calibration], Pairs, float]:
     """Place the thresholds of the trained weights on the validation split.
 
-    Where a run started from an old model of the same keywords and now misses more validation keywords than
-    `replay.max_miss_rate`, and more than the old model, the weights go back half of the way to the old ones, and again.
+    Where a run started from an old model of the same keywords and now misses too many validation keywords (see
+    `comparison.misses_too_many`), the weights go back half of the way to the old ones, and again.
 
     Returns:
         weights, detector, scores on the validation split, calibrations, comparisons with the old model, and how far
@@ -329,10 +329,10 @@ def calibrate(
             return state, detector, scores, calibrations, {}, share
         once = scores if passes == 1 else w.score("Comparing", detector, Split.VALIDATION)
         pairs = w.paired(Split.VALIDATION, before, once, detector)
+        if not comparison.misses_too_many(list(pairs.values()), limit):
+            return state, detector, scores, calibrations, pairs, share
         missed, events = sum(one.misses_b for one in pairs.values()), sum(one.events for one in pairs.values())
         old_missed = sum(one.misses_a for one in pairs.values())
-        if missed <= max(limit * events, old_missed):
-            return state, detector, scores, calibrations, pairs, share
         r.console.warn(
             f"{missed} of {events} validation keywords missed, {old_missed} by the old model; more than "
             f"replay.max_miss_rate={limit:g}"

@@ -138,7 +138,20 @@ def verdict(pairs: Sequence[Comparison], clips: int, triggers_a: int, triggers_b
     for before, after in (only, alarms, (triggers_a, triggers_b)):
         if after < before and sign_test(before, after) < 0.05:
             return f"Ship it: {figures}. Nothing is worse than chance explains."
-    return f"Keep the old one: {figures}. No gain that chance does not explain."
+    return f"Keep the old one: {figures}. Any gain may be chance."
+
+
+def misses_too_many(pairs: Sequence[Comparison], max_miss_rate: float) -> bool:
+    """Whether detector b misses more than a share of the keywords, and more than detector a.
+
+    Where a misses more than that share already, b must miss more than chance explains. Counts are summed over pairs.
+    """
+    missed_a, missed_b = sum(one.misses_a for one in pairs), sum(one.misses_b for one in pairs)
+    allowed = max_miss_rate * sum(one.events for one in pairs)
+    if missed_b <= max(allowed, missed_a):
+        return False
+    only = sum(one.only_a for one in pairs), sum(one.only_b for one in pairs)
+    return missed_a <= allowed or sign_test(*only) < 0.05
 
 
 def sign_test(a: int, b: int) -> float:

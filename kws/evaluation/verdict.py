@@ -83,7 +83,10 @@ def _mend(p: OperatingPoint, all_synthetic: bool) -> str:
         return "its threshold needs more hours of negatives, and recipe=harden trains it on its false alarms"
     if all_synthetic:
         return "train longer (optim.steps=), or record the keyword with several voices and use recipe=few_shot"
-    return "kws data check shows what is wrong with the recordings"
+    return (
+        "train it with recordings like those that it misses (recipe=few_shot takes ten), and let kws data check say "
+        "what is wrong with them"
+    )
 
 
 def _hundredths(share: float) -> str:

@@ -285,8 +285,6 @@ class Scores:
 
     def resampled(self, rng: np.random.Generator) -> "Scores":
         """The same detector on as many recordings, drawn with replacement. Equal generators draw equal recordings."""
-        if len(self.hours_of) == 1:  # a file of before
-            return self
         made: list[NDArray[Any]] = []
         for scores, of, n in (
             (self.events, self.event_of, int(self.event_of.max(initial=0)) + 1),
@@ -320,8 +318,10 @@ def effect(a: dict[Any, Scores], b: dict[Any, Scores], draws: int = 1000) -> tup
         drawn = []
         for number in rng.integers(0, len(pairs), len(pairs)):
             mine, other = a[pairs[number]], b[pairs[number]]
-            seeded = [numpy_generator(0, "recordings", draw, len(drawn)) for _ in range(2)]
-            drawn.append(mine.resampled(seeded[0]).endpoint() - other.resampled(seeded[1]).endpoint())
+            if len(mine.hours_of) == len(other.hours_of) > 1:  # in files of before the recordings are not known
+                one, same = (numpy_generator(0, "recordings", draw, len(drawn)) for _ in range(2))
+                mine, other = mine.resampled(one), other.resampled(same)
+            drawn.append(mine.endpoint() - other.endpoint())
         samples.append(np.mean(drawn))
     low, high = np.percentile(samples, [2.5, 97.5])
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0

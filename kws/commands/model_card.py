@@ -82,6 +82,7 @@ def measured(results: Path, thresholds: Mapping[str, float]) -> list[dict[str, o
                     "threshold": float(p["threshold"]),
                     "misses": proportion_text(p["misses"], p["events"]),
                     "false_alarms": false_alarms_text(p["false_alarms"], p["hours"]),
+                    "real": one.get("real_keywords"),
                 }
             )
         return found

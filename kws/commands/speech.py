@@ -1,5 +1,6 @@
 """Synthetic clips for a training run. Modules that need the extra kws[speech] are imported where they are used."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ from kws.data.dataset import Selection, counted, refuse_nearly_noise
 from kws.data.division import SHARES
 from kws.data.manifest import CONFUSABLE, Recording, Split, SplitBy, read
 from kws.data.names import same_word
+from kws.evaluation.results import Outcome
 
 if TYPE_CHECKING:
     from kws.confusables.synthesis.base import Synthesiser, Utterance
@@ -134,11 +136,13 @@ def _render(
     return folder
 
 
-def synthetic_shares(made: SyntheticClips, store: AudioCache, chosen: Selection, batch: BatchConfig) -> tuple[str, str]:
-    """What is synthetic of the keywords and of the negatives, in two sentences; empty where nothing is.
+def synthetic_shares(
+    made: SyntheticClips, store: AudioCache, chosen: Selection, batch: BatchConfig
+) -> tuple[list[str], str]:
+    """What is synthetic of the keywords and of the negatives, in words; empty where nothing is.
 
     Returns:
-        the numbers in each split, and a warning where most of the test split is synthetic.
+        lines with the numbers in each split and batch, and a warning where most of the test split is synthetic.
     """
     folders = [folder.resolve() for folder in (made.speech, made.noise) if folder is not None]
 
@@ -164,8 +168,23 @@ def synthetic_shares(made: SyntheticClips, store: AudioCache, chosen: Selection,
     for keyword, own in zip(chosen.keywords, chosen.positives[Split.TRAIN], strict=True):
         n_real = len(own) - sum(map(is_synthetic, own))
         if n_real < len(own):
-            shares.append(f"{real_share(batch, n_real, len(own)):.0%} of {keyword}")
-    line = f"synthetic are: {'; '.join(texts)}" if texts else ""
-    if shares:
-        line += f"\nreal are, of the keyword clips in a batch: {', '.join(shares)}"
-    return line, (warning if mostly else "")
+            shares.append(f"{keyword} {real_share(batch, n_real, len(own)):.0%}")
+    lines = [f"synthetic: {'; '.join(texts)}"] if texts else []
+    lines += [f"real recordings among the keywords of a batch: {', '.join(shares)}"] if shares else []
+    return lines, (warning if mostly else "")
+
+
+def advice(outcomes: Sequence[Outcome], old: str, new: Path) -> str:
+    """What to do with two detectors that were compared on synthetic keywords alone; empty for others.
+
+    Args:
+        outcomes: of the new one on the test split.
+        old, new: files of the two.
+    """
+    if not outcomes or any(one.real is None or one.real.events for one in outcomes):
+        return ""
+    both = shlex.quote(f"compare=[{old},{new}]")
+    return (
+        " All of these keywords are synthetic: compare the two on recordings of your own, and on hours that were not "
+        f"mined: kws evaluate {both} positive=MINE/ negative=RADIO/"
+    )

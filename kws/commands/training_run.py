@@ -5,7 +5,7 @@ import json
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -150,9 +150,21 @@ class Run:
         }
 
     def write_model(
-        self, detector: Detector, weights: Mapping[str, Tensor], facts: Mapping[str, Any], store: AudioCache
+        self,
+        detector: Detector,
+        weights: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        store: AudioCache,
+        replayed: Collection[str] = (),
     ) -> None:
-        """Write model.pt and detector.pt. Facts on the run are added to `facts`; `store` holds the recordings."""
+        """Write model.pt and detector.pt.
+
+        Args:
+            detector, weights: what was trained.
+            facts: on the run; more are added.
+            store: the recordings.
+            replayed: content hashes of the recordings that replayed clips come from.
+        """
         facts = {
             "version": __version__,
             "commit": commit(),
@@ -164,7 +176,7 @@ class Run:
             **facts,
         }
         held_out = {source.hash: source for source in held_out_sources(store)}
-        trained_on = {entry.hash for entry in store.entries if entry.hash not in held_out}
+        trained_on = {entry.hash for entry in store.entries if entry.hash not in held_out} | set(replayed)
         if self.init is not None:
             held_out |= {one.hash: one for one in self.init.held_out if one.hash not in trained_on}
             trained_on |= self.init.trained_on

@@ -120,8 +120,8 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
     id_ = r.begin(store)
     describe(console, store, chosen, s.data.noise_label)
     shares, warning = speech.synthetic_shares(made, store, chosen, s.batch)
-    if shares:
-        console.say(shares)
+    for line in shares:
+        console.say(line)
 
     def open_buffer(rate: int) -> Buffer:
         return holding_out(Buffer(folder, s.replay, rate, s.replay, s.data.transcript_match), store)
@@ -259,7 +259,9 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
             pairs |= w.paired(Split.TEST, before, scores, detector)
     # kws export repeats it. The test split is the better evidence where it shows that nobody can use the detector.
     bad = {o.keyword: o.useless for o in outcomes if o.useless} or bad
-    r.write_model(detector, state, facts | {"useless": bad}, w.store)
+    with Buffer(w.folder) as buffer:
+        replayed = {row.source.hash for row in buffer.rows(None) if row.times_drawn}
+    r.write_model(detector, state, facts | {"useless": bad}, w.store, replayed)
     tables: list[Table] = []
     content: dict[str, Any] = {"seed": r.s.seed, "outcomes": results.as_json(outcomes)}
     verdict = ""
@@ -267,6 +269,7 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         with Buffer(w.folder) as buffer:
             clips_n, (triggers_a, triggers_b) = triggers([old.detector, detector], buffer)
         verdict = comparison.verdict(list(pairs.values()), clips_n, triggers_a, triggers_b)
+        verdict += speech.advice(outcomes, str(r.s.init), r.out / "model.pt")
         tables = [Table("Before (a) and after (b)", ("", *comparison.HEADER[1:]), comparison.named_rows(pairs))]
         r.console.table(*tables[0])
         r.console.say(verdict)

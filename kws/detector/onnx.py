@@ -81,6 +81,8 @@ class OnnxScorer:
             self._runner = OnnxDetector(source)
         except ValueError as error:
             raise KwsError(str(error)) from None
+        except ImportError as error:
+            raise KwsError("ONNX files need the extra kws[onnx]: pip install 'kws[onnx]'") from error
         self.labels, self.thresholds = self._runner.labels, self._runner.thresholds
         self.sample_rate, self.frame_s = self._runner.sample_rate, self._runner.frame_s
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 MOST_BLOCK_N = 10**6  # samples of a row
@@ -33,6 +32,8 @@ class OnnxDetector:
     """
 
     def __init__(self, path: str | Path | bytes, threads: int = 1) -> None:
+        import onnxruntime  # an extra: other formats are exported and run without it
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 3

@@ -134,7 +134,8 @@ def verdict(pairs: Sequence[Comparison], clips: int, triggers_a: int, triggers_b
     worse = (("misses", only), ("false alarms", alarms), ("triggers on those clips", (triggers_a, triggers_b)))
     for name, (before, after) in worse:
         if after > before and sign_test(before, after) < 0.05:
-            return f"Do not ship it: {figures}. More {name} than chance explains."
+            p = sign_test(before, after)
+            return f"Do not ship it: {figures}. More {name} than chance explains (p {_p_text(p)} over all splits)."
     for before, after in (only, alarms, (triggers_a, triggers_b)):
         if after < before and sign_test(before, after) < 0.05:
             return f"Ship it: {figures}. Nothing is worse than chance explains."

@@ -158,12 +158,16 @@ def test_a_buffer_that_is_not_there_is_refused_and_not_made(cli, tiny, run, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["field"]
 
 
-def test_clips_in_quarantine_are_named_before_training(cli, words, run, tmp_path):
-    field = tmp_path / "field"
+def test_clips_in_quarantine_are_named_and_the_sources_of_the_others_trained_the_model(cli, words, run, tmp_path):
+    field, other = tmp_path / "field", "ab" * 32
     shutil.copytree(run / "buffer", field)
     with contextlib.closing(sqlite3.connect(field / "index.sqlite")) as index, index:
         some = "SELECT id FROM clips WHERE state = 'active' LIMIT 2"
         index.execute(f"UPDATE clips SET state = 'quarantined' WHERE id IN ({some})")
-    said = cli("train", *words, *SHORT, "optim.steps=1", f"replay.buffer={field}", f"out={tmp_path}/run")
+        index.execute("UPDATE clips SET recording = ? WHERE state = 'active'", [other])  # as if mined elsewhere
+    share = ("optim.steps=1", "replay.share=0.5", "replay.schedule=constant")
+    said = cli("train", *words, *SHORT, *share, f"replay.buffer={field}", f"out={tmp_path}/run")
     assert said.code == 0, said.err
+    assert other[:16] in checkpoint.read_model(tmp_path / "run/model.pt").trained_on
+    assert other[:16] not in checkpoint.read_model(run / "model.pt").trained_on
     assert f"2 clips are in quarantine and not replayed: kws buffer review buffer={field}" in " ".join(said.err.split())

@@ -22,6 +22,13 @@ def test_an_export_has_its_card(cli, run, tmp_path):
     assert done.code == 0, done.err
     assert (tmp_path / "e.jit").is_file()
     assert "Nothing is known of this file" in (tmp_path / "e.card.md").read_text(), "figures are of another smoothing"
+    content = json.loads((run / "results.json").read_text())
+    content["outcomes"][0]["real_keywords"] = {"events": 0, "misses": 0}
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    (tmp_path / "model.pt").write_bytes((run / "model.pt").read_bytes())
+    cli("export", f"checkpoint={tmp_path}/model.pt", f"out={tmp_path}/f.pt")
+    assert "**All of these keywords are synthetic" in (tmp_path / "f.card.md").read_text()
+    assert "synthetic" not in text
     for out in (".", "..", str(tmp_path)):
         refused = cli("export", f"checkpoint={run}/model.pt", f"out={out}")
         assert (refused.code, refused.err.count("\n")) == (2, 1)

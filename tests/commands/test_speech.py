@@ -35,3 +35,12 @@ def test_a_label_that_is_nearly_the_keyword_is_named(capsys: pytest.CaptureFixtu
     speech.require_labels(real, ["okey garden"], settings, console)
     said = capsys.readouterr().err
     assert "keyword=okey garden: no recording of it; those of okay garden, 20, count as negatives (did you mean" in said
+
+
+def test_two_detectors_of_synthetic_keywords_need_recordings_of_ones_own() -> None:
+    none, some = (SimpleNamespace(real=SimpleNamespace(events=n)) for n in (0, 3))
+    outcomes: Any = [none]
+    said = speech.advice(outcomes, "a b.pt", Path("new/model.pt"))
+    assert "kws evaluate 'compare=[a b.pt,new/model.pt]' positive=MINE/" in said
+    for real in ([some], [none, some], [SimpleNamespace(real=None)], []):
+        assert speech.advice(real, "a.pt", Path("b.pt")) == ""  # type: ignore[arg-type]

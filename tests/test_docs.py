@@ -40,6 +40,7 @@ COMPOSED = {
     "data.download=true": "downloads a release",
     "recipe=speech_commands/": "needs a release of Speech Commands; tests/training trains on a folder like it",
     "recipe=three_words": "needs the layout of Speech Commands; tests/training trains it",
+    "recipe=harden init=RUN/model.pt replay.buffer=FIELD": "needs a model of synthetic clips",
     "task=class": "needs recordings of its words; tests/training trains on a folder like it",
     "recipe=quickstart": "tests/test_recipes.py runs it",
     "train recipe=few_shot": "tests/test_recipes.py runs it",

@@ -25,7 +25,7 @@ from kws.evaluation.annotations import read_annotations
 from kws.evaluation.breakdown import confusion
 from kws.evaluation.calibration import Unsupported, require_hours
 from kws.evaluation.operating_points import RATES
-from kws.evaluation.recordings import WHOLE_FILE, AnnotatedFile, evaluate_files, with_silence
+from kws.evaluation.recordings import WHOLE_FILE, AnnotatedFile, display_names, evaluate_files, with_silence
 from kws.evaluation.report.examples import cutter, galleries, placing_negatives
 from kws.evaluation.report.page import write_pictures, write_report
 from kws.evaluation.scoring import (
@@ -67,7 +67,7 @@ def run(s: EvaluateConfig) -> None:
         console.warn("the thresholds were placed for another smoothing: figures at these thresholds mean little")
     refractory_s = s.stream.refractory_s
     outcomes = [outcome for one in detectors for outcome in results.outcomes_of(one, refractory_s)]
-    title = f"{' and '.join(file.name for file in files)} {evaluated[0].streams}"
+    title = f"{' and '.join(display_names(files) if len(files) > 1 else [files[0].name])} {evaluated[0].streams}"
     results.show(console, title, outcomes)
     tracks = [scores.negative for one in detectors[:1] for scores in one.scores.values()]
     if tracks and tracks[0].silent_s:

@@ -41,10 +41,11 @@ def run(s: ListenConfig) -> None:
     folder = None if s.save is None else Path(s.save)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    shown, kept = Bar(s.bar and sys.stderr.isatty()), 0
+    shown, kept, n_samples, n_triggers = Bar(s.bar and sys.stderr.isatty()), 0, 0, 0
     try:
         for pcm in blocks(s, listener.sample_rate, console):
             triggers = listener.feed(pcm)
+            n_samples, n_triggers = n_samples + len(pcm), n_triggers + len(triggers)
             shown.clear()
             for one in triggers:
                 print(as_json(one, begun) if s.json else as_line(one, len(detectors) > 1), flush=True)
@@ -60,6 +61,8 @@ def run(s: ListenConfig) -> None:
             kept += write_kept(folder, recorder.rest(late), begun, recorder.sample_rate)
             if kept:
                 console.warn(f"{kept} clips in {folder}: kws review {quote(str(folder))}")
+    if s.input is not None and not n_triggers + len(late):
+        console.warn(f"no trigger in {n_samples / listener.sample_rate:.1f} s")
 
 
 def blocks(s: ListenConfig, sample_rate: int, console: Console) -> Iterator[NDArray[np.int16]]:

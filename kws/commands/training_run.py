@@ -123,6 +123,8 @@ class Run:
         """Train, or resume; return the moving average of the weights. `kinds`: see `MetricsLog`."""
         s, dist = self.s, self.dist
         trainer = Trainer(net, task, optim, s.seed, dist, self.out / "state.pt", s.compile)
+        if trainer.step:
+            self.console.say(f"resumes after step {trainer.step} of {optim.steps}")
         kinds, tensorboard = (kinds, s.tensorboard) if dist.is_main else ({}, False)  # rank 0 alone writes files
         with (
             self.console.progress("Training", optim.steps, "steps") as tick,

@@ -53,6 +53,12 @@ def test_a_file_and_a_pipe_give_the_same_triggers_and_their_audio(cli, detector,
     assert [float(line.split()[0]) for line in lines] == [pytest.approx(one["time_s"], abs=0.006) for one in found]
 
 
+def test_a_recording_without_a_trigger_is_not_passed_over_in_silence(cli, detector, tmp_path):
+    soundfile.write(tmp_path / "quiet.flac", np.arange(32_000, dtype=np.int16) % 2 * 90, 16_000)
+    said = cli("listen", f"detector={detector}", f"input={tmp_path}/quiet.flac")
+    assert (said.code, said.out, said.err) == (0, "", "no trigger in 2.0 s\n")
+
+
 def test_the_microphone(cli, detector, monkeypatch):
     """A device that gives some blocks and is then unplugged, and one that is not there."""
     fake = ModuleType("sounddevice")

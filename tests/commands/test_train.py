@@ -258,7 +258,7 @@ def test_a_run_resumes_after_sigkill(cli, tiny, run, tmp_path):
 
     codes = forked([killed], [{}], tmp_path / "log")
     assert codes == [-signal.SIGKILL], (tmp_path / "log").read_text()
-    train_in(cli, out, *tiny)
+    assert "resumes after step 1" in cli("train", *tiny, f"out={out}").out
     same(run, out)
 
 

@@ -231,7 +231,7 @@ def on_files(
         )
     positives, negatives = given_files(s, words, console)
     files = [*(one for one, _ in positives), *negatives]
-    warn_known(console, file, lambda: file_hashes(files, detector.sample_rate))
+    warn_known(console, file, lambda: file_hashes(files, detector.sample_rate, console))
     whole = s.events is None
     sources = [with_silence(file, detector.sample_rate) if whole else file_source(file) for file, _ in positives]
     sources += [file_source(file) for file in negatives]

@@ -45,7 +45,7 @@ def run(s: ListenConfig) -> None:
     try:
         for pcm in blocks(s, listener.sample_rate, console):
             triggers = listener.feed(pcm)
-            n_samples, n_triggers = n_samples + len(pcm), n_triggers + len(triggers)
+            n_samples, n_triggers = n_samples + len(pcm), n_triggers + sum(not one.near for one in triggers)
             shown.clear()
             for one in triggers:
                 print(as_json(one, begun) if s.json else as_line(one, len(detectors) > 1), flush=True)
@@ -61,7 +61,7 @@ def run(s: ListenConfig) -> None:
             kept += write_kept(folder, recorder.rest(late), begun, recorder.sample_rate)
             if kept:
                 console.warn(f"{kept} clips in {folder}: kws review {quote(str(folder))}")
-    if s.input is not None and not n_triggers + len(late):
+    if s.input is not None and not n_triggers + sum(not one.near for one in late):
         console.warn(f"no trigger in {n_samples / listener.sample_rate:.1f} s")
 
 

@@ -57,10 +57,12 @@ def require_labels(real: Sequence[Recording], words: Sequence[str], s: c.TrainCo
             continue
         if not synthetic.positives:
             raise KwsError(f"keyword={word}: no recording of it; {counted(real)}; recipe=from_text synthesises it")
-        if near := get_close_matches(word, {one.label for one in real}, 1, 0.85):
+        taken = {one.label for one in real if any(same_word(one.label, other) for other in words)}
+        negatives = sorted({one.label for one in real} - taken - {s.data.noise_label})
+        if near := get_close_matches(word, negatives, 1, 0.85):
             n = sum(one.label == near[0] for one in real)
-            negatives = f"those of {near[0]}, {n}, count as negatives"
-            console.warn(f"keyword={word}: no recording of it; {negatives} (did you mean {near[0]}?)")
+            counts = f"those of {near[0]}, {n}, count as negatives"
+            console.warn(f"keyword={word}: no recording of it; {counts} (did you mean {near[0]}?)")
     if not synthetic.sentences and all(
         one.label == s.data.noise_label or any(same_word(one.label, word) for word in words) for one in real
     ):
@@ -185,6 +187,6 @@ def advice(outcomes: Sequence[Outcome], old: str, new: Path) -> str:
         return ""
     both = shlex.quote(f"compare=[{old},{new}]")
     return (
-        " All of these keywords are synthetic: compare the two on recordings of your own, and on hours that were not "
-        f"mined: kws evaluate {both} positive=MINE/ negative=RADIO/"
+        " All keywords of the test split are synthetic: compare the two on recordings of your own, and on hours that "
+        f"were not mined: kws evaluate {both} positive=MINE/ negative=RADIO/"
     )

@@ -255,6 +255,16 @@ def refuse_known(model: Checkpoint, entries: Iterable[Entry]) -> None:
             )
 
 
+def replayed_sources(folder: Path, share: float) -> set[str]:
+    """Content hashes of the recordings whose clips were sampled from a buffer, by this run or by others that share it;
+    none where a run replays a share of 0.
+    """
+    if not share:
+        return set()
+    with Buffer(folder) as buffer:
+        return {row.source.hash for row in buffer.rows(None) if row.times_drawn}
+
+
 def holding_out(buffer: Buffer, store: AudioCache) -> Buffer:
     """The same buffer, with the validation and test recordings registered.
 

@@ -10,7 +10,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
-from kws.commands import builders, run_page, speech
+from kws.commands import builders, run_page, speech, training_run
 from kws.commands.speech import SyntheticClips
 from kws.commands.training_run import Run, add_old_buffer, holding_out, name_quarantined, refuse_known, triggers
 from kws.common.console import Console, audio_progress
@@ -257,10 +257,11 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
         if old is not None:
             before = w.score("Testing the old model", old.detector, Split.TEST)
             pairs |= w.paired(Split.TEST, before, scores, detector)
-    # kws export repeats it. The test split is the better evidence where it shows that nobody can use the detector.
-    bad = {o.keyword: o.useless for o in outcomes if o.useless} or bad
-    with Buffer(w.folder) as buffer:
-        replayed = {row.source.hash for row in buffer.rows(None) if row.times_drawn}
+    # kws export repeats it. The test split is the better evidence where it shows that nobody can use the detector, and
+    # where real keywords are counted apart.
+    if any(o.useless or (o.real and o.real.events) for o in outcomes):
+        bad = {o.keyword: o.useless for o in outcomes if o.useless}
+    replayed = training_run.replayed_sources(w.folder, r.s.replay.share)
     r.write_model(detector, state, facts | {"useless": bad}, w.store, replayed)
     tables: list[Table] = []
     content: dict[str, Any] = {"seed": r.s.seed, "outcomes": results.as_json(outcomes)}

@@ -220,14 +220,15 @@ def refuse_incomplete(command: str, given: dict[str, str], settings: Sequence[Se
     The recipe, or the model that a run starts from, may give them.
     """
     by_recipe = recipe_content(unquoted(given.get("recipe", "null"))) if command == "train" else {}
-    if "init" in given or "defaults" in by_recipe:
+    if {"init", "defaults"} & {*given, *by_recipe}:
         return
     for one in sorted(settings, key=lambda one: one.key):
         if one.default == MISSING and one.key not in {*given, *by_recipe}:
             raise KwsError(f"{one.key}=... must be given: {one.description}")
     root = given.get("data.root", "null")
     other = [key for key in given if key == "data" or key.startswith(("data.synthetic", "data.download"))]
-    other += {"root", "synthetic", "download"} & set(by_recipe.get("data") or ())
+    of_data = by_recipe.get("data")
+    other += {"root", "synthetic", "download"} & set(of_data if isinstance(of_data, dict) else ())
     if command == "train" and root == "null" and not other:
         from kws.confusables.settings import MIN_CLIPS
 

@@ -135,7 +135,7 @@ def verdict(pairs: Sequence[Comparison], clips: int, triggers_a: int, triggers_b
     for name, (before, after) in worse:
         if after > before and sign_test(before, after) < 0.05:
             p = sign_test(before, after)
-            return f"Do not ship it: {figures}. More {name} than chance explains (p {_p_text(p)} over all splits)."
+            return f"Do not ship it: {figures}. More {name} than chance explains (p {_p_text(p)} in all splits)."
     for before, after in (only, alarms, (triggers_a, triggers_b)):
         if after < before and sign_test(before, after) < 0.05:
             return f"Ship it: {figures}. Nothing is worse than chance explains."

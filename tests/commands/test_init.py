@@ -100,9 +100,13 @@ def test_another_keyword_gets_a_new_head_on_the_old_trunk(cli, words, run, tmp_p
 
 
 def test_a_detector_that_misses_too_much_is_refused(cli, words, run, tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "misses_too_many", lambda *_: True)
-    said = cli("train", *words, *SHORT, f"init={run / 'model.pt'}", f"out={tmp_path / 'run'}")
+    asked = []
+    monkeypatch.setattr(comparison, "misses_too_many", lambda pairs, limit: asked.append((pairs, limit)) or True)
+    said = cli(
+        "train", *words, *SHORT, "replay.max_miss_rate=0.3", f"init={run / 'model.pt'}", f"out={tmp_path / 'run'}"
+    )
     assert said.code == 2, said.out
+    assert [(limit, [one.events for one in pairs]) for pairs, limit in asked] == [(0.3, [6])] * 3
     assert said.err.count("more than replay.max_miss_rate") == 3
     assert "the weights go back to 50% of the way" in said.err
     assert "the weights go back to 25% of the way" in said.err

@@ -37,6 +37,14 @@ def test_a_label_that_is_nearly_the_keyword_is_named(capsys: pytest.CaptureFixtu
     assert "keyword=okey garden: no recording of it; those of okay garden, 20, count as negatives (did you mean" in said
 
 
+def test_recordings_of_another_keyword_are_no_negatives(capsys: pytest.CaptureFixture[str]) -> None:
+    real = [Recording(Path("a"), "a", "turn lights on", Split.TRAIN)]
+    synthetic = SimpleNamespace(positives=100, sentences=100)
+    settings: Any = SimpleNamespace(data=SimpleNamespace(root="mine", synthetic=synthetic, noise_label="noise"))
+    speech.require_labels(real, ["turn lights on", "turn lights off"], settings, Console())
+    assert capsys.readouterr().err == ""
+
+
 def test_two_detectors_of_synthetic_keywords_need_recordings_of_ones_own() -> None:
     none, some = (SimpleNamespace(real=SimpleNamespace(events=n)) for n in (0, 3))
     outcomes: Any = [none]

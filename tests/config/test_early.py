@@ -23,6 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
     for name in ("model.pt", "own.yaml"):
         (tmp_path / name).touch()
+    (tmp_path / "of_model.yaml").write_text("init: model.pt\ndata: 5\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -107,6 +108,7 @@ def test_what_is_wrong_is_refused_with_the_mend(here: Path, line: str, message: 
         ("train keyword=x data.synthetic.positives=20 data.synthetic.sentences=20", None),
         ("train recipe=harden init=model.pt replay.buffer=recordings", None),
         ("train recipe=three_words data.root=recordings", None),
+        ("train recipe=of_model.yaml", None),
         ("train recipe=quickstart seed=${oc.env:SEED} optim.lr=interval(0,1) validate_every=null optim.lr=nan", None),
         ("train keyword=x data.root=recordings replay={share:0.1} replay.mix={user:1} optim.lr=1e-3 compile=yes", None),
         ("train recipe=quickstart hydra/launcher=joblib hydra.launcher.n_jobs=2 features/input=mfcc", None),

@@ -121,13 +121,19 @@ def test_a_wrong_comparison_is_refused_in_one_line(cli, tones, words, message, t
     ("misses", "alarms", "triggers", "begins", "ends"),
     [
         ((5, 5), (9, 8), (100, 10), "Ship it", "chance explains."),  # the false alarms of the field are gone
-        ((0, 8), (9, 8), (100, 10), "Do not ship it", "More misses than chance explains (p <0.001 over all splits)."),
+        (
+            (0, 8),
+            (9, 8),
+            (100, 10),
+            "Do not ship it",
+            "More misses than chance explains (p <0.001 in all splits).",
+        ),
         (
             (5, 5),
             (1, 20),
             (100, 10),
             "Do not ship it",
-            "false alarms than chance explains (p <0.001 over all splits).",
+            "false alarms than chance explains (p <0.001 in all splits).",
         ),
         ((5, 5), (40, 10), (0, 0), "Ship it", "chance explains."),
         (
@@ -135,7 +141,7 @@ def test_a_wrong_comparison_is_refused_in_one_line(cli, tones, words, message, t
             (0, 0),
             (13, 63),
             "Do not ship it",
-            "those clips than chance explains (p <0.001 over all splits).",
+            "those clips than chance explains (p <0.001 in all splits).",
         ),
         ((5, 6), (9, 10), (100, 95), "Keep the old one", "Any gain may be chance."),
         ((5, 5), (9, 9), (1, 0), "Keep the old one", "Any gain may be chance."),

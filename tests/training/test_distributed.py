@@ -120,7 +120,7 @@ def test_each_clip_is_replayed_by_one_process(run, two):
 def test_only_rank_0_writes(two):
     first, second = two[1].ranks
     assert all(one["opened"] == one["written"] == 0 for one in second)
-    assert [one["opened"] for one in first] == [0, 2, 2, 2], "the run's, and the report's"
+    assert [one["opened"] for one in first] == [0, 3, 3, 3], "the run's, the model's and the report's"
     assert all(one["written"] > 3 for one in first[1:])
 
 

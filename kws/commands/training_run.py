@@ -5,13 +5,12 @@ import json
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -32,7 +31,6 @@ from kws.data.features import FeaturesConfig
 from kws.data.manifest import Split
 from kws.detector import checkpoint
 from kws.detector.checkpoint import TRAINED_N, Checkpoint, ModelSpec, read_model
-from kws.detector.clip_scores import score_clips
 from kws.detector.detector import Detector
 from kws.detector.files import Format, export, packed
 from kws.models.base import FAMILIES, KeywordNet, to_train
@@ -42,7 +40,6 @@ from kws.replay.buffer import Buffer
 from kws.replay.importing import SYNTHETIC
 from kws.replay.quarantine import TRUSTED
 from kws.replay.records import Decision, State
-from kws.replay.refresh import BLOCK
 from kws.runs.data import claim_data
 from kws.runs.folder import DIVERGED, RECIPE, SessionRecorder, claim, commit
 from kws.training.distributed import Distributed
@@ -255,16 +252,6 @@ def refuse_known(model: Checkpoint, entries: Iterable[Entry]) -> None:
             )
 
 
-def replayed_sources(folder: Path, share: float) -> set[str]:
-    """Content hashes of the recordings whose clips were sampled from a buffer, by this run or by others that share it;
-    none where a run replays a share of 0.
-    """
-    if not share:
-        return set()
-    with Buffer(folder) as buffer:
-        return {row.source.hash for row in buffer.rows(None) if row.times_drawn}
-
-
 def holding_out(buffer: Buffer, store: AudioCache) -> Buffer:
     """The same buffer, with the validation and test recordings registered.
 
@@ -312,14 +299,3 @@ def name_quarantined(console: Console, buffer: Buffer, folder: Path) -> None:
     """Say how many clips of a buffer a person has to listen to before they are replayed."""
     if waiting := len(buffer.rows(State.quarantined)):
         console.warn(f"{waiting} clips are in quarantine and not replayed: kws buffer review buffer={folder}")
-
-
-def triggers(detectors: Sequence[Detector], buffer: Buffer) -> tuple[int, list[int]]:
-    """Active clips of a buffer, and how many of them trigger each detector at its thresholds."""
-    rows, counts = buffer.rows(State.active), [0] * len(detectors)
-    for at in range(0, len(rows), BLOCK):  # the audio of a large buffer takes gigabytes
-        audio = [buffer.audio(row.hash) for row in rows[at : at + BLOCK]]
-        for i, detector in enumerate(detectors):
-            scores, _ = score_clips(detector, audio)
-            counts[i] += int((scores >= np.array(detector.thresholds, np.float32)).any(1).sum())
-    return len(rows), counts

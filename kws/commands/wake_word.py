@@ -10,9 +10,9 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
-from kws.commands import builders, run_page, speech, training_run
+from kws.commands import builders, hardening, run_page, speech
 from kws.commands.speech import SyntheticClips
-from kws.commands.training_run import Run, add_old_buffer, holding_out, name_quarantined, refuse_known, triggers
+from kws.commands.training_run import Run, add_old_buffer, holding_out, name_quarantined, refuse_known
 from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
 from kws.common.files import did_you_mean
@@ -252,8 +252,7 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
     if w.chosen.speech[Split.TEST]:
         scores = w.score("Testing", detector, Split.TEST)
         found = tested(w, detector, scores, calibrations)
-        made = {one.source for one in w.made.recordings()}
-        outcomes = [results.over_real_keywords(one, made) for one in outcomes_of(found, refractory_s)]
+        outcomes = outcomes_of(found, refractory_s, {one.source for one in w.made.recordings()})
         if old is not None:
             before = w.score("Testing the old model", old.detector, Split.TEST)
             pairs |= w.paired(Split.TEST, before, scores, detector)
@@ -261,17 +260,14 @@ def finish(w: WakeWord, weights: Mapping[str, Tensor], best: Sequence[ValidatedW
     # where real keywords are counted apart.
     if any(o.useless or (o.real and o.real.events) for o in outcomes):
         bad = {o.keyword: o.useless for o in outcomes if o.useless}
-    replayed = training_run.replayed_sources(w.folder, r.s.replay.share)
+    replayed = hardening.replayed_sources(w.folder, r.s.replay.share)
     r.write_model(detector, state, facts | {"useless": bad}, w.store, replayed)
-    tables: list[Table] = []
     content: dict[str, Any] = {"seed": r.s.seed, "outcomes": results.as_json(outcomes)}
-    verdict = ""
+    verdict, tables = "", list[Table]()
     if old is not None:
-        with Buffer(w.folder) as buffer:
-            clips_n, (triggers_a, triggers_b) = triggers([old.detector, detector], buffer)
-        verdict = comparison.verdict(list(pairs.values()), clips_n, triggers_a, triggers_b)
+        verdict = hardening.verdict(old.detector, detector, pairs, w.folder)
         verdict += speech.advice(outcomes, str(r.s.init), r.out / "model.pt")
-        tables = [Table("Before (a) and after (b)", ("", *comparison.HEADER[1:]), comparison.named_rows(pairs))]
+        tables = [hardening.table(pairs)]
         r.console.table(*tables[0])
         r.console.say(verdict)
         content |= {"compared_with_init": {name: asdict(pair) for name, pair in pairs.items()}, "verdict": verdict}

@@ -29,7 +29,7 @@ from kws.evaluation.operating_points import (
 from kws.evaluation.scoring import DetectorScores, KeywordScores
 from kws.evaluation.suspects import suspects
 from kws.evaluation.threshold_sweep import sweep
-from kws.evaluation.verdict import INTERVAL, judged, verdict
+from kws.evaluation.verdict import INTERVAL, verdict, verdict_point
 
 WORST = 5  # groups of each kind in tables
 CALIBRATED = "calibrated: the threshold at which the detector triggers; training places it on validation recordings"
@@ -70,7 +70,7 @@ class Outcome:
     @property
     def useless(self) -> str:
         """Why nobody can use the detector at the calibrated threshold; empty where somebody can."""
-        return useless(judged(self.own, self.real))
+        return useless(verdict_point(self.own, self.real))
 
     @property
     def verdict(self) -> str:
@@ -78,18 +78,14 @@ class Outcome:
         return " ".join(verdict(self.own, self.real))
 
 
-def over_real_keywords(outcome: Outcome, synthetic: Collection[str]) -> Outcome:
-    """The outcome with `real`, given the sources of all synthetic clips; unchanged without synthetic keywords."""
-    rows = [row for row in outcome.missed if row.by == "source"]
-    real = [row for row in rows if row.value not in synthetic]
-    if len(real) == len(rows):
-        return outcome
-    counted = with_events(outcome.own, sum(row.misses for row in real), sum(row.events for row in real))
-    return replace(outcome, real=counted)
+def outcomes_of(detector: DetectorScores, refractory_s: float, synthetic: Collection[str] = ()) -> list[Outcome]:
+    """Count misses and false alarms of each keyword, at `RATES` and at the calibrated thresholds.
 
-
-def outcomes_of(detector: DetectorScores, refractory_s: float) -> list[Outcome]:
-    """Count misses and false alarms of each keyword, at `RATES` and at the calibrated thresholds."""
+    Args:
+        detector: its scores.
+        refractory_s: seconds without a second trigger.
+        synthetic: sources of the synthetic clips; other keywords are real, and counted apart too.
+    """
     outcomes = []
     for keyword, scores in detector.scores.items():
         positive, negative = sweep(scores.positive, refractory_s, scores.spans), sweep(scores.negative, refractory_s)
@@ -97,6 +93,7 @@ def outcomes_of(detector: DetectorScores, refractory_s: float) -> list[Outcome]:
         own = at_threshold(positive, negative, detector.thresholds[keyword])
         hit_at, alarms = breakdown.match_events(scores, own.threshold, refractory_s)
         clips = detector.confusables.get(keyword)
+        missed = [math.isnan(at) for at, one in zip(hit_at, scores.events, strict=True) if one.source not in synthetic]
         outcomes.append(
             Outcome(
                 detector.name,
@@ -109,6 +106,7 @@ def outcomes_of(detector: DetectorScores, refractory_s: float) -> list[Outcome]:
                 breakdown.misses_by_group(scores, hit_at),
                 breakdown.false_alarms_by_group(scores, alarms),
                 confusable_alarms(clips, [*points, own], refractory_s) if clips else [],
+                with_events(own, sum(missed), len(missed)) if len(missed) < len(hit_at) else None,
             )
         )
     return outcomes

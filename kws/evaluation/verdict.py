@@ -15,7 +15,7 @@ HARDEN = (
 )
 
 
-def judged(p: OperatingPoint, real: OperatingPoint | None) -> OperatingPoint:
+def verdict_point(p: OperatingPoint, real: OperatingPoint | None) -> OperatingPoint:
     """The point that says whether a detector is of use: that of the real keywords, where there are any."""
     return real if real is not None and real.events else p
 
@@ -45,7 +45,7 @@ def verdict(p: OperatingPoint, real: OperatingPoint | None = None) -> list[str]:
         else:
             counted += f" (95 %: at most one in {often})."
         found.append(counted)
-    return [*found, _next(judged(p, real), real is not None and not real.events)]
+    return [*found, _next(verdict_point(p, real), real is not None and not real.events)]
 
 
 def _next(p: OperatingPoint, all_synthetic: bool) -> str:

@@ -50,5 +50,6 @@ def test_two_detectors_of_synthetic_keywords_need_recordings_of_ones_own() -> No
     outcomes: Any = [none]
     said = speech.advice(outcomes, "a b.pt", Path("new/model.pt"))
     assert "kws evaluate 'compare=[a b.pt,new/model.pt]' positive=MINE/" in said
-    for real in ([some], [none, some], [SimpleNamespace(real=None)], []):
-        assert speech.advice(real, "a.pt", Path("b.pt")) == ""  # type: ignore[arg-type]
+    others: list[Any] = [[some], [none, some], [SimpleNamespace(real=None)], []]
+    for real in others:
+        assert speech.advice(real, "a.pt", Path("b.pt")) == ""

@@ -2,8 +2,8 @@
 
 The recordings of the test split are left out. The others fall into four folds by a hash; a run trains on three and is
 scored on the fourth, under two levels of noise. Endpoint: the mean over recall 90, 95 and 98 % of
-log((false alarms + 0.5) / hours), compared in pairs of equal fold, word and seed. Each run keeps its scores, so that a
-cut-off loses one run.
+log((false alarms + 0.5) / hours), compared in pairs of equal fold, word and seed. Each run keeps its scores and weights, so
+that a cut-off loses one run.
 """
 
 import hashlib
@@ -148,7 +148,10 @@ class Group:
                 weights, _ = fit(
                     WakeWord(r, self.store, self.selection(s, arm), SyntheticClips(), folder / "buffer"), buffer, "run"
                 )
-            return spec.detector({k: v.cpu() for k, v in weights.items()})
+            state = {k: v.cpu() for k, v in weights.items()}
+            if kind is Run:
+                checkpoint.write_model(folder.with_name(f"{folder.name}.pt"), spec, state, [0.5], {}, [])
+            return spec.detector(state)
 
     def score(self, detector: Detector, file: Path, s: TrainConfig) -> None:
         """Score a run on the fold."""

@@ -2,8 +2,8 @@
 
 The recordings of the test split are left out. The others fall into four folds by a hash; a run trains on three and is
 scored on the fourth, under two levels of noise. Endpoint: the mean over recall 90, 95 and 98 % of
-log((false alarms + 0.5) / hours), compared in pairs of equal fold, word and seed. Each run keeps its scores and weights, so
-that a cut-off loses one run.
+log((false alarms + 0.5) / hours), compared in pairs of equal fold, word and seed. Each run keeps its scores and
+weights, so that a cut-off loses one run.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from scipy.stats import wilcoxon
 from kws.commands import builders
 from kws.commands.speech import SyntheticClips
 from kws.commands.training_run import Run
-from kws.commands.wake_word import WakeWord, fit
+from kws.commands.wake_word_run import WakeWord, fit
 from kws.common.console import Console
 from kws.common.seeding import numpy_generator
 from kws.config.app import composed

@@ -80,14 +80,15 @@ def show_help(command: str, words: list[str]) -> None:
     from kws.config.help import help_of
 
     topic = next((word for word in words if "=" not in word), "")
+    recipe = next((word.removeprefix("recipe=") for word in sys.argv if word.startswith("recipe=")), "")
     try:
         if not any(word.startswith("plugins=") for word in sys.argv):
-            print(help_of(command, topic))
+            print(help_of(command, topic, recipe=recipe))
             return
         from kws.config.compose import load_plugins, of_plugins
         from kws.config.declared import command_of
 
         load_plugins(sys.argv)
-        print(help_of(command, topic, command_of(command), of_plugins()))
+        print(help_of(command, topic, command_of(command), of_plugins(), recipe))
     except KwsError as error:
         fail(str(error))

@@ -82,6 +82,18 @@ def test_help_of_a_group_shows_the_settings_of_all_its_options(cli):
     refused(cli("train", "--help", "fetures"), "--help fetures", "features")
 
 
+def test_help_of_a_recipe_shows_its_values(cli):
+    lines = cli("train", "recipe=harden", "--help").out.splitlines()
+    assert lines[1] == "With the values of recipe=harden."
+    said = [line.split()[0] for line in lines if "=" in line]
+    # its own value, a default, one that only the recipe makes a common setting
+    assert {"optim.steps=300", "batch.size=160", "optim.ema=0.98", "recipe=harden", "validate_every=null"} <= {*said}
+    assert "model=bc_resnet_1" in cli("train", "recipe=speech_commands/v2_12", "--help").out
+    assert "{confusable: 0.5" not in (mix := cli("train", "recipe=quickstart", "--help", "replay").out)
+    assert "replay.mix.confusable=0.5" in mix
+    refused(cli("train", "recipe=hardn", "--help"), "recipe=hardn", "harden")
+
+
 BAD = [
     ("train", "optim.stepz=1", "optim.stepz", "optim.steps"),
     ("train", "stepz=1", "stepz", "seed"),

@@ -9,14 +9,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from kws.common import files
 from kws.common.errors import KwsError
 from kws.common.settings import number
-from kws.config.groups import folder, groups_of, option_names
+from kws.config.groups import groups_of, option_names, recipe_content
 from kws.config.refusals import did_you_mean, no_option, no_recordings, no_such_path, unknown
 from kws.config.renamed import refusal
 from kws.config.setting import MISSING, Setting, stored
@@ -233,16 +230,6 @@ def refuse_incomplete(command: str, given: dict[str, str], settings: Sequence[Se
         from kws.confusables.settings import MIN_CLIPS
 
         raise KwsError(no_recordings(MIN_CLIPS))
-
-
-def recipe_content(recipe: str) -> dict[str, Any]:
-    """The settings of a recipe by name or file; none of one that cannot be read, which Hydra refuses."""
-    file = Path(recipe) if recipe.endswith((".yaml", ".yml")) else folder("recipes") / f"{recipe}.yaml"
-    try:
-        content = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def refuse_unwritable(given: dict[str, str], settings: Sequence[Setting]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -36,3 +37,13 @@ def groups_of(command: str, models: Iterable[str] = ()) -> list[Setting]:
             if len(options := option_names(name, models if name == "model" else ())) > 1:
                 found.append(Setting(name, default, f"one of {', '.join(options)}", choices=options))
     return found
+
+
+def recipe_content(recipe: str) -> dict[str, Any]:
+    """The settings of a recipe by name or file; none of one that cannot be read, which Hydra refuses."""
+    file = Path(recipe) if recipe.endswith((".yaml", ".yml")) else folder("recipes") / f"{recipe}.yaml"
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -5,12 +5,14 @@
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from kws.common.errors import KwsError
 from kws.common.settings import shown
-from kws.config.groups import groups_of
-from kws.config.refusals import did_you_mean
+from kws.config.groups import groups_of, option_names, recipe_content
+from kws.config.refusals import did_you_mean, no_option
 from kws.config.setting import FILE, MISSING, Command, Setting, dumped, stored
 
 # Settings that `kws COMMAND --help` shows; other commands have few enough to show all of their own.
@@ -45,7 +47,9 @@ _kws() {{
 complete -o nospace -o default -F _kws kws"""
 
 
-def help_of(command: str, topic: str = "", about: Command | None = None, models: Iterable[str] = ()) -> str:
+def help_of(
+    command: str, topic: str = "", about: Command | None = None, models: Iterable[str] = (), recipe: str = ""
+) -> str:
     """The most common settings of a command; with a topic ("all", a group or a setting) all settings of the topic.
 
     Args:
@@ -53,12 +57,16 @@ def help_of(command: str, topic: str = "", about: Command | None = None, models:
         topic: see above.
         about: the command with the settings of plugins; None: without plugins.
         models: of plugins.
+        recipe: name or file; its values take the place of the defaults, and all settings that it gives are common ones.
 
     Raises:
-        KwsError: there is no such topic.
+        KwsError: there is no such topic, or no such recipe.
     """
     about = about or known()[command]
-    every = [*groups_of(command, models), *about.settings]
+    by_recipe = recipe_content(recipe) if recipe else {}
+    if recipe and not by_recipe:
+        raise KwsError(no_option("recipe", recipe, option_names("recipe")))
+    every = [with_recipe(one, recipe, by_recipe) for one in [*groups_of(command, models), *about.settings]]
     names = sorted({name for one in every if (name := one.key.partition(".")[0]) != one.key})
     if topic not in ("", "all", *names, *(one.key for one in every)):
         guess = did_you_mean(topic, ["all", *names, *(one.key for one in every)])
@@ -67,12 +75,36 @@ def help_of(command: str, topic: str = "", about: Command | None = None, models:
     if topic not in ("", "all"):
         chosen = [one for one in every if f"{one.key}.".startswith(f"{topic}.")]
     elif not topic and command in COMMON:
-        order = COMMON[command]
+        order = [
+            *COMMON[command],
+            *(one.key for one in every if one.key not in COMMON[command] and given(one.key, by_recipe)),
+        ]
         chosen = sorted((one for one in every if one.key in order), key=lambda one: order.index(one.key))
     elif not topic:
         chosen = [one for one in every if "." not in one.key]
     footer = FOOTER.format(groups=", ".join(names) or "none")
-    return "\n".join([about.summary, "", *lines(chosen), "", footer])
+    title = f"{about.summary}\nWith the values of recipe={recipe}." if by_recipe else about.summary
+    return "\n".join([title, "", *lines(chosen), "", footer])
+
+
+def given(key: str, by_recipe: Mapping[str, Any]) -> list[Any]:
+    """The value that a recipe gives a setting or a group, as a list; an empty one where it gives none."""
+    for change in by_recipe.get("defaults") or []:
+        if isinstance(change, dict) and (option := change.get(f"override /{key}")):
+            return [option]
+    found: Any = by_recipe
+    for name in key.split("."):
+        if not isinstance(found, dict) or name not in found:
+            return []
+        found = found[name]
+    return [found]
+
+
+def with_recipe(one: Setting, recipe: str, by_recipe: Mapping[str, Any]) -> Setting:
+    """A setting with the value of a recipe as its default."""
+    values = [recipe] if by_recipe and one.key == "recipe" else given(one.key, by_recipe)
+    # A recipe may add settings to an option of a group, such as model, which is no value of the group.
+    return replace(one, default=values[0]) if values and not (one.is_group and isinstance(values[0], dict)) else one
 
 
 def known() -> Mapping[str, Command]:

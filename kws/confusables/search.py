@@ -13,7 +13,7 @@ from kws.common.seeding import numpy_generator
 from kws.confusables import candidates, scoring, table
 from kws.confusables.candidates import Keyword, Kind
 from kws.confusables.ipa import Phones
-from kws.confusables.lexicon import lexicon
+from kws.confusables.lexicon import Lexicon, lexicon
 from kws.confusables.phonemes import Inventory, phonemes, phones_of
 from kws.confusables.pronunciation import dialects, espeak_phones, parse_pronunciation, pronunciations
 from kws.confusables.scoring import Candidate
@@ -66,7 +66,7 @@ def find(
     given = [config.pronunciations] if isinstance(config.pronunciations, str) else config.pronunciations or []
     spoken = [parse_pronunciation(one, language) for one in given]
     include, exclude = table.texts(config.include, "confuse.include"), table.texts(config.exclude, "confuse.exclude")
-    text, others = " ".join(text.split()), dialects(language)[1:]
+    text = " ".join(text.split())
     if not any(char.isalnum() for char in text):
         raise KwsError(f"keyword={text}: must contain a letter or digit")
     for one in include:
@@ -79,50 +79,23 @@ def find(
     keyword = _keyword(text, language, spoken, inventory)
     for one in filter(is_phonemes, include):
         inventory.read(one)
-
-    def rng(kind: Kind) -> np.random.Generator:
-        return numpy_generator(seed, "confuse", keyword.text, kind)
-
-    def sequences() -> Iterable[str]:
-        each, kind_rng = -(-SAMPLED * config.n // len(keyword.pronunciations)), rng(Kind.SEQUENCE)
-        return chain.from_iterable(
-            candidates.sequences(one, words, bands[-1], each, kind_rng) for one in keyword.pronunciations
-        )
-
-    sources: dict[Kind, Callable[[], Iterable[str]]] = {
-        Kind.PART: lambda: candidates.parts(keyword, inventory),
-        Kind.WORD: lambda: candidates.words(keyword, words, bands[-1], config.n, rng(Kind.WORD)),
-        Kind.SEQUENCE: sequences,
-        Kind.SPELLING: lambda: candidates.spellings(keyword, words, config.n, rng(Kind.SPELLING)),
-        Kind.PHONES: lambda: candidates.edited_phones(keyword, inventory, config.n, rng(Kind.PHONES)),
-    }
-    shares = asdict(config.kinds)
     drafts: list[tuple[str, Kind]] = []
-    for done, (kind, source) in enumerate(sources.items(), 2):
+    for done, (kind, source) in enumerate(_sources(keyword, words, inventory, config, seed).items(), 2):
         progress(done, f"candidates: {kind}")
-        drafts += [(one, kind) for one in (source() if config.n and shares[kind] else ())]
+        drafts += [(one, kind) for one in (source() if config.n and asdict(config.kinds)[kind] else ())]
     excluded = {_plain(one) for one in exclude}
     wanted = {one: kind for one, kind in include.items() if _plain(one) not in excluded}
     first = scoring.score(wanted, keyword, language, bands)
-    pool: dict[str, Kind] = {}
-    for one, kind in sorted(drafts, key=lambda draft: is_phonemes(draft[0])):  # text rather than phonemes
-        if _plain(one) not in excluded and not _contains(one, text):
-            pool[one] = kind
-        excluded.add(_plain(one))  # the first kind of a text counts
     progress(STEPS - 3, "distances")
-    scored = scoring.score(pool, keyword, language, bands)
+    scored = scoring.score(_distinct(drafts, excluded, text), keyword, language, bands)
     # A part of the keyword is a candidate at any distance.
     scored = [one for one in scored if one.distance < bands[-1] or one.kind is Kind.PART]
     progress(STEPS - 2, "homophones")
-    same = scoring.homophones(scored, keyword, () if given else others)
+    same = scoring.homophones(scored, keyword, () if given else dialects(language)[1:])
     containing = scoring.containing(scored, keyword) - same
     near = {i for i, one in enumerate(scored) if one.distance < bands[0]} - same - containing
-    by_sound: dict[Phones, Candidate] = {}
-    for i, candidate in enumerate(scored):
-        if i not in same | containing | near:
-            by_sound.setdefault(candidate.spoken, candidate)
-    taken = {one.text for one in first} | {one.spoken for one in first}
-    free = [one for one in by_sound.values() if not {one.text, one.spoken} & taken]
+    left_out = same | containing | near
+    free = _free([one for i, one in enumerate(scored) if i not in left_out], first)
     progress(STEPS - 1, "selection")
     chosen = [*first, *_select(free, first, keyword, config, seed)]
 
@@ -132,6 +105,50 @@ def find(
     available = Counter((one.band, one.kind) for one in free)
     progress(STEPS, "")
     return Found(keyword, _by_distance(chosen), texts(same), texts(containing), texts(near), available)
+
+
+def _sources(
+    keyword: Keyword, words: Lexicon, inventory: Inventory, config: CandidatesConfig, seed: int
+) -> dict[Kind, Callable[[], Iterable[str]]]:
+    """What makes the candidates of each kind. A kind that is not wanted costs nothing."""
+    limit = config.bands[-1]
+
+    def rng(kind: Kind) -> np.random.Generator:
+        return numpy_generator(seed, "confuse", keyword.text, kind)
+
+    def sequences() -> Iterable[str]:
+        each, kind_rng = -(-SAMPLED * config.n // len(keyword.pronunciations)), rng(Kind.SEQUENCE)
+        return chain.from_iterable(
+            candidates.sequences(one, words, limit, each, kind_rng) for one in keyword.pronunciations
+        )
+
+    return {
+        Kind.PART: lambda: candidates.parts(keyword, inventory),
+        Kind.WORD: lambda: candidates.words(keyword, words, limit, config.n, rng(Kind.WORD)),
+        Kind.SEQUENCE: sequences,
+        Kind.SPELLING: lambda: candidates.spellings(keyword, words, config.n, rng(Kind.SPELLING)),
+        Kind.PHONES: lambda: candidates.edited_phones(keyword, inventory, config.n, rng(Kind.PHONES)),
+    }
+
+
+def _distinct(drafts: Iterable[tuple[str, Kind]], excluded: Iterable[str], text: str) -> dict[str, Kind]:
+    """Candidates without repeated and excluded ones, and those with the text of the keyword in them."""
+    pool: dict[str, Kind] = {}
+    known = {*excluded}
+    for one, kind in sorted(drafts, key=lambda draft: is_phonemes(draft[0])):  # text rather than phonemes
+        if _plain(one) not in known and not _contains(one, text):
+            pool[one] = kind
+        known.add(_plain(one))  # the first kind of a text counts
+    return pool
+
+
+def _free(scored: Iterable[Candidate], first: Iterable[Candidate]) -> list[Candidate]:
+    """One candidate for each sound, without the texts and sounds that are taken first."""
+    by_sound: dict[Phones, Candidate] = {}
+    for candidate in scored:
+        by_sound.setdefault(candidate.spoken, candidate)
+    taken = {one.text for one in first} | {one.spoken for one in first}
+    return [one for one in by_sound.values() if not {one.text, one.spoken} & taken]
 
 
 def _by_distance(some: Iterable[Candidate]) -> list[Candidate]:

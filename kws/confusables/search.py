@@ -66,7 +66,7 @@ def find(
     given = [config.pronunciations] if isinstance(config.pronunciations, str) else config.pronunciations or []
     spoken = [parse_pronunciation(one, language) for one in given]
     include, exclude = table.texts(config.include, "confuse.include"), table.texts(config.exclude, "confuse.exclude")
-    text = " ".join(text.split())
+    text, others = " ".join(text.split()), dialects(language)[1:]
     if not any(char.isalnum() for char in text):
         raise KwsError(f"keyword={text}: must contain a letter or digit")
     for one in include:
@@ -91,7 +91,7 @@ def find(
     # A part of the keyword is a candidate at any distance.
     scored = [one for one in scored if one.distance < bands[-1] or one.kind is Kind.PART]
     progress(STEPS - 2, "homophones")
-    same = scoring.homophones(scored, keyword, () if given else dialects(language)[1:])
+    same = scoring.homophones(scored, keyword, () if given else others)
     containing = scoring.containing(scored, keyword) - same
     near = {i for i, one in enumerate(scored) if one.distance < bands[0]} - same - containing
     left_out = same | containing | near

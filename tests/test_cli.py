@@ -120,7 +120,7 @@ BAD = [
     ("train", "mining.first_at=0.9", "mining.first_at=0.9", "mining.last_at=0.7"),
     ("train", "batch.clip_s=0.9", "batch.clip_s=0.9", "1.4"),
     ("train", "augment=loud", "augment=loud", "none, strong"),
-    ("train", "features=rasta", "features=rasta", "log_mel, mfcc, pcen"),
+    ("train", "features=rasta", "features=rasta", "log_mel, log_mel_pcen, mfcc, pcen"),
     ("train", "features.trainable=false", "features.trainable", "it belongs to pcen"),
     ("train", "features.n_mfcc=13", "features.n_mfcc", "it belongs to mfcc"),
     ("train", "recipe=none_such", "recipe=none_such", "must be one of few_shot", "wake_word"),

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kws.common import files
 from kws.common.errors import KwsError
@@ -217,7 +218,8 @@ def refuse_incomplete(command: str, given: dict[str, str], settings: Sequence[Se
     The recipe, or the model that a run starts from, may give them.
     """
     by_recipe = recipe_content(unquoted(given.get("recipe", "null"))) if command == "train" else {}
-    if {"init", "defaults"} & {*given, *by_recipe}:
+    defaults = by_recipe.get("defaults", [])
+    if "init" in {*given, *by_recipe} or not (isinstance(defaults, list) and all(map(overrides_group, defaults))):
         return
     for one in sorted(settings, key=lambda one: one.key):
         if one.default == MISSING and one.key not in {*given, *by_recipe}:
@@ -230,6 +232,11 @@ def refuse_incomplete(command: str, given: dict[str, str], settings: Sequence[Se
         from kws.confusables.settings import MIN_CLIPS
 
         raise KwsError(no_recordings(MIN_CLIPS))
+
+
+def overrides_group(default: Any) -> bool:
+    """Whether an entry of a defaults list only chooses options of groups, such as the model."""
+    return isinstance(default, dict) and all(str(key).startswith("override /") for key in default)
 
 
 def refuse_unwritable(given: dict[str, str], settings: Sequence[Setting]) -> None:

@@ -89,7 +89,8 @@ def help_of(
 
 def given(key: str, by_recipe: Mapping[str, Any]) -> list[Any]:
     """The value that a recipe gives a setting or a group, as a list; an empty one where it gives none."""
-    for change in by_recipe.get("defaults") or []:
+    changes = by_recipe.get("defaults")
+    for change in changes if isinstance(changes, list) else ():
         if isinstance(change, dict) and (option := change.get(f"override /{key}")):
             return [option]
     found: Any = by_recipe

@@ -38,6 +38,16 @@ class PCENConfig(FeaturesConfig):
 
 
 @dataclass
+class LogMelPCENConfig(PCENConfig):
+    """Two nets, one on log-mel frames and one on PCEN; their logits are averaged."""
+
+    trainable: Annotated[bool, Field(description="train alpha, delta and r of each band")] = False
+
+    def layer(self) -> tuple[str | None, dict[str, Any]]:
+        return "log_mel_pcen", super().layer()[1]
+
+
+@dataclass
 class MFCCConfig(FeaturesConfig):
     """Mel-frequency cepstral coefficients, the lowest of them."""
 
@@ -153,13 +163,18 @@ class MFCC(InputLayer):
 
 
 class Input(NamedTuple):
-    """Settings and class of an input layer."""
+    """Settings and class of an input layer; `beside`: a second net takes the log-mel frames as they are."""
 
     settings: type[FeaturesConfig]
     layer: type[InputLayer]
+    beside: bool = False
 
 
-INPUTS: Mapping[str, Input] = {"pcen": Input(PCENConfig, PCEN), "mfcc": Input(MFCCConfig, MFCC)}
+INPUTS: Mapping[str, Input] = {
+    "pcen": Input(PCENConfig, PCEN),
+    "mfcc": Input(MFCCConfig, MFCC),
+    "log_mel_pcen": Input(LogMelPCENConfig, PCEN, beside=True),
+}
 
 
 class FrontEndNet(KeywordNet):

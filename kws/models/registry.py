@@ -12,10 +12,21 @@ from kws.common.errors import KwsError
 from kws.models import bc_resnet, ds_cnn, matchboxnet, mdtc, tc_resnet  # noqa: F401  their registers the families
 from kws.models.base import FAMILIES, KeywordNet, shape_of
 from kws.models.ds_tcn import DSTCN
-from kws.models.frontends import FrontEndNet, InputLayer, input_layer
+from kws.models.ensemble import Ensemble
+from kws.models.frontends import INPUTS, FrontEndNet, InputLayer, input_layer
 from kws.models.windowed import WindowNet
 
-__all__ = ["DSTCN", "FAMILIES", "FrontEndNet", "InputLayer", "KeywordNet", "WindowNet", "input_layer", "make"]
+__all__ = [
+    "DSTCN",
+    "FAMILIES",
+    "Ensemble",
+    "FrontEndNet",
+    "InputLayer",
+    "KeywordNet",
+    "WindowNet",
+    "input_layer",
+    "make",
+]
 
 
 def make(
@@ -48,4 +59,5 @@ def make(
     if input is None:
         return net(n_mels, n_keywords, **shape)
     layer = input_layer(input, n_mels, input_shape or {})
-    return FrontEndNet(layer, net(layer.n_rows, n_keywords, **shape))
+    behind = FrontEndNet(layer, net(layer.n_rows, n_keywords, **shape))
+    return Ensemble([net(n_mels, n_keywords, **shape), behind]) if INPUTS[input].beside else behind

@@ -223,8 +223,9 @@ class ClassificationTask(Task):
         """See `Task`. Shape: losses [B, 2]: the mean loss, and 1 where the class is right."""
         x, target = batch
         logits = model(x)
-        loss = torch.nn.functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
-        right = (logits.detach().argmax(1) == target).float()
+        members = len(logits) // len(target)  # of an ensemble, each with the loss of its own logits
+        loss = torch.nn.functional.cross_entropy(logits, target.repeat(members), label_smoothing=self.label_smoothing)
+        right = (logits.detach().unflatten(0, (members, -1)).mean(0).argmax(1) == target).float()
         return loss, torch.stack([loss.detach().expand(len(right)), right], 1)
 
     def after_step(self, plan: ClassificationPlan, batch: Any, losses: Tensor, lr: float) -> ClassificationMetrics:

@@ -255,10 +255,12 @@ class WakeWordTask(Task):
         row_n, row_s = self.front_end.hop_n * self.net.stride, spec.hop_s * self.net.stride
         begin, end = (audio.start / row_n).floor().long(), (audio.end / row_n).floor().long()
         early_n, late_n = (round(peak_s / row_s) for peak_s in (o.peak_early_s, o.peak_late_s))
-        loss, other, gradient = max_pooling_loss(
-            logits, audio.target, begin, end, early_n, late_n, spec.smooth_n, spec.smooth_k, o.focal_gamma,
-            o.label_smoothing,
+        members = len(logits) // len(batch.x)  # of an ensemble, each with the loss of its own logits
+        found = max_pooling_loss(
+            logits, audio.target.repeat(members, 1), begin.repeat(members), end.repeat(members), early_n, late_n,
+            spec.smooth_n, spec.smooth_k, o.focal_gamma, o.label_smoothing,
         )  # fmt: skip
+        loss, other, gradient = (one.unflatten(0, (members, -1)).mean(0) for one in found)
         own, weight = loss.sum(1), batch.weight[batch.rows].to(loss.device)
         # Replay priorities and hard-example mining use the plain loss, not the training objective.
         losses = torch.cat([own[:, None], (gradient.sum(1) * weight)[:, None], plain_loss(other)], 1)

@@ -18,7 +18,14 @@ import torch
 from torch import Tensor, nn
 
 KEYWORD, SEEDS = "computer", (0, 1)
-COMMON = ["recipe=wake_word", f"keyword={KEYWORD}", "optim.steps=200", "optim.warmup=50", "validate_every=25"]
+COMMON = [
+    "recipe=wake_word",
+    "features=log_mel",
+    f"keyword={KEYWORD}",
+    "optim.steps=200",
+    "optim.warmup=50",
+    "validate_every=25",
+]
 COMMON += ["threshold.passes=1", "tensorboard=false", "threads=1", "device=cpu"]
 ARMS = {
     "best": ["optim.average=best", "optim.best_n=3"],

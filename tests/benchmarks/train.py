@@ -170,7 +170,8 @@ def main(threads: float = 2) -> None:
 
 def against(data: str, model: str, faster: bool) -> None:
     """One model: the plain loop and ours in turns; ours compiled if it is to be faster."""
-    words = ["recipe=wake_word", "keyword=computer", f"data.root={data}", f"model={model}", f"compile={faster}"]
+    words = ["recipe=wake_word", "features=log_mel", "keyword=computer", f"data.root={data}"]
+    words += [f"model={model}", f"compile={faster}"]
     words += ["batch.size=64"] if model.startswith("bc") else []
     with initialize_config_dir(str(folder("conf")), version_base="1.3"):
         s = settings(compose("train", words), TrainConfig)

@@ -17,6 +17,7 @@ DEFAULT = "default"
 ARMS: dict[str, Arm] = {
     DEFAULT: (),
     "PCEN, fixed": ("features=pcen", "features.trainable=false"),
+    "log-mel and PCEN": ("features=log_mel_pcen",),
     "twice the steps": ("optim.steps=3000",),
     "100k weights": ("model=ds_tcn_100k",),
     "keywords half of a batch": ("batch.positive_share=0.5",),

@@ -17,7 +17,7 @@ from kws.data.features import LogMel
 from kws.detector.detector import Detector
 from kws.detector.files import Format, packed
 from kws.detector.torchscript import load_exported
-from kws.models.registry import DSTCN, FAMILIES, FrontEndNet, KeywordNet, WindowNet, input_layer, make
+from kws.models.registry import DSTCN, FAMILIES, Ensemble, FrontEndNet, KeywordNet, WindowNet, input_layer, make
 from kws.models.summary import measure, weights
 from kws.models.windowed import same_padding
 from tests import ROOT
@@ -56,6 +56,10 @@ def mfcc(body: Callable[[int], KeywordNet], n_mfcc: int) -> KeywordNet:
     return FrontEndNet(input_layer("mfcc", 40, {"n_mfcc": n_mfcc}), body(n_mfcc))
 
 
+def beside(body: Callable[[int], KeywordNet]) -> KeywordNet:
+    return Ensemble([body(40), pcen(body, False)])
+
+
 NETS: dict[str, Callable[[], KeywordNet]] = {
     "ds_tcn": of("ds_tcn", channels=8, dilations=(1, 2)),
     "mdtc": of("mdtc", channels=8, dilations=(1, 2), stacks=2),
@@ -72,6 +76,8 @@ NETS: dict[str, Callable[[], KeywordNet]] = {
     "pcen": lambda: pcen(ds_tcn, False),
     "pcen, trained": lambda: pcen(ds_tcn, True),
     "pcen, window": lambda: pcen(Averaging, True),
+    "log-mel and pcen": lambda: beside(ds_tcn),
+    "log-mel and pcen, window": lambda: beside(Averaging),
     "mfcc": lambda: mfcc(ds_tcn, 13),
     "mfcc, window": lambda: mfcc(Averaging, 13),
 }
@@ -86,6 +92,7 @@ def test_every_family_is_tested() -> None:
     assert {type(build()) for build in NETS.values()} == {
         *(family.net for family in FAMILIES.values()),
         Averaging,
+        Ensemble,
         FrontEndNet,
     }
 
@@ -144,7 +151,15 @@ def test_a_folded_net_has_equal_scores_and_fewer_norms(name: str) -> None:
         return sum(isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) for part in one.modules())
 
     # Sub-spectral norms, and a norm that `folds` does not list.
-    left = 1 if name.endswith("window") else 12 if name.startswith("bc_resnet") else 0
+    left = (
+        2
+        if name.startswith("log-mel and pcen, w")
+        else 1
+        if name.endswith("window")
+        else 12
+        if name.startswith("bc_resnet")
+        else 0
+    )
     assert norms(folded) == left
     assert norms(net) > norms(folded) or name.endswith("window")
 
@@ -162,7 +177,7 @@ def test_training_mode_has_equal_scores_and_gradients_for_every_weight(name: str
     got, _ = net(x, net.initial_cache(3))
     if isinstance(net, WindowNet) and name != "window":  # one row of four is scored, up to the last
         want = want[:, :, [3] * 3 + [row - (row + 1) % 4 for row in range(3, 60)]]
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+    torch.testing.assert_close(got.unflatten(0, (-1, 3)).mean(0), want, rtol=0, atol=1e-5)  # over members
     got.square().sum().backward()
     untouched = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert untouched == []

@@ -77,11 +77,16 @@ def first_check(command: str, words: list[str]) -> list[str]:
 
 def show_help(command: str, words: list[str]) -> None:
     """Print the settings of a command. Only those of plugins need torch."""
+    from kws.config.early import checked
     from kws.config.help import help_of
+    from kws.config.words import unquoted
 
     topic = next((word for word in words if "=" not in word), "")
-    recipe = next((word.removeprefix("recipe=") for word in sys.argv if word.startswith("recipe=")), "")
+    given = next((word for word in sys.argv if word.startswith("recipe=")), "")
+    recipe = unquoted(given.removeprefix("recipe="))
     try:
+        if given and not {"-m", "--multirun"} & {*sys.argv}:
+            checked(command, ["--cfg", "job", given])  # a recipe that does not exist is refused as in a run
         if not any(word.startswith("plugins=") for word in sys.argv):
             print(help_of(command, topic, recipe=recipe))
             return

@@ -82,7 +82,7 @@ def test_help_of_a_group_shows_the_settings_of_all_its_options(cli):
     refused(cli("train", "--help", "fetures"), "--help fetures", "features")
 
 
-def test_help_of_a_recipe_shows_its_values(cli):
+def test_help_of_a_recipe_shows_its_values(cli, tmp_path):
     lines = cli("train", "recipe=harden", "--help").out.splitlines()
     assert lines[1] == "With the values of recipe=harden."
     said = [line.split()[0] for line in lines if "=" in line]
@@ -92,6 +92,13 @@ def test_help_of_a_recipe_shows_its_values(cli):
     assert "{confusable: 0.5" not in (mix := cli("train", "recipe=quickstart", "--help", "replay").out)
     assert "replay.mix.confusable=0.5" in mix
     refused(cli("train", "recipe=hardn", "--help"), "recipe=hardn", "harden")
+    for words in (["recipe=null"], ["-m", "recipe=harden,wake_word"]):
+        assert cli("train", *words, "--help").out == cli("train", "--help").out
+    assert "With the values" not in cli("data", "recipe=harden", "--help").out
+    (tmp_path / "own.yaml").write_text("keyword: [yes, on]\noptim: {steps: 7}\n")
+    own = cli("train", f"recipe='{tmp_path}/own.yaml'", "--help").out
+    assert "keyword=[yes,on]" in own
+    assert "optim.steps=7" in own
 
 
 BAD = [

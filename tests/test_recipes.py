@@ -58,6 +58,11 @@ def test_it_composes_and_passes_the_checks(composed, name):
     assert compose.keywords(settings.keyword)
 
 
+def test_a_wake_word_is_an_ensemble_unless_another_front_end_is_chosen(composed):
+    assert "memory_s" in composed("recipe=wake_word")["features"]
+    assert "memory_s" not in composed("recipe=wake_word", "features=log_mel")["features"]
+
+
 def test_speech_commands_is_the_published_recipe(composed):
     """Kim et al., 2021: the schedule, the front end, 9,232 weights with 12 classes."""
     said = schema.TrainConfig

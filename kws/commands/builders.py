@@ -1,5 +1,6 @@
 """Objects from settings, for several commands."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -229,10 +230,11 @@ def model_spec(s: c.TrainConfig, labels: list[str], others: list[str] | None = N
         return built
     # A mined clip must hold all audio that its score depends on.
     reach_s = built.net().receptive_field * s.features.hop_s + s.features.window_s + s.model.smooth_s
-    if reach_s > s.batch.clip_s - s.mining.post_s:
+    rows_n = math.ceil((reach_s + s.mining.post_s) / row_s - 1e-6)
+    if round(s.batch.clip_s / row_s) < rows_n:
         raise KwsError(
-            f"batch.clip_s={s.batch.clip_s}: must be at least {reach_s + s.mining.post_s:.2f}, the receptive field of "
-            f"the model ({reach_s:.2f} s) and mining.post_s"
+            f"batch.clip_s={s.batch.clip_s}: must be at least {rows_n * row_s:.4g}, the receptive field of the model "
+            f"({reach_s:.2f} s) and mining.post_s"
         )
     return built
 

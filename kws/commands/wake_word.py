@@ -1,5 +1,6 @@
 """kws train task=wake_word: train with replayed hard negatives, calibrate, export and evaluate a detector."""
 
+from functools import partial
 from pathlib import Path
 
 from kws.commands import builders, speech
@@ -45,11 +46,10 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
     for line in shares:
         console.say(line)
     begins = not (r.out / "state.pt").is_file()
-    if s.init is not None and r.continues and begins:
-        copied = add_old_buffer(lambda rate: open_buffer(w, rate), folder, Path(s.init))
-        if copied:
-            console.say(f"buffer: {copied} clips of the run that trained {s.init}")
-    with open_buffer(w, w.store.sample_rate) as buffer:
+    opened = partial(open_buffer, w)
+    if s.init is not None and r.continues and begins and (copied := add_old_buffer(opened, folder, Path(s.init))):
+        console.say(f"buffer: {copied} clips of the run that trained {s.init}")
+    with opened(w.store.sample_rate) as buffer:
         prepare(w, buffer, begins)
         weights, best = fit(w, buffer, id_)
         dist.leave()
@@ -107,7 +107,7 @@ def prepare(w: WakeWord, buffer: Buffer, begins: bool) -> None:
         added = into_buffer(buffer, w.made.speech)
         if added.new:
             w.r.console.say(f"buffer: {len(added.new)} synthetic confusables, {added.near} near-duplicates")
-    # Not after the training before the first round.
+    # Recordings that may not be mined are refused now, not after the training before the first round.
     sources = [*chosen.pool, *chosen.noise[Split.TRAIN]]
     sources += chosen.speech[Split.TRAIN] if s.replay.batch_mining else []
     buffer.admit(source for i in sources for source in sources_of(w.store.entries[i]))

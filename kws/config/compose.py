@@ -199,7 +199,11 @@ def recipe_text(config: str, threads: int, device: str) -> str:
     defaults = OmegaConf.load(folder("conf") / "train.yaml").defaults
     usual = {str(group): name for one in defaults if isinstance(one, DictConfig) for group, name in one.items()}
     choices = HydraConfig.get().runtime.choices
-    groups = {group: choices[group] for group in usual if group != "recipe" and choices[group] != usual[group]}
+    from_model = OmegaConf.create(config).init is not None  # it decides model and features
+    usual = {
+        group: name for group, name in usual.items() if group not in ("recipe", *("model", "features") * from_model)
+    }
+    groups = {group: choices[group] for group in usual if choices[group] != usual[group]}
     default = settings_with(tuple(groups.items()))
     options = [{f"override /{group}": name} for group, name in groups.items()]
     tree = OmegaConf.create({"defaults": options} if options else {})

@@ -40,10 +40,10 @@ def groups_of(command: str, models: Iterable[str] = ()) -> list[Setting]:
 
 
 def recipe_content(recipe: str) -> dict[str, Any]:
-    """The settings of a recipe by name or file; none of one that cannot be read, which Hydra refuses."""
-    file = Path(recipe) if recipe.endswith((".yaml", ".yml")) else folder("recipes") / f"{recipe}.yaml"
+    """The settings of a recipe by name or file, as texts; none of one that cannot be read, which Hydra refuses."""
+    file = Path(recipe).expanduser() if recipe.endswith((".yaml", ".yml")) else folder("recipes") / f"{recipe}.yaml"
     try:
-        content = yaml.safe_load(file.read_text("utf-8"))
+        content = yaml.load(file.read_text("utf-8"), yaml.BaseLoader)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

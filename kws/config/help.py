@@ -11,8 +11,8 @@ from typing import Any
 
 from kws.common.errors import KwsError
 from kws.common.settings import shown
-from kws.config.groups import groups_of, option_names, recipe_content
-from kws.config.refusals import did_you_mean, no_option
+from kws.config.groups import groups_of, recipe_content
+from kws.config.refusals import did_you_mean
 from kws.config.setting import FILE, MISSING, Command, Setting, dumped, stored
 
 # Settings that `kws COMMAND --help` shows; other commands have few enough to show all of their own.
@@ -60,12 +60,10 @@ def help_of(
         recipe: name or file; its values take the place of the defaults, and all settings that it gives are common ones.
 
     Raises:
-        KwsError: there is no such topic, or no such recipe.
+        KwsError: there is no such topic.
     """
     about = about or known()[command]
-    by_recipe = recipe_content(recipe) if recipe else {}
-    if recipe and not by_recipe:
-        raise KwsError(no_option("recipe", recipe, option_names("recipe")))
+    by_recipe = recipe_content(recipe) if recipe and command == "train" else {}
     every = [with_recipe(one, recipe, by_recipe) for one in [*groups_of(command, models), *about.settings]]
     names = sorted({name for one in every if (name := one.key.partition(".")[0]) != one.key})
     if topic not in ("", "all", *names, *(one.key for one in every)):

@@ -132,7 +132,7 @@ def _sources(
 
 
 def _distinct(drafts: Iterable[tuple[str, Kind]], excluded: Iterable[str], text: str) -> dict[str, Kind]:
-    """Candidates without repeated and excluded ones, and those with the text of the keyword in them."""
+    """Candidates without repeated ones, excluded ones, and ones that contain the text of the keyword."""
     pool: dict[str, Kind] = {}
     known = {*excluded}
     for one, kind in sorted(drafts, key=lambda draft: is_phonemes(draft[0])):  # text rather than phonemes

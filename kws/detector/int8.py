@@ -14,7 +14,7 @@ from kws.detector.onnx import NETWORK
 from kws.detector.onnx_runner import OnnxDetector
 
 STEP_S = 1.0  # of the audio that ranges are taken from
-INPUT_LAYER = f"{NETWORK}layer."  # see `kws.models.frontends.FrontEndNet`
+INPUT_LAYER = ".layer."  # of a `kws.models.frontends.FrontEndNet`, which may be a member of an ensemble
 TYPES = ("Gemm", "MatMul", "Conv")
 
 
@@ -34,7 +34,7 @@ def quantised(content: bytes, audio: NDArray[np.float32]) -> bytes:
 
     model = onnx.load_from_string(content)
     names = {one.name for one in model.graph.initializer}
-    weights = {name for name in names if name.startswith(NETWORK) and not name.startswith(INPUT_LAYER)}
+    weights = {name for name in names if name.startswith(NETWORK) and INPUT_LAYER not in name}
     others = [n.name for n in model.graph.node if n.op_type in TYPES and not weights.intersection(n.input)]
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -119,7 +119,8 @@ class KeywordNet(nn.Module):
     def forward(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Logits for the frames `x` that follow those in `cache`.
 
-        Shape: x [B, M, N], N a multiple of the stride; returns logits [B, K, N / stride] and the next cache.
+        Shape: x [B, M, N], N a multiple of the stride; returns logits [B, K, N / stride] and the next cache. An
+            `Ensemble` in training mode returns B rows for each member.
         """
         y, following = self.hidden(x, cache)
         return self.head(y), following

@@ -5,24 +5,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kws.common.errors import KwsError
 from kws.models.base import KeywordNet, keyword_head, merge_norms
 
 
 class Ensemble(KeywordNet):
-    """Nets whose logits are averaged (Hansen & Salamon, 1990): one linear head on the hidden rows of all members.
+    """Nets whose logits are averaged (Hansen & Salamon, 1990). One linear head takes the hidden rows of all members.
 
     Each member learns from its own loss: in training mode, `forward` and `last_logits` return the logits of one member
     after those of another, along the batch. The mean alone would be trained like a single net, whose parts rely on each
     other. In evaluation mode they return the mean.
 
     Args:
-        nets: members with equal input, stride and score columns. Their heads are dropped.
+        nets: members with equal input, stride and score columns. Their heads are replaced by one.
+
+    Raises:
+        KwsError: the head of a member is not linear.
     """
 
     def __init__(self, nets: Sequence[KeywordNet]) -> None:
         first = nets[0]
         super().__init__(first.n_mels, first.n_keywords, first.stride)
         for net in nets:
+            if not (isinstance(net.head, nn.Conv1d) and net.head.kernel_size == (1,)):
+                raise KwsError(f"{type(net).__name__}: must have a head of one Conv1d of kernel 1 to be in an ensemble")
             net.head = nn.Identity()
         self.nets = nn.ModuleList(nets)
         self.source, self.streams_from = first.source, first.streams_from
@@ -40,8 +46,7 @@ class Ensemble(KeywordNet):
         return self.apart(rows) if self.training else self.head(torch.cat(rows, 1)), following
 
     def last_logits(self, x: Tensor) -> Tensor:
-        rows, _ = self.members(x, self.initial_cache(len(x)))
-        last = [y[:, :, -1:] for y in rows]
+        last = [net.last_logits(x).unsqueeze(2) for net in self.nets]  # type: ignore[operator]
         logits: Tensor = self.apart(last) if self.training else self.head(torch.cat(last, 1))
         return logits[:, :, 0]
 

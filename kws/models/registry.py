@@ -2,7 +2,7 @@
 
 A model maps log-mel frames and a cache to logits and the next cache (`KeywordNet`). A clip is a stream that begins with
 an empty cache, so both share one code path. A family that pads in time or averages over its window is a `WindowNet`. An
-`InputLayer` may precede the net (`FrontEndNet`).
+`InputLayer` may precede the net (`FrontEndNet`), and a second net without one stand beside it (`Ensemble`).
 """
 
 from collections.abc import Mapping

@@ -183,6 +183,26 @@ def test_training_mode_has_equal_scores_and_gradients_for_every_weight(name: str
     assert untouched == []
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_members_of_an_ensemble_learn_from_their_own_logits_alone(whole: bool) -> None:
+    net = beside(ds_tcn).train()
+    assert isinstance(net, Ensemble)
+    x = torch.randn(3, 40, 120, generator=torch.Generator().manual_seed(0))
+    logits = net(x, net.initial_cache(3))[0] if whole else net.last_logits(x)
+    assert len(logits) == 6
+    logits[3:].square().sum().backward()  # those of the second
+    first, second = ([p.grad is not None and bool(p.grad.any()) for p in one.parameters()] for one in net.nets)
+    assert not any(first)
+    assert all(second)
+
+
+def test_an_ensemble_needs_linear_heads() -> None:
+    other = ds_tcn(40)
+    other.head = nn.Sequential(other.head)
+    with pytest.raises(KwsError, match=r"^DSTCN: must have a head of one Conv1d"):
+        Ensemble([ds_tcn(40), other])
+
+
 @pytest.mark.parametrize(
     ("family", "n_mels", "columns", "shape", "published"),
     [

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from kws.data.features import LogMel
 from kws.detector import checkpoint, streaming
 from kws.detector.torchscript import load_exported
+from kws.models.registry import make
 from kws.replay.buffer import Buffer
+from kws.training.classification import ClassificationTask
 from kws.training.wake_word import WakeWordTask
 from tests.kill import death
 from tests.nets import sound
@@ -85,3 +88,18 @@ def test_a_receptive_field_longer_than_a_clip_is_refused(cli, tiny, tmp_path):
     assert said.code == 2
     assert said.err.startswith("kws: batch.clip_s=1.4: must be at least ")
     assert not (tmp_path / "x").exists()
+
+
+def test_classes_are_learned_by_each_member_of_an_ensemble():
+    shape = {"memory_n": 30, "keep": 0.97, "alpha": 0.98, "delta": 2.0, "r": 0.5, "trainable": False}
+    net = make("ds_tcn", 40, 3, {"channels": 8, "dilations": (1, 2)}, "log_mel_pcen", shape).train()
+    x, target = torch.randn(4, 40, 100), torch.tensor([0, 1, 2, 1])
+    task = ClassificationTask(LogMel(), None, 0.0, None, 1, None)
+    with torch.no_grad():
+        loss, losses = task.loss(net.last_logits, (x, target))
+        logits = net.last_logits(x)
+    want = [torch.nn.functional.cross_entropy(one, target) for one in (logits[:4], logits[4:])]
+    assert float(loss) == pytest.approx(float(sum(want)) / 2, abs=1e-5)
+    right = ((logits[:4] + logits[4:]).argmax(1) == target).float()
+    assert losses.shape == (4, 2)
+    assert torch.equal(losses[:, 1], right)

@@ -151,7 +151,7 @@ def test_mfcc_from_sound_are_those_of_torchaudio() -> None:
 
 
 def test_an_unknown_layer_is_refused() -> None:
-    with pytest.raises(KwsError, match=r"^features/input=rasta: must be one of pcen, mfcc$"):
+    with pytest.raises(KwsError, match=r"^features/input=rasta: must be one of pcen, mfcc, log_mel_pcen$"):
         input_layer("rasta", 40, {})
 
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -308,14 +308,16 @@ def read_runs(out: Path, arms: Iterable[str]) -> dict[str, dict[tuple[str, int, 
     return runs
 
 
-def effect(a: dict[Any, Scores], b: dict[Any, Scores], draws: int = 1000) -> tuple[float, float, float, float]:
-    """Mean paired difference of the endpoint of `a` to that of `b`, its 95 % interval, and the p-value.
+def effect(
+    a: dict[Any, Scores], b: dict[Any, Scores], value: Callable[[Scores], float] = Scores.endpoint, draws: int = 1000
+) -> tuple[float, float, float, float]:
+    """Mean paired difference of a value, the endpoint, of `a` to that of `b`, its 95 % interval, and the p-value.
 
     The bootstrap (Efron, 1979) resamples pairs of word, fold and seed, and the recordings within each pair. The p-value
     is that of the signed-rank test (Wilcoxon, 1945).
     """
     pairs = sorted(a.keys() & b.keys())
-    differences = np.array([a[pair].endpoint() - b[pair].endpoint() for pair in pairs])
+    differences = np.array([value(a[pair]) - value(b[pair]) for pair in pairs])
     rng, samples = numpy_generator(0, "bootstrap"), []
     for draw in range(draws):
         drawn = []
@@ -324,7 +326,7 @@ def effect(a: dict[Any, Scores], b: dict[Any, Scores], draws: int = 1000) -> tup
             if len(mine.hours_of) == len(other.hours_of) > 1:  # in files of before the recordings are not known
                 one, same = (numpy_generator(0, "recordings", draw, len(drawn)) for _ in range(2))
                 mine, other = mine.resampled(one), other.resampled(same)
-            drawn.append(mine.endpoint() - other.endpoint())
+            drawn.append(value(mine) - value(other))
         samples.append(np.mean(drawn))
     low, high = np.percentile(samples, [2.5, 97.5])
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0

@@ -168,13 +168,18 @@ def main(threads: float = 2) -> None:
         against(data, model, faster)
 
 
-def against(data: str, model: str, faster: bool) -> None:
-    """One model: the plain loop and ours in turns; ours compiled if it is to be faster."""
+def settings_of(data: str, model: str, faster: bool) -> TrainConfig:
+    """Settings of the wake word with one network; compiled if it is to be faster."""
     words = ["recipe=wake_word", "features=log_mel", "keyword=computer", f"data.root={data}"]
     words += [f"model={model}", f"compile={faster}"]
     words += ["batch.size=64"] if model.startswith("bc") else []
     with initialize_config_dir(str(folder("conf")), version_base="1.3"):
-        s = settings(compose("train", words), TrainConfig)
+        return settings(compose("train", words), TrainConfig)
+
+
+def against(data: str, model: str, faster: bool) -> None:
+    """One model: the plain loop and ours in turns; ours compiled if it is to be faster."""
+    s = settings_of(data, model, faster)
     console = Console(quiet=True)
     store = builders.store(s.data, console, recordings(s.data), ["computer"])
     chosen = select(store.entries, ["computer"], s.data.noise_label, s.mining.pool_share)

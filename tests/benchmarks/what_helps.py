@@ -35,6 +35,10 @@ def lines(out: Path) -> Iterator[str]:
         events = sum(len(one.events) for one in mine.values())
         missed = [sum(one.misses(rate) for one in mine.values()) for rate in RATES]
         cells = [f"{n}/{events} = {100 * n / events:.1f} %" for n in missed]
+        if arm != DEFAULT:  # the mean over runs of the difference in points
+            for i, rate in enumerate(RATES):
+                found = effect(mine, runs[DEFAULT], lambda one, rate=rate: 100 * one.misses(rate) / len(one.events))
+                cells[i] += " ({:+.1f} [{:+.1f}, {:+.1f}])".format(*found[:3])
         mean, low, high, p = effect(mine, runs[DEFAULT])
         compared = "| " if arm == DEFAULT else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] | {p:.3f}"
         yield f"| {arm} | {len(mine)} | {' | '.join(cells)} | {compared} |"

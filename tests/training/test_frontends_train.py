@@ -1,16 +1,23 @@
 """Training with each front end: learning, streaming, export, resume, and scores of mined clips."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from kws.commands.builders import model_spec
+from kws.common.errors import KwsError
+from kws.config.app import composed
+from kws.config.compose import settings
+from kws.config.schema import TrainConfig
 from kws.data.features import LogMel
 from kws.detector import checkpoint, streaming
 from kws.detector.torchscript import load_exported
 from kws.models.registry import make
 from kws.replay.buffer import Buffer
 from kws.training.classification import ClassificationTask
+from kws.training.optim import OptimConfig
 from kws.training.wake_word import WakeWordTask
 from tests.kill import death
 from tests.nets import sound
@@ -103,3 +110,34 @@ def test_classes_are_learned_by_each_member_of_an_ensemble():
     right = ((logits[:4] + logits[4:]).argmax(1) == target).float()
     assert losses.shape == (4, 2)
     assert torch.equal(losses[:, 1], right)
+
+
+def test_a_wake_word_has_the_mean_loss_of_the_members_of_an_ensemble():
+    logits = 3 * torch.randn(2, 4, 1, 50)  # members, clips, columns, rows
+    audio = SimpleNamespace(
+        target=torch.tensor([[1.0], [1], [0], [0]]),
+        start=torch.tensor([20, 25, 0, 0]) * 320,
+        end=torch.tensor([35, 40, 0, 0]) * 320,
+    )
+    batch = SimpleNamespace(x=torch.zeros(4, 40, 100), audio=audio, rows=torch.arange(4), weight=torch.ones(4))
+    task = SimpleNamespace(
+        config=SimpleNamespace(optim=OptimConfig()),
+        spec=SimpleNamespace(hop_s=0.01, smooth_n=5, smooth_k=0),
+        net=SimpleNamespace(stride=2, initial_cache=lambda n: []),
+        front_end=SimpleNamespace(hop_n=160),
+    )
+    whole, rows = WakeWordTask.loss(task, lambda x, cache: (logits.flatten(0, 1), cache), batch)
+    first, second = (WakeWordTask.loss(task, lambda x, cache, one=one: (one, cache), batch) for one in logits)
+    assert float(whole) == pytest.approx((float(first[0]) + float(second[0])) / 2)
+    torch.testing.assert_close(rows[:, :2], (first[1] + second[1])[:, :2] / 2)  # objective and gradient of each clip
+    assert len(rows) == 4
+
+
+def test_the_refusal_names_the_shortest_clip_that_works():
+    def spec(clip_s):
+        words = ["recipe=wake_word", "keyword=x", "data.root=.", "model=ds_tcn_100k", f"batch.clip_s={clip_s}"]
+        return model_spec(settings(composed("train", words), TrainConfig), ["x"])
+
+    with pytest.raises(KwsError, match=r"^batch.clip_s=2.11: must be at least 2.12, the receptive field of"):
+        spec(2.11)  # as many rows as 2.1 s
+    assert spec(2.12).clip_n == 106 * 320

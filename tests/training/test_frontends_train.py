@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from kws.detector import checkpoint, streaming
 from kws.detector.torchscript import load_exported
 from kws.models.registry import make
 from kws.replay.buffer import Buffer
+from kws.runtime import OnnxDetector
 from kws.training.classification import ClassificationTask
 from kws.training.optim import OptimConfig
 from kws.training.wake_word import WakeWordTask
@@ -88,6 +90,28 @@ def test_a_killed_run_resumes_to_the_same_weights(cli, trained, tmp_path):
     want, got = weights(out), weights(tmp_path / "killed")
     assert want.keys() == got.keys()
     assert all(torch.equal(want[name], got[name]) for name in want)
+
+
+@pytest.mark.parametrize("trained", ["log_mel_pcen"], indirect=True)  # two nets, as recipe=wake_word trains them
+def test_an_ensemble_is_hardened_and_exported_at_int8(cli, trained, tmp_path, monkeypatch):
+    words, out = trained
+    monkeypatch.setenv("KWS_CACHE", str(tmp_path / "cache"))
+    kept = [word for word in words if not word.startswith(("model.", "features", "batch.clip_s"))]
+    few = "optim.steps=3", "mining.rounds=0", "mining.pool_share=0", "replay.schedule=constant"
+    said = cli("train", *kept, *few, f"init={out}/model.pt", f"replay.buffer={out}/buffer", f"out={tmp_path}/hard")
+    assert said.code == 0, said.err
+    assert "Before (a) and after (b)" in said.out
+    old, new = weights(out), weights(tmp_path / "hard")
+    assert old.keys() == new.keys()
+    for member in ("nets.0.", "nets.1.body."):
+        name = f"{member}blocks.0.pointwise.weight"
+        assert 0 < (new[name] - old[name]).abs().max() < 0.1, "each member goes on from its weights"
+    given = "export", f"checkpoint={tmp_path}/hard/model.pt", f"out={tmp_path}/d", "format=onnx", "quantize=int8"
+    said = cli(*given, "quantize_max_loss=1")
+    assert said.code == 0, said.err
+    runner, pcm = OnnxDetector(tmp_path / "d.onnx"), sound(100 * 320)
+    exact = checkpoint.read_model(tmp_path / "hard" / "model.pt").detector(pcm).numpy()
+    assert 0 < np.abs(runner(pcm.numpy()) - exact).max() < 0.2
 
 
 def test_a_receptive_field_longer_than_a_clip_is_refused(cli, tiny, tmp_path):

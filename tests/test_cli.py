@@ -130,7 +130,7 @@ BAD = [
     ("train", "features=rasta", "features=rasta", "log_mel, log_mel_pcen, mfcc, pcen"),
     ("train", "features.trainable=false", "features.trainable", "it belongs to pcen"),
     ("train", "features.n_mfcc=13", "features.n_mfcc", "it belongs to mfcc"),
-    ("train", "recipe=none_such", "recipe=none_such", "must be one of few_shot", "wake_word"),
+    ("train", "recipe=none_such", "recipe=none_such", "must be one of base, few_shot", "wake_word"),
     ("train", "recipe=3", "recipe=3: no such recipe", "or a file NAME.yaml"),
     ("train", "keyword={a: 1}", "keyword=", "list of words"),
     ("train", "keyword=[beep,beep]", "keyword", "twice"),

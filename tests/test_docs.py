@@ -41,6 +41,8 @@ COMPOSED = {
     "recipe=speech_commands/": "needs a release of Speech Commands; tests/training trains on a folder like it",
     "recipe=three_words": "needs the layout of Speech Commands; tests/training trains it",
     "recipe=harden init=RUN/model.pt replay.buffer=FIELD": "needs a model of synthetic clips",
+    "recipe=base": "needs transcripts; tests/training/test_phones.py trains one",
+    "init=BASE/model.pt": "needs a base net; tests/training/test_phones.py starts from one",
     "task=class": "needs recordings of its words; tests/training trains on a folder like it",
     "recipe=quickstart": "tests/test_recipes.py runs it",
     "train recipe=few_shot": "tests/test_recipes.py runs it",

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from kws.commands import builders
-from kws.commands.training_run import Run
+from kws.commands.training_run import Run, kept, refuse_known
 from kws.common.console import Console
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
@@ -34,6 +34,8 @@ def train_classification(r: Run) -> None:
     s, console, spec = r.s, r.console, r.spec
     with one_at_a_time(Path(s.data.cache)):
         store = builders.store(s.data, console, recordings(s.data, console.warn, spec.labels), spec.labels, False)
+    if r.init is not None:
+        refuse_known(r.init, store.entries)
     unknown, silence = s.classification.unknown, s.classification.silence
     roles = compose(store.entries, spec.labels, s.data.noise_label, unknown, silence, spec.clip_n)
     r.begin(store)
@@ -43,11 +45,6 @@ def train_classification(r: Run) -> None:
     # `kws runs` takes a run for finished once results.json exists, so this file is written last.
     content: dict[str, Any] = {"seed": s.seed, "task": s.task.value, "weights": kept(s), "outcomes": []}
     results.write_json(r.out / "results.json", content | {split: result.as_json() for split, result in found.items()})
-
-
-def kept(s: TrainConfig) -> str:
-    """Description of the weights that are kept."""
-    return f"moving average (optim.ema={s.optim.ema:g}) at the last step" if s.optim.ema else "of the last step"
 
 
 def describe(console: Console, store: AudioCache, roles: Roles) -> None:

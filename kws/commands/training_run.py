@@ -1,4 +1,4 @@
-"""Run folder, model of `init`, training loop and model files of `kws train`, for both tasks."""
+"""Run folder, model of `init`, training loop and model files of `kws train`, for all tasks."""
 
 import hashlib
 import json
@@ -101,7 +101,7 @@ class Run:
         if self.s.init is not None and not (self.out / INIT).exists():
             with replacing(self.out / INIT) as file:
                 file.write(Path(self.s.init).read_bytes())
-            if self.init is None or checkpoint.read_model(self.out / INIT).hash != self.init.hash:
+            if self.init is None or checkpoint.read_model(self.out / INIT, base=True).hash != self.init.hash:
                 (self.out / INIT).unlink()
                 raise KwsError(f"init={self.s.init}: must not change while a run begins")
         self.session.begin(self.out, threads, device)
@@ -148,6 +148,46 @@ class Run:
             "made": f"{time.strftime('%Y-%m-%d %H:%M')} by kws {__version__}{f', commit {known}' if known else ''}",
         }
 
+    def write_checkpoint(
+        self,
+        weights: Mapping[str, Tensor],
+        thresholds: list[float],
+        facts: Mapping[str, Any],
+        store: AudioCache,
+        used: Iterable[Entry],
+        replayed: Collection[str] = (),
+    ) -> dict[str, Any]:
+        """Write model.pt; return its facts.
+
+        Args:
+            weights, thresholds: what was trained.
+            facts: on the run; more are added.
+            store: the recordings.
+            used: those that trained it. Held-out ones among them are ignored.
+            replayed: content hashes of the recordings that replayed clips come from.
+        """
+        facts = {
+            "version": __version__,
+            "commit": commit(),
+            "command": ["kws", "train", *HydraConfig.get().overrides.task],
+            "plugins": list(self.s.plugins),
+            "config": (self.out / "config.yaml").read_text(encoding="utf-8"),
+            "data": hashlib.sha256("".join(e.hash for e in store.entries).encode()).hexdigest(),
+            **({} if self.init is None else {"init": self.init.hash}),
+            **facts,
+        }
+        held_out = {source.hash: source for source in held_out_sources(store)}
+        used = [entry for entry in used if entry.recording.split is Split.TRAIN]
+        trained_on = {entry.hash for entry in used if entry.hash not in held_out} | set(replayed)
+        if self.init is not None:
+            held_out |= {one.hash: one for one in self.init.held_out if one.hash not in trained_on}
+            trained_on |= self.init.trained_on
+        trained_on |= {entry.whole for entry in used if entry.whole}
+        checkpoint.write_model(
+            self.out / "model.pt", self.spec, weights, thresholds, facts, held_out.values(), trained_on
+        )
+        return facts
+
     def write_model(
         self,
         detector: Detector,
@@ -164,27 +204,14 @@ class Run:
             store: the recordings.
             replayed: content hashes of the recordings that replayed clips come from.
         """
-        facts = {
-            "version": __version__,
-            "commit": commit(),
-            "command": ["kws", "train", *HydraConfig.get().overrides.task],
-            "plugins": list(self.s.plugins),
-            "config": (self.out / "config.yaml").read_text(encoding="utf-8"),
-            "data": hashlib.sha256("".join(e.hash for e in store.entries).encode()).hexdigest(),
-            **({} if self.init is None else {"init": self.init.hash}),
-            **facts,
-        }
-        held_out = {source.hash: source for source in held_out_sources(store)}
-        trained_on = {entry.hash for entry in store.entries if entry.hash not in held_out} | set(replayed)
-        if self.init is not None:
-            held_out |= {one.hash: one for one in self.init.held_out if one.hash not in trained_on}
-            trained_on |= self.init.trained_on
-        trained_on |= {e.whole for e in store.entries if e.whole and e.recording.split is Split.TRAIN}
-        checkpoint.write_model(
-            self.out / "model.pt", self.spec, weights, detector.thresholds, facts, held_out.values(), trained_on
-        )
+        facts = self.write_checkpoint(weights, detector.thresholds, facts, store, store.entries, replayed)
         facts |= {"checkpoint": checkpoint.weights_hash(weights)}
         export(detector, self.out / "detector.pt", facts, clips=self.out / "buffer" / "clips")
+
+
+def kept(s: TrainConfig) -> str:
+    """Description of the weights that are kept after the last step."""
+    return f"moving average (optim.ema={s.optim.ema:g}) at the last step" if s.optim.ema else "of the last step"
 
 
 def require_exportable(spec: ModelSpec) -> None:
@@ -215,7 +242,7 @@ def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
         if any(key == one or key.startswith((f"{one}.", f"{one}/")) for one in FROM_MODEL):
             raise KwsError(f"{given}: must be left out with init=..., the model of which decides it")
     copy = out / INIT
-    model = read_model(copy if copy.is_file() else Path(cfg.init))
+    model = read_model(copy if copy.is_file() else Path(cfg.init), base=True)
     text = model.facts.get("config")
     if not isinstance(text, str):
         raise KwsError(f"init={cfg.init}: must be the model.pt of a run; this one has no configuration")
@@ -227,12 +254,14 @@ def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
             cfg.features = OmegaConf.merge(OmegaConf.structured(features), trained.features)
             cfg.model = OmegaConf.merge(OmegaConf.structured(FAMILIES[model.spec.family].settings), trained.model)
             cfg.batch.clip_s, cfg.data.sample_rate = trained.batch.clip_s, trained.data.sample_rate
-            if not any(cfg.data.synthetic.values()):  # else few_shot's few recordings would be all that is left
+            if not model.is_base and not any(
+                cfg.data.synthetic.values()
+            ):  # else few_shot's few recordings would be all that is left
                 cfg.data.synthetic = OmegaConf.merge(cfg.data.synthetic, trained.data.synthetic)
                 cfg.confuse = OmegaConf.merge(cfg.confuse, trained.confuse)
                 if cfg.batch.real_share is None:
                     cfg.batch.real_share = trained.batch.real_share
-            if OmegaConf.is_missing(cfg, "keyword"):
+            if OmegaConf.is_missing(cfg, "keyword") and not model.is_base:
                 cfg.keyword = labels[0] if len(labels) == 1 else labels
     except (OmegaConfBaseException, YAMLError) as error:
         raise KwsError(f"init={cfg.init}: must be a model of this version of kws ({first_line(error)})") from None

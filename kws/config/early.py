@@ -221,7 +221,10 @@ def refuse_incomplete(command: str, given: dict[str, str], settings: Sequence[Se
     defaults = by_recipe.get("defaults", [])
     if "init" in {*given, *by_recipe} or not (isinstance(defaults, list) and all(map(overrides_group, defaults))):
         return
+    no_keyword = given.get("task", by_recipe.get("task")) == "phones"
     for one in sorted(settings, key=lambda one: one.key):
+        if one.key == "keyword" and no_keyword:
+            continue
         if one.default == MISSING and one.key not in {*given, *by_recipe}:
             raise KwsError(f"{one.key}=... must be given: {one.description}")
     root = given.get("data.root", "null")

@@ -31,6 +31,7 @@ from kws.replay.quarantine import QuarantineConfig
 from kws.replay.records import Kind, State
 from kws.training.classification import ClassificationConfig
 from kws.training.optim import OptimConfig
+from kws.training.phones import PhonesConfig
 
 
 class Task(StrEnum):
@@ -38,6 +39,7 @@ class Task(StrEnum):
 
     wake_word = auto()
     classification = auto()
+    phones = auto()
 
 
 @dataclass
@@ -76,7 +78,7 @@ class TrainConfig:
 
     task: Annotated[
         Task,
-        Field(description="wake_word: keywords against everything else; classification: each clip is one of several"),
+        Field(description="wake_word: keywords or not; classification: one of several; phones: a base net of speech"),
     ] = Task.wake_word
     keyword: Annotated[Any, TEXT, Field(description="one word, or a list: [alexa,computer]")] = MISSING
     out: Annotated[str, OUTPUT, Field(description="run folder; that of a killed run resumes it")] = (
@@ -107,6 +109,7 @@ class TrainConfig:
     augment: AugmentConfig = MISSING
     batch: BatchConfig = field(default_factory=BatchConfig)
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+    phones: PhonesConfig = field(default_factory=PhonesConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     mining: MiningConfig = field(default_factory=MiningConfig)

@@ -105,6 +105,7 @@ def check_train(c: TrainConfig) -> None:
             f"batch.real_share={c.batch.real_share:g}: there are no real recordings: data.root=DIR must be given, or "
             "recipe=from_text, which needs none"
         )
+    check_phones(c)
     check_average(c)
     check_replay(c)
     if c.mining.post_s >= c.batch.clip_s:
@@ -133,6 +134,16 @@ def check_classification(c: TrainConfig) -> None:
         raise SettingError("optim.warmup_epochs", c.optim.warmup_epochs, rule)
     if not c.data.root:
         raise KwsError("data.root=DIR must be given: a folder of recordings with a manifest, or one folder a label")
+
+
+def check_phones(c: TrainConfig) -> None:
+    """Rules between groups of settings of a base net."""
+    if c.task is not Task.phones:
+        return
+    if not c.data.root:
+        raise KwsError("data.root=DIR must be given: recordings with transcripts (column text of manifest.csv)")
+    if (every := getattr(c.model, "train_every", 1)) > 1:
+        raise SettingError("model.train_every", every, "must be 1 with task=phones: each row names a phone")
 
 
 def check_replay(c: TrainConfig) -> None:

@@ -18,6 +18,7 @@ B b    CH tʃ  D d    DH ð   F f    G ɡ    HH h   JH dʒ  K k    L l    M m   
 S s    SH ʃ   T t    TH θ   V v    W w    Y j    Z z    ZH ʒ
 """
 ARPABET = dict(pair.split() for pair in re.findall(r"\S+ \S+", _ARPABET))
+SCHWA = "ə"  # AH without stress
 _STRESS = {"0": "", "1": "ˈ", "2": "ˌ"}
 _BUILT_IN = "needs the extra kws[speech]: pip install 'kws[speech]'"
 
@@ -98,7 +99,7 @@ def parse_pronunciation(text: str, language: str) -> str:
 
 
 def _ipa(symbol: str) -> str:
-    return "ə" if symbol == "AH0" else ARPABET[symbol.rstrip("012")]
+    return SCHWA if symbol == "AH0" else ARPABET[symbol.rstrip("012")]
 
 
 def _of_cmudict(text: str) -> list[Phones]:

@@ -20,6 +20,7 @@ from kws.detector.detector import Detector
 from kws.models.registry import KeywordNet, make
 
 FORMAT = 2
+BASE = "phones"  # task of a base net, in its facts
 TRAINED_N = 16  # hexadecimal digits of the hash of a recording that trained a model
 
 
@@ -159,12 +160,21 @@ class Checkpoint:
     weights: dict[str, Tensor]
     trained_on: frozenset[str]  # the first digits of the hashes of the recordings; empty in files of older versions
 
+    @property
+    def is_base(self) -> bool:
+        """Whether it is a base net, which detects nothing: training starts from it."""
+        return isinstance(self.facts, dict) and self.facts.get("task") == BASE
 
-def read_model(path: Path) -> Checkpoint:
+
+def read_model(path: Path, base: bool = False) -> Checkpoint:
     """Read a model.
 
+    Args:
+        path: of the file.
+        base: accept a base net too.
+
     Raises:
-        KwsError: not a checkpoint, or one without a finished model.
+        KwsError: not a checkpoint, or one without a finished model, or a base net where none is accepted.
     """
     content = read(path)
     if not {"recipe", "model", "thresholds", "hash", "facts"} <= set(content):
@@ -183,4 +193,7 @@ def read_model(path: Path) -> Checkpoint:
     numbers = [*content["model"].values(), torch.tensor(detector.thresholds)]
     if not all(one.isfinite().all() for one in numbers):
         raise KwsError(f"{path}: a weight or a threshold is not a finite number, so it detects nothing; train it again")
-    return Checkpoint(spec, detector, content["hash"], content["facts"], held_out, content["model"], trained_on)
+    model = Checkpoint(spec, detector, content["hash"], content["facts"], held_out, content["model"], trained_on)
+    if model.is_base and not base:
+        raise KwsError(f"{path}: a base net, which detects nothing; kws train init={path} keyword=WORD starts from it")
+    return model

@@ -1,1 +1,1 @@
-"""Training: the loop, its two tasks, losses, optimizers, several processes, metrics."""
+"""Training: the loop, its three tasks, losses, optimizers, several processes, metrics."""

@@ -60,6 +60,32 @@ class ClassificationMetrics:
         return f"epoch {self.epoch}, loss {self.loss:.3f}"
 
 
+@dataclass(frozen=True)
+class PhoneMetrics:
+    """One training step of a base net: the mean loss of a phone, and the utterances of the batch."""
+
+    step: int
+    loss: float
+    batch: int
+    lr: float
+
+    def __str__(self) -> str:
+        return f"loss {self.loss:.3f}"
+
+
+@dataclass(frozen=True)
+class PhoneErrors:
+    """Errors of a base net in the phones of the validation utterances."""
+
+    step: int
+    errors: int
+    phones: int
+    utterances: int
+
+    def __str__(self) -> str:
+        return f"{self.errors} errors in {self.phones} phones"
+
+
 def gradient_shares(file: Path) -> str:
     """Which rows moved the net since replay began, in words; "" where no batch replayed a clip.
 

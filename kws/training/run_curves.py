@@ -50,6 +50,17 @@ def wake_word_curves(folder: Path, rounds: Sequence[int]) -> TrainingCurves:
     return TrainingCurves(panels, rounds)
 
 
+def phone_curves(folder: Path) -> TrainingCurves:
+    """Loss of the training batches, and errors in the validation split. Raises KwsError as `wake_word_curves`."""
+    m = read_columns(folder / "metrics.csv", ["step", "loss"])
+    panels = [Panel("loss of a phone", {"train": (m["step"], m["loss"])})]
+    v = read_columns(folder / "validation.csv", ["step", "errors", "phones"])
+    if v["step"]:
+        line = v["step"], [100 * wrong / n for wrong, n in zip(v["errors"], v["phones"], strict=True)]
+        panels.append(Panel("validation errors, % of the phones", {"validation": line}, noisy=False))
+    return TrainingCurves(panels)
+
+
 def classification_curves(folder: Path) -> TrainingCurves:
     """Loss and errors of the training batches and of the validation split. Raises KwsError as `wake_word_curves`."""
     m = read_columns(folder / "metrics.csv", ["step", "loss", "right", "batch"])

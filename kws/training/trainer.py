@@ -26,7 +26,7 @@ class DivergedError(KwsError):
 
 
 class Task(Protocol):
-    """A wake word or a classification. Every rank calls each method, in the same order.
+    """A wake word, a classification or a base net. Every rank calls each method, in the same order.
 
     The defaults are those of a task that mines nothing, and whose state is the step and the weights.
     `max_grad_norm` is the norm to which gradients are clipped; None: not clipped.

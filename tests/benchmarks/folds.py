@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
-from kws.commands import builders
-from kws.commands.speech import SyntheticClips
+from kws.commands import builders, speech
 from kws.commands.training_run import Run
+from kws.commands.wake_word import prepare
 from kws.commands.wake_word_run import WakeWord, fit
 from kws.common.console import Console
 from kws.common.seeding import numpy_generator
@@ -56,6 +56,11 @@ STEPS = int(os.environ.get("KWS_STEPS", "600"))
 Arm = tuple[str, ...]  # overrides; runs of one arm differ in word, fold and seed alone
 
 
+def limits(arm: Arm) -> dict[str, str]:
+    """Words of an arm that are no overrides: number of `keywords`, `hours` of train speech, file of a `base` net."""
+    return dict(word[1:].split("=") for word in arm if word.startswith("+"))
+
+
 def hashed(purpose: str, name: str, n: int) -> int:
     """A number below `n` from a name."""
     return int(hashlib.sha256(f"{purpose}:{name}".encode()).hexdigest(), 16) % n
@@ -82,33 +87,46 @@ def at_most(chosen: Selection, store: AudioCache, hours: float) -> None:
         some[:] = [i for i in some if i in kept]
 
 
-class Group:
-    """One word and fold: recordings, streams and runs."""
+def keep_few(chosen: Selection, store: AudioCache, n: int, spoken: Path | None) -> None:
+    """Keep so many train recordings of the keyword, the first by a hash, and its clips in the folder `spoken`."""
+    (keywords,) = chosen.positives[Split.TRAIN]
+    ranked = sorted(keywords, key=lambda i: hashed("few", store.entries[i].hash, 2**32))
+    real = [i for i in ranked if spoken is None or not store.entries[i].recording.path.is_relative_to(spoken.resolve())]
+    keywords[:] = sorted({*keywords} - {*real[n:]})
 
-    def __init__(self, data: Path, out: Path, word: str, fold: int, device: str) -> None:
+
+class Group:
+    """One word and fold: recordings, streams and runs of a recipe.
+
+    Synthetic clips of the recipe train only; a run is scored on recordings.
+    """
+
+    def __init__(self, data: Path, out: Path, word: str, fold: int, device: str, recipe: str = "replay_curve") -> None:
         self.data, self.out, self.word, self.fold, self.device = data, out, word, fold, device
-        s = self.configured(("replay.share=0",), 0)
+        self.recipe = recipe
+        s = self.configured((), 0)
         found = [kept for one in recordings(s.data) if (kept := in_fold(one, fold))]
         self.console = Console(quiet=True)
-        self.store = builders.store(s.data, self.console, found, [self.word])
+        self.made = speech.synthesise(s, [word], self.console, found)
+        spoken = [one for one in self.made.recordings() if one.split is Split.TRAIN]
+        self.store = builders.store(s.data, self.console, [*found, *spoken], [word])
         self.streams: Streams | None = None
 
     def configured(self, arm: Arm, seed: int) -> TrainConfig:
         """The settings of a run."""
-        words = ["recipe=replay_curve", f"keyword={self.word}", f"data.root={self.data}", f"seed={seed}"]
+        words = [f"recipe={self.recipe}", f"keyword={self.word}", f"data.root={self.data}", f"seed={seed}"]
         words += ["validate_every=null", "tensorboard=false", f"device={self.device}", f"optim.steps={STEPS}"]
         return settings(composed("train", [*words, *(w for w in arm if not w.startswith("+"))]), TrainConfig)
 
     def selection(self, s: TrainConfig, arm: Arm) -> Selection:
         """Roles of the recordings."""
-        chosen = with_locations(
-            self.store,
-            select(self.store.entries, [self.word], s.data.noise_label, s.mining.pool_share),
-            dict.fromkeys(Split, 1.2),
-        )
-        for word in arm:
-            if word.startswith("+hours="):
-                at_most(chosen, self.store, float(word.split("=")[1]))
+        given = limits(arm)
+        chosen = select(self.store.entries, [self.word], s.data.noise_label, s.mining.pool_share)
+        if "keywords" in given:
+            keep_few(chosen, self.store, int(given["keywords"]), self.made.speech)
+        chosen = with_locations(self.store, chosen, dict.fromkeys(Split, 1.2))
+        if "hours" in given:
+            at_most(chosen, self.store, float(given["hours"]))
         return chosen
 
     def train(self, arm: Arm, name: str, seed: int) -> None:
@@ -142,12 +160,13 @@ class Group:
         folder.mkdir(parents=True, exist_ok=True)
         spec = builders.model_spec(s, [self.word])
         with together(builders.device(s.device), s.precision) as dist:
-            r = kind(s, "", folder, spec, self.console, dist, SessionRecorder([], None))
+            init = checkpoint.read_model(Path(limits(arm)["base"]), base=True) if "base" in limits(arm) else None
+            r = kind(s, "", folder, spec, self.console, dist, SessionRecorder([], None), init)
             with Buffer(folder / "buffer", s.replay, self.store.sample_rate, s.replay) as buffer:
                 buffer.hold_out(held_out_sources(self.store))
-                weights, _ = fit(
-                    WakeWord(r, self.store, self.selection(s, arm), SyntheticClips(), folder / "buffer"), buffer, "run"
-                )
+                w = WakeWord(r, self.store, self.selection(s, arm), self.made, folder / "buffer")
+                prepare(w, buffer, not (folder / "state.pt").exists())
+                weights, _ = fit(w, buffer, "run")
             state = {k: v.cpu() for k, v in weights.items()}
             if kind is Run:
                 checkpoint.write_model(folder.with_name(f"{folder.name}.pt"), spec, state, [0.5], {}, [])

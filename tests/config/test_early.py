@@ -35,7 +35,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train lr=1", "lr: no such setting (did you mean optim.lr?)"),
         ("train optim.stepz=1", "optim.stepz: no such setting (did you mean optim.steps?); settings under optim: av"),
         ("train replay.most=1", "replay.most: renamed to replay.max_share"),
-        ("train recipe=quikstart", "recipe=quikstart: no such recipe (did you mean quickstart?); must be one of few"),
+        (
+            "train recipe=quikstart",
+            "recipe=quikstart: no such recipe (did you mean quickstart?); must be one of base, few",
+        ),
         ("train recipe=x/manifest.csv", "recipe=x/manifest.csv: no such recipe; must be one of "),
         ("train recipe=3", "recipe=3: no such recipe; must be one of "),
         ("train recipe=owm.yaml", "recipe=owm.yaml: no such file or folder (did you mean own.yaml?); expected: a YAML"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kws.commands import builders
-from kws.commands.training_run import Run, kept, refuse_known
+from kws.commands.training_run import Run, describe_weights, refuse_known
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.sweep import one_at_a_time
@@ -73,13 +73,13 @@ def finish(r: Run, store: AudioCache, train: Utterances, state: dict[str, Any], 
     """Write model.pt, report and results; say how a detector starts from it."""
     s, console, hours = r.s, r.console, train.hours(r.spec.sample_rate)
     result = "not counted, no validation recording has a transcript" if errors is None else f"{errors}"
-    facts = {"task": s.task.value, "weights": kept(s), "phone_errors": result, "hours": round(hours, 2)}
+    facts = {"task": s.task.value, "weights": describe_weights(s), "phone_errors": result, "hours": round(hours, 2)}
     r.write_checkpoint(state, [0.5] * len(r.spec.labels), facts, store, train.entries)
     console.say(f"phones    {result}")
     shown = r.shown() | {"learned from": f"{len(train)} recordings, {hours:.2f} h", "validation": result}
     write_report(r.out / "report.html", "Base net", shown, tables=[], curves=phone_curves(r.out))
     # `kws runs` takes a run for finished once results.json exists, so this file is written last.
-    content: dict[str, Any] = {"seed": s.seed, "task": s.task.value, "weights": kept(s), "outcomes": []}
+    content: dict[str, Any] = {"seed": s.seed, "task": s.task.value, "weights": describe_weights(s), "outcomes": []}
     counts = None if errors is None else asdict(errors)
     results.write_json(r.out / "results.json", content | {"validation": counts})
     model = r.out / "model.pt"

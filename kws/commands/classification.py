@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from kws.commands import builders
-from kws.commands.training_run import Run, kept, refuse_known
+from kws.commands.training_run import Run, describe_weights, refuse_known
 from kws.common.console import Console
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
@@ -43,7 +43,7 @@ def train_classification(r: Run) -> None:
     clips = {split: load_clips(store, roles, split, spec.clip_n, r.dist.device) for split in Split}
     found = finish(r, store, clips, fit(r, clips))
     # `kws runs` takes a run for finished once results.json exists, so this file is written last.
-    content: dict[str, Any] = {"seed": s.seed, "task": s.task.value, "weights": kept(s), "outcomes": []}
+    content: dict[str, Any] = {"seed": s.seed, "task": s.task.value, "weights": describe_weights(s), "outcomes": []}
     results.write_json(r.out / "results.json", content | {split: result.as_json() for split, result in found.items()})
 
 
@@ -110,16 +110,16 @@ def finish(
     facts = {
         "useless": {split: result.useless for split, result in found.items() if result.useless},
         "classes": [*spec.labels, *(spec.others or ())],
-        "weights": kept(s),
+        "weights": describe_weights(s),
         "accuracy": {split: result.as_json()["accuracy"] for split, result in found.items()},
     }
     r.write_model(spec.detector(state), state, facts, store)
     tables = [table for split, result in found.items() for table in show(console, result, f"{split} split")]
-    console.say(f"weights   {kept(s)}")
+    console.say(f"weights   {describe_weights(s)}")
     for name, result in found.items():
         if result.useless:
             console.warn(f"{name} split: {result.useless}")
-    run_facts = r.shown() | {"weights": kept(s)}
+    run_facts = r.shown() | {"weights": describe_weights(s)}
     run_facts |= {f"{split} split": result.useless for split, result in found.items() if result.useless}
     write_report(
         r.out / "report.html",

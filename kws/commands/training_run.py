@@ -209,7 +209,7 @@ class Run:
         export(detector, self.out / "detector.pt", facts, clips=self.out / "buffer" / "clips")
 
 
-def kept(s: TrainConfig) -> str:
+def describe_weights(s: TrainConfig) -> str:
     """Description of the weights that are kept after the last step."""
     return f"moving average (optim.ema={s.optim.ema:g}) at the last step" if s.optim.ema else "of the last step"
 

@@ -118,15 +118,14 @@ def load_utterances(
         if not one.text.strip():
             continue
         spoken = torch.tensor([column[phone] for phone in phones_of(one.text) or ()])
+        equal = int((spoken[1:] == spoken[:-1]).sum())  # neighbours, which a blank must part
         if entry.whole and one.offset_s is None:
             left_out["cut in time"] += 1  # the transcript is that of the whole recording
         elif not len(spoken):
             left_out["a word is not in CMUdict"] += 1
         elif entry.n_samples > longest_s * rate:
             left_out[f"longer than phones.longest_s={longest_s:g}"] += 1
-        elif (
-            len(spoken) + int((spoken[1:] == spoken[:-1]).sum()) > entry.n_samples // row_n
-        ):  # a blank parts equal ones
+        elif len(spoken) + equal > entry.n_samples // row_n:
             left_out["more phones than rows"] += 1
         else:
             chosen.append(i)

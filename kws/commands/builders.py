@@ -25,6 +25,7 @@ from kws.data.mending import Fault, listed
 from kws.data.noise import repeated
 from kws.data.overlap import contained
 from kws.data.positives import CONTEXT_S, context
+from kws.data.rooms import read_rooms
 from kws.data.streams import StreamConfig
 from kws.data.stretches import cut_out
 from kws.detector.checkpoint import Checkpoint, ModelSpec
@@ -258,6 +259,11 @@ def resmoothed(model: Checkpoint, smooth_s: float | None, smooth_k: int | None) 
     return Detector(made.features, made.model, spec.labels, made.thresholds, n, k, made.exclusive)
 
 
+def rooms(s: c.TrainConfig) -> Tensor | None:
+    """The impulse responses of `augment.rooms`. Shape: [R, L]. Raises KwsError if there are none."""
+    return None if s.augment.rooms is None else read_rooms(Path(s.augment.rooms), s.data.sample_rate)
+
+
 def batch_sampler(
     s: c.TrainConfig,
     cache: AudioCache,
@@ -265,6 +271,7 @@ def batch_sampler(
     clip_n: int,
     where: torch.device,
     synthetic: Path | None = None,
+    rooms: Tensor | None = None,
 ) -> tuple[BatchSampler, list[int]]:
     """Training batches of train recordings outside the mined pool, and the cache entry of each clip of their bank.
 
@@ -274,6 +281,7 @@ def batch_sampler(
         clip_n: samples of a clip.
         where: device of the bank.
         synthetic: folder of synthetic speech; other recordings are real.
+        rooms: impulse responses of rooms, from `rooms`.
 
     Raises:
         LeakError: a training recording is of another split.
@@ -308,6 +316,7 @@ def batch_sampler(
         s.augment,
         cache.sample_rate,
         s.features.hop_s,
+        None if rooms is None else rooms.to(where),
     )
     return sampler, used
 

@@ -37,7 +37,7 @@ OF_TASKS: Mapping[tuple[Task, ...], tuple[str, ...]] = {
         *("batch.positive_share", "batch.real_share", "batch.noise_share", "batch.max_keyword_s"),
         *("batch.keyword_end_s", "optim.negative_weight", "optim.peak_early_s", "optim.peak_late_s"),
         *("optim.focal_gamma", "optim.average", "optim.best_n"),
-        *("augment.speed", "augment.context", "augment.own_context"),
+        *("augment.speed", "augment.context", "augment.own_context", "augment.room"),
     ),
 }
 

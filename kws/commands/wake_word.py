@@ -45,6 +45,8 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
     shares, warning = speech.synthetic_shares(w.made, w.store, w.chosen, s.batch)
     for line in shares:
         console.say(line)
+    if w.rooms is not None:
+        console.say(f"rooms: {len(w.rooms)} of {s.augment.rooms}, for {s.augment.room_p:.0%} of the clips")
     begins = not (r.out / "state.pt").is_file()
     opened = partial(open_buffer, w)
     if s.init is not None and r.continues and begins and (copied := add_old_buffer(opened, folder, Path(s.init))):
@@ -70,7 +72,7 @@ def with_recordings(r: Run, folder: Path) -> WakeWord:
         r: the run.
         folder: of its replay buffer.
     """
-    s, console, words = r.s, r.console, r.spec.labels
+    s, console, words, rooms = r.s, r.console, r.spec.labels, builders.rooms(r.s)
     real = recordings(s.data, console.warn, words) if s.data.root else []
     speech.require_labels(real, words, s, console)
 
@@ -86,7 +88,7 @@ def with_recordings(r: Run, folder: Path) -> WakeWord:
     with one_at_a_time(Path(s.data.cache)):
         made = r.dist.on_main(lambda: speech.synthesise(s, words, console, real))
         store, chosen = r.dist.main_first(load)
-    return WakeWord(r, store, chosen, made, folder)
+    return WakeWord(r, store, chosen, made, folder, rooms)
 
 
 def open_buffer(w: WakeWord, rate: int) -> Buffer:

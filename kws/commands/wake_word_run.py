@@ -42,6 +42,7 @@ class WakeWord:
         store, chosen: audio and roles of the recordings.
         made: the synthetic clips, if any.
         folder: of the replay buffer.
+        rooms: impulse responses, if clips are set into rooms. Shape: [R, L].
     """
 
     r: Run
@@ -49,6 +50,7 @@ class WakeWord:
     chosen: Selection
     made: SyntheticClips
     folder: Path
+    rooms: Tensor | None
 
     def streams(self, split: Split, passes: int = 1) -> list[StreamSource]:
         """The streams of a split."""
@@ -78,7 +80,7 @@ def fit(w: WakeWord, buffer: Buffer | None, id_: str) -> tuple[Mapping[str, Tens
     s, spec, dist, stream = r.s, r.spec, r.dist, r.s.stream
     net, front_end = r.net(), spec.front_end().to(dist.device)
     sampler, entries = dist.main_first(
-        lambda: builders.batch_sampler(s, store, chosen, spec.clip_n, dist.device, w.made.speech)
+        lambda: builders.batch_sampler(s, store, chosen, spec.clip_n, dist.device, w.made.speech, w.rooms)
     )
     miner = None
     if buffer is not None:

@@ -13,6 +13,7 @@ from kws.common.settings import INPUT, OUTPUT, PATH, TEXT, Each, OneOf, Pair, Se
 from kws.config.deploy import ExportConfig, ListenConfig, ReviewConfig, ServeConfig
 from kws.config.refusals import no_recordings
 from kws.config.shared import Plugins, Seed, SmoothK, SmoothS, Threads
+from kws.config.simulation import RoomsConfig
 from kws.confusables.settings import MIN_CLIPS, CandidatesConfig, Synth, SyntheticConfig
 from kws.data.augment import AugmentConfig
 from kws.data.batch import BatchConfig
@@ -341,5 +342,6 @@ SCHEMAS: Mapping[str, type] = {
     "review": ReviewConfig,
     "serve": ServeConfig,
     "models": ModelsConfig,
+    "rooms": RoomsConfig,
     "runs": RunsConfig,
 }

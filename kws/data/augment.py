@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kws.common.seeding import generator
-from kws.common.settings import Pair, SettingError
+from kws.common.settings import INPUT, Pair, SettingError
 from kws.data.features import UNITS_PER_DB
 
 LEVEL_WINDOW_N = 512  # 32 ms at 16 kHz: the level of a clip is that of its loudest such window
@@ -37,6 +37,10 @@ class AugmentConfig:
         list[float], Pair(-60, 30), Field(description="level of that other speech against the keyword, dB")
     ] = field(default_factory=lambda: [-15.0, 5.0])
     colour_db: Annotated[float, Field(ge=0, le=20, description="spread of a smooth gain over the mel bands, dB")] = 3.0
+    rooms: Annotated[
+        str | None, INPUT, Field(description="folder of impulse responses, such as those of kws rooms; null: none")
+    ] = None
+    room_p: Annotated[float, Field(ge=0, le=1, description="share of clips that are set into a room")] = 0.5
     time_masks: Annotated[int, Field(ge=0, le=10, description="SpecAugment masks in time")] = 2
     time_mask_s: Annotated[float, Field(ge=0, le=1, description="longest of them, s")] = 0.1
     mel_masks: Annotated[int, Field(ge=0, le=10, description="SpecAugment masks in frequency")] = 2

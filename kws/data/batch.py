@@ -20,6 +20,7 @@ from kws.data import augment
 from kws.data.augment import AugmentConfig
 from kws.data.batch_plan import BatchPlan, PlacedKeywords, Windows
 from kws.data.clip_bank import ClipBank
+from kws.data.rooms import reverberate
 
 AT_ONCE = 16  # rows rendered together on a CPU
 IGNORED = -1.0  # target of a keyword that a longer one in the clip contains
@@ -107,6 +108,7 @@ class BatchSampler:
         augmentation: augmentation settings.
         sample_rate: Hz.
         hop_s: seconds between feature frames.
+        rooms: impulse responses of rooms; None: no clip is set into a room. Shape: [R, L].
     """
 
     RAMP_N = 800  # 50 ms at 16 kHz, between a keyword and its context
@@ -124,9 +126,10 @@ class BatchSampler:
         augmentation: AugmentConfig,
         sample_rate: int,
         hop_s: float,
+        rooms: Tensor | None = None,
     ) -> None:
         self.bank, self.keywords, self.targets, self.clip_n = bank, keywords, targets, clip_n
-        self.settings, self.augmentation = settings, augmentation
+        self.settings, self.augmentation, self.rooms = settings, augmentation, rooms
         self.end_n = [round(end_s * sample_rate) for end_s in settings.keyword_end_s]
         self.time_mask_n = round(augmentation.time_mask_s / hop_s)
         self.speech, self.noise = torch.tensor(list(speech)), torch.tensor(list(noise))
@@ -151,10 +154,14 @@ class BatchSampler:
             snr_db[torch.rand(n, generator=rng) >= self.augmentation.noise_p] = math.inf
             noise = self._noise_windows(n, rng)
         level_db = uniform(n, self.augmentation.level_db, rng)
-        # Registered augmentations sample last, so that they do not change the other random numbers.
+        # Registered augmentations and rooms sample last, so that they do not change the other random numbers.
         seeds = torch.randint(2**62, (n,), generator=rng) if augment.EXTRAS else None
+        rooms = None
+        if self.rooms is not None:
+            rooms = torch.randint(len(self.rooms), (n,), generator=rng)
+            rooms[torch.rand(n, generator=rng) >= self.augmentation.room_p] = -1
         again_at = Windows(again, offset, torch.ones(len(again)))
-        return BatchPlan(keywords, fresh, again_at, noise, snr_db, level_db, seeds)
+        return BatchPlan(keywords, fresh, again_at, noise, snr_db, level_db, seeds, rooms)
 
     def render(self, plan: BatchPlan, replay: ClipBank | None) -> Batch:
         """Cut and augment the audio of a plan."""
@@ -170,6 +177,8 @@ class BatchSampler:
         if replay is not None and len(plan.replayed):
             parts.append(replay.window(plan.replayed.index, plan.replayed.offset, self.clip_n))
         x = torch.cat(parts)
+        if self.rooms is not None and plan.rooms is not None and len(inside := (plan.rooms >= 0).nonzero().flatten()):
+            x[inside.to(x.device)] = reverberate(x[inside.to(x.device)], self.rooms[plan.rooms[inside].to(x.device)])
         noise = torch.full((len(plan),), -1)
         if plan.noise is not None:
             x = augment.mix(x, self._window(plan.noise), plan.snr_db.to(x.device))

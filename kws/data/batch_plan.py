@@ -85,8 +85,9 @@ class BatchPlan:
         snr_db: level of the row above its noise, inf for a row without noise.
         level_db: final level of each row, dBFS.
         seeds: seed of the registered augmentations of each row; None without registered augmentations.
+        rooms: impulse response of each row, -1 for none; None without rooms.
 
-    Shape: noise, snr_db, level_db and seeds [B], B rows of the first three together.
+    Shape: noise, snr_db, level_db, seeds and rooms [B], B rows of the first three together.
     """
 
     keywords: PlacedKeywords
@@ -96,6 +97,7 @@ class BatchPlan:
     snr_db: Tensor
     level_db: Tensor
     seeds: Tensor | None = None
+    rooms: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keywords) + len(self.fresh) + len(self.replayed)
@@ -112,4 +114,5 @@ class BatchPlan:
             snr_db=self.snr_db[rows],
             level_db=self.level_db[rows],
             seeds=None if self.seeds is None else self.seeds[rows],
+            rooms=None if self.rooms is None else self.rooms[rows],
         )

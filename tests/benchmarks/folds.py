@@ -162,7 +162,7 @@ class Group:
             r = kind(s, "", folder, spec, self.console, dist, SessionRecorder([], None), init)
             with Buffer(folder / "buffer", s.replay, self.store.sample_rate, s.replay) as buffer:
                 buffer.hold_out(held_out_sources(self.store))
-                w = WakeWord(r, self.store, self.selection(s, arm), self.made, folder / "buffer")
+                w = WakeWord(r, self.store, self.selection(s, arm), self.made, folder / "buffer", builders.rooms(s))
                 prepare(w, buffer, not (folder / "state.pt").exists())
                 weights, _ = fit(w, buffer, "run")
             state = {k: v.cpu() for k, v in weights.items()}

@@ -276,9 +276,10 @@ def test_features_are_augmented() -> None:
 def test_rows_of_a_batch_can_be_rendered_separately(n_positive: int, n_fresh: int, n_replayed: int, ranks: int) -> None:
     every = replace(
         PLAIN, speed_p=0.5, noise_p=0.5, snr_db=[0.0, 20.0], level_db=[-40.0, -10.0], context_p=0.4, own_context_p=0.3,
-        colour_db=2.0, time_masks=2, time_mask_s=0.09, mel_masks=2, mel_mask_n=5,
+        colour_db=2.0, time_masks=2, time_mask_s=0.09, mel_masks=2, mel_mask_n=5, room_p=0.5,
     )  # fmt: skip
     made, bank, index = sampler(every, 0.3), replayed(), torch.arange(n_replayed)
+    made.rooms = torch.randn(3, 50, generator=rng())
     plan = made.sample(n_positive, n_fresh, bank, index, rng())
     n = n_positive + n_fresh + n_replayed
     assert len(plan) == n

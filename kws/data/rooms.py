@@ -1,0 +1,115 @@
+"""Impulse responses of rooms: with them, clips sound as if they were spoken at some distance from the microphone."""
+
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kws.common.errors import KwsError
+from kws.data.audio import load
+from kws.data.sound_files import sound_files
+
+LONGEST_S = 1.0  # of a response; what comes later is hardly heard under noise
+MOST = 2000  # of the responses of a folder, to bound the memory
+EARLY_S = 0.001  # kept before the direct sound, the highest peak: its rise
+SMALLEST_M, LARGEST_M = np.array([2.5, 2.5, 2.3]), np.array([8.0, 6.0, 3.2])  # simulated rooms: length, width, height
+TRIES = 10_000  # rooms that are sampled until one fits
+WALL_M = 0.3  # least distance of speaker and microphone from a wall
+MOST_REFLECTIONS = 40  # of a simulated path: enough for a decay of 0.6 s, and the time grows with its third power
+DECAY_DB = -40.0  # a response ends where this part of its energy is left; recorded ones are noise from there on
+
+
+def read_rooms(folder: Path, sample_rate: int) -> Tensor:
+    """Read the impulse responses in a folder, each of energy 1 and from its direct sound on.
+
+    Args:
+        folder: sound files of any sample rate, one response each; several channels are averaged. Of more than MOST,
+            at most as many are taken, evenly over their names.
+        sample_rate: Hz of the result.
+
+    Shape: returns float32 [R, L], L at most LONGEST_S; shorter responses are followed by zeros.
+
+    Raises:
+        KwsError: there is no sound file, or one does not decode.
+    """
+    files = sound_files(folder, "augment.rooms")
+    files = files[:: -(-len(files) // MOST)]
+    found = [trimmed(load(path, sample_rate), sample_rate) for path in files]
+    made = torch.zeros(len(found), max(map(len, found)))
+    for row, response in zip(made, found, strict=True):
+        row[: len(response)] = torch.from_numpy(response)
+    return made
+
+
+def trimmed(response: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    """A response from its direct sound to the end of its decay, with energy 1.
+
+    The distance to the microphone is no delay then, so that a keyword ends where it did. The decay is integrated
+    backwards (Schroeder, 1965).
+
+    Shape: response [T], returns [at most T].
+    """
+    first = max(0, int(np.abs(response).argmax()) - round(EARLY_S * sample_rate))
+    kept = response[first : first + round(LONGEST_S * sample_rate)].astype(np.float64)
+    left = np.cumsum(kept[::-1] ** 2)[::-1]
+    kept = kept[: int((left > left[0] * 10 ** (DECAY_DB / 10)).sum())]
+    scaled: NDArray[np.float32] = (kept / np.sqrt((kept**2).sum())).astype(np.float32)
+    return scaled
+
+
+def reverberate(x: Tensor, responses: Tensor) -> Tensor:
+    """Convolve each clip with a response; what would follow the end of the clip is left out.
+
+    Shape: x [B, T], responses [B, L]; returns [B, T].
+    """
+    n = scipy.fft.next_fast_len(x.shape[1] + responses.shape[1] - 1, real=True)
+    product = torch.fft.rfft(x, n) * torch.fft.rfft(responses, n)
+    clips: Tensor = torch.fft.irfft(product, n)[:, : x.shape[1]]
+    return clips
+
+
+def simulated(
+    rng: np.random.Generator, sample_rate: int, decay_s: tuple[float, float], distance_m: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Simulate a response between two places of a random living room, by image sources (Allen & Berkley, 1979).
+
+    Args:
+        rng: samples the room, the two places and the decay.
+        sample_rate: Hz.
+        decay_s: shortest and longest time in which sound decays by 60 dB, s.
+        distance_m: shortest and longest distance of speaker and microphone, m.
+
+    Shape: returns float32 [T].
+
+    Raises:
+        KwsError: the package that simulates is missing, or no room has such a distance and decay.
+    """
+    try:
+        import pyroomacoustics
+    except ModuleNotFoundError as error:
+        if error.name != "pyroomacoustics":
+            raise
+        raise KwsError("pyroomacoustics is needed to simulate rooms: pip install 'kws[rooms]'") from None
+    for _ in range(TRIES):  # until a room has both places and can decay so fast
+        size = rng.uniform(SMALLEST_M, LARGEST_M)
+        speaker, microphone = (rng.uniform(WALL_M, size - WALL_M) for _ in range(2))
+        if not distance_m[0] <= np.linalg.norm(speaker - microphone) <= distance_m[1]:
+            continue
+        try:
+            absorption, order = pyroomacoustics.inverse_sabine(rng.uniform(*decay_s), size)
+        except ValueError:  # even walls that absorb all sound would let it decay more slowly
+            continue
+        break
+    else:
+        raise KwsError(
+            f"decay_s={list(decay_s)} distance_m={list(distance_m)}: no living room is so wide and decays so fast"
+        )
+    material = pyroomacoustics.Material(absorption)
+    room = pyroomacoustics.ShoeBox(size, sample_rate, materials=material, max_order=min(order, MOST_REFLECTIONS))
+    room.add_source(speaker)
+    room.add_microphone(microphone)
+    room.compute_rir()
+    return trimmed(np.asarray(room.rir[0][0], np.float32), sample_rate)

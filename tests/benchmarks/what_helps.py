@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks.folds import Arm, Runs, effect, read_runs, train_arms
+from tests.benchmarks.folds import STEPS, Arm, Runs, effect, read_runs, train_arms
 
 RATES = (0.1, 0.5, 1.0, 2.0)  # false alarms an hour
 DEFAULT = "default"
@@ -19,6 +19,7 @@ ARMS: dict[str, Arm] = {
     "PCEN, fixed": ("features=pcen", "features.trainable=false"),
     "log-mel and PCEN": ("features=log_mel_pcen",),
     "twice the steps": ("optim.steps=3000",),
+    "half the batch, twice the steps": ("batch.size=80", f"optim.steps={2 * STEPS}"),
     "100k weights": ("model=ds_tcn_100k",),
     "keywords half of a batch": ("batch.positive_share=0.5",),
     "negatives weigh twice": ("optim.negative_weight=2",),

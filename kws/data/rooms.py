@@ -18,7 +18,7 @@ EARLY_S = 0.001  # kept before the direct sound, the highest peak: its rise
 SMALLEST_M, LARGEST_M = np.array([2.5, 2.5, 2.3]), np.array([8.0, 6.0, 3.2])  # simulated rooms: length, width, height
 TRIES = 10_000  # rooms that are sampled until one fits
 WALL_M = 0.3  # least distance of speaker and microphone from a wall
-MOST_REFLECTIONS = 40  # of a simulated path: enough for a decay of 0.6 s, and the time grows with its third power
+MOST_REFLECTIONS = 40  # of a simulated path: a slow decay loses its late echo, but the time grows with the third power
 DECAY_DB = -40.0  # a response ends where this part of its energy is left; recorded ones are noise from there on
 
 

@@ -14,10 +14,10 @@ from kws.config.shared import Seed
 class RoomsConfig:
     """kws rooms: simulate impulse responses of living rooms, for augment.rooms of kws train."""
 
-    out: Annotated[str, OUTPUT, Field(description="folder of the responses; those that are there are kept")] = MISSING
+    out: Annotated[str, OUTPUT, Field(description="folder of the responses; with a larger n it gets more")] = MISSING
     n: Annotated[int, Field(ge=1, le=100_000, description="responses, each of a room of its own")] = 200
-    decay_s: Annotated[list[float], Pair(0.1, 0.6), Field(description="time in which sound decays by 60 dB, s")] = (
-        field(default_factory=lambda: [0.15, 0.6])
+    decay_s: Annotated[list[float], Pair(0.2, 1), Field(description="time in which sound decays by 60 dB, s")] = field(
+        default_factory=lambda: [0.2, 0.6]
     )
     distance_m: Annotated[list[float], Pair(0.2, 6), Field(description="from speaker to microphone, m")] = field(
         default_factory=lambda: [0.5, 5.0]

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kws.common.errors import KwsError
 from kws.common.seeding import generator
 from kws.data.batch import Batch, BatchConfig, BatchSampler
 from kws.data.batch_plan import BatchPlan
 from kws.data.features import LogMel
 from kws.data.manifest import Source
 from kws.detector import checkpoint
-from kws.detector.checkpoint import Checkpoint, ModelSpec
+from kws.detector.checkpoint import Checkpoint, ModelSpec, weights_hash
 from kws.models.registry import KeywordNet
 from kws.replay.config import ReplayConfig
 from kws.replay.mining_streams import MiningConfig
@@ -132,6 +133,7 @@ class WakeWordTask(Task):
     held_out: list[Source]
 
     def __post_init__(self) -> None:
+        self.rooms = None if self.sampler.rooms is None else weights_hash({"rooms": self.sampler.rooms})
         self.rounds, self.share, self.replay_from = 0, self.config.replay.share, self.config.replay_from
         self.batch_mining_every = self.config.replay.batch_mining_every if self.config.replay.batch_mining else 0
         self.best: list[ValidatedWeights] = []
@@ -149,12 +151,18 @@ class WakeWordTask(Task):
         return dist.setup(net, compile)
 
     def start(self, state: Mapping[str, Any] | None) -> None:
-        """See `Task`. What a killed run did to the buffer after its state is rolled back."""
+        """See `Task`. What a killed run did to the buffer after its state is rolled back.
+
+        Raises:
+            KwsError: the impulse responses of rooms have changed.
+        """
         if state is None:
             self.replay = self._replicate(lambda: self.miner.snapshot(None))
             if len(self.replay):  # clips of earlier runs are replayed from the first step
                 self.replay_from = 0
             return
+        if state.get("rooms") != self.rooms:
+            raise KwsError("augment.rooms: the rooms changed since this run began; give another out")
         self.rounds, self.replay_from, self.share = state["rounds"], state["replay_from"], state["share"]
         self.best = [ValidatedWeights(**one) for one in state["best"]]
         self.hard = [HardExample(**one) for one in state["hard"]]
@@ -175,6 +183,7 @@ class WakeWordTask(Task):
             "best": [vars(one) for one in self.best],
             "hard": [asdict(one) for one in self.hard],
             "replay": self.replay.state(),
+            "rooms": self.rooms,
         }
 
     def _replicate(self, take: Callable[[], Snapshot]) -> Snapshot:

@@ -11,9 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.common.errors import KwsError
+from kws.data import augment
+from kws.data.augment import AugmentConfig
+from kws.data.batch import Batch
 from kws.data.rooms import read_rooms, reverberate, simulated, trimmed
+from kws.detector.checkpoint import read_model
+from kws.training.trainer import Trainer
 from tests.conftest import Cli
-from tests.data.test_batch import CLIP_N, PLAIN, WORDS, frequencies, rng, sampler, sound
+from tests.data.test_batch import CLIP_N, PLAIN, replayed, rng, sampler, sound
+from tests.kill import death
 
 RATE = 16000
 
@@ -74,36 +80,58 @@ def test_a_folder_without_responses_is_refused(tmp_path: Path, content: dict[str
         read_rooms(tmp_path, RATE)
 
 
-def test_simulated_rooms_decay_as_asked_and_differ() -> None:
+def test_the_direct_sound_may_be_lower_than_an_echo() -> None:
+    response = np.zeros(4000, np.float32)
+    response[500], response[900] = 0.4, -1.0
+    made = trimmed(response, RATE)
+    assert np.flatnonzero(made).tolist() == [16, 416]
+
+
+@pytest.mark.parametrize("wanted_s", [0.2, 0.4, 0.6, 1.0])
+def test_simulated_rooms_decay_as_asked(wanted_s: float) -> None:
     pytest.importorskip("pyroomacoustics", reason="the extra kws[rooms] is not installed")
-    made = [simulated(np.random.default_rng(seed), RATE, (0.2, 0.25), (1.0, 3.0)) for seed in (0, 0, 1)]
-    assert np.array_equal(made[0], made[1])
-    assert not np.array_equal(made[0][:2000], made[2][:2000])
-    for one in made:
-        assert np.abs(one[:17]).argmax() in range(10, 17)
-        assert 0.1 < decay_s(one) < 0.35
+    for seed in range(3):
+        made = simulated(seed, RATE, (wanted_s, wanted_s), (0.5, 5.0))
+        assert abs(decay_s(made) / wanted_s - 0.9) < 0.17
+        assert (np.abs(made) >= 0.25 * np.abs(made).max()).argmax() == 16
+
+
+def test_a_seed_gives_a_room_and_another_seed_another() -> None:
+    pytest.importorskip("pyroomacoustics", reason="the extra kws[rooms] is not installed")
+    made = [simulated(seed, RATE, (0.2, 0.3), (1.0, 3.0)) for seed in (0, 1, 0)]
+    assert np.array_equal(made[0], made[2])
+    assert not np.array_equal(made[0][:1000], made[1][:1000])
 
 
 def test_impossible_rooms_are_refused() -> None:
     pytest.importorskip("pyroomacoustics", reason="the extra kws[rooms] is not installed")
     with pytest.raises(KwsError, match=r"^decay_s=\[0\.1, 0\.1\] distance_m=\[6\.0, 6\.0\]: no living room"):
-        simulated(np.random.default_rng(0), RATE, (0.1, 0.1), (6.0, 6.0))
+        simulated(0, RATE, (0.1, 0.1), (6.0, 6.0))
 
 
-def test_a_clip_of_a_batch_is_in_one_room_before_noise_is_added() -> None:
+def test_every_clip_of_a_batch_is_in_a_room_and_its_noise_is_not() -> None:
     echo = torch.zeros(1, 2001)
     echo[0, 0], echo[0, 2000] = 1.0, 0.5
-    every = replace(PLAIN, own_context_p=1.0, room_p=1.0)
-    dry, wet, none = sampler(every), sampler(every), sampler(replace(every, room_p=0.0))
-    wet.rooms = none.rooms = echo
-    batches = [sound(one, 6, 4, None, torch.arange(0), rng()) for one in (dry, wet, none)]
-    assert torch.equal(batches[0].pcm, batches[2].pcm), "rooms do not change other random numbers"
-    assert torch.equal(batches[0].start, batches[1].start)
-    assert set(frequencies(batches[1].pcm)[:6]) == set(WORDS)
-    for dry_one, wet_one in zip(batches[0].pcm, batches[1].pcm, strict=True):
-        want = dry_one + 0.5 * torch.nn.functional.pad(dry_one, (2000, 0))[:CLIP_N]
-        scale = wet_one[dry_one.abs().argmax()] / want[dry_one.abs().argmax()]  # the level is set afterwards
-        torch.testing.assert_close(wet_one, scale * want, rtol=0, atol=1e-4)
+    plain = replace(PLAIN, own_context_p=1.0, room_p=1.0)
+    noisy = replace(plain, noise_p=1.0, snr_db=[10.0, 10.0])
+    bank, index = replayed(), torch.tensor([2, 0])
+
+    def batch(augmentation: AugmentConfig, rooms: torch.Tensor | None) -> Batch:
+        made = sampler(augmentation, noise_share=0.25)
+        made.rooms = rooms
+        return sound(made, 6, 8, bank, index, rng())
+
+    dry, wet = batch(plain, None), batch(plain, echo)
+    assert torch.equal(batch(replace(plain, room_p=0.0), echo).pcm, dry.pcm)
+    for name in ("target", "start", "end", "index", "offset", "speed", "noise"):
+        assert torch.equal(getattr(dry, name), getattr(wet, name)), "rooms change no other random number"
+    want = dry.pcm + 0.5 * torch.nn.functional.pad(dry.pcm, (2000, 0))[:, :CLIP_N]
+    torch.testing.assert_close(wet.pcm, augment.set_level(want, torch.full((16,), -20.0)), rtol=0, atol=1e-5)
+    plan = sampler(noisy, noise_share=0.25).sample(6, 8, bank, index, rng())
+    assert plan.noise is not None
+    bed = sampler(noisy).bank.window(plan.noise.index, plan.noise.offset, CLIP_N)
+    under = augment.set_level(augment.mix(want, bed, plan.snr_db), torch.full((16,), -20.0))
+    torch.testing.assert_close(batch(noisy, echo).pcm, under, rtol=0, atol=1e-5)
 
 
 def test_the_share_of_clips_in_rooms() -> None:
@@ -117,14 +145,18 @@ def test_the_share_of_clips_in_rooms() -> None:
 def test_rooms_are_simulated_once_and_train(cli: Cli, tiny: tuple[str, ...], tmp_path: Path) -> None:
     pytest.importorskip("pyroomacoustics", reason="the extra kws[rooms] is not installed")
     rooms = tmp_path / "rooms"
-    quick = [f"out={rooms}", "decay_s=[0.15,0.2]"]
+    quick = [f"out={rooms}", "decay_s=[0.2,0.25]"]
     assert cli("rooms", *quick, "n=1").code == 0
     first = (rooms / "room-00000.flac").read_bytes()
     said = cli("rooms", *quick, "n=2")
     assert said.code == 0
     assert f"augment.rooms={rooms}" in said.out
     assert (rooms / "room-00000.flac").read_bytes() == first
-    assert len(list(rooms.iterdir())) == 2
+    assert f"rooms simulated: 1; in {rooms}: 2" in said.out
+    assert len(list(rooms.glob("*.flac"))) == 2
+    said = cli("rooms", f"out={rooms}", "decay_s=[0.2,0.4]")
+    assert said.code == 2
+    assert said.err == f"kws: decay_s=[0.2, 0.4]: must be [0.2, 0.25] as in out={rooms}; or give another out\n"
     train = ["train", *tiny, f"augment.rooms={rooms}", "augment.room_p=1", "optim.steps=2", f"out={tmp_path / 'run'}"]
     said = cli(*train)
     assert said.code == 0
@@ -135,3 +167,24 @@ def test_rooms_are_simulated_once_and_train(cli: Cli, tiny: tuple[str, ...], tmp
     assert said.err.strip().count("\n") == 0
     assert f"augment.rooms={tmp_path / 'empty'}" in said.err
     assert not (tmp_path / "run2").exists(), "it is refused before anything is written"
+
+
+def test_a_run_resumes_with_the_same_rooms_alone(cli: Cli, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    rooms, out = tmp_path / "rooms", tmp_path / "run"
+    rooms.mkdir()
+    for i in range(2):
+        soundfile.write(rooms / f"{i}.wav", decaying(2000, 0.1, seed=i), RATE)
+    train = ["train", *tiny, f"augment.rooms={rooms}", f"out={out}"]
+    with death(Trainer, "train_step", 12, True):
+        assert cli(*train).code != 0
+    assert (out / "state.pt").is_file()
+    before = (rooms / "1.wav").read_bytes()
+    soundfile.write(rooms / "1.wav", decaying(2000, 0.1, seed=7), RATE)
+    said = cli(*train)
+    assert said.code == 2
+    assert said.err.splitlines()[-1].startswith("kws: augment.rooms: the rooms changed since this run began")
+    (rooms / "1.wav").write_bytes(before)
+    assert cli(*train).code == 0
+    whole = tmp_path / "whole"
+    assert cli(*train[:-1], f"out={whole}").code == 0
+    assert read_model(out / "model.pt").hash == read_model(whole / "model.pt").hash

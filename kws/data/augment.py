@@ -88,9 +88,10 @@ def augment_config() -> type[AugmentConfig]:
 def vary_clips(x: Tensor, seeds: Tensor, settings: AugmentConfig) -> Tensor:
     """Apply the registered augmentations, each row by generators of its own. Shape: x [B, T], seeds int64 [B]."""
     rows = []
-    for pcm, seed in zip(x, seeds.tolist(), strict=True):
+    for row, seed in zip(x, seeds.tolist(), strict=True):
+        pcm = row
         for name, extra in EXTRAS.items():
-            pcm = extra.function(pcm, getattr(settings, name), generator(seed, name))  # noqa: PLW2901
+            pcm = extra.function(pcm, getattr(settings, name), generator(seed, name))
         rows.append(pcm)
     return torch.stack(rows) if rows else x
 

@@ -255,12 +255,11 @@ def test_only_train_recordings_are_sampled(tmp_path: Path) -> None:
     assert sorted(entries) == [0, 1]
     pcm = sound(made, 20, 20, None, torch.zeros(0), rng()).pcm
     assert set(frequencies(pcm[:, :16000] + pcm[:, 16000:])) == {500, 2000}
-    for at in (chosen.speech, chosen.positives):
-        kept = at[Split.TRAIN]
-        at[Split.TRAIN] = at[Split.VALIDATION]  # type: ignore[assignment]
+    speech = {**chosen.speech, Split.TRAIN: chosen.speech[Split.VALIDATION]}
+    positives = {**chosen.positives, Split.TRAIN: chosen.positives[Split.VALIDATION]}
+    for leaking in (replace(chosen, speech=speech), replace(chosen, positives=positives)):
         with pytest.raises(LeakError, match="a validation recording among those of training"):
-            builders.batch_sampler(s, packed, chosen, 32000, torch.device("cpu"))
-        at[Split.TRAIN] = kept  # type: ignore[assignment]
+            builders.batch_sampler(s, packed, leaking, 32000, torch.device("cpu"))
 
 
 def test_features_are_augmented() -> None:

@@ -54,7 +54,7 @@ def test_wheel_holds_the_configuration_and_the_recipes_as_they_stand(wheel, fold
 def test_wheel_holds_every_module_and_nothing_of_the_checkout_around_it(wheel):
     names = {n for n in wheel.namelist() if ".dist-info/" not in n}
     assert "kws/evaluation/report/base.html" in names
-    modules = [p for end in ("py", "html", "css", "js") for p in (ROOT / "kws").rglob(f"*.{end}")]
+    modules = [p for end in ("py", "html", "css", "js", "pt", "md") for p in (ROOT / "kws").rglob(f"*.{end}")]
     modules = [*modules, *(ROOT / "hydra_plugins").rglob("*.py")]
     assert {p.relative_to(ROOT).as_posix() for p in modules} <= names
     assert {n.split("/")[0] for n in names} == {"kws", "hydra_plugins"}

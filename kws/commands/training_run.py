@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from yaml import YAMLError
 
-from kws import __version__
+from kws import __version__, models
 from kws.commands.builders import held_out_sound
 from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError, first_line
@@ -26,6 +26,7 @@ from kws.common.files import remove_drafts, replacing
 from kws.common.seeding import seed_of
 from kws.config.compose import recipe_text
 from kws.config.schema import TrainConfig
+from kws.config.setting import BASE_NET
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.features import FeaturesConfig
 from kws.data.manifest import Split
@@ -48,7 +49,8 @@ from kws.training.metrics import MetricsLog
 from kws.training.optim import OptimConfig, start_from
 from kws.training.trainer import DivergedError, Task, Trainer, read_state
 
-FROM_MODEL = ("model", "features", "batch.clip_s", "data.sample_rate")  # what a run takes from the model
+FROM_MODEL = ("model", "features", "data.sample_rate", "batch.clip_s")  # what a run takes from the model of `init`
+FROM_BASE = FROM_MODEL[:-1]  # a base net knows no keyword, so clips may be as long as one needs
 INIT = "init.pt"  # copy of the model in the run folder, so that a resume does not depend on the folder of another run
 
 
@@ -100,7 +102,7 @@ class Run:
                 file.write(recipe_text(self.config, threads, device).encode())
         if self.s.init is not None and not (self.out / INIT).exists():
             with replacing(self.out / INIT) as file:
-                file.write(Path(self.s.init).read_bytes())
+                file.write(model_file(self.s.init).read_bytes())
             if self.init is None or checkpoint.read_model(self.out / INIT, base=True).hash != self.init.hash:
                 (self.out / INIT).unlink()
                 raise KwsError(f"init={self.s.init}: must not change while a run begins")
@@ -225,8 +227,15 @@ def _packed(spec: str) -> None:
     packed(made.detector(made.net().state_dict()), {}, Format.torchscript)
 
 
+def model_file(init: str) -> Path:
+    """The file that the setting `init` names; `base` is the base net that comes with kws."""
+    return Path(models.__file__).with_name("base_net.pt") if init == BASE_NET else Path(init)
+
+
 def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
-    """Read the model of `init`, and give the configuration its architecture, clip length, sample rate and keyword.
+    """Read the model of `init`, and give the configuration its architecture and sample rate.
+
+    Unless it is a base net, the configuration gets its clip length and keyword too.
 
     Args:
         cfg: composed configuration, changed in place.
@@ -237,12 +246,16 @@ def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
     """
     if cfg.init is None:
         return None
+    copy = out / INIT
+    model = read_model(copy if copy.is_file() else model_file(cfg.init), base=True)
+    decided = FROM_BASE if model.is_base else FROM_MODEL
     for given in HydraConfig.get().overrides.task:
         key = given.lstrip("+~").split("=")[0]
-        if any(key == one or key.startswith((f"{one}.", f"{one}/")) for one in FROM_MODEL):
-            raise KwsError(f"{given}: must be left out with init=..., the model of which decides it")
-    copy = out / INIT
-    model = read_model(copy if copy.is_file() else Path(cfg.init), base=True)
+        if any(key == one or key.startswith((f"{one}.", f"{one}/")) for one in decided):
+            raise KwsError(
+                f"{given}: must be left out with init={cfg.init}, the model of which decides it; init=null starts from "
+                "random weights"
+            )
     text = model.facts.get("config")
     if not isinstance(text, str):
         raise KwsError(f"init={cfg.init}: must be the model.pt of a run; this one has no configuration")
@@ -253,7 +266,11 @@ def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
         with open_dict(cfg):
             cfg.features = OmegaConf.merge(OmegaConf.structured(features), trained.features)
             cfg.model = OmegaConf.merge(OmegaConf.structured(FAMILIES[model.spec.family].settings), trained.model)
-            cfg.batch.clip_s, cfg.data.sample_rate = trained.batch.clip_s, trained.data.sample_rate
+            cfg.data.sample_rate = trained.data.sample_rate
+            if not model.is_base:
+                cfg.batch.clip_s = trained.batch.clip_s
+                if OmegaConf.is_missing(cfg, "keyword"):
+                    cfg.keyword = labels[0] if len(labels) == 1 else labels
             if not model.is_base and not any(
                 cfg.data.synthetic.values()
             ):  # else few_shot's few recordings would be all that is left
@@ -261,8 +278,6 @@ def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
                 cfg.confuse = OmegaConf.merge(cfg.confuse, trained.confuse)
                 if cfg.batch.real_share is None:
                     cfg.batch.real_share = trained.batch.real_share
-            if OmegaConf.is_missing(cfg, "keyword") and not model.is_base:
-                cfg.keyword = labels[0] if len(labels) == 1 else labels
     except (OmegaConfBaseException, YAMLError) as error:
         raise KwsError(f"init={cfg.init}: must be a model of this version of kws ({first_line(error)})") from None
     return model

@@ -17,7 +17,7 @@ from kws.common.settings import number
 from kws.config.groups import groups_of, option_names, recipe_content
 from kws.config.refusals import did_you_mean, no_option, no_recordings, no_such_path, unknown
 from kws.config.renamed import refusal
-from kws.config.setting import MISSING, Setting, stored
+from kws.config.setting import BASE_NET, MISSING, Setting, stored
 from kws.config.words import elements, unquoted
 
 # Options of a Hydra app, and those that take the next word of the command line.
@@ -208,7 +208,8 @@ def refuse_missing_paths(command: str, given: dict[str, str], settings: Sequence
         many = sweeps or whole != value
         for part in elements(whole) if many else [whole]:
             place = os.path.expanduser(unquoted(part))
-            if part and not part.startswith("[") and not os.path.lexists(place):
+            known = (key, part) == ("init", BASE_NET) or part.startswith("[")
+            if part and not known and not os.path.lexists(place):
                 raise KwsError(no_such_path(key, place, description))
 
 
@@ -219,7 +220,8 @@ def refuse_incomplete(command: str, given: dict[str, str], settings: Sequence[Se
     """
     by_recipe = recipe_content(unquoted(given.get("recipe", "null"))) if command == "train" else {}
     defaults = by_recipe.get("defaults", [])
-    if "init" in {*given, *by_recipe} or not (isinstance(defaults, list) and all(map(overrides_group, defaults))):
+    from_model = given.get("init", by_recipe.get("init")) not in (None, "null", BASE_NET)
+    if from_model or not (isinstance(defaults, list) and all(map(overrides_group, defaults))):
         return
     no_keyword = given.get("task", by_recipe.get("task")) == "phones"
     for one in sorted(settings, key=lambda one: one.key):

@@ -86,7 +86,9 @@ class TrainConfig:
         "runs/${now:%Y-%m-%d_%H-%M-%S}"
     )
     init: Annotated[
-        str | None, PATH, Field(description="model.pt of a run to start from: its architecture, weights and keyword")
+        str | None,
+        PATH,
+        Field(description="model.pt of a run to start from: its architecture, weights and keyword; base: a base net"),
     ] = None
     seed: Seed = 0
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1")] = "auto"

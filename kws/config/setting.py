@@ -15,6 +15,7 @@ from kws.common.settings import number
 
 FILE = Path(__file__).with_name("settings.json")
 MISSING = "???"  # the default of a setting that must be given, as OmegaConf writes it
+BASE_NET = "base"  # value of `init` that names the base net of the package, not a file
 _SLACK_S = 10.0  # between the first and the last file of a checkout or an installation
 
 

@@ -1,7 +1,10 @@
-"""A base net for each fold, from which detectors start: python -m tests.benchmarks.base_net DATA OUT FEATURES FOLD.
+"""A base net for each fold, from which detectors start, and the base net that comes with kws.
 
-It learns as with recipe=base, from the train split of the fold, and is written to OUT/FEATURES-FOLD.pt. A killed run
-goes on. KWS_BASE_STEPS sets its steps.
+python -m tests.benchmarks.base_net DATA OUT FEATURES FOLD      trains that of a fold and writes OUT/FEATURES-FOLD.pt
+python -m tests.benchmarks.base_net pack RUN/model.pt           writes a base net of kws train to kws/models/base_net.pt
+
+That of a fold learns as with recipe=base, from the train split of the fold. A killed run goes on. KWS_BASE_STEPS sets
+its steps.
 """
 
 import os
@@ -10,10 +13,13 @@ import time
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
 from kws.commands import builders
+from kws.commands.training_run import model_file
 from kws.common.console import Console
 from kws.common.seeding import seed_of
+from kws.config.setting import BASE_NET
 from kws.data.manifest import Split
 from kws.detector import checkpoint
 from kws.models.base import to_train
@@ -62,6 +68,21 @@ def train(data: Path, out: Path, features: str, fold: int) -> None:
     print(f"{file}: {time.monotonic() - begun:.0f} s", flush=True)
 
 
+def pack(model: Path, file: Path) -> None:
+    """Write what `init` reads of a base net; names of recordings and folders stay behind."""
+    read = checkpoint.read_model(model, base=True)
+    ran = OmegaConf.create(read.facts["config"])
+    config = {"features": ran.features, "model": ran.model, "data": {"sample_rate": ran.data.sample_rate}}
+    facts = {key: read.facts[key] for key in ("task", "version", "commit", "data", "weights", "phone_errors", "hours")}
+    facts["config"] = OmegaConf.to_yaml(config)
+    checkpoint.write_model(file, read.spec, read.weights, read.detector.thresholds, facts, (), read.trained_on)
+
+
 if __name__ == "__main__":
-    data, out, features, fold = sys.argv[1:]
-    train(Path(data), Path(out), features, int(fold))
+    match sys.argv[1:]:
+        case ["pack", model]:
+            pack(Path(model), model_file(BASE_NET))
+        case [data, out, features, fold]:
+            train(Path(data), Path(out), features, int(fold))
+        case _:
+            sys.exit(__doc__)

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 
 import pytest
 import torch
 
+from kws.commands.training_run import model_file
 from kws.detector import checkpoint
 from kws.evaluation import comparison
 from kws.replay.buffer import Buffer
@@ -175,3 +177,34 @@ def test_clips_in_quarantine_are_named_and_the_sources_of_the_others_trained_the
     assert other[:16] in checkpoint.read_model(tmp_path / "run/model.pt").trained_on
     assert other[:16] not in checkpoint.read_model(run / "model.pt").trained_on
     assert f"2 clips are in quarantine and not replayed: kws buffer review buffer={field}" in " ".join(said.err.split())
+
+
+def test_the_base_net_of_the_package_starts_a_run_of_any_keyword(cli, words, tmp_path):
+    """It gives the trunk; the head is new, and clips are as long as the run wants them."""
+    given = *words, *SHORT, "optim.steps=1", "optim.lr=1e-7", "init=base", "batch.clip_s=1.8", f"out={tmp_path / 'run'}"
+    refused = cli("train", *(word for word in given if not word.startswith("keyword=")))
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "keyword=... must be given" in refused.err
+    said = cli("train", *given)
+    assert said.code == 0, said.err
+    base, new = (checkpoint.read_model(file, base=True) for file in (model_file("base"), tmp_path / "run" / "model.pt"))
+    assert new.spec.labels == ["beep"]
+    assert new.spec.clip_n == 1.8 * new.spec.sample_rate
+    assert new.facts["init"] == base.hash
+    trunk = next(name for name in base.weights if name.endswith("weight") and not name.startswith("head."))
+    torch.testing.assert_close(new.weights[trunk], base.weights[trunk], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("word", ["model.channels=8", "features=pcen", "data.sample_rate=8000"])
+def test_what_the_base_net_decides_is_refused_with_the_way_out(cli, words, tmp_path, word):
+    said = cli("train", *words, "init=base", word, f"out={tmp_path / 'run'}")
+    assert said.code == 2
+    assert f"{word}: must be left out with init=base" in said.err
+    assert "init=null starts from random weights" in said.err
+
+
+def test_the_base_net_of_the_package_names_no_file():
+    content = checkpoint.read(model_file("base"))
+    assert not content["held_out"]
+    assert len(content["trained_on"]) > 1000, "a recording that trained it is refused as a test recording"
+    assert not {"root", "cache", "out"} & set(re.findall(r"\w+", content["facts"]["config"]))

@@ -290,9 +290,11 @@ def refuse_known(model: Checkpoint, entries: Iterable[Entry]) -> None:
         if entry.recording.split is Split.TRAIN or entry.hash in held_out:
             continue
         if {entry.hash[:TRAINED_N], entry.whole[:TRAINED_N]} & model.trained_on:
+            mend = "split the recordings as the run that trained it did"
+            if model.is_base:
+                mend = "give the train split all recordings that it learned from, or train without it (init=null)"
             raise LeakError(
-                f"init: {entry.recording.name}: a {entry.recording.split} recording trained this model; split the "
-                "recordings as the run that trained it did"
+                f"init: {entry.recording.name}: a {entry.recording.split} recording trained this model; {mend}"
             )
 
 

@@ -186,8 +186,7 @@ def adapted(words: list[str], here: Path) -> list[str]:
     words = [word.replace("3f2a91", clip_of(here)) for word in words]
     if words[0] == "train":
         # Other models may need longer clips, and a run that starts from a model takes its net.
-        based = given & {"model", "init"} or "recipe=few_shot" in words
-        sized = ("model.", "batch.clip_s") if based else ()
+        sized = ("model.", "batch.clip_s") if given & {"model", "init"} else ()
         small = [w for w in SMALL if key(w) not in given and not w.startswith(sized)]
         words = ["validate_every=1" if key(word) == "validate_every" else word for word in words]
         synthetic = SYNTHETIC if any(word in ("recipe=few_shot", "recipe=from_text") for word in words) else []

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kws.commands import builders
-from kws.commands.training_run import Run, describe_weights, refuse_known
+from kws.commands.initial_model import refuse_known
+from kws.commands.training_run import Run, describe_weights
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.config.sweep import one_at_a_time

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from kws.commands import builders
-from kws.commands.training_run import Run, describe_weights, refuse_known
+from kws.commands.initial_model import refuse_known
+from kws.commands.training_run import Run, describe_weights
 from kws.common.console import Console
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time

@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from kws.commands import builders
 from kws.commands.base_net import train_base
 from kws.commands.classification import train_classification
-from kws.commands.training_run import Run, read_initial
+from kws.commands.initial_model import read_initial
+from kws.commands.training_run import Run
 from kws.commands.wake_word import train_wake_word
 from kws.common.console import Console
 from kws.common.errors import KwsError

@@ -1,4 +1,4 @@
-"""Run folder, model of `init`, training loop and model files of `kws train`, for all tasks."""
+"""Run folder, training loop and model files of `kws train`, for all tasks."""
 
 import hashlib
 import json
@@ -13,29 +13,25 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
-from yaml import YAMLError
 
-from kws import __version__, models
+from kws import __version__
 from kws.commands.builders import held_out_sound
+from kws.commands.initial_model import INIT, model_file
 from kws.common.console import Console
-from kws.common.errors import KwsError, LeakError, first_line
+from kws.common.errors import KwsError, LeakError
 from kws.common.files import remove_drafts, replacing
 from kws.common.seeding import seed_of
 from kws.config.compose import recipe_text
 from kws.config.schema import TrainConfig
 from kws.config.setting import BASE_NET
 from kws.data.audio_cache import AudioCache, Entry
-from kws.data.features import FeaturesConfig
 from kws.data.manifest import Split
 from kws.detector import checkpoint
-from kws.detector.checkpoint import TRAINED_N, Checkpoint, ModelSpec, read_model
+from kws.detector.checkpoint import Checkpoint, ModelSpec
 from kws.detector.detector import Detector
 from kws.detector.files import Format, export, packed
-from kws.models.base import FAMILIES, KeywordNet, to_train
-from kws.models.frontends import INPUTS
+from kws.models.base import KeywordNet, to_train
 from kws.replay import exchange
 from kws.replay.buffer import Buffer
 from kws.replay.importing import SYNTHETIC
@@ -48,10 +44,6 @@ from kws.training.hard_negatives import held_out_sources
 from kws.training.metrics import MetricsLog
 from kws.training.optim import OptimConfig, start_from
 from kws.training.trainer import DivergedError, Task, Trainer, read_state
-
-FROM_MODEL = ("model", "features", "data.sample_rate", "batch.clip_s")  # what a run takes from the model of `init`
-FROM_BASE = FROM_MODEL[:-1]  # a base net knows no keyword, so clips may be as long as one needs
-INIT = "init.pt"  # copy of the model in the run folder, so that a resume does not depend on the folder of another run
 
 
 @dataclass
@@ -85,6 +77,13 @@ class Run:
         mine, its = ((spec.labels, spec.others) for spec in (self.spec, self.init.spec))
         return self.init if mine == its else None
 
+    @property
+    def start(self) -> str:
+        """What the weights start from, in words."""
+        if self.s.init is None:
+            return "random weights"
+        return "the base net of kws" if self.s.init == BASE_NET else str(self.s.init)
+
     def begin(self, store: AudioCache) -> str:
         """Lock and claim the run folder for these recordings; return the id of the run. On rank 0 alone."""
         self.session.hold(self.out)
@@ -108,6 +107,8 @@ class Run:
                 raise KwsError(f"init={self.s.init}: must not change while a run begins")
         self.session.begin(self.out, threads, device)
         self.console.say(f"run folder: {self.out} (a killed run resumes with the same command and out={self.out})")
+        if self.init is not None:
+            self.console.say(f"starts from {self.start}: {self.spec.family} on {self.spec.input or 'log_mel'}")
         return id_
 
     def net(self) -> KeywordNet:
@@ -146,6 +147,7 @@ class Run:
             "run": self.out.name,
             "recordings": self.s.data.root or "synthetic",
             "net": f"{self.spec.family}, {weights:,} weights, {self.s.optim.steps:,} steps",
+            "started from": self.start,
             "seed": str(self.s.seed),
             "made": f"{time.strftime('%Y-%m-%d %H:%M')} by kws {__version__}{f', commit {known}' if known else ''}",
         }
@@ -175,7 +177,7 @@ class Run:
             "plugins": list(self.s.plugins),
             "config": (self.out / "config.yaml").read_text(encoding="utf-8"),
             "data": hashlib.sha256("".join(e.hash for e in store.entries).encode()).hexdigest(),
-            **({} if self.init is None else {"init": self.init.hash}),
+            **({} if self.init is None else {"init": self.init.hash, "started_from": self.start}),
             **facts,
         }
         held_out = {source.hash: source for source in held_out_sources(store)}
@@ -225,77 +227,6 @@ def require_exportable(spec: ModelSpec) -> None:
 def _packed(spec: str) -> None:
     made = ModelSpec(**json.loads(spec))
     packed(made.detector(made.net().state_dict()), {}, Format.torchscript)
-
-
-def model_file(init: str) -> Path:
-    """The file that the setting `init` names; `base` is the base net that comes with kws."""
-    return Path(models.__file__).with_name("base_net.pt") if init == BASE_NET else Path(init)
-
-
-def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
-    """Read the model of `init`, and give the configuration its architecture and sample rate.
-
-    Unless it is a base net, the configuration gets its clip length and keyword too.
-
-    Args:
-        cfg: composed configuration, changed in place.
-        out: the run folder; its copy of the model is read in place of `init`.
-
-    Raises:
-        KwsError: not the model of a run, or the command line chooses an architecture as well.
-    """
-    if cfg.init is None:
-        return None
-    copy = out / INIT
-    model = read_model(copy if copy.is_file() else model_file(cfg.init), base=True)
-    decided = FROM_BASE if model.is_base else FROM_MODEL
-    for given in HydraConfig.get().overrides.task:
-        key = given.lstrip("+~").split("=")[0]
-        if any(key == one or key.startswith((f"{one}.", f"{one}/")) for one in decided):
-            raise KwsError(
-                f"{given}: must be left out with init={cfg.init}, the model of which decides it; init=null starts from "
-                "random weights"
-            )
-    text = model.facts.get("config")
-    if not isinstance(text, str):
-        raise KwsError(f"init={cfg.init}: must be the model.pt of a run; this one has no configuration")
-    features = INPUTS[model.spec.input].settings if model.spec.input else FeaturesConfig
-    labels = model.spec.labels
-    try:
-        trained = OmegaConf.create(text)
-        with open_dict(cfg):
-            cfg.features = OmegaConf.merge(OmegaConf.structured(features), trained.features)
-            cfg.model = OmegaConf.merge(OmegaConf.structured(FAMILIES[model.spec.family].settings), trained.model)
-            cfg.data.sample_rate = trained.data.sample_rate
-            if not model.is_base:
-                cfg.batch.clip_s = trained.batch.clip_s
-                if OmegaConf.is_missing(cfg, "keyword"):
-                    cfg.keyword = labels[0] if len(labels) == 1 else labels
-            if not model.is_base and not any(
-                cfg.data.synthetic.values()
-            ):  # else few_shot's few recordings would be all that is left
-                cfg.data.synthetic = OmegaConf.merge(cfg.data.synthetic, trained.data.synthetic)
-                cfg.confuse = OmegaConf.merge(cfg.confuse, trained.confuse)
-                if cfg.batch.real_share is None:
-                    cfg.batch.real_share = trained.batch.real_share
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise KwsError(f"init={cfg.init}: must be a model of this version of kws ({first_line(error)})") from None
-    return model
-
-
-def refuse_known(model: Checkpoint, entries: Iterable[Entry]) -> None:
-    """Raise LeakError if a recording that is held out now trained the model; its test would be worth nothing."""
-    held_out = {source.hash for source in model.held_out}
-    for entry in entries:
-        if entry.recording.split is Split.TRAIN or entry.hash in held_out:
-            continue
-        if {entry.hash[:TRAINED_N], entry.whole[:TRAINED_N]} & model.trained_on:
-            mend = "split the recordings as the run that trained it did"
-            if model.is_base:
-                mend = "give the train split all recordings that it learned from, or train without it (init=null)"
-            raise LeakError(
-                f"init: {entry.recording.name}: a {entry.recording.split} recording trained this model; {mend}"
-            )
 
 
 def holding_out(buffer: Buffer, store: AudioCache) -> Buffer:

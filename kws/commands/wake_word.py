@@ -4,7 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from kws.commands import builders, speech
-from kws.commands.training_run import Run, add_old_buffer, holding_out, name_quarantined, refuse_known
+from kws.commands.initial_model import refuse_known
+from kws.commands.training_run import Run, add_old_buffer, holding_out, name_quarantined
 from kws.commands.wake_word_results import finish
 from kws.commands.wake_word_run import WakeWord, fit
 from kws.common.console import Console

@@ -195,7 +195,7 @@ def refuse_missing_paths(command: str, given: dict[str, str], settings: Sequence
         read.pop("data.root", None)
     out = unquoted(given.get("out", ""))
     if command == "train" and not (out and (Path(out) / "init.pt").is_file()):  # a run keeps a copy of its model
-        read["init"] = "the model.pt of a run"
+        read["init"] = f"the model.pt of a run, or {BASE_NET}"
     recipe = given.get("recipe", "")
     if recipe.endswith((".yaml", ".yml")) and not sweeps:
         read["recipe"] = "a YAML file of settings, or the name of a recipe without .yaml"
@@ -207,9 +207,11 @@ def refuse_missing_paths(command: str, given: dict[str, str], settings: Sequence
         whole = listed[1:-1] if listed[:1] + listed[-1:] == "[]" and not Path(value).exists() else value
         many = sweeps or whole != value
         for part in elements(whole) if many else [whole]:
-            place = os.path.expanduser(unquoted(part))
-            known = (key, part) == ("init", BASE_NET) or part.startswith("[")
-            if part and not known and not os.path.lexists(place):
+            name = unquoted(part)
+            place = os.path.expanduser(name)
+            if not name or name == "null" or (key, name) == ("init", BASE_NET) or part.startswith("["):
+                continue
+            if not os.path.lexists(place):
                 raise KwsError(no_such_path(key, place, description))
 
 
@@ -220,7 +222,8 @@ def refuse_incomplete(command: str, given: dict[str, str], settings: Sequence[Se
     """
     by_recipe = recipe_content(unquoted(given.get("recipe", "null"))) if command == "train" else {}
     defaults = by_recipe.get("defaults", [])
-    from_model = given.get("init", by_recipe.get("init")) not in (None, "null", BASE_NET)
+    init = given.get("init", by_recipe.get("init"))
+    from_model = init is not None and unquoted(str(init)) not in ("null", BASE_NET)
     if from_model or not (isinstance(defaults, list) and all(map(overrides_group, defaults))):
         return
     no_keyword = given.get("task", by_recipe.get("task")) == "phones"

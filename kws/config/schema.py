@@ -88,7 +88,7 @@ class TrainConfig:
     init: Annotated[
         str | None,
         PATH,
-        Field(description="model.pt of a run to start from: its architecture, weights and keyword; base: a base net"),
+        Field(description="model.pt of a run to start from: architecture, weights, keyword; base: the base net of kws"),
     ] = None
     seed: Seed = 0
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1")] = "auto"

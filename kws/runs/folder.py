@@ -19,6 +19,7 @@ from pydantic import Field, TypeAdapter
 
 from kws.common.errors import KwsError, one_line
 from kws.common.files import replacing
+from kws.common.settings import shown
 from kws.runs.lock import locked
 
 # Settings that may differ when a run is resumed. Other threads or devices change the rounding.
@@ -43,8 +44,8 @@ def refuse_other_run(out: Path, config: str) -> None:
     for key in sorted(mine.keys() | theirs.keys()):
         if mine.get(key) != theirs.get(key) and key not in free:
             raise KwsError(
-                f"out={out}: must be another folder: a run with {key}={theirs.get(key)} began there, and this "
-                f"one has {key}={mine.get(key)}; the same settings resume it"
+                f"out={out}: must be another folder: a run with {key}={shown(theirs.get(key))} began there, and "
+                f"this one has {key}={shown(mine.get(key))}; the same settings resume it"
             )
 
 

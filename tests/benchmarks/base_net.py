@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from kws.commands import builders
-from kws.commands.training_run import model_file
+from kws.commands.initial_model import model_file
 from kws.common.console import Console
 from kws.common.seeding import seed_of
 from kws.config.setting import BASE_NET

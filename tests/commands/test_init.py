@@ -8,8 +8,9 @@ import sqlite3
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from kws.commands.training_run import model_file
+from kws.commands.initial_model import model_file
 from kws.detector import checkpoint
 from kws.evaluation import comparison
 from kws.replay.buffer import Buffer
@@ -145,7 +146,7 @@ def test_a_recording_that_trained_the_model_cannot_test_it(cli, words, tones, ru
     given = f"init={run / 'model.pt'}", f"data.manifest={tmp_path}/other.csv", f"out={tmp_path}/run"
     said = cli("train", *words, *SHORT, *given)
     assert said.code == 2
-    assert "a test recording trained this model" in said.err
+    assert "a test recording trained the model that this run starts from" in said.err
     assert not (tmp_path / "run").exists()
 
 
@@ -187,6 +188,8 @@ def test_the_base_net_of_the_package_starts_a_run_of_any_keyword(cli, words, tmp
     assert "keyword=... must be given" in refused.err
     said = cli("train", *given)
     assert said.code == 0, said.err
+    assert "starts from the base net of kws: ds_tcn on log_mel" in said.out
+    assert "the base net of kws" in (tmp_path / "run" / "report.html").read_text()
     base, new = (checkpoint.read_model(file, base=True) for file in (model_file("base"), tmp_path / "run" / "model.pt"))
     assert new.spec.labels == ["beep"]
     assert new.spec.clip_n == 1.8 * new.spec.sample_rate
@@ -204,7 +207,14 @@ def test_what_the_base_net_decides_is_refused_with_the_way_out(cli, words, tmp_p
 
 
 def test_the_base_net_of_the_package_names_no_file():
+    """It knows its recordings by hash, so that none of them can be held out later; its card says what they are."""
     content = checkpoint.read(model_file("base"))
-    assert not content["held_out"]
-    assert len(content["trained_on"]) > 1000, "a recording that trained it is refused as a test recording"
-    assert not {"root", "cache", "out"} & set(re.findall(r"\w+", content["facts"]["config"]))
+    assert content["held_out"] == []
+    assert set(content["facts"]) == {"task", "version", "commit", "data", "weights", "phone_errors", "hours", "config"}
+    assert set(OmegaConf.create(content["facts"]["config"])) == {"features", "model", "data"}
+    assert "/" not in str(content["facts"])
+    card = model_file("base").with_suffix(".md").read_text()
+    transcribed, noise = (int(n.replace(",", "")) for n in re.findall(r"from \| ([\d,]+) .* ([\d,]+) rec", card)[0])
+    assert transcribed + noise == len(content["trained_on"])
+    assert f"begins {content['hash']} |" in card
+    assert f"{content['facts']['hours']} h" in card

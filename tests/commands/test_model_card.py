@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kws.commands.export import targets
 from kws.commands.model_card import measured, plain
+from kws.detector import checkpoint
 from kws.detector.files import Format
 
 
@@ -35,6 +36,20 @@ def test_an_export_has_its_card(cli, run, tmp_path):
         assert "must be a file" in refused.err
     assert "- d.pt: `torch.jit.load(FILE)`" in text
     assert "{{" not in text
+
+
+def test_a_card_says_what_the_weights_started_from(cli, run, tmp_path):
+    model = checkpoint.read_model(run / "model.pt")
+    assert "started from" not in card_of(cli, run / "model.pt", tmp_path / "a.pt")
+    facts = model.facts | {"init": "3f2a91", "started_from": "the base net of kws"}
+    checkpoint.write_model(tmp_path / "model.pt", model.spec, model.weights, [0.5], facts)
+    text = card_of(cli, tmp_path / "model.pt", tmp_path / "b.pt")
+    assert "| started from | the base net of kws; its weights: SHA-256 begins 3f2a91 |\n" in text
+
+
+def card_of(cli, model: Path, out: Path) -> str:
+    assert cli("export", f"checkpoint={model}", f"out={out}").code == 0
+    return out.with_suffix(".card.md").read_text()
 
 
 def test_the_format_decides_the_suffix() -> None:

@@ -85,6 +85,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train ~optim", "~optim: a setting cannot be deleted"),
         ("train data.root=recordings", "keyword=... must be given: one word, or a list"),
         ("train recipe=few_shot data.root=recordings", "keyword=... must be given: one word, or a list"),
+        ("train init=bse keyword=x data.root=recordings", "init=bse: no such file or folder"),
         ("train init=base data.root=recordings", "keyword=... must be given: one word, or a list"),
         ("train init=null data.root=recordings", "keyword=... must be given: one word, or a list"),
         ("train keyword=x", "data.root=DIR must be given: a folder of recordings with a manifest, or one folder a lab"),
@@ -108,6 +109,7 @@ def test_what_is_wrong_is_refused_with_the_mend(here: Path, line: str, message: 
         ("train recipe=quickstart seed=3", None),
         ("train recipe=null model=null init=null keyword=x data.root=recordings replay.buffer=null", None),
         ("train recipe=wake_word init=base keyword=x data.root=recordings", None),
+        ("train -m recipe=few_shot init='base',null,model.pt keyword=x data.root=recordings", None),
         ("train recipe=speech_commands/v2_12 data.root=recordings +seed=1 ++optim.lr=1e-3", None),
         ("train -m seed=0,1 recipe=quickstart,own.yaml optim.lr=1e-3,choice(1,2) augment=none,strong", None),
         ("train -m optim.lr=1,20", None),  # a failed run ends no sweep

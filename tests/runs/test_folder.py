@@ -56,7 +56,7 @@ def test_the_id_moves_with_the_folder_and_is_unique(tmp_path: Path) -> None:
         ({"seed": 1}, "seed=0 began there, and this one has seed=1"),
         ({"data": {"root": "y"}}, "data.root=x began there, and this one has data.root=y"),
         ({"model": {"dilations": [1]}}, r"model.dilations=\[1, 2\] began there"),
-        ({"extra": {"threads": 1}}, "extra.threads=None began there, and this one has extra.threads=1"),
+        ({"extra": {"threads": 1}}, "extra.threads=null began there, and this one has extra.threads=1"),
     ],
 )
 def test_other_settings_are_refused(tmp_path: Path, changed: dict[str, object], named: str) -> None:

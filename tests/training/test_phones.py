@@ -307,7 +307,7 @@ def test_what_trained_it_may_not_measure_what_starts_from_it(cli, tiny, base, sp
     done = cli("train", *task, *kept, f"data.root={tmp_path}", f"init={base[0] / 'model.pt'}", f"out={tmp_path}/run")
     assert done.code == 2
     assert done.err.splitlines()[-1].startswith("kws: init: "), done.err
-    assert "recording trained this model" in done.err
+    assert "recording trained the model that this run starts from" in done.err
 
 
 def test_settings_of_other_tasks_and_recordings_without_transcripts_are_refused(cli, words, tmp_path):

@@ -186,7 +186,7 @@ def test_own_recordings_of_the_keyword_are_enough(cli, tones, words_file, tmp_pa
     assert "no negatives, such as speech without the keyword; there are beep: " in refused.err
     assert "recipe=few_shot synthesises them" in refused.err
     small = [word for word in SMALL if not word.startswith("model.")]  # the net is that of the package
-    said = cli("train", "recipe=few_shot", "keyword=beep", *small, *folders)
+    said = cli("train", "recipe=few_shot", "init=base", "keyword=beep", *small, *folders)
     assert said.code == 0, said.err
     assert (tmp_path / "run/init.pt").read_bytes() == model_file("base").read_bytes()
     assert OmegaConf.load(tmp_path / "run/recipe.yaml").init == "base"

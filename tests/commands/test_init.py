@@ -5,12 +5,17 @@ import json
 import re
 import shutil
 import sqlite3
+from dataclasses import replace
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from kws.commands.initial_model import model_file
+from kws.commands.initial_model import model_file, refuse_known
+from kws.common.errors import LeakError
+from kws.data.audio import content_hash, load, to_int16
+from kws.data.audio_cache import Entry
+from kws.data.manifest import Recording, Split
 from kws.detector import checkpoint
 from kws.evaluation import comparison
 from kws.replay.buffer import Buffer
@@ -198,6 +203,15 @@ def test_the_base_net_of_the_package_starts_a_run_of_any_keyword(cli, words, tmp
     torch.testing.assert_close(new.weights[trunk], base.weights[trunk], atol=1e-5, rtol=0)
 
 
+def test_clips_are_as_long_as_those_of_a_base_net_unless_a_length_is_chosen(cli, words, tmp_path):
+    base = checkpoint.read_model(model_file("base"), base=True)
+    spec = replace(base.spec, clip_n=round(2.5 * base.spec.sample_rate))
+    checkpoint.write_model(tmp_path / "base.pt", spec, base.weights, base.detector.thresholds, base.facts)
+    said = cli("train", *words, *SHORT, "optim.steps=1", f"init={tmp_path / 'base.pt'}", f"out={tmp_path / 'run'}")
+    assert said.code == 0, said.err
+    assert checkpoint.read_model(tmp_path / "run" / "model.pt").spec.clip_n == spec.clip_n
+
+
 @pytest.mark.parametrize("word", ["model.channels=8", "features=pcen", "data.sample_rate=8000"])
 def test_what_the_base_net_decides_is_refused_with_the_way_out(cli, words, tmp_path, word):
     said = cli("train", *words, "init=base", word, f"out={tmp_path / 'run'}")
@@ -218,3 +232,14 @@ def test_the_base_net_of_the_package_names_no_file():
     assert transcribed + noise == len(content["trained_on"])
     assert f"begins {content['hash']} |" in card
     assert f"{content['facts']['hours']} h" in card
+
+
+@pytest.mark.parametrize(("name", "trained"), [("000010063", True), ("000010075", True), ("000260001", False)])
+def test_the_base_net_of_the_package_knows_its_recordings_by_their_sound(data, name, trained):
+    """Were the sound read or hashed in another way, no recording that trained it would be refused any more."""
+    base = checkpoint.read_model(model_file("base"), base=True)
+    pcm = to_int16(load(data / f"speech/ocean762/{name}.flac", base.spec.sample_rate))
+    one = Recording(data / f"{name}.flac", f"{name}.flac", "speech", Split.TEST)
+    entry = Entry(one, content_hash(pcm), 0, len(pcm))
+    with pytest.raises(LeakError, match="test recording trained") if trained else contextlib.nullcontext():
+        refuse_known(base, [entry])

@@ -24,7 +24,7 @@ class AugmentConfig:
     speed_p: Annotated[float, Field(ge=0, le=1, description="share of clips that are changed in speed")] = 0.5
     noise_p: Annotated[float, Field(ge=0, le=1, description="share of clips with background noise")] = 0.9
     snr_db: Annotated[list[float], Pair(-20, 60), Field(description="loudest 32 ms of clip against noise, dB")] = field(
-        default_factory=lambda: [0.0, 25.0]
+        default_factory=lambda: [-5.0, 20.0]
     )
     level_db: Annotated[list[float], Pair(-80, 0), Field(description="loudest 32 ms of the clip, dBFS")] = field(
         default_factory=lambda: [-45.0, -10.0]

@@ -22,6 +22,7 @@ ARMS: dict[str, Arm] = {
     "half the batch, twice the steps": ("batch.size=80", f"optim.steps={2 * STEPS}"),
     "100k weights": ("model=ds_tcn_100k",),
     "keywords half of a batch": ("batch.positive_share=0.5",),
+    "less noise": ("augment.snr_db=[0.0,25.0]",),
     "negatives weigh twice": ("optim.negative_weight=2",),
     "focal loss": ("optim.focal_gamma=1",),
 }

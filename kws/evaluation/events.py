@@ -67,8 +67,13 @@ def event_peaks(track: ScoreTrack, spans: Sequence[Span]) -> NDArray[np.float32]
 
 def join_offsets(tracks: Sequence[ScoreTrack], gap_s: float = 0.0) -> list[float]:
     """Start of each stream on the track that `join_tracks` makes, in seconds."""
-    ends = np.cumsum([0.0, *(track.duration_s / 3600 for track in tracks)])[:-1]
-    return [float(end * 3600 + 10 + i * gap_s) for i, end in enumerate(ends)]
+    return [start + 10 + i * gap_s for i, start in enumerate(_starts(tracks))]
+
+
+def _starts(tracks: Sequence[ScoreTrack]) -> list[float]:
+    """Length of all streams before each one, in seconds."""
+    hours = np.cumsum([0.0, *(track.duration_s / 3600 for track in tracks)])[:-1]
+    return [float(hour * 3600) for hour in hours]
 
 
 def join_tracks(
@@ -76,7 +81,8 @@ def join_tracks(
 ) -> ScoreTrack:
     """Join streams one after another. The first starts at 10 s, and the refractory time runs on between streams.
 
-    A single negative stream is joined too: shifted times round differently, and gaps of exactly 1 s count.
+    A single negative stream is joined too: shifted times round differently, and gaps of exactly 1 s count. So the
+    parts of a time are also added in the order of the referee.
 
     Args:
         tracks: at least one.
@@ -86,7 +92,8 @@ def join_tracks(
     if not tracks:
         raise KwsError("no negative stream: at least one is needed to count false alarms")
     if times is None:
-        times = np.concatenate([t.times + at for t, at in zip(tracks, join_offsets(tracks, gap_s), strict=True)])
+        starts = enumerate(zip(tracks, _starts(tracks), strict=True))
+        times = np.concatenate([track.times + start + (10 + i * gap_s) for i, (track, start) in starts])
     scores = np.concatenate([track.scores for track in tracks])
     hours, silent_s = sum(track.duration_s / 3600 for track in tracks), sum(track.silent_s for track in tracks)
     return ScoreTrack(times, scores, tracks[0].duration_s if len(tracks) == 1 else hours * 3600, silent_s)

@@ -64,6 +64,14 @@ def test_joined_streams_follow_one_another() -> None:
         join_tracks([])
 
 
+def test_joined_times_round_as_the_referees() -> None:
+    """A gap of exactly 1 s is long enough for a second trigger, and one that rounding shortens is not."""
+    first, second = track([0.5] * 32, duration_s=0.323), track([0.5] * 1000)
+    joined = join_tracks([first, second]).times[32:]
+    np.testing.assert_array_equal(joined, second.times + first.duration_s / 3600 * 3600 + 10)
+    assert (joined != second.times + join_offsets([first, second])[1]).any()
+
+
 @pytest.mark.parametrize(
     ("times", "scores", "duration_s", "message"),
     [

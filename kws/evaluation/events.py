@@ -8,6 +8,8 @@ stream.
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from kws.common.errors import KwsError
 from kws.data.streams import Span
 from kws.detector.streaming import ScoreTrack
+
+Times = TypeVar("Times", float, NDArray[np.float64])
 
 
 def trigger_times(track: ScoreTrack, threshold: float, refractory_s: float = 1.0) -> NDArray[np.float64]:
@@ -65,15 +69,39 @@ def event_peaks(track: ScoreTrack, spans: Sequence[Span]) -> NDArray[np.float32]
     return np.array([track.scores[a:b].max(initial=0) for a, b in pairs], np.float32)
 
 
-def join_offsets(tracks: Sequence[ScoreTrack], gap_s: float = 0.0) -> list[float]:
-    """Start of each stream on the track that `join_tracks` makes, in seconds."""
-    return [start + 10 + i * gap_s for i, start in enumerate(_starts(tracks))]
+@dataclass(frozen=True)
+class Offset:
+    """Place of a stream on the track that `join_tracks` makes.
+
+    Args:
+        before_s: length of all streams before this one, in seconds.
+        lead_s: start of the first stream and the gaps up to this one, in seconds.
+    """
+
+    before_s: float = 0.0
+    lead_s: float = 0.0
+
+    @property
+    def start_s(self) -> float:
+        """Start of the stream on the joined track, in seconds."""
+        return self.shift(0.0)
+
+    def shift(self, times: Times) -> Times:
+        """Times in seconds of this stream, moved to the joined track.
+
+        Gaps of exactly 1 s count, and a time may stand on the edge of a span. So rows and spans are shifted by the
+        same sums, in the order of the referee.
+        """
+        return times + self.before_s + self.lead_s
 
 
-def _starts(tracks: Sequence[ScoreTrack]) -> list[float]:
-    """Length of all streams before each one, in seconds."""
-    hours = np.cumsum([0.0, *(track.duration_s / 3600 for track in tracks)])[:-1]
-    return [float(hour * 3600) for hour in hours]
+NO_OFFSET = Offset()
+
+
+def join_offsets(tracks: Sequence[ScoreTrack], gap_s: float = 0.0) -> list[Offset]:
+    """Place of each stream on the track that `join_tracks` makes."""
+    hours = np.cumsum([0.0, *(track.duration_s / 3600 for track in tracks)])[:-1].tolist()
+    return [Offset(hour * 3600, 10 + i * gap_s) for i, hour in enumerate(hours)]
 
 
 def join_tracks(
@@ -81,8 +109,7 @@ def join_tracks(
 ) -> ScoreTrack:
     """Join streams one after another. The first starts at 10 s, and the refractory time runs on between streams.
 
-    A single negative stream is joined too: shifted times round differently, and gaps of exactly 1 s count. So the
-    parts of a time are also added in the order of the referee.
+    A single negative stream is joined too: shifted times round differently, and gaps of exactly 1 s count.
 
     Args:
         tracks: at least one.
@@ -92,8 +119,8 @@ def join_tracks(
     if not tracks:
         raise KwsError("no negative stream: at least one is needed to count false alarms")
     if times is None:
-        starts = enumerate(zip(tracks, _starts(tracks), strict=True))
-        times = np.concatenate([track.times + start + (10 + i * gap_s) for i, (track, start) in starts])
+        offsets = join_offsets(tracks, gap_s)
+        times = np.concatenate([at.shift(track.times) for track, at in zip(tracks, offsets, strict=True)])
     scores = np.concatenate([track.scores for track in tracks])
     hours, silent_s = sum(track.duration_s / 3600 for track in tracks), sum(track.silent_s for track in tracks)
     return ScoreTrack(times, scores, tracks[0].duration_s if len(tracks) == 1 else hours * 3600, silent_s)

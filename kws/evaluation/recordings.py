@@ -14,7 +14,7 @@ from kws.data.names import shown
 from kws.data.streams import AFTER_S, Span, Stream
 from kws.detector.streaming import NO_STREAM, ScoreTrack, StreamScorer
 from kws.evaluation.annotations import Annotation
-from kws.evaluation.events import join_offsets, join_tracks
+from kws.evaluation.events import NO_OFFSET, join_offsets, join_tracks
 from kws.evaluation.scoring import (
     KeywordScores,
     Progress,
@@ -89,7 +89,10 @@ def evaluate_files(
         negative = join_tracks(tracks, times=times) if negatives else NO_STREAM
         times = negative.times
         segments = [
-            Segment(at, at + track.duration_s, names[i], "", negatives[i - first].parent.name, None, None, i, at)
+            Segment(
+                *(at.start_s, at.shift(track.duration_s), names[i], "", negatives[i - first].parent.name),
+                *(None, None, i, at.start_s),
+            )
             for (i, _), track, at in zip(good, tracks, join_offsets(tracks), strict=True)
         ]
         if not positives:
@@ -136,7 +139,7 @@ def _positive_scores(
         return None
     tracks = {word: [scored[i].tracks[word] for i in chosen] for word in keywords}
     # A single track keeps its exact times.
-    offsets = [0.0] if len(chosen) == 1 else join_offsets(tracks[keyword], GAP_S)
+    offsets = [NO_OFFSET] if len(chosen) == 1 else join_offsets(tracks[keyword], GAP_S)
     joined = {word: some[0] if len(some) == 1 else join_tracks(some, GAP_S) for word, some in tracks.items()}
     events, other_spans = [], {other: list[Span]() for other in keywords if other != keyword}
     for i, at, track in zip(chosen, offsets, tracks[keyword], strict=True):
@@ -146,8 +149,9 @@ def _positive_scores(
             end = whole_s if given == math.inf else given
             if start >= track.duration_s:
                 raise KwsError(f"{file}: lasts {track.duration_s:.1f} s, but {keyword!r} is annotated at {start:.1f} s")
-            spoken_s = None if spoken is None else spoken + at
-            events.append(Segment(start + at, end + at, names[i], "", file.parent.name, None, spoken_s, i, at))
+            spoken_s = None if spoken is None else at.shift(spoken)
+            span = at.shift(start), at.shift(end)
+            events.append(Segment(*span, names[i], "", file.parent.name, None, spoken_s, i, at.start_s))
         for other, spans in other_spans.items():
-            spans += [(start + at, end + at) for (start, end), _ in annotations.get(other, ())]
+            spans += [(at.shift(start), at.shift(end)) for (start, end), _ in annotations.get(other, ())]
     return joined.pop(keyword), events, joined, other_spans

@@ -15,7 +15,7 @@ from kws.data.manifest import Split
 from kws.data.positives import context
 from kws.data.streams import Piece, Span, Stream, StreamConfig, compose, hit_spans
 from kws.detector.streaming import StreamScorer
-from kws.evaluation.events import join_offsets, join_tracks
+from kws.evaluation.events import NO_OFFSET, Offset, join_offsets, join_tracks
 from kws.evaluation.scoring import KeywordScores, Progress, ScoreAll, Segment, StreamSource, decoded, score_all
 
 
@@ -124,8 +124,8 @@ def evaluate_split(
             events.append(replace(_segment(store, piece, span, number), spoken_s=piece.keyword[1] / rate))
         tracks = [result.tracks[keyword] for result in negative_results]
         negatives = [
-            _segment(store, piece, span, stream, offset)
-            for stream, (result, track, offset) in enumerate(
+            _segment(store, piece, span, stream, at)
+            for stream, (result, track, at) in enumerate(
                 zip(negative_results, tracks, join_offsets(tracks), strict=True), len(keywords)
             )
             for piece, span in _places(result.pieces, track.duration_s, rate)
@@ -141,8 +141,8 @@ def _places(pieces: Sequence[Piece], length_s: float, rate: int) -> list[tuple[P
     return list(zip(pieces, zip(starts, [*starts[1:], length_s], strict=True), strict=True))
 
 
-def _segment(store: AudioCache, piece: Piece, span: Span, stream: int, offset_s: float = 0.0) -> Segment:
+def _segment(store: AudioCache, piece: Piece, span: Span, stream: int, at: Offset = NO_OFFSET) -> Segment:
     recording = store.entries[piece.index].recording
     snr_db = piece.snr_db if math.isfinite(piece.snr_db) else None
-    start, end = span[0] + offset_s, span[1] + offset_s
-    return Segment(start, end, recording.name, recording.speaker, recording.source, snr_db, None, stream, offset_s)
+    start, end = at.shift(span[0]), at.shift(span[1])
+    return Segment(start, end, recording.name, recording.speaker, recording.source, snr_db, None, stream, at.start_s)

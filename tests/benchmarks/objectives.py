@@ -97,8 +97,8 @@ class TestSplit:
             [score_tracks(detector, one.pcm, self.rate, stream.chunk_s)[KEYWORD] for one in some]
             for some in (self.positive, self.negative)
         )
-        starts = join_offsets(positive)
-        marks = [(a + at, b + at) for one, at in zip(self.positive, starts, strict=True) for a, b in spans(one)]
+        offsets = zip(self.positive, join_offsets(positive), strict=True)
+        marks = [(at.shift(a), at.shift(b)) for one, at in offsets for a, b in spans(one)]
         swept = (
             sweep(join_tracks(positive), stream.refractory_s, marks),
             sweep(join_tracks(negative), stream.refractory_s),

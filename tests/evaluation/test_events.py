@@ -59,7 +59,7 @@ def test_joined_streams_follow_one_another() -> None:
     assert joined.times.tolist() == pytest.approx([10.01, 10.02, 3610.01])
     assert joined.scores.tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert joined.hours == pytest.approx(1.5)
-    assert join_offsets([a, b]) == [10.0, 3610.0]
+    assert [at.start_s for at in join_offsets([a, b])] == [10.0, 3610.0]
     with pytest.raises(KwsError, match="no negative stream"):
         join_tracks([])
 
@@ -69,7 +69,15 @@ def test_joined_times_round_as_the_referees() -> None:
     first, second = track([0.5] * 32, duration_s=0.323), track([0.5] * 1000)
     joined = join_tracks([first, second]).times[32:]
     np.testing.assert_array_equal(joined, second.times + first.duration_s / 3600 * 3600 + 10)
-    assert (joined != second.times + join_offsets([first, second])[1]).any()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_trigger_on_the_edge_of_a_span_is_a_hit_in_each_joined_stream(number: int) -> None:
+    tracks = [track(np.zeros(n)) for n in (700, 6000, 6000)]
+    joined, at = join_tracks(tracks, gap_s=1.1), join_offsets(tracks, gap_s=1.1)[number]
+    rows = tracks[number].times
+    found = joined.times[len(joined.times) - len(rows) :] if number == 2 else joined.times[700 * number :][: len(rows)]
+    assert misses(found, [(at.shift(t), at.shift(t)) for t in rows.tolist()]) == 0
 
 
 @pytest.mark.parametrize(

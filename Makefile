@@ -8,7 +8,6 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 COMPILED := .venv/.compiled
-NEEDED := -c constraints.txt --no-build-isolation -e '.[speech,ray,dev]'
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # What is installed is compiled when it is first imported: a process that may not keep it compiles all of torch again.
 export PYTHONDONTWRITEBYTECODE =
@@ -42,18 +41,11 @@ clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find kws hydra_plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# uv installs in a fifth of the time, but does not read what pip is set to, such as an index of packages.
-PIP_SETTING = $$(echo $${$(1):-$$($(BIN)/pip config get global.$(2) 2>/dev/null)})
-UV = UV_DEFAULT_INDEX="$(call PIP_SETTING,PIP_INDEX_URL,index-url)" \
-	UV_INDEX="$(call PIP_SETTING,PIP_EXTRA_INDEX_URL,extra-index-url)" \
-	UV_FIND_LINKS="$(call PIP_SETTING,PIP_FIND_LINKS,find-links)" UV_INDEX_STRATEGY=unsafe-best-match $(BIN)/uv
-
 # Modules are compiled when they are first imported: most of what is installed never is.
 # The build tools come first, so that kws and the one dependency without a wheel are built with pinned ones too.
-# Where uv cannot install, as behind an index that asks for a password, pip does.
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || test -n "$(PYTHON)" || { echo "kws needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --no-compile -c constraints.txt uv setuptools hatchling editables
-	$(UV) pip install --python $(BIN)/python $(NEEDED) || $(BIN)/pip install --no-compile $(NEEDED)
+	$(BIN)/pip install --no-compile -c constraints.txt setuptools hatchling editables
+	$(BIN)/pip install --no-compile -c constraints.txt --no-build-isolation -e '.[speech,ray,dev]'
 	@touch $@

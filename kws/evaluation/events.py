@@ -75,7 +75,7 @@ class Offset:
 
     Args:
         before_s: length of all streams before this one, in seconds.
-        lead_s: start of the first stream and the gaps up to this one, in seconds.
+        lead_s: 10 s before the first stream, and the gaps before this one, in seconds.
     """
 
     before_s: float = 0.0
@@ -89,13 +89,13 @@ class Offset:
     def shift(self, times: Times) -> Times:
         """Times in seconds of this stream, moved to the joined track.
 
-        Gaps of exactly 1 s count, and a time may stand on the edge of a span. So rows and spans are shifted by the
-        same sums, in the order of the referee.
+        A gap of exactly the refractory time allows a new trigger, and a trigger on the edge of a span is a hit. So rows
+        and spans are shifted by the same sums, in the order of the referee.
         """
         return times + self.before_s + self.lead_s
 
 
-NO_OFFSET = Offset()
+NO_OFFSET = Offset()  # of a stream that is not joined: its times stay as they are
 
 
 def join_offsets(tracks: Sequence[ScoreTrack], gap_s: float = 0.0) -> list[Offset]:
@@ -109,7 +109,8 @@ def join_tracks(
 ) -> ScoreTrack:
     """Join streams one after another. The first starts at 10 s, and the refractory time runs on between streams.
 
-    A single negative stream is joined too: shifted times round differently, and gaps of exactly 1 s count.
+    A single negative stream is joined too: shifted times round differently, which decides at gaps of exactly the
+    refractory time.
 
     Args:
         tracks: at least one.

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,10 +91,14 @@ def evaluate_files(
         times = negative.times
         segments = [
             Segment(
-                *(at.start_s, at.shift(track.duration_s), names[i], "", negatives[i - first].parent.name),
-                *(None, None, i, at.start_s),
+                offset.start_s,
+                offset.shift(track.duration_s),
+                names[i],
+                source=negatives[i - first].parent.name,
+                stream=i,
+                offset_s=offset.start_s,
             )
-            for (i, _), track, at in zip(good, tracks, join_offsets(tracks), strict=True)
+            for (i, _), track, offset in zip(good, tracks, join_offsets(tracks), strict=True)
         ]
         if not positives:
             scores[keyword] = KeywordScores(NO_STREAM, [], negative, segments)
@@ -142,16 +147,16 @@ def _positive_scores(
     offsets = [NO_OFFSET] if len(chosen) == 1 else join_offsets(tracks[keyword], GAP_S)
     joined = {word: some[0] if len(some) == 1 else join_tracks(some, GAP_S) for word, some in tracks.items()}
     events, other_spans = [], {other: list[Span]() for other in keywords if other != keyword}
-    for i, at, track in zip(chosen, offsets, tracks[keyword], strict=True):
+    for i, offset, track in zip(chosen, offsets, tracks[keyword], strict=True):
         file, annotations = files[i]
         whole_s = track.duration_s - SILENCE_S + AFTER_S  # from the samples: a header may give no length
         for (start, given), spoken in annotations[keyword]:
             end = whole_s if given == math.inf else given
             if start >= track.duration_s:
                 raise KwsError(f"{file}: lasts {track.duration_s:.1f} s, but {keyword!r} is annotated at {start:.1f} s")
-            spoken_s = None if spoken is None else at.shift(spoken)
-            span = at.shift(start), at.shift(end)
-            events.append(Segment(*span, names[i], "", file.parent.name, None, spoken_s, i, at.start_s))
+            event = Segment(offset.shift(start), offset.shift(end), names[i], source=file.parent.name, stream=i)
+            spoken_s = None if spoken is None else offset.shift(spoken)
+            events.append(replace(event, spoken_s=spoken_s, offset_s=offset.start_s))
         for other, spans in other_spans.items():
-            spans += [(at.shift(start), at.shift(end)) for (start, end), _ in annotations.get(other, ())]
+            spans += [(offset.shift(start), offset.shift(end)) for (start, end), _ in annotations.get(other, ())]
     return joined.pop(keyword), events, joined, other_spans

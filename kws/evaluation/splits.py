@@ -124,8 +124,8 @@ def evaluate_split(
             events.append(replace(_segment(store, piece, span, number), spoken_s=piece.keyword[1] / rate))
         tracks = [result.tracks[keyword] for result in negative_results]
         negatives = [
-            _segment(store, piece, span, stream, at)
-            for stream, (result, track, at) in enumerate(
+            _segment(store, piece, span, stream, offset)
+            for stream, (result, track, offset) in enumerate(
                 zip(negative_results, tracks, join_offsets(tracks), strict=True), len(keywords)
             )
             for piece, span in _places(result.pieces, track.duration_s, rate)
@@ -141,8 +141,9 @@ def _places(pieces: Sequence[Piece], length_s: float, rate: int) -> list[tuple[P
     return list(zip(pieces, zip(starts, [*starts[1:], length_s], strict=True), strict=True))
 
 
-def _segment(store: AudioCache, piece: Piece, span: Span, stream: int, at: Offset = NO_OFFSET) -> Segment:
+def _segment(store: AudioCache, piece: Piece, span: Span, stream: int, offset: Offset = NO_OFFSET) -> Segment:
     recording = store.entries[piece.index].recording
     snr_db = piece.snr_db if math.isfinite(piece.snr_db) else None
-    start, end = at.shift(span[0]), at.shift(span[1])
-    return Segment(start, end, recording.name, recording.speaker, recording.source, snr_db, None, stream, at.start_s)
+    start, end = offset.shift(span[0]), offset.shift(span[1])
+    place = stream, offset.start_s
+    return Segment(start, end, recording.name, recording.speaker, recording.source, snr_db, None, *place)

@@ -98,7 +98,7 @@ class TestSplit:
             for some in (self.positive, self.negative)
         )
         offsets = zip(self.positive, join_offsets(positive), strict=True)
-        marks = [(at.shift(a), at.shift(b)) for one, at in offsets for a, b in spans(one)]
+        marks = [(offset.shift(a), offset.shift(b)) for one, offset in offsets for a, b in spans(one)]
         swept = (
             sweep(join_tracks(positive), stream.refractory_s, marks),
             sweep(join_tracks(negative), stream.refractory_s),

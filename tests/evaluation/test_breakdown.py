@@ -92,7 +92,9 @@ def test_false_alarms_belong_to_the_recording_that_caused_them() -> None:
 
 def test_a_false_alarm_belongs_to_its_own_stream() -> None:
     negatives = [Segment(10.0, 20.0, "a", stream=0, offset_s=10.0), Segment(20.0, 30.0, "b", stream=1, offset_s=20.0)]
-    assert attribute(negatives, np.array([15.0, 20.1, 25.0])) == [0, 1, 1]
+    assert attribute(negatives, np.array([15.0, 20.0, 20.1, 25.0])) == [0, 0, 1, 1], (
+        "the second is in the last row of a"
+    )
 
 
 def test_two_keywords_in_one_recording_are_not_confused() -> None:

@@ -12,8 +12,12 @@ from kws.common.errors import KwsError
 from kws.config.schema import EvaluateConfig
 from kws.data.audio import length_s, to_int16
 from kws.data.mending import Fault
+from kws.evaluation.annotations import Annotation
+from kws.evaluation.events import misses
 from kws.evaluation.recordings import WHOLE_FILE, evaluate_files, with_silence
+from kws.evaluation.scoring import ScoredStream
 from tests.nets import LABELS, random_detector, sound
+from tests.tracks import track
 
 RATE = 16000
 
@@ -44,6 +48,20 @@ def test_a_silent_keyword_is_left_out_and_faults_are_counted(tmp_path: Path) -> 
     for limit, n in ((0.2, 4), (1.0, 1)):
         with pytest.raises(KwsError, match=rf"1 of {n} positive recordings have no usable sound, first .*3\.flac: sil"):
             evaluate_files(random_detector(), LABELS[:1], positives[-n:], [], sources[-n:], 0.08, limit)
+
+
+def test_a_trigger_on_the_edge_of_an_annotation_is_a_hit_in_each_file() -> None:
+    files = [Path(f"{i}.flac") for i in range(3)]
+    streams = [track(np.zeros(n)) for n in (700, 3000, 3000)]
+    results = [ScoredStream({"word": one}, []) for one in streams]
+    edges = [one.times[::10].tolist() for one in streams]
+    positives = [(file, {"word": [Annotation((t, t), t) for t in own]}) for file, own in zip(files, edges, strict=True)]
+    scores, _, _ = evaluate_files(
+        random_detector(), ["word"], positives, [], [], 0.08, 0.0, score=lambda *_: list(results)
+    )
+    events = scores["word"].events
+    assert misses(scores["word"].positive.times, [event.span for event in events]) == 0
+    assert [event.spoken_s for event in events] == [event.start_s for event in events]
 
 
 def test_a_keyword_recording_that_is_given_twice_is_refused(tmp_path: Path) -> None:

@@ -79,7 +79,9 @@ def test_digital_silence_counts_as_no_hours(tmp_path: Path) -> None:
     assert str(silent) == f"{files[0]}: silent"
     joined = join_tracks(tracks)
     assert joined.hours == pytest.approx(16 / 3600)
-    assert [at.start_s for at in join_offsets(tracks)] == pytest.approx([10.0, 45.0]), "places on the track do not move"
+    assert [offset.start_s for offset in join_offsets(tracks)] == pytest.approx([10.0, 45.0]), (
+        "places on the track do not move"
+    )
     with pytest.raises(KwsError, match="no sound"):
         ScoreTrack(np.ones(1), np.zeros(1, np.float32), 10.0, 10.0)
 

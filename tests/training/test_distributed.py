@@ -79,8 +79,8 @@ def two(cli, tiny, uneven, tmp_path_factory) -> tuple[Path, Ended]:
 def alike(out: Path, other: Path, clips: float = 1.0) -> None:
     """Assert that two runs have equal losses, weights as near as AdamW leaves them, and equal buffers.
 
-    Losses are equal to 1e-4 in the first steps. By how much AdamW enlarges the rounding later depends on the processor:
-    one step may bring 1e-6 to 1e-4.
+    Losses agree to 1e-4 in the first four steps, and to 2e-2 later: AdamW can enlarge a rounding difference a
+    hundredfold in one step, which depends on the processor. Counts and rates agree to 1e-6.
 
     `clips` is the share of clips that must be equal: rounding decides between clips of nearly equal scores.
     """
@@ -92,7 +92,7 @@ def alike(out: Path, other: Path, clips: float = 1.0) -> None:
         torch.testing.assert_close(a[name], b[name], rtol=rtol, atol=1e-3, msg=lambda text, at=name: f"{at}: {text}")
     for mine, theirs in zip(curves(out), curves(other), strict=True):
         for column, value in mine.items():
-            near = 1e-4 if int(mine["step"]) < 4 else 2e-2
+            near = (1e-4 if int(mine["step"]) < 4 else 2e-2) if column.startswith(("loss", "gradient")) else 1e-6
             assert float(value) == pytest.approx(float(theirs[column]), rel=near, abs=near), (mine["step"], column)
     if clips < 1:
         first, second = ({clip["hash"] for clip in known(folder)} for folder in (out, other))

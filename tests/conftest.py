@@ -86,6 +86,7 @@ TINY = [
     "batch.max_keyword_s=0.9",
     "model.channels=8",
     "model.dilations=[1,2,4]",
+    "model.stem_2d=[]",  # tests/commands/test_train.py trains the default
     "replay.share=0.2",
     "replay.ramp_steps=2",
     "replay.capacity=10",

@@ -52,7 +52,7 @@ class BatchConfig(KeywordLength):
         ),
     ] = None
     noise_share: Annotated[float, Field(ge=0, le=0.9, description="share of noise alone in the fresh negatives")] = 0.15
-    clip_s: Annotated[float, Field(ge=0.5, le=10, description="length of a clip, s")] = 2.0
+    clip_s: Annotated[float, Field(ge=0.5, le=10, description="length of a clip, s")] = 2.04
     keyword_end_s: Annotated[
         list[float], Pair(0, 5), Field(description="a keyword ends this long before its clip ends, s")
     ] = field(default_factory=lambda: [0.2, 0.5])

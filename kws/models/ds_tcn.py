@@ -14,6 +14,23 @@ from kws.models.base import KeywordNet, ModelConfig, keyword_head, merge_norms, 
 from kws.models.layers import Depthwise, matrix, taps
 
 
+class BandConv(nn.Module):
+    """A convolution over bands and frames that halves the bands. A filter sees few bands, and the same filter sees all.
+
+    Shape: x [B, C_in, M, N]; returns [B, C, (M + 1) // 2, (N - kernel) // stride + 1].
+    """
+
+    folds = (("conv", "norm"),)
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, (5, kernel), (2, stride), (2, 0), bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.norm(self.conv(x)))
+
+
 class Block(nn.Module):
     """A residual depthwise-separable causal convolution, dilated in time, on frames before channels.
 
@@ -49,6 +66,11 @@ class DSTCNConfig(ModelConfig):
     dilations: Annotated[
         list[int], Each(1, 64), Field(min_length=1, description="dilation of each block, in score rows")
     ] = field(default_factory=lambda: [1, 2, 4, 1, 2, 4, 2])
+    stem_2d: Annotated[
+        list[int],
+        Each(1, 512),
+        Field(max_length=5, description="widths of convolutions over bands and frames before the others, or none"),
+    ] = field(default_factory=list)
 
     def check(self) -> None:
         if self.kernel < self.stride:
@@ -62,22 +84,37 @@ class DSTCN(KeywordNet):
     A strided dense convolution, residual depthwise-separable blocks and one linear score per keyword. wekws uses a
     linear layer in place of the strided convolution, also a batch norm after the depthwise convolution, and dropout.
 
+    With `stem_2d`, convolutions over bands and frames come first, as in the nets of Sainath and Parada (2015). The
+    first of them has the stride; the others and the dense convolution have 3 taps over time.
+
     Args:
         n_mels: mel bands of the input, M.
         n_keywords: score columns, K.
-        channels, kernel, dilations, stride: see `DSTCNConfig`.
+        channels, kernel, dilations, stride, stem_2d: see `DSTCNConfig`.
     """
 
     source = "Wang et al., 2023"
     folds = (("stem", "norm"),)
 
     def __init__(
-        self, n_mels: int, n_keywords: int, channels: int, kernel: int, dilations: Sequence[int], stride: int
+        self,
+        n_mels: int,
+        n_keywords: int,
+        channels: int,
+        kernel: int,
+        dilations: Sequence[int],
+        stride: int,
+        stem_2d: Sequence[int] = (),
     ) -> None:
         super().__init__(n_mels, n_keywords, stride)
-        self.past_n = kernel - stride
+        self.past_n = kernel - stride + 2 * stride * len(stem_2d)
         self.norm_in = nn.BatchNorm1d(n_mels)
-        self.stem = nn.Conv1d(n_mels, channels, kernel, stride=stride, bias=False)
+        layers, maps, bands, taps_n, step = list[BandConv](), 1, n_mels, kernel, stride
+        for width in stem_2d:
+            layers.append(BandConv(maps, width, taps_n, step))
+            maps, bands, taps_n, step = width, (bands + 1) // 2, 3, 1
+        self.stem_2d = nn.ModuleList(layers)
+        self.stem = nn.Conv1d(maps * bands, channels, taps_n, stride=step, bias=False)
         self.norm = nn.BatchNorm1d(channels)
         self.blocks = nn.ModuleList([Block(channels, kernel, d) for d in dilations])
         self.head = keyword_head(channels, n_keywords)
@@ -88,7 +125,10 @@ class DSTCN(KeywordNet):
     def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         past = torch.cat([cache[0].transpose(1, 2), self.norm_in(x)], 2)
         following = [past[:, :, past.shape[2] - self.past_n :].transpose(1, 2)]
-        y = torch.relu(self.norm(self.stem(past))).transpose(1, 2).contiguous()
+        y = past.unsqueeze(1)
+        for layer in self.stem_2d:
+            y = layer(y)
+        y = torch.relu(self.norm(self.stem(y.flatten(1, 2)))).transpose(1, 2).contiguous()
         for i, block in enumerate(self.blocks):
             y, kept = block(y, cache[i + 1])
             following.append(kept)
@@ -137,7 +177,8 @@ class FoldedDSTCN(KeywordNet):
         assert stem.bias is not None  # that of the norm
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         self.scale, self.shift = matrix(scale), matrix(norm.bias - norm.running_mean * scale)
-        self.past_n, self.kernel = net.past_n, stem.kernel_size[0]
+        self.past_n, self.kernel, self.step = net.past_n, stem.kernel_size[0], stem.stride[0]
+        self.stem_2d = net.stem_2d
         self.weight, self.bias = matrix(stem.weight.permute(2, 1, 0).flatten(0, 1)), matrix(stem.bias)
         self.blocks = nn.ModuleList([FoldedBlock(block) for block in net.blocks if isinstance(block, Block)])
         self.head, self.width = net.head, net.width
@@ -146,7 +187,13 @@ class FoldedDSTCN(KeywordNet):
     def hidden(self, x: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         past = torch.cat([cache[0], torch.addcmul(self.shift, x.transpose(-2, -1), self.scale)], -2)
         following = [last(past, self.past_n)]
-        y = torch.relu(affine(windows(past, self.kernel, 1, self.stride).flatten(-2), self.weight, self.bias))
+        y = past
+        if len(self.stem_2d) > 0:
+            y = y.transpose(-2, -1).unsqueeze(-3)
+            for layer in self.stem_2d:
+                y = layer(y)
+            y = y.flatten(-3, -2).transpose(-2, -1)
+        y = torch.relu(affine(windows(y, self.kernel, 1, self.step).flatten(-2), self.weight, self.bias))
         for i, block in enumerate(self.blocks):
             y, kept = block(y, cache[i + 1])
             following.append(kept)

@@ -164,7 +164,13 @@ def main(threads: float = 2) -> None:
         return
     torch.set_num_threads(int(threads))
     register("train")
-    for model, faster in (("ds_tcn_10k", False), ("ds_tcn", False), ("ds_tcn", True), ("bc_resnet_causal_1", False)):
+    for model, faster in (
+        ("ds_tcn_10k", False),
+        ("ds_tcn", False),
+        ("ds_tcn", True),
+        ("ds_tcn_2d", False),
+        ("bc_resnet_causal_1", False),
+    ):
         against(data, model, faster)
 
 

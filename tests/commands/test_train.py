@@ -149,8 +149,9 @@ def test_a_run_killed_at_each_point_resumes_to_the_same_results(cli, tiny, run, 
     same(run, out)
 
 
-# A small net of each other family.
+# A small net of the default model and of each other family.
 SMALL = {
+    "ds_tcn_2d": ["model.channels=8", "model.dilations=[1,2,4]", "model.stem_2d=[2,4]"],
     "mdtc_10k": ["model.channels=8", "model.dilations=[1,2,4]", "model.stacks=1"],
     "bc_resnet_1": ["model.window=40", "model.stride=16", "model.groups=1", "features.n_mels=16"],
     "bc_resnet_causal_1": ["batch.clip_s=1.6", "model.stride=4", "model.groups=1", "features.n_mels=16"],
@@ -161,13 +162,13 @@ SMALL = {
 
 
 @pytest.mark.parametrize("model", SMALL)
-def test_every_family_trains_and_mines_and_one_with_dropout_resumes(cli, tiny, tmp_path, model):
+def test_every_family_trains_and_mines_and_some_resume(cli, tiny, tmp_path, model):
     """tests/models exports every family."""
     words = [word for word in tiny if not word.startswith("model.")]
     words += [f"model={model}", *SMALL[model], "optim.steps=4", "optim.save_every=2", "batch.size=8"]
     words += ["mining.rounds=1", "validate_every=null"]
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    resumes = model == "tc_resnet8"  # dropout samples at each step
+    resumes = model in ("ds_tcn_2d", "tc_resnet8")  # the latter has dropout, which samples at each step
     (train_in if resumes else train_on)(cli, whole, *words)
     assert rows(whole)
     if resumes:

@@ -34,7 +34,7 @@ def complete(cli):
         ("kws train replay.sha", ["replay.share="]),
         ("kws train threshold.unsupported=", ["guess", "refuse"]),
         ("kws train keyword=a tensorboard=f", ["false"]),
-        ("kws train model=ds_t", ["ds_tcn", "ds_tcn_100k", "ds_tcn_10k", "ds_tcn_30k"]),
+        ("kws train model=ds_t", ["ds_tcn", "ds_tcn_100k", "ds_tcn_10k", "ds_tcn_2d", "ds_tcn_30k"]),
         ("kws train recipe=qui", ["quickstart"]),
         ("kws buffer li", ["limit=", "list"]),
         ("kws train data.root=", []),  # readline completes files

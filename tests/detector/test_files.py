@@ -39,7 +39,12 @@ print(json.dumps({
 # ONNX is made from the program of PT2, so one net is enough for that.
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("ds_tcn", Format.onnx), ("log-mel and pcen, window", Format.onnx), ("log-mel and pcen, window", Format.pt2)],
+    [
+        ("ds_tcn_2d", Format.onnx),
+        ("ds_tcn", Format.onnx),
+        ("log-mel and pcen, window", Format.onnx),
+        ("log-mel and pcen, window", Format.pt2),
+    ],
 )
 def test_a_file_gives_the_scores_of_the_detector(name: str, kind: Format, exported: Path, tmp_path: Path) -> None:
     detector, path = lively_detector(name), exported

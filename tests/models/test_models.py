@@ -62,6 +62,8 @@ def beside(body: Callable[[int], KeywordNet]) -> KeywordNet:
 
 NETS: dict[str, Callable[[], KeywordNet]] = {
     "ds_tcn": of("ds_tcn", channels=8, dilations=(1, 2)),
+    "ds_tcn_2d": of("ds_tcn", channels=8, dilations=(1, 2), stem_2d=(3, 4)),
+    "ds_tcn_2d of every frame": of("ds_tcn", channels=8, kernel=3, dilations=(1, 2), stem_2d=(3,), stride=1),
     "mdtc": of("mdtc", channels=8, dilations=(1, 2), stacks=2),
     "mdtc of every second frame": of("mdtc", channels=40, dilations=(1, 2), stacks=1, stride=2),
     "bc_resnet": of("bc_resnet", window=40, stride=8),

@@ -24,6 +24,8 @@ from kws.runs.lock import locked
 
 # Settings that may differ when a run is resumed. Other threads or devices change the rounding.
 FREE = ("out", "device", "threads", "data.cache")
+# Settings that runs of before lack, with the value that they had.
+ADDED: list[tuple[str, Any]] = [("model.stem_2d", [])]
 # Settings that may differ too when a run resumes that diverged, and the file with the step of it.
 FREE_AFTER_DIVERGENCE = ("optim.lr", "optim.warmup", "precision")
 DIVERGED = "diverged"
@@ -119,8 +121,8 @@ def commit() -> str:
 
 
 def own(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without those that may differ in a resumed run."""
-    return {key: value for key, value in settings.items() if key not in FREE}
+    """The settings without those that may differ in a resumed run, and without `ADDED`."""
+    return {key: value for key, value in settings.items() if key not in FREE and (key, value) not in ADDED}
 
 
 def dotted(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -40,6 +40,15 @@ def test_the_same_settings_resume_the_run(tmp_path: Path) -> None:
     assert claim(tmp_path / "c", yaml(seed=1)) != claim(tmp_path / "d", yaml(seed=1))
 
 
+def test_a_run_that_lacks_a_setting_resumes_with_the_value_that_it_had(tmp_path: Path) -> None:
+    run = claim(tmp_path, yaml())
+    assert claim(tmp_path, yaml(model={"stem_2d": []})) == run
+    with pytest.raises(
+        KwsError, match=r"a run with model.stem_2d=null began there, and this one has model.stem_2d=\[8\]"
+    ):
+        claim(tmp_path, yaml(model={"stem_2d": [8]}))
+
+
 def test_the_id_moves_with_the_folder_and_is_unique(tmp_path: Path) -> None:
     run = claim(tmp_path / "a", yaml())
     (tmp_path / "a").rename(tmp_path / "b")

@@ -41,7 +41,7 @@ def refuse_other_run(out: Path, config: str) -> None:
     file = out / "config.yaml"
     if not file.is_file():
         return
-    mine, theirs = own(dotted(yaml.safe_load(config))), own(settings_of(file))
+    mine, theirs = _compared(dotted(yaml.safe_load(config))), _compared(settings_of(file))
     free = FREE_AFTER_DIVERGENCE if (out / DIVERGED).exists() else ()
     for key in sorted(mine.keys() | theirs.keys()):
         if mine.get(key) != theirs.get(key) and key not in free:
@@ -68,7 +68,7 @@ def claim(out: Path, config: str) -> str:
     if file.is_file():
         if not (known := run_id(out)):
             raise KwsError(f"{file}: no run id in its first line, so another version of kws wrote it; give another out")
-        if own(dotted(yaml.safe_load(config))) != own(settings_of(file)):
+        if _compared(dotted(yaml.safe_load(config))) != _compared(settings_of(file)):
             _write(file, known, config)
             (out / RECIPE).unlink(missing_ok=True)  # written anew
         return known
@@ -108,7 +108,7 @@ def finished(out: Path, config: str) -> bool:
     """Whether a run of this configuration has finished in `out`. A resumed sweep skips it."""
     if not ((out / "results.json").is_file() and (out / "config.yaml").is_file()):
         return False
-    return own(settings_of(out / "config.yaml")) == own(dotted(yaml.safe_load(config)))
+    return _compared(settings_of(out / "config.yaml")) == _compared(dotted(yaml.safe_load(config)))
 
 
 def commit() -> str:
@@ -121,8 +121,13 @@ def commit() -> str:
 
 
 def own(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without those that may differ in a resumed run, and without `ADDED`."""
-    return {key: value for key, value in settings.items() if key not in FREE and (key, value) not in ADDED}
+    """The settings without those that may differ in a resumed run."""
+    return {key: value for key, value in settings.items() if key not in FREE}
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a resumed run must have too."""
+    return {key: value for key, value in own(settings).items() if (key, value) not in ADDED}
 
 
 def dotted(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from kws.commands.initial_model import refuse_known
 from kws.commands.training_run import Run, describe_weights
 from kws.common.console import Console
 from kws.common.errors import KwsError
+from kws.common.text import plural
 from kws.config.sweep import one_at_a_time
 from kws.confusables.pronunciation import cmudict
 from kws.data.audio_cache import AudioCache
@@ -77,7 +78,7 @@ def finish(r: Run, store: AudioCache, train: Utterances, state: dict[str, Any], 
     facts = {"task": s.task.value, "weights": describe_weights(s), "phone_errors": result, "hours": round(hours, 2)}
     r.write_checkpoint(state, [0.5] * len(r.spec.labels), facts, store, train.entries)
     console.say(f"phones    {result}")
-    shown = r.shown() | {"learned from": f"{len(train)} recordings, {hours:.2f} h", "validation": result}
+    shown = r.shown() | {"learned from": f"{plural(len(train), 'recording')}, {hours:.2f} h", "validation": result}
     write_report(r.out / "report.html", "Base net", shown, tables=[], curves=phone_curves(r.out))
     # `kws runs` takes a run for finished once results.json exists, so this file is written last.
     content: dict[str, Any] = {"seed": s.seed, "task": s.task.value, "weights": describe_weights(s), "outcomes": []}

@@ -9,6 +9,7 @@ from kws.commands.builders import say_faults
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.common.settings import SettingError
+from kws.common.text import plural
 from kws.config.app import with_actions
 from kws.config.schema import BufferConfig, Order
 from kws.replay import exchange, importing
@@ -172,7 +173,7 @@ def list_(s: BufferConfig, console: Console) -> None:
         rows.sort(key=ORDERS[s.sort], reverse=True)
     shown = rows[: s.limit]
     lines = [HEADER, *(cells(row) for row in shown)]
-    title = f"{s.buffer}: {len(rows)} clips"
+    title = f"{s.buffer}: {plural(len(rows), 'clip')}"
     if len(keywords := {row.keyword for row in rows}) == 1:
         title += f" of {keywords.pop()}"
         lines = [line[:2] + line[3:] for line in lines]
@@ -192,11 +193,11 @@ def check(s: BufferConfig, console: Console) -> None:
     for problem in problems:
         console.warn(problem)
     if problems:
-        raise KwsError(f"{s.buffer}: {len(problems)} problem{'s' * (len(problems) > 1)}, named above")
+        raise KwsError(f"{s.buffer}: {plural(len(problems), 'problem')}, named above")
     for path in leftovers:
         console.say(f"{path}: left by a killed process, or being written; kws buffer prune deletes old ones")
     console.say(
-        f"{s.buffer}: good; {n} clips, index and files agree, no clip comes from a validation or test recording"
+        f"{s.buffer}: good; {plural(n, 'clip')}, index and files agree, none comes from a validation or test recording"
     )
 
 
@@ -208,7 +209,7 @@ def export(s: BufferConfig, console: Console) -> None:
         raise KwsError("clips, kind, keyword, source: must be null for export, which selects by state only")
     with opened(s) as buffer, console.progress("Exporting", len(buffer.rows(None))) as tick:
         n = exchange.export(buffer, Path(s.out), s.state, tick)
-    console.say(f"{n} clips in {s.out}; kws buffer import {quote(f'folder={s.out}')} buffer=... reads them")
+    console.say(f"{plural(n, 'clip')} in {s.out}; kws buffer import {quote(f'folder={s.out}')} buffer=... reads them")
 
 
 def import_(s: BufferConfig, console: Console) -> None:
@@ -221,7 +222,7 @@ def import_(s: BufferConfig, console: Console) -> None:
     if exchange.is_export(folder):
         with console.progress("Importing", sum(1 for _ in (folder / "clips").glob("*.flac"))) as tick:
             new, known = exchange.restore(lambda rate: Buffer(Path(s.buffer), None, rate), folder, tick)
-        console.say(f"{new} clips are new in {s.buffer}, {known} were known")
+        console.say(f"{plural(new, 'new clip')} in {s.buffer}, {known} known before")
     else:
         import_recordings(s, folder, console)
 
@@ -253,11 +254,11 @@ def import_recordings(s: BufferConfig, folder: Path, console: Console) -> None:
         )
     with Buffer(Path(s.buffer), None, rate, match=s.transcript_match) as buffer:
         added = buffer.add(found)
-    console.say(f"{len(added.new)} clips are new in {s.buffer}, {added.known} were known")
+    console.say(f"{plural(len(added.new), 'new clip')} in {s.buffer}, {added.known} known before")
     if bad:
-        console.warn(f"{len(bad)} recordings have no usable sound and are left out")
+        console.warn(f"left out, no usable sound: {plural(len(bad), 'recording')}")
     if added.quarantined:
-        console.say(f"{len(added.quarantined)} contain {s.keyword} in their text and are in quarantine")
+        console.say(f"in quarantine, with {s.keyword} in the text: {plural(len(added.quarantined), 'clip')}")
 
 
 def review(s: BufferConfig, console: Console) -> None:
@@ -280,7 +281,7 @@ def review(s: BufferConfig, console: Console) -> None:
         path = Path(s.buffer) / "review.html" if s.out is None else Path(s.out)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_review(path, shown, buffer.audio, buffer.sample_rate, "Is it the keyword?", s.buffer)
-    console.say(f"{len(shown)} of {len(rows)} clips to review in {path}")
+    console.say(f"{plural(len(shown), 'clip', len(rows))} to review in {path}")
     console.say(
         f"save your decisions there, then: kws buffer review {quote(f'buffer={s.buffer}')} decisions=decisions.json"
     )
@@ -305,7 +306,7 @@ def decide(s: BufferConfig, console: Console, decision: Decision, states: Sequen
         if not rows:
             raise KwsError(f"{s.buffer}: no such clip; kws buffer list shows all, in a pipe with full names")
         changed = buffer.decide([row.hash for row in rows], decision)
-    console.say(f"{len(rows)} clips {decision}, {changed} of them changed their state")
+    console.say(f"{plural(len(rows), 'clip')} {decision}, {changed} with another state than before")
 
 
 def prune(s: BufferConfig, console: Console) -> None:
@@ -313,7 +314,9 @@ def prune(s: BufferConfig, console: Console) -> None:
     sizes: list[int] = []
     with opened(s) as buffer:
         n = buffer.purge(s.min_age_s, s.retired, lambda path: sizes.append(path.stat().st_size))
-    console.say(f"{n} files deleted, {sum(sizes) / 1e6:.1f} MB; the index keeps the provenance of their clips")
+    console.say(
+        f"{plural(n, 'file')} deleted, {sum(sizes) / 1e6:.1f} MB; the index keeps the provenance of their clips"
+    )
 
 
 ACTIONS: Mapping[str, Callable[[BufferConfig, Console], None]] = {

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError
+from kws.common.text import plural
 from kws.config import schema as c
 from kws.data.audio_cache import AudioCache, Entry, pack
 from kws.data.batch import IGNORED, BatchSampler, KeywordLength, Keywords
@@ -74,7 +75,7 @@ def store(
         console.warn(leak)
     if packed.duplicates:
         console.warn(
-            f"{len(packed.duplicates)} recordings are left out, the same sound is in validation or test: "
+            f"left out, the same sound is in validation or test: {plural(len(packed.duplicates), 'recording')}, "
             f"{', '.join(packed.duplicates[:3])}"
         )
     return packed
@@ -181,7 +182,7 @@ def warn_undecodable(console: Console, bad: Mapping[str, str], n: int) -> None:
     for name, reason in bad.items():
         console.warn(f"{name}: not read: {reason}")
     if bad:
-        console.warn(f"{len(bad)} of {n} recordings have no usable sound and are left out")
+        console.warn(f"left out, no usable sound: {plural(len(bad), 'recording', n)}")
 
 
 def warn_clean(console: Console, chosen: Selection, split: Split) -> None:

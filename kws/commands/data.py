@@ -13,6 +13,7 @@ from kws.common.errors import KwsError
 from kws.common.files import replacing
 from kws.common.seeding import numpy_generator
 from kws.common.settings import SettingError
+from kws.common.text import plural
 from kws.config.app import with_actions
 from kws.config.compose import keywords, of_recipe
 from kws.config.schema import DataCheckConfig
@@ -99,7 +100,7 @@ def check(s: DataCheckConfig, console: Console) -> None:
         title = f"Recordings of {', '.join(words)}"
         write_check(Path(s.out), title, facts, table, findings, galleries, loaded.store.sample_rate)
         console.say(f"page      {s.out}")
-    console.say(", ".join(f"{n} {level}{'s' * (n != 1)}" for level, n in counts.items()))
+    console.say(", ".join(plural(n, level) for level, n in counts.items()))
     if counts[Level.fault]:
         sys.exit(1)
 
@@ -305,7 +306,7 @@ def write_bounds(s: DataCheckConfig, console: Console) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as target:
         target.write(text.encode("utf-8", "surrogateescape"))
-    console.say(f"{len(given)} bounds in {out}, of {len(rows)} recordings; data.manifest={out} reads them")
+    console.say(f"{len(given)} bounds in {out}, of {plural(len(rows), 'recording')}; data.manifest={out} reads them")
 
 
 ACTIONS: Mapping[str, Callable[[DataCheckConfig, Console], None]] = {"check": check}

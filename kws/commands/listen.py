@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kws.commands import builders
 from kws.common.console import Console
 from kws.common.errors import KwsError, printable
+from kws.common.text import plural
 from kws.config.app import verb
 from kws.config.compose import paths
 from kws.config.deploy import ListenConfig
@@ -60,7 +61,7 @@ def run(s: ListenConfig) -> None:
         if folder is not None:
             kept += write_kept(folder, recorder.rest(late), begun, recorder.sample_rate)
             if kept:
-                console.warn(f"{kept} clips in {folder}: kws review {quote(str(folder))}")
+                console.warn(f"{plural(kept, 'clip')} in {folder}: kws review {quote(str(folder))}")
     if s.input is not None and not n_triggers + sum(not one.near for one in late):
         console.warn(f"no trigger in {n_samples / listener.sample_rate:.1f} s")
 

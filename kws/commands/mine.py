@@ -7,6 +7,7 @@ from pathlib import Path
 from kws.commands import builders
 from kws.common.console import Console
 from kws.common.errors import KwsError
+from kws.common.text import plural
 from kws.config.app import verb
 from kws.config.compose import paths
 from kws.config.schema import MineConfig
@@ -70,7 +71,7 @@ def run(s: MineConfig) -> int:
     if streams.with_keyword:
         forms = forms_listed(streams.with_keyword.values())
         n = len(streams.with_keyword)
-        console.warn(f"left out, their transcript or label contains a keyword: {n} recordings ({forms})")
+        console.warn(f"left out, their transcript or label contains a keyword: {plural(n, 'recording')} ({forms})")
     builders.say_faults(console, streams.faults)
     builders.warn_undecodable(console, {bad.name: bad.reason for bad in streams.bad}, len(files))
     suspect_from = limits(model.facts.get("positive_score"), s.quarantine_above)
@@ -85,12 +86,12 @@ def run(s: MineConfig) -> int:
     new, near_n = sum(len(one.new) for one in added), sum(one.near for one in added)
     suspect = sum(len(one.quarantined) for one in added)
     console.say(
-        f"{len(clips)} clips found in {streams.hours:.2f} h, {new} of them new, {near_n} near-duplicates; "
-        f"{n_clips} clips in {s.buffer}"
+        f"{plural(len(clips), 'clip')} found in {streams.hours:.2f} h, {new} of them new, "
+        f"{plural(near_n, 'near-duplicate')}; {plural(n_clips, 'clip')} in {s.buffer}"
     )
     if suspect:
         console.say(
-            f"{suspect} more clip{'s' * (suspect != 1)} score like the keyword: in quarantine, not trained on until "
+            f"in quarantine, scores like the keyword: {plural(suspect, 'more clip')}, not trained on until "
             f"you have listened to them: kws buffer review buffer={s.buffer}"
         )
     return new

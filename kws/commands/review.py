@@ -6,6 +6,7 @@ from shlex import quote
 
 from kws.common.console import Console
 from kws.common.errors import KwsError
+from kws.common.text import plural
 from kws.config.app import verb
 from kws.config.deploy import ReviewConfig
 from kws.replay.buffer import Buffer
@@ -26,7 +27,7 @@ def run(s: ReviewConfig) -> None:
         return
     shown = clips[: s.limit]
     write_cards(folder / PAGE, "Did somebody say the keyword?", f"Folder: {folder}", list(map(card, shown)), CHOICES)
-    console.say(f"{len(shown)} of {len(clips)} clips to review in {folder / PAGE}")
+    console.say(f"{plural(len(shown), 'clip', len(clips))} to review in {folder / PAGE}")
     console.say(f"save your decisions there, then: kws review {quote(s.dir)} decisions=decisions.json out=REVIEWED")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kws.common.errors import KwsError
+from kws.common.text import plural
 from kws.config.schema import TrainConfig
 from kws.detector.detector import Detector
 from kws.detector.streaming import score_tracks
@@ -96,7 +97,7 @@ def _example(row: BufferClip, buffer: Buffer, detector: Detector, column: int) -
         return None
     peak = int(track.scores.argmax())
     facts = [clock(max(0.0, row.offset_s)), row.source.name, row.kind.replace("_", " "), row.text]
-    times = f"{row.times_drawn} time{'s' * (row.times_drawn != 1)}"
+    times = plural(row.times_drawn, "time")
     facts.append(f"scored {row.hardness:.3f} in the latest round, replayed {times}")
     return Example(
         "clip",

@@ -10,6 +10,7 @@ from typing import Any
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.common.files import replacing
+from kws.common.text import plural
 from kws.config.app import verb
 from kws.config.schema import RunsConfig
 from kws.evaluation.intervals import poisson, wilson
@@ -63,10 +64,12 @@ def run(s: RunsConfig) -> None:
         writer.writeheader()
         writer.writerows(table)
         write(out, text.getvalue().encode())
-        console.say(f"{len(lines)} rows in {out}")
+        console.say(f"{plural(len(lines), 'row')} in {out}")
         return
     table = [table_row(row, keys, rates, runs) for row in lines]
-    console.table(f"{s.dir}: {len(runs)} runs", list(table[0]), [list(row.values()) for row in table], blocks=True)
+    console.table(
+        f"{s.dir}: {plural(len(runs), 'run')}", list(table[0]), [list(row.values()) for row in table], blocks=True
+    )
     for one in runs:
         if one.error:
             console.say(f"{one.name} {one.state}: {one.error}")

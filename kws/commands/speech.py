@@ -13,6 +13,7 @@ from filelock import FileLock
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
+from kws.common.text import plural
 from kws.config import schema as c
 from kws.data.audio import length_s
 from kws.data.audio_cache import AudioCache
@@ -87,7 +88,7 @@ def synthesise(s: c.TrainConfig, words: list[str], console: Console, real: Seque
         return SyntheticClips()
     for kind, n, given in (("sentences", sentences_n, negatives), ("noises", noises_n, noise)):
         if real and n:
-            console.say(f"{n} {kind} are synthesised for training beside {len(given)} recordings")
+            console.say(f"{n} {kind} are synthesised for training beside {plural(len(given), 'recording')}")
     from kws.confusables.search import STEPS, find
     from kws.confusables.synthesis import plan
     from kws.confusables.synthesis.base import Espeak

@@ -22,6 +22,7 @@ from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError
 from kws.common.files import remove_drafts, replacing
 from kws.common.seeding import seed_of
+from kws.common.text import plural
 from kws.config.compose import recipe_text
 from kws.config.schema import TrainConfig
 from kws.config.setting import BASE_NET
@@ -275,4 +276,6 @@ def add_old_buffer(buffer: Callable[[int], Buffer], folder: Path, init: Path) ->
 def name_quarantined(console: Console, buffer: Buffer, folder: Path) -> None:
     """Say how many clips of a buffer a person has to listen to before they are replayed."""
     if waiting := len(buffer.rows(State.quarantined)):
-        console.warn(f"{waiting} clips are in quarantine and not replayed: kws buffer review buffer={folder}")
+        console.warn(
+            f"{plural(waiting, 'clip')} in quarantine, not replayed until released: kws buffer review buffer={folder}"
+        )

@@ -11,6 +11,7 @@ from kws.commands.wake_word_run import WakeWord, fit
 from kws.common.console import Console
 from kws.common.errors import KwsError
 from kws.common.files import did_you_mean
+from kws.common.text import plural
 from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
@@ -51,7 +52,7 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
     begins = not (r.out / "state.pt").is_file()
     opened = partial(open_buffer, w)
     if s.init is not None and r.continues and begins and (copied := add_old_buffer(opened, folder, Path(s.init))):
-        console.say(f"buffer: {copied} clips of the run that trained {s.init}")
+        console.say(f"buffer: {plural(copied, 'clip')} of the run that trained {s.init}")
     with opened(w.store.sample_rate) as buffer:
         prepare(w, buffer, begins)
         weights, best = fit(w, buffer, id_)
@@ -61,8 +62,8 @@ def train_wake_word(r: Run) -> tuple[list[Outcome], str]:
         clips, hours = len(buffer), sum(row.n_samples for row in buffer.rows()) / w.store.sample_rate / 3600
     outcomes = finish(w, weights, best)
     if w.store.bad:
-        console.warn(f"{len(w.store.bad)} recordings have no usable sound and were left out; they are named above")
-    console.say(f"buffer    {folder}  ({clips} clips, {60 * hours:.1f} min)")
+        console.warn(f"left out, no usable sound: {plural(len(w.store.bad), 'recording')}, named above")
+    console.say(f"buffer    {folder}  ({plural(clips, 'clip')}, {60 * hours:.1f} min)")
     return outcomes, warning
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from kws.common.errors import KwsError
 from kws.common.seeding import seed_of
 from kws.common.settings import INPUT, PATH, SettingError
+from kws.common.text import plural
 from kws.data import ffmpeg, manifest, overlap, speech_commands
 from kws.data.audio_cache import Entry
 from kws.data.division import balanced, enough, summed
@@ -318,15 +319,17 @@ def selection_lines(chosen: Selection) -> list[str]:
     """A line for each keyword that contains another, and for each reason for which recordings are no negatives."""
     lines = overlap.contained_lines(chosen.keywords)
     if spoken := chosen.spoken.values():
-        lines.append(f"left out, their transcript contains a keyword: {len(spoken)} negatives ({forms_listed(spoken)})")
+        lines.append(
+            f"left out, their transcript contains a keyword: {plural(len(spoken), 'negative')} ({forms_listed(spoken)})"
+        )
     if labels := chosen.ambiguous.values():
         lines.append(
-            f"left out, their label contains a keyword and they have no transcript: {len(labels)} recordings "
+            f"left out, their label contains a keyword and they have no transcript: {plural(len(labels), 'recording')} "
             f"({forms_listed(labels)}); a label such as not_{chosen.keywords[0]} makes them negatives"
         )
     if chosen.named:
         lines.append(
-            f"negatives by a label that begins with a keyword: {chosen.named.total()} recordings "
+            f"negatives by a label that begins with a keyword: {plural(chosen.named.total(), 'recording')} "
             f"({forms_listed(chosen.named.elements())}); they must not say it"
         )
     return lines

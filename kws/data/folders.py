@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kws.common.errors import KwsError
+from kws.common.text import plural
 from kws.data.names import folded, shown
 from kws.data.sound_files import listed, scan
 from kws.data.tables import SPLITS, Row, Say
@@ -58,7 +59,7 @@ def folder_rows(
     loose = sum(len(name.parts) == 1 for name in names)
     one = keywords[0] if len(keywords) == 1 and folded(keywords[0]) not in labels else None
     if loose and one is not None:
-        say(f"{loose} recordings lie straight in data.root: read as keyword={one}")
+        say(f"{plural(loose, 'recording')} straight in data.root, read as keyword={one}")
     rows, given = [], bool(splits)
     for name in names:
         folders, split = name.parts[:-1], ""

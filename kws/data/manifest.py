@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from kws.common.errors import KwsError
+from kws.common.text import plural
 from kws.data.folders import NOISE, OPENWAKEWORD, PRECISE, folder_rows, has_all
 from kws.data.names import folded, same_word, shown
 from kws.data.sound_files import Listing, listed, place_of, scan
@@ -255,7 +256,7 @@ def _without_hidden(file: str, rows: Sequence[Row], say: Say) -> list[Row]:
     """The rows without those of `._name.wav`, which a Mac leaves beside `name.wav`, and which hold no sound."""
     kept = [row for row in rows if not re.search(r"(^|[/\\])\._[^/\\]*$", row[1].get("path", ""))]
     if len(kept) < len(rows):
-        say(f"{file}: {len(rows) - len(kept)} files that a Mac leaves beside others (._NAME) are left out")
+        say(f"{file}: left out, leftovers of a Mac (._NAME): {plural(len(rows) - len(kept), 'file')}")
     return kept
 
 

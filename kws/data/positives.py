@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.common.errors import KwsError
+from kws.common.text import plural
 from kws.data import keyword_location
 from kws.data.audio import to_float
 from kws.data.audio_cache import AudioCache
@@ -88,7 +89,7 @@ def doubt_lines(chosen: Selection) -> list[str]:
         mine = [one for one in chosen.doubtful if one.split is split]
         if mine:
             named = ", ".join(str(one) for one in mine[:_NAMED]) + (", ..." if len(mine) > _NAMED else "")
-            recordings = f"{len(mine)} keyword recording{'s' * (len(mine) > 1)}"
+            recordings = plural(len(mine), "keyword recording")
             lines.append(
                 f"left out of the {split} split: {recordings} in which the place of the keyword is doubtful: {named}; "
                 "kws data check DIR plays them and lets you mark the keyword (docs/recordings.md)"

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from kws.common.errors import KwsError
+from kws.common.text import plural
 from kws.evaluation.intervals import duration_text, poisson, rate_text
 from kws.evaluation.operating_points import threshold_for
 from kws.evaluation.threshold_sweep import Sweep
@@ -99,7 +100,7 @@ def calibrate(negative: Sweep, positive: Sweep | None, rate_per_hour: float, pas
         # The scores have another tail than assumed: some negatives may hold the keyword.
         tail, threshold = None, above(threshold_for(negative, rate_per_hour))
         alarms = math.ceil(negative.at(threshold)[0] / passes)
-    note = f"{alarms} false alarm{'s' * (alarms != 1)} in {duration_text(hours)}"
+    note = f"{plural(alarms, 'false alarm')} in {duration_text(hours)}"
     if tail is None:
         low, high = poisson(alarms, hours)
         supported = bool(rate_per_hour) and high <= FACTOR * rate_per_hour

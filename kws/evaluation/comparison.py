@@ -7,6 +7,7 @@ from itertools import groupby
 from scipy.special import bdtr
 
 from kws.common.errors import KwsError
+from kws.common.text import plural
 from kws.evaluation.events import hits, trigger_times
 from kws.evaluation.operating_points import threshold_for, wanted_text
 from kws.evaluation.scoring import KeywordScores
@@ -127,9 +128,9 @@ def verdict(pairs: Sequence[Comparison], clips: int, triggers_a: int, triggers_b
     alarms = sum(one.alarms_a for one in pairs), sum(one.alarms_b for one in pairs)
     events, hours = sum(one.events for one in pairs), sum(one.hours for one in pairs)
     figures = (
-        f"it misses {missed[1]} of {events} keywords (before {missed[0]}), has {alarms[1]} false alarms in "
-        f"{hours:.2f} h (before {alarms[0]}), and {triggers_b} of the {clips} clips that it was trained on trigger it "
-        f"(before {triggers_a})"
+        f"it misses {plural(missed[1], 'keyword', events)} (before {missed[0]}), "
+        f"has {plural(alarms[1], 'false alarm')} in {hours:.2f} h (before {alarms[0]}), and "
+        f"{plural(triggers_b, 'clip', clips)} that it was trained on trigger it (before {triggers_a})"
     )
     worse = (("misses", only), ("false alarms", alarms), ("triggers on those clips", (triggers_a, triggers_b)))
     for name, (before, after) in worse:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.common.errors import KwsError
+from kws.common.text import plural
 from kws.evaluation.intervals import poisson, wilson
 from kws.evaluation.threshold_sweep import Sweep
 
@@ -87,7 +88,7 @@ def useless(point: OperatingPoint) -> str:
     """Why nobody can use a detector at this threshold; empty where somebody can."""
     why = []
     if misses_many(point):
-        why.append(f"misses {point.misses} of {point.events} keywords")
+        why.append(f"misses {plural(point.misses, 'keyword', point.events)}")
     if point.fa_per_hour >= ALARMS and point.fa_low >= ALARMS / 10:  # a single false alarm in seconds shows little
         why.append(f"triggers {point.fa_per_hour:.0f} times an hour without the keyword")
     return f"useless at its threshold: {' and '.join(why)}" if why else ""

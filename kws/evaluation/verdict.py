@@ -2,6 +2,7 @@
 
 from itertools import count
 
+from kws.common.text import plural
 from kws.evaluation.intervals import duration_text, poisson, wilson
 from kws.evaluation.operating_points import OperatingPoint, misses_many, useless
 
@@ -31,13 +32,14 @@ def verdict(p: OperatingPoint, real: OperatingPoint | None = None) -> list[str]:
     if p.events:
         low, high = _hundredths(p.miss_low), _hundredths(p.miss_high)
         found.append(
-            f"Misses {p.misses} of {p.events} keywords: {_hundredths(p.miss_rate)} in 100 (95 %: {low} to {high})."
+            f"Misses {plural(p.misses, 'keyword', p.events)}: "
+            f"{_hundredths(p.miss_rate)} in 100 (95 %: {low} to {high})."
         )
     if real is not None:
         of = f"Of these, {real.events} are real, and it misses {real.misses} of them."
         found.append(of if real.events else "All of these are synthetic.")
     if p.hours:
-        counted = f"{p.false_alarms} false alarm{'s' * (p.false_alarms != 1)} in {duration_text(p.hours)}"
+        counted = f"{plural(p.false_alarms, 'false alarm')} in {duration_text(p.hours)}"
         often = duration_text(1 / p.fa_high)
         if p.false_alarms:
             seldom = duration_text(1 / p.fa_low)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kws.common.console import Console
+from kws.common.text import plural
 from kws.data.audio import to_int16
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.dataset import Selection
@@ -82,7 +83,7 @@ class HardNegativeMiner:
         made = Snapshot.of(self.buffer, self.spec.clip_n, self.device, self.replay, state, spoken, self.spec.labels)
         if made.gone:
             self.console.warn(
-                f"{self.buffer.folder}: {made.gone} clips are no longer active since the run stopped: on without"
+                f"{self.buffer.folder}: resumes without {plural(made.gone, 'clip')} that left the buffer meanwhile"
             )
         return made
 
@@ -110,8 +111,9 @@ class HardNegativeMiner:
         )  # fmt: skip
         if aged.scored:
             self.console.say(
-                f"round {round_}: {aged.scored} clips of the buffer scored by the new weights: {aged.retired} retired, "
-                f"{aged.returned} active again, {aged.quarantined} to quarantine, {aged.released} released"
+                f"round {round_}: {plural(aged.scored, 'clip')} of the buffer scored by the new weights: "
+                f"{aged.retired} retired, {aged.returned} active again, "
+                f"{aged.quarantined} to quarantine, {aged.released} released"
             )
         found = self._mine_pool(model, round_) if from_pool else []
         found += self._hard_clips(model, round_, hard)

@@ -137,7 +137,7 @@ def test_export_and_import_restore_the_buffer(cli, folder, tmp_path):
     same = filecmp.dircmp(out, again)
     assert same.diff_files + same.left_only + same.right_only == []
     twice = cli("buffer", "import", f"buffer={there}", f"folder={out}")
-    assert f"0 clips are new in {there}, {len(with_sound)} were known" in twice.out
+    assert f"0 new clips in {there}, {len(with_sound)} known before" in twice.out
     refused = cli("buffer", "export", f"buffer={folder}", f"out={out}")
     assert (refused.code, "must be a new or an empty folder" in refused.err) == (2, True)
     assert cli("buffer", "export", f"buffer={folder}", f"out={tmp_path}/some", "state=active").code == 0
@@ -155,7 +155,7 @@ def test_recordings_are_imported_as_clips(cli, folder, tmp_path):
     assert {(row.source.name, row.keyword, row.state) for row in imported} == {
         (f"room {i % 2}/{i}.wav", "beep", State.active) for i in range(3)
     }
-    assert "0 clips are new" in cli(*words).out
+    assert "0 new clips" in cli(*words).out
     assert cli("buffer", "check", f"buffer={folder}").code == 0
 
 
@@ -193,7 +193,7 @@ def test_undecodable_recordings_are_counted(cli, tmp_path):
     assert "1 of 4 recordings have no usable sound" in said.err
     said = cli(*words, "max_undecodable=0.5")
     assert said.code == 0
-    assert "1 recordings have no usable sound and are left out" in said.err
+    assert "left out, no usable sound: 1 recording" in said.err
     assert len(rows(tmp_path / "new")) == 3
 
 

@@ -198,7 +198,7 @@ def test_broken_recordings_are_reported_and_the_rest_counts(cli, run, streams, t
     words = [*streams[:2], f"negative={folder}"]
     done = cli("evaluate", f"detector={run}/model.pt", f"out={tmp_path}/a.json", *words)
     assert done.code == 0
-    assert "1 of 14 recordings have no usable sound and are left out" in done.err
+    assert "left out, no usable sound: 1 of 14 recordings" in done.err
     (outcome,) = json.loads((tmp_path / "a.json").read_text())["outcomes"]
     assert outcome["as_calibrated"]["hours"] == pytest.approx(12 / 3600)
     done = cli("evaluate", f"detector={run}/model.pt", "data.max_undecodable=0.01", *words)

@@ -182,7 +182,9 @@ def test_clips_in_quarantine_are_named_and_the_sources_of_the_others_trained_the
     assert said.code == 0, said.err
     assert other[:16] in checkpoint.read_model(tmp_path / "run/model.pt").trained_on
     assert other[:16] not in checkpoint.read_model(run / "model.pt").trained_on
-    assert f"2 clips are in quarantine and not replayed: kws buffer review buffer={field}" in " ".join(said.err.split())
+    assert f"2 clips in quarantine, not replayed until released: kws buffer review buffer={field}" in " ".join(
+        said.err.split()
+    )
 
 
 def test_the_base_net_of_the_package_starts_a_run_of_any_keyword(cli, words, tmp_path):

@@ -131,7 +131,7 @@ def test_a_recording_of_the_keyword_is_no_false_trigger(cli, run, tones, tmp_pat
         cli, run, tmp_path / "new", f"[{word},{tones}/speech-train-0.flac]", f"data.root={tones}", "keep_above=0"
     )
     assert said.code == 0, said.err
-    assert "1 recordings" in said.err
+    assert "1 recording " in said.err
     assert {row.source.name for row in rows(tmp_path / "new")} == {"speech-train-0.flac"}
 
 

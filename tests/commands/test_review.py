@@ -238,7 +238,7 @@ def test_a_clip_in_which_a_held_out_recording_is_audible_does_not_train(cli, tin
     train = ("train", *words, *SHORT, f"init={run}/model.pt", f"out={tmp_path}/RUN2")
     done = cli(*train, f"data.extra={tmp_path}/REVIEWED", f"replay.buffer={tmp_path}/REVIEWED/buffer")
     assert done.code == 2
-    assert "1 recordings are left out, the same sound is in validation or test: REVIEWED/keywords/beep-" in done.err
+    assert "left out, the same sound is in validation or test: 1 recording, REVIEWED/keywords/beep-" in done.err
     refused = done.err.splitlines()[-1]
     assert "the test recording beep-test-" in refused
     retire = shlex.split(refused.partition("kws buffer ")[2])

@@ -274,7 +274,7 @@ def test_a_killed_run_resumes_after_a_move_and_a_rejected_clip(cli, tiny, tmp_pa
         buffer.decide([gone], Decision.rejected)
     said = cli("train", *tiny, f"out={tmp_path}/b")
     assert said.code == 0, said.err
-    assert "1 clips are no longer active" in said.err
+    assert "resumes without 1 clip that left the buffer" in said.err
     assert (tmp_path / "b/results.json").is_file()
     assert {row.hash: row.decision for row in rows(tmp_path / "b")}[gone] is Decision.rejected
 

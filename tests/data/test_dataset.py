@@ -97,7 +97,7 @@ def test_labels_that_contain_the_keyword_are_left_out_or_named() -> None:
     assert selection_lines(chosen) == [
         "left out, their label contains a keyword and they have no transcript: 2 recordings (hey computer 1, "
         "hey_computer 1); a label such as not_computer makes them negatives",
-        "negatives by a label that begins with a keyword: 1 recordings (computer_keyboard 1); they must not say it",
+        "negatives by a label that begins with a keyword: 1 recording (computer_keyboard 1); they must not say it",
     ]
     both = assign_roles(entries, ["computer", "hey computer"], "noise", 0.0)
     assert both.positives[TRAIN] == [[3], [0, 4, 6]]

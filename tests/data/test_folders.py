@@ -123,7 +123,7 @@ def test_recordings_straight_in_the_root_are_the_one_keyword(tmp_path: Path) -> 
         "2.wav": "okay garden",
         "radio/3.wav": "radio",
     }
-    assert said == ["2 recordings lie straight in data.root: read as keyword=okay garden"]
+    assert said == ["2 recordings straight in data.root, read as keyword=okay garden"]
     for keywords in ((), ("okay garden", "alexa"), ("radio",)):  # none is the one that is meant
         with pytest.raises(KwsError, match=r"1\.wav: must lie in the folder of its label"):
             read(tmp_path, keywords=keywords)

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from kws.common.text import plural
 from kws.data.ffmpeg import CONVERT
 from kws.data.manifest import Recording
 from kws.data.mending import TEXTS, Fault
-from kws.evaluation.data_checks.finding import Case, Finding, Level, plural
+from kws.evaluation.data_checks.finding import Case, Finding, Level
 
 _SILENT = "silent"  # reason of a recording without sound
 # Files that belong beside recordings.

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from kws.common.text import plural
 from kws.data.keyword_location import Doubt
-from kws.evaluation.data_checks.finding import Case, Finding, Level, plural
+from kws.evaluation.data_checks.finding import Case, Finding, Level
 
 _FEWEST = 10  # keywords with which a length is unusual
 _SHORT, _LONG = 0.5, 1.8  # against the median length

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
+from kws.common.text import plural
 from kws.data.dataset import nearly_noise
 from kws.data.manifest import CONFUSABLE, Recording
 from kws.data.names import folded, same_word
 from kws.data.overlap import ambiguous, contained_lines
 from kws.data.transcripts import forms_listed
-from kws.evaluation.data_checks.finding import Case, Finding, Level, plural
+from kws.evaluation.data_checks.finding import Case, Finding, Level
 
 _ALIKE = 0.75  # share of equal letters from which two labels may be one word
 

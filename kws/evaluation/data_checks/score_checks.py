@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.common.text import plural
 from kws.detector.detector import Detector
 from kws.detector.streaming import score_batch, score_pcm
-from kws.evaluation.data_checks.finding import Case, Finding, Level, plural
+from kws.evaluation.data_checks.finding import Case, Finding, Level
 
 _BATCH, _BATCH_S = 32, 240.0  # recordings scored side by side, and their seconds with padding
 MEND = (

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from kws.common.text import plural
 from kws.confusables.settings import SyntheticConfig
 from kws.data.manifest import Split
 from kws.evaluation.calibration import lowest_hours, lowest_rate, supports
@@ -31,7 +32,7 @@ def keywords_in_splits(counts: Mapping[str, Mapping[Split, int]]) -> list[Findin
                 level = Level.warning if split is Split.TEST else Level.fault
                 text = f"keyword {keyword!r} has no recording in the {split} split"
             elif n < _FEW[split]:
-                level, shown = Level.warning, f"{n} recording{'s' * (n > 1)}"
+                level, shown = Level.warning, plural(n, "recording")
                 text = f"keyword {keyword!r} has only {shown} in the {split} split"
                 text += "" if split is Split.TRAIN else f"; one miss is {100 / n:.0f} % of them"
             else:

@@ -19,7 +19,7 @@ VERBS = {
     "listen": "detect keywords live, from a microphone, a pipe or a file",
     "review": "mark what kws listen kept as keyword or false alarm, and sort it for training",
     "serve": "wake words for Home Assistant, over the Wyoming protocol",
-    "rooms": "simulate rooms, as whose impulse responses training can use them",
+    "rooms": "simulate impulse responses of rooms, for augment.rooms of kws train",
     "models": "list the models with their weights, operations and context",
     "runs": "runs in one table, and the recipe of one of them",
 }

@@ -18,6 +18,11 @@ class LeakError(KwsError):
     """A validation or test recording was about to enter training or the replay buffer."""
 
 
+def missing_extra(what: str, extra: str) -> KwsError:
+    """The error where something needs an optional package of kws."""
+    return KwsError(f"{what} needs the extra {extra}: in the checkout, pip install -c constraints.txt '.[{extra}]'")
+
+
 def first_line(error: Exception) -> str:
     """First line of an error's text, or the name of its type if it has no text."""
     text = str(error).strip()

@@ -50,7 +50,7 @@ class ListenConfig:
     """kws listen: detect keywords live, from a microphone, a pipe or a file."""
 
     detector: Annotated[
-        Any, INPUT, Field(description="exported detector or model.pt, one or a list; all hear the same stream")
+        Any, INPUT, Field(description="exported detector or model.pt, one or a list; all score the same stream")
     ] = MISSING
     input: Annotated[
         str | None, PATH, Field(description="recording, or - for standard input (WAV or raw 16 bit); null: microphone")

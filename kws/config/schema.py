@@ -165,10 +165,11 @@ class BufferConfig:
         ),
     ] = None
     kind: Annotated[
-        Kind | None, Field(description="how the clips were found; null: any; import: user or confusable, null is user")
+        Kind | None, Field(description="only clips found this way; null: any. import: user (the default) or confusable")
     ] = None
     keyword: Annotated[
-        str | None, Field(description="keyword that the clips trigger, or are not (import); null: any")
+        str | None,
+        Field(description="only clips of this keyword; null: any. import: that which they do not contain"),
     ] = None
     source: Annotated[str | None, Field(description="name of the recording; null: any")] = None
     clips: Annotated[Any, TEXT, Field(description="hashes or their beginnings: [3f2a91,b07c]; null: any")] = None

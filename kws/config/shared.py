@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="of all random numbers")]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="seed of all random numbers")]
 Threads = Annotated[int, Field(ge=0, le=1024, description="CPU threads; 0: OMP_NUM_THREADS, else the number of cores")]
 Plugins = Annotated[
     list[str], Field(description="modules with models and so on of your own, see docs/extending.md; command line only")

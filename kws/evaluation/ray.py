@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kws.common.errors import KwsError, first_line
+from kws.common.errors import KwsError, first_line, missing_extra
 from kws.detector.streaming import StreamScorer
 from kws.evaluation.scoring import (
     Batch,
@@ -32,7 +32,7 @@ def installed(setting: str) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise KwsError(f"{setting} needs the extra kws[ray]: pip install 'kws[ray]'") from error
+        raise missing_extra(setting, "ray") from error
     return ray
 
 

@@ -69,7 +69,10 @@ class DSTCNConfig(ModelConfig):
     stem_2d: Annotated[
         list[int],
         Each(1, 512),
-        Field(max_length=5, description="widths of convolutions over bands and frames before the others, or none"),
+        Field(
+            max_length=5,
+            description="widths of convolutions over bands and frames, which come first; [16,32] in ds_tcn_2d",
+        ),
     ] = field(default_factory=list)
 
     def check(self) -> None:

@@ -44,7 +44,7 @@ class SelectionConfig:
     score_bands: Annotated[
         int, Field(ge=1, le=100, description="equal bands of scores from min_score to 1 that give as many clips each")
     ] = 4
-    random_share: Annotated[float, Field(ge=0, le=1, description="share of the clips that is sampled anywhere")] = 0.0
+    random_share: Annotated[float, Field(ge=0, le=1, description="share of the clips taken from random places")] = 0.0
     neighbours_per_hour: Annotated[
         float, Field(ge=0, le=10**5, description="clips per hour with embeddings nearest to the keyword, of any score")
     ] = 0.0

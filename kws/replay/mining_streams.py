@@ -37,7 +37,7 @@ STREAM_S = 3600  # seconds of audio in memory
 class MiningConfig(SelectionConfig):
     """Mining rounds of a run: train recordings that are never sampled fresh, streamed under new noise and levels."""
 
-    random_share: Annotated[float, Field(ge=0, le=1, description="share of the clips that is sampled anywhere")] = 0.05
+    random_share: Annotated[float, Field(ge=0, le=1, description="share of the clips taken from random places")] = 0.05
     rounds: Annotated[int, Field(ge=0, le=50, description="mining rounds of a run")] = 2
     first_at: Annotated[float, Field(ge=0, le=1, description="share of the steps before the first round")] = 0.4
     last_at: Annotated[float, Field(ge=0, le=1, description="share of the steps before the last round")] = 0.7

@@ -52,7 +52,7 @@ class SamplingConfig:
         float, Field(ge=0, le=2, description="0 samples uniformly, 1 in proportion to the priority (the last loss)")
     ] = 0.6
     importance_exponent: Annotated[
-        float | None, Field(ge=0, le=1, description="of the importance weights at first, rising to 1; null: no weights")
+        float | None, Field(ge=0, le=1, description="first exponent of the importance weights, rising to 1; null: none")
     ] = None
     mix: MixConfig = field(default_factory=MixConfig)
 

@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.common.errors import KwsError, first_line
+from kws.common.errors import KwsError, first_line, missing_extra
 from kws.common.settings import shown
 from kws.data.audio import pcm_blocks
 
@@ -127,7 +127,7 @@ def _sounddevice() -> Any:
     try:
         import sounddevice
     except ImportError as error:
-        raise KwsError("the microphone needs the extra kws[listen]: pip install 'kws[listen]'") from error
+        raise missing_extra("the microphone", "listen") from error
     except OSError as error:  # PortAudio
         raise KwsError(f"the microphone needs PortAudio, Debian's libportaudio2 ({first_line(error)})") from error
     return sounddevice

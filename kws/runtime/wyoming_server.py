@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kws import __version__
-from kws.common.errors import KwsError, first_line
+from kws.common.errors import KwsError, first_line, missing_extra
 from kws.detector.streaming import StreamScorer
 from kws.runtime.listener import Listener
 
@@ -23,7 +23,7 @@ with warnings.catch_warnings():
         from wyoming.server import AsyncEventHandler, AsyncServer
         from wyoming.wake import Detect, Detection, NotDetected
     except ImportError as error:
-        raise KwsError("kws serve needs the extra kws[wyoming]: pip install 'kws[wyoming]'") from error
+        raise missing_extra("kws serve", "wyoming") from error
 
 MOST_BYTES = 2**20  # of an event: half a minute of audio; a client that announces more is dropped
 RATES, WIDTHS, CHANNELS = range(8000, 192_001), (1, 2, 3, 4), (1, 2)  # of audio that is converted

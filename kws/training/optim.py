@@ -41,7 +41,7 @@ class OptimConfig:
         Optimizer,
         Field(description="adamw decays the weights of layers; sgd with momentum decays norms and biases as well"),
     ] = Optimizer.adamw
-    momentum: Annotated[float, Field(ge=0, le=0.999, description="of sgd")] = 0.9
+    momentum: Annotated[float, Field(ge=0, le=0.999, description="momentum of sgd")] = 0.9
     lr: Annotated[
         float, Field(ge=1e-7, le=10, description="peak learning rate: linear warm-up, then a cosine to 0")
     ] = 0.003

@@ -95,7 +95,7 @@ def test_the_microphone(cli, detector, monkeypatch):
         "kws: device=null: gives no audio any more; was it unplugged?\n",
     )
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    assert "pip install 'kws[listen]'" in cli("listen", f"detector={detector}").err
+    assert "pip install -c constraints.txt '.[listen]'" in cli("listen", f"detector={detector}").err
 
 
 def test_what_cannot_be_heard_is_one_line(cli, detector, tmp_path):

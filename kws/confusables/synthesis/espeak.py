@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kws.common.errors import KwsError
+from kws.common.errors import KwsError, missing_extra
 
 if sys.platform == "win32":
     from _ctypes import FreeLibrary as _unload
@@ -67,7 +67,7 @@ def _installation() -> tuple[str, Path]:
     try:
         import espeakng_loader
     except ImportError as error:
-        raise KwsError("speech synthesis needs the extra kws[speech]: pip install 'kws[speech]'") from error
+        raise missing_extra("speech synthesis", "speech") from error
     return espeakng_loader.get_library_path(), Path(espeakng_loader.get_data_path())
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from kws.common.errors import KwsError, first_line
+from kws.common.errors import KwsError, first_line, missing_extra
 from kws.common.seeding import seed_of
 from kws.confusables.synthesis.base import OWN_PACE_WPM, Synthesiser, Utterance
 from kws.confusables.synthesis.espeak import phonemes_to_ipa, plain, resampled
@@ -133,7 +133,7 @@ def _packages() -> tuple[Any, Any, str]:
         import onnxruntime
         import piper
     except ImportError as error:
-        raise KwsError("Piper voices need the extra kws[piper]: pip install 'kws[piper]'") from error
+        raise missing_extra("synth=piper", "piper") from error
     from importlib.metadata import version
 
     return piper, onnxruntime, version("piper-tts")

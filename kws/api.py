@@ -26,7 +26,7 @@ from kws.data.audio import to_int16
 from kws.data.streams import Span, Stream
 from kws.detector.files import open_detector
 from kws.detector.streaming import ScoreTrack, StreamScorer
-from kws.evaluation.annotations import read_annotations
+from kws.evaluation.annotations import checked_span, read_annotations
 from kws.evaluation.events import join_tracks
 from kws.evaluation.operating_points import RATES, OperatingPoint, at_threshold, operating_points
 from kws.evaluation.scoring import StreamSource, decoded, score_sources
@@ -126,7 +126,9 @@ def evaluate(
     if isinstance(events, str | PathLike):
         spans = [annotation.span for annotation in read_annotations(Path(events), keyword or "", required=False)]
     else:
-        spans = list(events)
+        spans = [checked_span(start, end, f"events: {(start, end)}") for start, end in events]
+    if not spans:
+        raise KwsError(f"events: must hold at least one event{f' of {keyword}' if keyword else ''}")
     with_keyword = sweep(track(positive), refractory_s, spans)
     without = sweep(join_tracks([track(one) for one in negatives]), refractory_s)
     if threshold is not None:

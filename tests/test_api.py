@@ -105,6 +105,9 @@ def test_what_is_wrong_is_an_error_with_the_key(folder: Path) -> None:
     detector = kws.load_detector("runs/beep/model.pt")
     with pytest.raises(KwsError, match="keyword=boop: must be one of the labels"):
         kws.evaluate("beeps.flac", [(0, 1)], ["radio.flac"], detector, keyword="boop")
+    for events, message in (([], "events: must hold at least one event"), ([(5, 1)], r"events: \(5, 1\) must be")):
+        with pytest.raises(KwsError, match=message):
+            kws.evaluate("beeps.flac", events, ["radio.flac"], detector)
     with pytest.raises(KwsError, match="no such file"):
         kws.load_detector("nothing.pt")
 

@@ -15,6 +15,7 @@ from kws.config.schema import BufferConfig, Order
 from kws.replay import exchange, importing
 from kws.replay.buffer import INDEX, Buffer, BufferClip, Decision, Kind, State
 from kws.replay.review import Decisions, read_decisions, write_review
+from kws.runs.lock import working
 from kws.training.metrics import read_columns
 
 HEADER = ("clip", "kind", "keyword", "state", "found", "now", "loss", "drawn", "recording", "reason or text")
@@ -311,6 +312,8 @@ def decide(s: BufferConfig, console: Console, decision: Decision, states: Sequen
 
 def prune(s: BufferConfig, console: Console) -> None:
     """Delete the files of evicted clips, and those left by killed processes."""
+    if (holder := working(Path(s.buffer).resolve().parent)) is not None:  # a run samples from the buffer in its folder
+        raise KwsError(f"buffer={s.buffer}: the run beside it is at work ({holder}); prune once it has ended")
     sizes: list[int] = []
     with opened(s) as buffer:
         n = buffer.purge(s.min_age_s, s.retired, lambda path: sizes.append(path.stat().st_size))

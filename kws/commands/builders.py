@@ -205,6 +205,8 @@ def model_spec(s: c.TrainConfig, labels: list[str], others: list[str] | None = N
         KwsError: the clips are shorter than the receptive field, or no whole number of rows for a classification.
     """
     row_s = s.features.hop_s * s.model.stride
+    hop_n = round(s.features.hop_s * s.data.sample_rate)  # that of the front end, which may be a bit more or less
+    row_n = hop_n * s.model.stride
     smooth_n = smoothing(s.model.smooth_s, s.model.smooth_k, row_s, "model.")
     layer, layer_shape = s.features.layer()
     built = ModelSpec(
@@ -217,7 +219,7 @@ def model_spec(s: c.TrainConfig, labels: list[str], others: list[str] | None = N
         family=family_of(s.model),
         shape=shape_of(s.model),
         smooth_n=smooth_n,
-        clip_n=round(s.batch.clip_s / row_s) * round(row_s * s.data.sample_rate),  # a whole number of rows
+        clip_n=round(s.batch.clip_s / row_s) * row_n,  # a whole number of rows
         smooth_k=s.model.smooth_k,
         others=others,
         input=layer,
@@ -231,8 +233,9 @@ def model_spec(s: c.TrainConfig, labels: list[str], others: list[str] | None = N
             )
         return built
     # A mined clip must hold all audio that its score depends on.
-    reach_s = built.net().receptive_field * s.features.hop_s + s.features.window_s + s.model.smooth_s
-    rows_n = math.ceil((reach_s + s.mining.post_s) / row_s - 1e-6)
+    heard_n, rate = built.net().receptive_field * hop_n, s.data.sample_rate
+    reach_s = heard_n / rate + s.features.window_s + s.model.smooth_s
+    rows_n = math.ceil((reach_s + s.mining.post_s) * rate / row_n - 1e-6)
     if round(s.batch.clip_s / row_s) < rows_n:
         raise KwsError(
             f"batch.clip_s={s.batch.clip_s}: must be at least {rows_n * row_s:.4g}, the receptive field of the model "

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from kws.commands import builders
 from kws.common.console import Console
 from kws.common.errors import KwsError
-from kws.common.files import replacing
+from kws.common.files import refuse_overwriting, replacing
 from kws.common.seeding import numpy_generator
 from kws.common.settings import SettingError
 from kws.common.text import plural
@@ -74,6 +74,8 @@ def check(s: DataCheckConfig, console: Console) -> None:
         write_bounds(s, console)
         return
     builders.threads(s.threads)
+    read = [one for one in (s.data.root, s.data.manifest, s.checkpoint) if one is not None]
+    refuse_overwriting({"json": s.json, "out": s.out}, read)
     words, model, synthetic = keywords(s.keyword), None, None
     if s.recipe is not None:
         synthetic = of_recipe(s.recipe, "data.synthetic", SyntheticConfig)

@@ -10,6 +10,7 @@ from kws.commands import builders
 from kws.commands.known_recordings import file_hashes, warn_known
 from kws.common.console import Console, audio_progress
 from kws.common.errors import KwsError
+from kws.common.files import refuse_overwriting
 from kws.config.app import verb
 from kws.config.compose import keywords, must_be_given, paths
 from kws.config.schema import Engine, EvaluateConfig
@@ -112,6 +113,10 @@ def detector_files(s: EvaluateConfig) -> list[Path]:
     for key, place, kind in (("out", s.out, "file"), ("report", s.report, "file"), ("plots", s.plots, "folder")):
         if place is not None and (Path(place).is_dir() if kind == "file" else Path(place).is_file()):
             raise KwsError(f"{key}={place}: must be a {kind}")
+    given = [(key, getattr(s, key)) for key in ("positive", "events", "negative") if getattr(s, key) is not None]
+    read = [*files, *(path for key, value in given for path in paths(value, key))]
+    read += [Path(one) for one in (s.data.root, s.data.manifest, s.confusables) if one is not None]
+    refuse_overwriting({"out": s.out, "report": s.report}, read)
     if s.compare is not None and s.keyword is None:
         labels = [opened(s, file).labels for file in files]
         s.keyword = [label for label in labels[0] if label in labels[1]]
@@ -186,9 +191,9 @@ def given_files(s: EvaluateConfig, words: list[str], console: Console) -> tuple[
     positives = [] if s.positive is None else annotated(s, words, console)
     places = [] if s.negative is None else paths(s.negative, "negative")
     negatives = [file for place in places for file in sound_files(place, "negative")]
-    seen = set() if s.events is None else {file.resolve() for file, _ in positives}
-    whole = [] if s.events is not None else [(f"positive={s.positive}", file, "keyword") for file, _ in positives]
-    for given, file, what in [*whole, *((f"negative={s.negative}", file, "hours") for file in negatives)]:
+    seen, what = set[Path](), "keyword" if s.events is None else "keywords"
+    both = [(f"positive={s.positive}", file, what) for file, _ in positives]
+    for given, file, what in [*both, *((f"negative={s.negative}", file, "hours") for file in negatives)]:
         if file.resolve() in seen:
             raise KwsError(f"{given}: {file} is there twice; its {what} would count twice")
         seen.add(file.resolve())

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from kws.commands import builders
-from kws.commands.model_card import write_card
+from kws.commands.model_card import is_card, write_card
 from kws.commands.quantise import quantise
 from kws.common.console import Console
 from kws.common.errors import KwsError
+from kws.common.files import refuse_overwriting
 from kws.config.app import verb
 from kws.config.deploy import ExportConfig
 from kws.detector import checkpoint, onnx
 from kws.detector.files import SUFFIXES, Format, checked, write
 from kws.detector.parity import gate_audio
+from kws.evaluation.calibration import above
 
 NOT_CALIBRATED = "scores are probabilities; no threshold was calibrated: a class triggers from one half on"
 
@@ -25,7 +25,8 @@ def run(s: ExportConfig) -> None:
         raise KwsError(f"quantize={s.quantize}: must be left out for {' and '.join(others)}; format=onnx has it")
     card = next(iter(files)).with_suffix(".card.md")
     for out in (*files, card):
-        if out.exists() and not s.force:
+        refuse_overwriting({"out": str(out)}, [s.checkpoint])
+        if out.exists() and not s.force and not is_card(out):  # the card of another format is replaced
             raise KwsError(f"out={out}: the file exists; force=true overwrites it")
     model = checkpoint.read_model(Path(s.checkpoint))
     classes = model.spec.others is not None
@@ -78,7 +79,8 @@ def targets(out: Path, given: object) -> dict[Path, Format]:
         raise KwsError(f"format={given}: must be one or several of {', '.join(Format)}")
     kinds = [Format(str(name)) for name in names]
     if len(kinds) > 1:
-        return {out.with_suffix(SUFFIXES[kind][0]): kind for kind in kinds}
+        name = out.stem if out.suffix.lower() in by_suffix else out.name
+        return {out.with_name(name + SUFFIXES[kind][0]): kind for kind in kinds}
     own = SUFFIXES[kinds[0]]
     if out.suffix and out.suffix.lower() not in own:
         raise KwsError(f"out={out}: must end in {own[0]} for format={kinds[0]}")
@@ -88,10 +90,11 @@ def targets(out: Path, given: object) -> dict[Path, Format]:
 def thresholds(value: object, count: int) -> list[float]:
     """Check the thresholds setting: one number for each keyword, in [0, 1].
 
-    The numbers are rounded to float32, so that comparisons in float32 and float64 agree.
+    The numbers are rounded up to float32, so that comparisons in float32 and float64 agree, and a threshold just above
+    the score of a false alarm stays above it.
     """
     numbers = value if isinstance(value, list) else [value]
-    good = [float(np.float32(n)) for n in numbers if isinstance(n, int | float) and type(n) is not bool and 0 <= n <= 1]
+    good = [above(n) for n in numbers if isinstance(n, int | float) and type(n) is not bool and 0 <= n <= 1]
     if len(good) != count or len(numbers) != count:
         raise KwsError(f"thresholds={value}: must be {count} number(s) between 0 and 1, one for each keyword")
     return good

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -20,6 +21,7 @@ from kws.models.frontends import INPUTS
 
 FROM_BASE = ("model", "features", "data.sample_rate")  # what a run takes from a base net
 FROM_MODEL = (*FROM_BASE, "batch.clip_s")  # and from a detector; a base net knows no keyword, which clips must hold
+FILES = ("words", "include", "exclude")  # of confuse: a model may not name files of this machine
 INIT = "init.pt"  # copy of the model in the run folder, so that a resume does not depend on the folder of another run
 
 
@@ -58,13 +60,10 @@ def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
         if given := chosen(key):
             other = "; init=null starts from random weights" if model.is_base else ""
             raise KwsError(f"{given}: must be left out with init={cfg.init}, the model of which decides it{other}")
-    text = model.facts.get("config")
-    if not isinstance(text, str):
-        raise KwsError(f"init={cfg.init}: must be the model.pt of a run; this one has no configuration")
     features = INPUTS[model.spec.input].settings if model.spec.input else FeaturesConfig
     labels = model.spec.labels
     try:
-        trained = OmegaConf.create(text)
+        trained = OmegaConf.create(config_of(model, f"init={cfg.init}"))
         with open_dict(cfg):
             cfg.features = OmegaConf.merge(OmegaConf.structured(features), trained.features)
             cfg.model = OmegaConf.merge(OmegaConf.structured(FAMILIES[model.spec.family].settings), trained.model)
@@ -76,14 +75,34 @@ def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
             cfg.batch.clip_s = trained.batch.clip_s
             if not any(cfg.data.synthetic.values()):  # else few_shot's few recordings would be all that is left
                 cfg.data.synthetic = OmegaConf.merge(cfg.data.synthetic, trained.data.synthetic)
-                cfg.confuse = OmegaConf.merge(cfg.confuse, trained.confuse)
+                files = {key: cfg.confuse[key] for key in FILES}
+                cfg.confuse = OmegaConf.merge(cfg.confuse, trained.confuse, files)
                 if cfg.batch.real_share is None:
                     cfg.batch.real_share = trained.batch.real_share
             if OmegaConf.is_missing(cfg, "keyword"):
                 cfg.keyword = labels[0] if len(labels) == 1 else labels
-    except (OmegaConfBaseException, YAMLError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, AttributeError) as error:
         raise KwsError(f"init={cfg.init}: must be a model of this version of kws ({first_line(error)})") from None
     return model
+
+
+def config_of(model: Checkpoint, given: str) -> dict[str, Any]:
+    """The configuration of the run that trained a model, unchecked. The file may come from anybody.
+
+    Args:
+        model: of a run.
+        given: the setting that names it, for errors.
+
+    Raises:
+        KwsError: there is none, or it has interpolations, which would read the environment of this machine.
+    """
+    text = model.facts.get("config")
+    if not isinstance(text, str):
+        raise KwsError(f"{given}: must be the model.pt of a run; this one has no configuration")
+    found = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    if not isinstance(found, dict) or "${" in repr(found):
+        raise KwsError(f"{given}: the settings of its run must be resolved, without ${{")
+    return {str(key): value for key, value in found.items()}
 
 
 def refuse_known(model: Checkpoint, entries: Iterable[Entry]) -> None:

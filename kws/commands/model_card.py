@@ -24,6 +24,12 @@ RUN = {
 }
 
 
+def is_card(path: Path) -> bool:
+    """Whether a file is a model card, which a later export may replace."""
+    with path.open("rb") as file:
+        return file.readline().startswith(b"# Keyword detector: ")
+
+
 def write_card(
     path: Path,
     files: Mapping[Path, Format],

@@ -14,6 +14,7 @@ from torch import Tensor
 from yaml import YAMLError
 
 from kws.commands import builders, speech
+from kws.commands.initial_model import config_of
 from kws.common.console import Console
 from kws.common.errors import KwsError, first_line
 from kws.common.settings import SettingError
@@ -161,16 +162,13 @@ def settings_of_run(model: Checkpoint) -> c.TrainConfig:
     Raises:
         KwsError: it has no such settings, or not those of this version.
     """
-    text = model.facts.get("config")
-    if not isinstance(text, str) or model.spec.others is not None:
+    if model.facts.get("config") is None or model.spec.others is not None:
         raise KwsError(
             "quantize=int8: needs the model.pt of a run with task=wake_word, whose validation streams show it"
         )
     base = c.TrainConfig(features=FeaturesConfig(), model=ModelConfig(), augment=AugmentConfig(), out=".")
     try:
-        trained = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-        if not isinstance(trained, dict) or "${" in repr(trained):
-            raise KwsError("quantize=int8: the settings of the run must be resolved, without ${")
+        trained = config_of(model, "quantize=int8")
         for key in ("features", "model", "augment", "out", "plugins"):
             trained.pop(key, None)
         if isinstance(data := trained.get("data"), dict):

@@ -4,11 +4,13 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
+
+from kws.common.errors import KwsError
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 DRAFT = re.compile(r".+\.[0-9a-f]{32}\.tmp")
@@ -42,6 +44,26 @@ def remove_drafts(folder: Path) -> None:
     for path in folder.glob("*.tmp"):
         if DRAFT.fullmatch(path.name):
             path.unlink(missing_ok=True)
+
+
+def refuse_overwriting(outputs: Mapping[str, str | None], inputs: Iterable[str | Path]) -> None:
+    """Raise KwsError if a command would write over a file that it reads, or twice to one file.
+
+    Args:
+        outputs: files to write by the setting that names each; None where none is written.
+        inputs: files and folders that are read. In a folder, reports and JSON files may be replaced.
+    """
+    read, written = [Path(one).resolve() for one in inputs], dict[Path, str]()
+    for key, given in outputs.items():
+        if given is None:
+            continue
+        path = Path(given).resolve()
+        within = path.exists() and path.suffix.lower() not in (".html", ".json")
+        if any(path == one or (within and path.is_relative_to(one)) for one in read):
+            raise KwsError(f"{key}={given}: must be another file, since the command reads this one")
+        if path in written:
+            raise KwsError(f"{key}={given}: must be another file than {written[path]}")
+        written[path] = key
 
 
 def did_you_mean(path: Path) -> str:

@@ -48,7 +48,7 @@ class BatchConfig(KeywordLength):
         Field(
             ge=0,
             le=1,
-            description="share of real clips beside synthetic ones of a keyword; null: by count, half or more with ten real",
+            description="share of real clips beside synthetic ones of a keyword; null: by count, half or more with ten",
         ),
     ] = None
     noise_share: Annotated[float, Field(ge=0, le=0.9, description="share of noise alone in the fresh negatives")] = 0.15

@@ -1,7 +1,6 @@
 """Manifests: the recordings with their labels and splits. No audio is opened here."""
 
 import hashlib
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from kws.common.text import plural
 from kws.data.folders import NOISE, OPENWAKEWORD, PRECISE, folder_rows, has_all
 from kws.data.names import folded, same_word, shown
 from kws.data.sound_files import Listing, listed, place_of, scan
-from kws.data.tables import SPLITS, Row, Say, csv_rows, json_rows, silent, text_of
+from kws.data.tables import SPLITS, Row, Say, csv_rows, json_rows, seconds_of, silent, text_of
 from kws.data.transcripts import contains_phrase
 
 CONFUSABLE = "confusable"  # label of phrases that sound like a keyword
@@ -314,16 +313,16 @@ def _listed(root: Path, rows: list[Row], column: str, required: bool) -> list[Ro
 def _recording(
     root: Path, where: str, fields: dict[str, str], split: Split | None, listing: Listing, allow_outside: bool
 ) -> Recording:
-    fields = {key: value.strip() for key, value in fields.items()}
+    fields = {key: shown(value.strip()) if key != "path" else value.strip() for key, value in fields.items()}
     for column in ("path", "label"):
         if not fields.get(column):
             raise KwsError(f"{where}: {column!r} is missing, empty or not text")
     path, name = place_of(root, fields["path"], where, listing, allow_outside)
     speaker = fields.get("speaker", "")
     text, source = fields.get("text", ""), fields.get("source", "")
-    start_s, end_s = (_seconds(fields, column, where) for column in ("start", "end"))
-    if start_s is not None and end_s is not None and end_s <= start_s:
-        raise KwsError(f"{where}: end={fields['end']}: must be after start={fields['start']}")
+    start_s, end_s = (seconds_of(fields, column, where) for column in ("start", "end"))
+    if end_s is not None and end_s <= (start_s or 0):
+        raise KwsError(f"{where}: end={fields['end']}: must be after start={fields.get('start') or 0}")
     return Recording(
         path,
         shown(name.as_posix()),
@@ -336,16 +335,3 @@ def _recording(
         start_s,
         end_s,
     )
-
-
-def _seconds(fields: dict[str, str], column: str, where: str) -> float | None:
-    """A time of the manifest, with a decimal point or comma; None if it is empty."""
-    if not (given := fields.get(column, "")):
-        return None
-    try:
-        seconds = float(given.replace(",", "."))
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise KwsError(f"{where}: {column}={given!r}: must be seconds, 0 or more, or empty")
-    return seconds

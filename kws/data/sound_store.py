@@ -25,7 +25,10 @@ _VERSION = 1  # of the samples; a store of another version is dropped
 _WASTE = 0.2  # share of the file that recordings which were dropped may fill
 _UNUSED_S = 30 * 24 * 3600.0
 _WAIT_S = 24 * 3600.0  # for another process that decodes
-_OLD = re.compile(r"[0-9a-f]{64}\.(i16|json)")  # files of earlier versions
+# Names of files, after the sample rate. The folder may hold files of a user, which no other pattern may match.
+_SAMPLES = r"-[0-9a-f]{32}\.i16(\.[0-9a-f]{32}\.tmp)?"
+_INDEX = r"\.sqlite(-journal|-wal|-shm)?"
+_OLD = r"[0-9a-f]{64}\.(i16|json)"  # files of earlier versions
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     path BLOB PRIMARY KEY, size INTEGER, changed INTEGER, hash TEXT, start INTEGER, n INTEGER, faults TEXT, used REAL
@@ -78,7 +81,7 @@ def stored(
             except (sqlite3.DatabaseError, _DamagedError) as error:
                 if isinstance(error, sqlite3.OperationalError):
                     raise OSError(str(error)) from error
-                for path in folder.glob(f"{sample_rate}[.-]*"):
+                for path in _files(folder, f"{sample_rate}({_SAMPLES}|{_INDEX})"):
                     path.unlink(missing_ok=True)
     except OSError as error:
         raise KwsError(
@@ -137,14 +140,18 @@ def _stored(
         name = _compacted(index, folder, sample_rate, name)
         found = {path: _known(index, path, states[path]) or one for path, one in found.items()}
     pcm = _mapped(folder / name)
-    for path in folder.iterdir() if added else ():
-        lost = path.name.startswith(f"{sample_rate}-") and path.name not in (name, old)
-        if lost or _OLD.fullmatch(path.name):
+    for path in _files(folder, f"{sample_rate}{_SAMPLES}|{_OLD}") if added else ():
+        if path.name not in (name, old):
             path.unlink(missing_ok=True)
     index.execute("COMMIT")
     if name != old:
         (folder / old).unlink(missing_ok=True)
     return [found[path] for path in paths], pcm
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """The files in a folder whose whole name matches a pattern."""
+    return [path for path in folder.iterdir() if re.fullmatch(pattern, path.name) and path.is_file()]
 
 
 def _state(path: Path) -> tuple[int, int] | None:

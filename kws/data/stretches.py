@@ -26,6 +26,8 @@ def bounds_n(recording: Recording, n_samples: int, sample_rate: int) -> tuple[in
         raise KwsError(
             f"{recording.name}: start and end must be within the recording, which lasts {n_samples / sample_rate:.2f} s"
         )
+    if end is not None and end <= (start or 0):
+        raise KwsError(f"{recording.name}: end={end_s:g}: must be a sample or more after start={start_s or 0:g}")
     return start, end
 
 

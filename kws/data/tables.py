@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ Row = tuple[str, dict[str, str]]  # file and line; fields of one recording, unch
 Say = Callable[[str], None]  # prints how something was read
 
 _DELIMITERS = ",;\t|"
+_LATEST_S = 1e7  # of a time within a recording, about four months
 # Other names of the columns: Common Voice, Hugging Face, DeepSpeech, NeMo, ESC-50.
 KNOWN = {
     "path": ("file", "filename", "file_name", "filepath", "audio", "audio_path", "audio_file", "audio_filepath",
@@ -204,3 +206,16 @@ def _columns(file: str, columns: Sequence[str], say: Say, needed: Sequence[str])
                 f"{file}: column {column!r} is missing in its first line, found {', '.join(columns) or 'none'}"
             )
     return names
+
+
+def seconds_of(fields: dict[str, str], column: str, where: str) -> float | None:
+    """A time of the manifest, with a decimal point or comma; None if it is empty."""
+    if not (given := fields.get(column, "")):
+        return None
+    try:
+        seconds = float(given.replace(",", "."))
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= _LATEST_S:
+        raise KwsError(f"{where}: {column}={given!r}: must be seconds, from 0 to {_LATEST_S:g}, or empty")
+    return seconds

@@ -16,6 +16,7 @@ from kws.common.errors import KwsError, first_line
 from kws.common.files import replacing
 from kws.data.features import LogMel
 from kws.data.manifest import Source, Split
+from kws.data.names import shown
 from kws.detector.detector import Detector
 from kws.models.registry import KeywordNet, make
 
@@ -166,6 +167,20 @@ class Checkpoint:
         return isinstance(self.facts, dict) and self.facts.get("task") == BASE
 
 
+def checked_spec(values: Mapping[str, Any], facts: object) -> ModelSpec:
+    """The spec of a file that may come from anybody; raises ValueError where its values are of another kind."""
+    spec, labels = ModelSpec(**values), values["labels"]
+    if not isinstance(facts, dict):
+        raise ValueError("its facts are no table")
+    if not isinstance(labels, list) or not labels or not all(isinstance(one, str) and one for one in labels):
+        raise ValueError("its labels are no words")
+    if len({*labels}) < len(labels) or any(one != shown(one) for one in labels):
+        raise ValueError("its labels are not distinct words")
+    if type(spec.sample_rate) is not int or not 8000 <= spec.sample_rate <= 48000:
+        raise ValueError(f"sample_rate={spec.sample_rate!r}")
+    return spec
+
+
 def read_model(path: Path, base: bool = False) -> Checkpoint:
     """Read a model.
 
@@ -180,7 +195,7 @@ def read_model(path: Path, base: bool = False) -> Checkpoint:
     if not {"recipe", "model", "thresholds", "hash", "facts"} <= set(content):
         raise KwsError(f"{path}: a checkpoint without a finished model; use the model.pt of a run")
     try:
-        spec = ModelSpec(**content["recipe"])
+        spec = checked_spec(content["recipe"], content["facts"])
         detector = spec.detector(content["model"], list(content["thresholds"]))
         held_out = [Source(hash_, name, Split(split)) for hash_, name, split in content.get("held_out", ())]
         trained_on = frozenset(bytes(row).hex() for row in content.get("trained_on", torch.zeros(0)).tolist())

@@ -5,7 +5,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,12 +46,21 @@ def load_exported(path: Path | BinaryIO) -> Any:
     try:
         if isinstance(path, Path):
             checkpoint.refuse_damaged(path)
-        with without_deprecation():
-            module = torch.jit.load(str(path) if isinstance(path, Path) else path, map_location="cpu").eval()
+        # torch takes no path that is not UTF-8
+        with without_deprecation(), path.open("rb") if isinstance(path, Path) else nullcontext(path) as file:
+            module = torch.jit.load(file, map_location="cpu").eval()
     except Exception as error:  # a damaged file can raise anything
         raise KwsError(f"{path}: not a readable TorchScript file ({first_line(error)})") from None
     if lacking := [m for m in MEMBERS if not hasattr(module, m)]:
         raise KwsError(f"{path}: not an exported detector, it has no {', '.join(lacking)}")
+    try:
+        with torch.inference_mode():
+            good = module(torch.zeros(0)).shape == (0, len(module.labels))
+        good = good and all(isinstance(one, str) for one in module.labels) and type(module.sample_rate) is int
+    except Exception:  # the file may come from anybody
+        good = False
+    if not good:
+        raise KwsError(f"{path}: not an exported detector, it gives no row of scores for its labels")
     if not all(map(math.isfinite, module.thresholds)):
         raise KwsError(f"{path}: a threshold is not a finite number, so it detects nothing; export it again")
     return module

@@ -1,7 +1,7 @@
 """Annotations of keyword occurrences, from JSON, CSV, Audacity label and RTTM files."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -59,7 +59,7 @@ def read_annotations(
     found, others = [], set()
     before_s, after_s = COLLAR_S if collar_s is None else collar_s
     for where, first, last, label in lines:
-        start, end = _span(first, last, f"{path}: {where}")
+        start, end = checked_span(first, last, f"{path}: {where}")
         if labelled and label is None:
             raise KwsError(f"{path}: {where} has no label; with several keywords each line must have one")
         if label is not None and not same_word(label, keyword):
@@ -83,7 +83,10 @@ def _json(path: Path) -> Iterator[_Line]:
         raise KwsError(f"{path}: must hold a list of [start, end] pairs, not a {type(entries).__name__}")
     for i, entry in enumerate(entries):
         if isinstance(entry, dict) and {"start", "end"} <= entry.keys():
-            yield f"event {i}", entry["start"], entry["end"], str(entry.get("label", "")) or None
+            label = entry.get("label")
+            if not isinstance(label, str | None):
+                raise KwsError(f"{path}: event {i}: label={label!r}: must be text, or left out")
+            yield f"event {i}", entry["start"], entry["end"], label or None
         elif isinstance(entry, list) and len(entry) == 2:
             yield f"event {i}", *entry, None
         else:
@@ -91,7 +94,9 @@ def _json(path: Path) -> Iterator[_Line]:
 
 
 def _csv(path: Path) -> Iterator[_Line]:
-    for where, fields in csv_rows(path, needed=("start", "end")):
+    rows = csv_rows(path, needed=("start", "end"))
+    _of_one(path, (fields.get("path", "").strip() for _, fields in rows))
+    for where, fields in rows:
         number = where.rpartition(":")[2]
         yield (
             f"line {number}",
@@ -109,13 +114,24 @@ def _audacity(path: Path) -> Iterator[_Line]:
         yield f"line {number}", _number(start), _number(end), label.strip() or None
 
 
+def _of_one(path: Path, recordings: Iterable[str]) -> None:
+    """Raise KwsError if the lines of a file are those of several recordings."""
+    names = sorted({*recordings} - {""})
+    if len(names) > 1:
+        raise KwsError(f"{path}: must annotate one recording, not {len(names)}: {', '.join(names[:3])}")
+
+
 def _rttm(path: Path) -> Iterator[_Line]:
+    lines = []
     for number, line in enumerate(text_of(path).split("\n"), 1):
         if not line.strip() or line.startswith(";;"):
             continue
         fields = line.split()
         if len(fields) < 8:
             raise KwsError(f"{path}: line {number}: must have at least 8 fields, not {len(fields)}")
+        lines.append((number, fields))
+    _of_one(path, (fields[1] for _, fields in lines))
+    for number, fields in lines:
         start, length = _number(fields[3]), _number(fields[4])
         end = start + length if isinstance(start, float) and isinstance(length, float) else length
         words = [word for word in (fields[5], fields[7]) if word != "<NA>"]
@@ -130,7 +146,8 @@ def _number(text: str | None) -> object:
         return text
 
 
-def _span(start: object, end: object, where: str) -> Span:
+def checked_span(start: object, end: object, where: str) -> Span:
+    """Start and end in seconds; raises KwsError, which begins with `where`, if they are none."""
     if type(start) in (int, float) and type(end) in (int, float):  # no bool
         a, b = cast(float, start), cast(float, end)
         if 0 <= a < b <= LATEST_S:

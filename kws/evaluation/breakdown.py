@@ -103,7 +103,7 @@ def false_alarms_by_group(scores: KeywordScores, alarms: NDArray[np.float64]) ->
     for by in GROUPS:
         hours: dict[str, float] = defaultdict(float)
         for segment in scores.negatives:
-            hours[group_of(segment, by)] += (segment.end_s - segment.start_s) / 3600
+            hours[group_of(segment, by)] += (segment.end_s - segment.start_s - segment.silent_s) / 3600
         alarms_of = Counter(group_of(segment, by) for segment in causes)
         if len(hours) > 1:
             counts = [(v, alarms_of[v], h) for v, h in hours.items()]

@@ -1,6 +1,7 @@
 """False alarms on confusables: clips of a folder made by `kws confuse`, in the voices of the test split."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from kws.confusables.synthesis.render import MANIFEST
 from kws.data.audio import load, to_int16
 from kws.data.manifest import CONFUSABLE, Split, SplitBy, read
 from kws.data.streams import Stream, compose, hit_spans
+from kws.data.tables import text_of
 from kws.detector.streaming import StreamScorer
 from kws.evaluation.intervals import wilson
 from kws.evaluation.operating_points import OperatingPoint
@@ -50,8 +52,8 @@ def held_out_confusables(folder: Path) -> dict[str, list[Path]]:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise KwsError(f"confusables={folder}: must be a folder made by kws confuse; it has no {MANIFEST}")
-    with manifest.open(newline="", encoding="utf-8-sig") as file:
-        keyword_of = {line["path"]: line.get("keyword") or "" for line in csv.DictReader(file) if "path" in line}
+    lines = csv.DictReader(io.StringIO(text_of(manifest), newline=""))
+    keyword_of = {line["path"]: line.get("keyword") or "" for line in lines if "path" in line}
     found: dict[str, list[Path]] = {}
     for one in read(folder, split=SplitBy.column):
         if one.split is Split.TEST and one.label == CONFUSABLE and keyword_of.get(one.name):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from kws.common.errors import KwsError, first_line, missing_extra
+from kws.data.audio import BadAudio
 from kws.detector.streaming import StreamScorer
 from kws.evaluation.scoring import (
     Batch,
@@ -94,7 +95,12 @@ def score_all_on_ray(load: Callable[[], StreamScorer]) -> ScoreAll:
 
         for batch in batches:
             collect(limit - 1)
-            sent[work.remote(loader, [_sendable(sources[i]) for i in batch], chunk_s)] = batch
+            try:
+                sendable = [_sendable(sources[i]) for i in batch]
+            except BadAudio as error:  # a stream of one recording is a batch of its own
+                results.update(dict.fromkeys(batch, error))
+                continue
+            sent[work.remote(loader, sendable, chunk_s)] = batch
         collect(0)
         return [results[i] for i in range(len(sources))]
 

@@ -97,6 +97,7 @@ def evaluate_files(
                 source=negatives[i - first].parent.name,
                 stream=i,
                 offset_s=offset.start_s,
+                silent_s=track.silent_s,
             )
             for (i, _), track, offset in zip(good, tracks, join_offsets(tracks), strict=True)
         ]

@@ -269,10 +269,10 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically. Infinities and NaN, which JSON lacks, become null."""
+    """Write JSON atomically. Infinities and NaN, which JSON lacks, become null, and bytes that are no UTF-8 a `?`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write((json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n").encode())
+        file.write((json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n").encode(errors="replace"))
 
 
 def _finite(value: Any) -> Any:

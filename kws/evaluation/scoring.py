@@ -61,6 +61,7 @@ class Segment:
         spoken_s: end of the spoken keyword, from which latency is measured; None where unknown.
         stream: number of the stream source that holds the segment.
         offset_s: start of that stream on the track.
+        silent_s: of a negative, seconds of digital silence, which count as no hours.
     """
 
     start_s: float
@@ -72,6 +73,7 @@ class Segment:
     spoken_s: float | None = None
     stream: int = 0
     offset_s: float = 0.0
+    silent_s: float = 0.0
 
     @property
     def span(self) -> Span:

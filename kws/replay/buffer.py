@@ -109,7 +109,9 @@ class Buffer:
     def restore(
         self, held_out: Iterable[Source], clips: Iterable[tuple[Record, NDArray[np.int16] | None]]
     ) -> tuple[int, int]:
-        """Insert clips exported from another buffer, all or none, and evict nothing. A known clip only gains origins.
+        """Insert clips exported from another buffer, all or none, and evict nothing.
+
+        A known clip gains origins, and the decision of a user where it has none.
 
         Args:
             held_out: validation and test recordings to register.
@@ -128,7 +130,7 @@ class Buffer:
             for record, pcm in clips:
                 origins = [Source(one["recording"], one["name"], Split.TRAIN) for one in record["origins"]]
                 self._index.refuse_held_out(origins)
-                new = self._index.restore(record)
+                new = self._index.restore(record, self.path(record["hash"]).exists())
                 n[new] += 1
                 if new and pcm is not None:
                     yield record["hash"], pcm
@@ -277,8 +279,6 @@ class Buffer:
                 if state is State.active and not self.path(clip).exists():
                     raise KwsError(f"{self.folder}: clip {clip} cannot be released, since its file was deleted")
                 self._index.decide(clip, decision)
-                if standing[clip] != (state, decision):  # an event of no run, so that no rollback undoes it
-                    self._index.event(clip, state, f"{decision} by a user", "kws buffer", 0)
                 changed += standing[clip][0] is not state
         return changed
 
@@ -297,7 +297,7 @@ class Buffer:
             return self._index.update(hashes, priority, times_drawn)
 
     def rollback(self, run: str, round: int) -> int:
-        """Undo the additions and evictions of a run in the rounds after `round`, before it resumes from a checkpoint.
+        """Undo what a run did in the rounds after `round`, then hold the limits, before it begins or resumes.
 
         A clip that another run found too stays, and a clip that another run evicted stays evicted. An eviction is final
         once `purge` deleted the file. `update` is not undone, since the run writes its checkpoint's values again.
@@ -305,7 +305,7 @@ class Buffer:
         """
         with self._index.writing():
             changed = self._index.undo(run, round, lambda clip: self.path(clip).exists())
-            # Another run may have filled the places of clips that come back.
+            # A buffer may come without limits, or another run may have filled the places of clips that come back.
             return changed + len(self._hold(run, round))
 
     def leftovers(self) -> list[Path]:

@@ -75,7 +75,7 @@ class Index:
     def rows(self, state: str | None) -> list[BufferClip]:
         """The clips in this state, or in any for None, oldest first."""
         sql = "SELECT * FROM clips WHERE state = ?1 OR ?1 IS NULL ORDER BY id"
-        return [as_row(dict(line)) for line in self.read(sql, state)]
+        return [as_row(dict(line), self._file) for line in self.read(sql, state)]
 
     def standing(self, clips: Iterable[str] | None = None) -> dict[str, tuple[State, Decision]]:
         """State and decision of those of these clips that are known; of every clip for None."""
@@ -220,8 +220,12 @@ class Index:
         self._insert("history", clip, [line | {"priority": before}])
 
     def decide(self, clip: str, decision: Decision) -> None:
-        """Store the decision of a user about a clip."""
+        """Store the decision of a user about a clip: a released clip becomes active, a rejected one retires."""
+        state = State.active if decision is Decision.released else State.retired
+        before = self.standing([clip])[clip]
         self._db.execute("UPDATE clips SET decision = ? WHERE hash = ?", (decision, clip))
+        if before != (state, decision):  # an event of no run, so that no rollback undoes it
+            self.event(clip, state, f"{decision} by a user", "kws buffer", 0)
 
     def embed(self, checkpoint: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Store embeddings by the model of a checkpoint. Shape: each vector [D]."""
@@ -259,8 +263,11 @@ class Index:
             "embedding": embedding and embedding | {"vector": base64.b64encode(embedding["vector"]).decode()},
         }
 
-    def restore(self, record: Record) -> bool:
-        """Insert a clip exported from another buffer, or add origins to a known one. Returns True if it is new."""
+    def restore(self, record: Record, has_file: bool) -> bool:
+        """Insert a clip exported from another buffer, or add to a known one. Returns True if it is new.
+
+        A known clip gets its origins, and the decision of a user where it has none.
+        """
         columns = dict(record)
         clip = columns.pop("hash")
         origins, history, scores, embedding = (columns.pop(n) for n in ("origins", "history", "scores", "embedding"))
@@ -271,6 +278,10 @@ class Index:
             self._insert("scores", clip, scores)
             if embedding:
                 self._insert("embeddings", clip, [embedding | {"vector": base64.b64decode(embedding["vector"])}])
+        elif not self.standing([clip])[clip][1]:
+            decision = Decision(record["decision"])
+            if decision is Decision.rejected or (decision is Decision.released and has_file):
+                self.decide(clip, decision)
         self._insert("origins", clip, origins)
         return new
 

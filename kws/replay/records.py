@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
-from kws.common.errors import KwsError
+from kws.common.errors import KwsError, first_line
 from kws.data.manifest import Source, Split
 
 SPAN_S = 10.0  # a limit per recording counts each started span of this many seconds as a recording
@@ -213,19 +214,22 @@ class ClipTable:
         return ClipTable(**columns)
 
 
-def as_row(columns: Mapping[str, Any]) -> BufferClip:
-    """A row of the SQL table `clips` as a record."""
+def as_row(columns: Mapping[str, Any], file: Path) -> BufferClip:
+    """A row of the SQL table `clips` of a file as a record; raises KwsError where another program changed it."""
     values = {name: value for name, value in columns.items() if name != "id"}
-    mixed = json.loads(values.pop("mixed_with"))
-    return BufferClip(
-        kind=Kind(values.pop("kind")),
-        source=Source(values.pop("recording"), values.pop("recording_name"), Split.TRAIN),
-        mixed_with=tuple(Source(one["hash"], one["name"], Split.TRAIN) for one in mixed),
-        mix=json.loads(values.pop("mix")),
-        state=State(values.pop("state")),
-        decision=Decision(values.pop("decision")),
-        **values,
-    )
+    try:
+        mixed = json.loads(values.pop("mixed_with"))
+        return BufferClip(
+            kind=Kind(values.pop("kind")),
+            source=Source(values.pop("recording"), values.pop("recording_name"), Split.TRAIN),
+            mixed_with=tuple(Source(one["hash"], one["name"], Split.TRAIN) for one in mixed),
+            mix=json.loads(values.pop("mix")),
+            state=State(values.pop("state")),
+            decision=Decision(values.pop("decision")),
+            **values,
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise KwsError(f"{file}: clip {columns.get('hash')} cannot be read ({first_line(error)})") from error
 
 
 def as_columns(found: NewClip, priority: float, added_at: str) -> dict[str, Any]:

@@ -253,4 +253,5 @@ def read(folder: Path) -> list[Session]:
 def write(folder: Path, sessions: Sequence[Session]) -> None:
     """Write the sessions of a run, atomically."""
     with replacing(folder / FILE) as file:
-        file.write((json.dumps([asdict(one) for one in sessions], indent=1, ensure_ascii=False) + "\n").encode())
+        text = json.dumps([asdict(one) for one in sessions], indent=1, ensure_ascii=False) + "\n"
+        file.write(text.encode(errors="replace"))  # a path need not be UTF-8

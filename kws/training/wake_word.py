@@ -157,7 +157,7 @@ class WakeWordTask(Task):
             KwsError: the impulse responses of rooms have changed.
         """
         if state is None:
-            self.replay = self._replicate(lambda: self.miner.snapshot(None))
+            self.replay = self._replicate(lambda: self._snapshot(None))
             if len(self.replay):  # clips of earlier runs are replayed from the first step
                 self.replay_from = 0
             return
@@ -166,13 +166,13 @@ class WakeWordTask(Task):
         self.rounds, self.replay_from, self.share = state["rounds"], state["replay_from"], state["share"]
         self.best = [ValidatedWeights(**one) for one in state["best"]]
         self.hard = [HardExample(**one) for one in state["hard"]]
+        self.replay = self._replicate(lambda: self._snapshot(state["replay"]))
 
-        def resumed() -> Snapshot:
-            if self.config.mining.rounds or self.batch_mining_every:
-                self.miner.buffer.rollback(self.miner.run, self.rounds)
-            return self.miner.snapshot(state["replay"])
-
-        self.replay = self._replicate(resumed)
+    def _snapshot(self, state: Mapping[str, Any] | None) -> Snapshot:
+        """The clips to replay from the first step of a run, or as it resumes; a run that mines holds its limits."""
+        if self.config.mining.rounds or self.batch_mining_every:
+            self.miner.buffer.rollback(self.miner.run, self.rounds)
+        return self.miner.snapshot(state)
 
     def state(self) -> dict[str, Any]:
         """See `Task`."""

@@ -12,6 +12,7 @@ import soundfile
 
 from kws.data.audio import content_hash
 from kws.replay.buffer import Buffer, BufferClip, Decision, Kind, State
+from kws.runs.lock import locked
 
 RATE = 16000
 
@@ -272,6 +273,14 @@ def test_clips_are_chosen_by_hash_or_by_filters(cli, folder):
     assert name not in {row.source.name for row in rows(folder, State.active)}
     assert all(row.decision is Decision.rejected for row in rows(folder) if row.source.name == name and
                row.state is State.retired)  # fmt: skip
+
+
+def test_prune_is_refused_while_the_run_beside_the_buffer_is_at_work(cli, run, tmp_path):
+    place = Path(shutil.copytree(run, tmp_path / "run"))
+    with locked(place):
+        said = cli("buffer", "prune", f"buffer={place / 'buffer'}")
+    assert (said.code, "the run beside it is at work (process" in said.err) == (2, True), said.err
+    assert cli("buffer", "prune", f"buffer={place / 'buffer'}").code == 0
 
 
 def test_prune_deletes_files_of_retired_clips(cli, folder):

@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from kws.commands import builders
 from kws.commands.training_run import holding_out
 from kws.common.errors import KwsError, LeakError
+from kws.config.app import composed
 from kws.config.compose import folder, register, settings
 from kws.config.schema import TrainConfig
 from kws.data.audio import content_hash, save_flac
@@ -39,6 +40,17 @@ def test_noise_shorter_than_a_clip_lies_beneath_all_of_it(tmp_path: Path) -> Non
     assert plan.noise.offset.amax() > 2000, "it begins anywhere"
     beneath = made.bank.window(plan.noise.index, plan.noise.offset, 32000)
     assert beneath.reshape(60, -1, 400).std(2).amin() > 0.1
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100])
+@pytest.mark.parametrize("model", ["ds_tcn_2d", "bc_resnet_causal_1"])
+def test_a_clip_is_a_whole_number_of_rows_at_any_sample_rate(rate: int, model: str) -> None:
+    """Else a mined clip begins between two rows, and does not give the score for which it was mined."""
+    words = ["keyword=yes", "data.root=x", f"data.sample_rate={rate}", f"model={model}", "batch.clip_s=4"]
+    spec = builders.model_spec(settings(composed("train", words), TrainConfig), ["yes"])
+    block_n = spec.detector(spec.net().state_dict()).block_n
+    assert spec.clip_n % block_n == 0
+    assert spec.clip_n / rate == pytest.approx(4, rel=0.01)
 
 
 @pytest.mark.parametrize("through", ["folder", "link"])

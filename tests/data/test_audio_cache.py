@@ -280,6 +280,19 @@ def test_a_damaged_cache_is_written_again(tmp_path: Path, damage: str) -> None:
     assert len(list(cache.iterdir())) == 2, "nothing is left of the damaged one"
 
 
+def test_files_of_a_user_in_the_folder_stay(tmp_path: Path) -> None:
+    recordings, cache = corpus(tmp_path), tmp_path / "cache"
+    (cache / "16000-takes").mkdir(parents=True)
+    mine = [cache / name for name in ("16000-my-voice.wav", "16000.wav", "16000-takes/a.wav", "notes.txt")]
+    for path in mine:
+        path.write_text("mine")
+    pack(recordings[:10], cache)
+    pack(recordings, cache)
+    next(cache.glob("*.sqlite")).write_text("no index" * 100)
+    pack(recordings, cache)
+    assert [path.read_text() for path in mine] == ["mine"] * 4
+
+
 def test_torch_takes_a_view_and_the_file_cannot_be_changed_through_it(tmp_path: Path) -> None:
     recordings = corpus(tmp_path, 2)
     store = pack(recordings, tmp_path / "cache")

@@ -395,6 +395,14 @@ def test_real_manifest() -> None:
 # ---- bounds of keywords
 
 
+def test_half_a_character_in_a_field_is_replaced(tmp_path: Path) -> None:
+    touch(tmp_path, "1.wav")
+    fields = dict.fromkeys(("label", "speaker", "text", "source"), "a\ud800")
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"path": "1.wav", **fields}))
+    (one,) = read(tmp_path)
+    assert (one.label, one.speaker, one.text, one.source) == ("a?",) * 4
+
+
 def test_columns_start_and_end_are_the_bounds_of_a_keyword(tmp_path: Path) -> None:
     touch(tmp_path, "1.wav", "2.wav", "3.wav")
     write_csv(tmp_path, "path;label;Start;End", "1.wav;a;0.30;0,95", "2.wav;b;;", "3.wav;a;1;")
@@ -404,10 +412,12 @@ def test_columns_start_and_end_are_the_bounds_of_a_keyword(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("start", "end", "message"),
     [
-        ("-1", "", r"manifest\.csv:2: start='-1': must be seconds, 0 or more, or empty"),
+        ("-1", "", r"manifest\.csv:2: start='-1': must be seconds, from 0 to 1e\+07, or empty"),
         ("0:30", "", r"start='0:30': must be seconds"),
         ("", "inf", r"end='inf': must be seconds"),
+        ("1e305", "", r"start='1e305': must be seconds"),
         ("2", "1.5", r"manifest\.csv:2: end=1\.5: must be after start=2"),
+        ("", "0", r"manifest\.csv:2: end=0: must be after start=0"),
     ],
 )
 def test_wrong_bounds_are_refused(tmp_path: Path, start: str, end: str, message: str) -> None:

@@ -127,7 +127,7 @@ def test_all_stretches_of_a_file_are_in_one_split_whatever_divides_them() -> Non
         entries = []
         for n in range(7):
             speaker = speakers[n % 3] if with_speakers else ""
-            rows = [("computer", 0.5, 1.0), ("computer", 2.0, 2.5), ("speech", 3.0, 3.0 + n), ("noise", 11.0, 12.0)]
+            rows = [("computer", 0.5, 1.0), ("computer", 2.0, 2.5), ("speech", 3.0, 3.5 + n), ("noise", 11.0, 12.0)]
             entries += [entry(label, a, b, f"{n}.wav", speaker and f"{speaker} {label}") for label, a, b in rows]
         found = divide(cut_out(entries, PCM, RATE, ["computer"], 10.0), PCM, RATE, ["computer"], "noise").entries
         splits: dict[str, set[Split]] = {}

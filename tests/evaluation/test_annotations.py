@@ -101,6 +101,7 @@ def test_malformed_files_are_refused_with_the_line(tmp_path: Path, name: str, te
         ("[[0, Infinity]]", "event 0"),
         ("[[0, 1" + "0" * 400 + "]]", "event 0"),
         ("[7]", "event 0 must be .* not 7"),
+        ('[{"start": 1, "end": 2, "label": 7}]', "event 0: label=7: must be text"),
         ('{"a": [1, 2]}', "must hold a list of .* not a dict"),
         ("[[1, 2]", "not a readable JSON"),
         ("[" * 100_000, "not a readable JSON"),
@@ -112,6 +113,27 @@ def test_malformed_json_events_are_refused(tmp_path: Path, text: str, message: s
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(KwsError, match=rf"e\.json: .*{message}|e\.json: {message}"):
         read_annotations(path, "computer")
+
+
+def test_an_event_without_a_label_is_an_event_of_the_keyword(tmp_path: Path) -> None:
+    some = [{"start": i, "end": i + 0.5, **label} for i, label in enumerate(({}, {"label": None}, {"label": ""}))]
+    (tmp_path / "e.json").write_text(json.dumps(some))
+    assert len(read_annotations(tmp_path / "e.json", "computer")) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("e.rttm", "SPEAKER a 1 0.5 0.6 computer <NA> x <NA>\nSPEAKER b 1 3 0.6 computer <NA> x <NA>\n"),
+        ("e.csv", "path,start,end\na.flac,0.5,1.1\nb.flac,3,3.6\n"),
+    ],
+)
+def test_annotations_of_several_recordings_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(KwsError, match=r"must annotate one recording, not 2: a(\.flac)?, b"):
+        read_annotations(tmp_path / name, "computer")
+    (tmp_path / name).write_text(text.replace("b", "a", 1) if name == "e.rttm" else text.replace("b.flac", "a.flac"))
+    assert len(read_annotations(tmp_path / name, "computer")) == 2
 
 
 def test_missing_and_one_second_events(tmp_path: Path) -> None:

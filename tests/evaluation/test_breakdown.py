@@ -36,6 +36,15 @@ def example_scores() -> KeywordScores:
     return KeywordScores(peaks([1.2, 11.3, 20.9], 40.0), events, peaks([20.0, 40.6, 70.0], 100.0), negatives)
 
 
+def test_digital_silence_is_no_hours_of_a_group() -> None:
+    negatives = [
+        Segment(0.0, 150.0, "a", source="radio"),
+        Segment(150.0, 1800.0, "b", source="kitchen", stream=1, offset_s=150.0, silent_s=1500.0),
+    ]
+    rows = false_alarms_by_group(KeywordScores(peaks([], 1.0), [], peaks([], 1800.0), negatives), np.array([160.0]))
+    assert {row.value: round(row.hours * 3600) for row in rows if row.by == "source"} == {"radio": 150, "kitchen": 150}
+
+
 def test_latency_from_the_keywords_end() -> None:
     hit_at, _ = match_events(example_scores(), 0.5, 1.0)
     assert hit_at.tolist() == [

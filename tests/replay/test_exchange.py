@@ -98,6 +98,18 @@ def test_an_exported_buffer_is_restored_unchanged(buffer: Buffer, folder: Path, 
         )
 
 
+def test_a_known_clip_gains_the_decision_of_a_user_unless_it_has_one(folder: Path, tmp_path: Path) -> None:
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
+        names = there.add([found(n) for n in (1, 4, 5)]).new
+        there.decide([names[2]], Decision.released)
+    restored(folder, tmp_path / "there")
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
+        standing = {row.hash: (row.state, row.decision) for row in there.rows(None)}
+    assert standing[names[0]] == (State.active, Decision.none)
+    assert standing[names[1]] == (State.retired, Decision.rejected)
+    assert standing[names[2]] == (State.active, Decision.released), "the user of this buffer decided otherwise"
+
+
 def test_a_known_clip_stays_unchanged_and_gains_origins(folder: Path, tmp_path: Path) -> None:
     with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         there.add([found(1, score=0.9, run="mine", source=Source("b" * 64, "bath.wav", Split.TRAIN))])

@@ -48,7 +48,7 @@ def test_no_output_replaces_what_the_command_reads(cli, place, monkeypatch, word
 
 
 def test_a_threshold_of_an_evaluation_counts_the_same_once_exported(cli, run, streams, tmp_path):  # noqa: F811
-    point = figures(cli, run / "detector.pt", tmp_path / "a.json", *streams)["beep"]["at_fa_per_hour"][0]
+    point = figures(cli, run / "detector.pt", tmp_path / "a.json", *streams)["beep"]["at_fa_per_hour"]["0.0"]
     words = (f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", f"thresholds={point['threshold']!r}")
     assert cli("export", *words).code == 0
     again = figures(cli, tmp_path / "d.pt", tmp_path / "b.json", *streams)["beep"]["as_calibrated"]

@@ -233,8 +233,8 @@ def model_spec(s: c.TrainConfig, labels: list[str], others: list[str] | None = N
             )
         return built
     # A mined clip must hold all audio that its score depends on.
-    heard_n, rate = built.net().receptive_field * hop_n, s.data.sample_rate
-    reach_s = heard_n / rate + s.features.window_s + s.model.smooth_s
+    reach_n, rate = built.net().receptive_field * hop_n, s.data.sample_rate
+    reach_s = reach_n / rate + s.features.window_s + s.model.smooth_s
     rows_n = math.ceil((reach_s + s.mining.post_s) * rate / row_n - 1e-6)
     if round(s.batch.clip_s / row_s) < rows_n:
         raise KwsError(

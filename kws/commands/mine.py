@@ -91,7 +91,7 @@ def run(s: MineConfig) -> int:
     )
     if suspect:
         console.say(
-            f"in quarantine, scores like the keyword: {plural(suspect, 'more clip')}, not trained on until "
+            f"{plural(suspect, 'more clip')} in quarantine for scores like those of the keyword, not trained on until "
             f"you have listened to them: kws buffer review buffer={s.buffer}"
         )
     return new

@@ -50,17 +50,24 @@ def command_of(name: str) -> Command:
     return Command(inspect.getdoc(SCHEMAS[name]) or "", list(settings_of(SCHEMAS[name])))
 
 
-def settings_of(schema: type, prefix: str = "", option: str = "") -> Iterator[Setting]:
-    """The settings of a dataclass; for a group with options, such as model, those of each option too."""
+def settings_of(schema: type, prefix: str = "", option: str = "", values: Any = None) -> Iterator[Setting]:
+    """The settings of a dataclass; for a group with options, such as model, those of each option too.
+
+    Args:
+        schema: the dataclass.
+        prefix, option: of the names of its settings, and the option that has them.
+        values: an instance with the defaults that a command gives the group; None: those of the dataclass.
+    """
     hints = get_type_hints(schema, include_extras=True)
     for item in fields(schema):
         key, nested = prefix + item.name, [kind for kind in parts(hints[item.name]) if is_dataclass(kind)]
+        default = item.default_factory() if item.default_factory is not FACTORY else item.default
+        default = getattr(values, item.name, default)
         if not nested:
-            default = item.default_factory() if item.default_factory is not FACTORY else item.default
             yield _setting(key, option, hints[item.name], None if default is FACTORY else default)
             continue
         assert isinstance(nested[0], type)
-        common = list(settings_of(nested[0], f"{key}.", option))
+        common = list(settings_of(nested[0], f"{key}.", option, default if isinstance(default, nested[0]) else None))
         yield from common
         seen = {one.key for one in common}
         for name, kind in options(nested[0]).items():

@@ -25,3 +25,10 @@ def test_docs_settings_is_up_to_date():
 def test_the_common_settings_are_settings(command):
     known = {one.key for one in [*groups_of(command), *settings_of(SCHEMAS[command])]}
     assert set(COMMON[command]) <= known
+
+
+def test_a_default_is_that_of_the_command():
+    wanted = {"train": 0.5, "evaluate": None}  # an evaluation keeps the thresholds of the detector
+    for command, default in wanted.items():
+        found = {one.key: one.default for one in commands()[command].settings}
+        assert found["threshold.at_fa_per_hour"] == default

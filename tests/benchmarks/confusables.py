@@ -1,4 +1,4 @@
-"""What confusables do for a detector: the runs of docs/confusables.md.
+"""What confusables do for a detector: the runs of docs/measurements.md.
 
 python -m tests.benchmarks.confusables prepare DATA OUT   said confusables of each word, from OUT/lists/WORD.csv
 python -m tests.benchmarks.confusables train DATA OUT     every run, two at a time; finished ones are passed over

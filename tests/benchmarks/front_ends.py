@@ -1,4 +1,4 @@
-"""The figures of docs/features.md: short runs that differ in their front end alone, heard on the same hard streams.
+"""The figures of docs/measurements.md: short runs that differ in their front end alone, heard on the same hard streams.
 
 python -m tests.benchmarks.front_ends train DATA OUT [WORKERS]     trains what is missing, so many at a time
 python -m tests.benchmarks.front_ends figures DATA OUT             misses at fixed alarms on the test part, as Markdown

@@ -1,4 +1,4 @@
-"""The figures of docs/training.md: short runs that differ in their objective, or in what they keep.
+"""The figures of docs/measurements.md: short runs that differ in their objective, or in what they keep.
 
 python -m tests.benchmarks.objectives train DATA OUT SEED   trains the missing runs of a seed; a kill loses one run
 python -m tests.benchmarks.objectives figures DATA OUT      scores the test split with each; a table as Markdown

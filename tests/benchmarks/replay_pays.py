@@ -1,4 +1,4 @@
-"""The measurements of docs/replay.md: when replay pays. Short runs on folds that differ in one setting each.
+"""The measurements of docs/measurements.md: when replay pays. Short runs on folds that differ in one setting each.
 
 python -m tests.benchmarks.replay_pays train DATA OUT EXPERIMENT [WORD FOLD]   trains and scores what is missing
 python -m tests.benchmarks.replay_pays figures OUT EXPERIMENT                  the table as Markdown, and a picture

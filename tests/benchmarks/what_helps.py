@@ -1,4 +1,4 @@
-"""The table of docs/training.md: what helps a detector of the same recordings. One change a run, on folds.
+"""The table of docs/measurements.md: what helps a detector of the same recordings. One change a run, on folds.
 
 python -m tests.benchmarks.what_helps train DATA OUT [WORD FOLD]   trains and scores what is missing
 python -m tests.benchmarks.what_helps figures OUT                  the table as Markdown

@@ -26,7 +26,7 @@ from kws.data.audio import to_int16
 from kws.data.streams import Span, Stream
 from kws.detector.files import open_detector
 from kws.detector.streaming import ScoreTrack, StreamScorer
-from kws.evaluation.annotations import checked_span, read_annotations
+from kws.evaluation.annotations import read_annotations
 from kws.evaluation.events import join_tracks
 from kws.evaluation.operating_points import RATES, OperatingPoint, at_threshold, operating_points
 from kws.evaluation.scoring import StreamSource, decoded, score_sources
@@ -115,18 +115,21 @@ def evaluate(
     """
     if detector is not None and keyword is None and len(detector.labels) == 1:
         keyword = detector.labels[0]
+    audio = any(not isinstance(one, ScoreTrack) for one in (positive, *negatives))
+    if audio and (detector is None or keyword not in detector.labels):
+        raise KwsError(f"keyword={keyword}: must be one of the labels of the detector, which audio needs")
 
-    def track(audio: ScoreTrack | Audio) -> ScoreTrack:
-        if isinstance(audio, ScoreTrack):
-            return audio
-        if detector is None or keyword not in detector.labels:
-            raise KwsError(f"keyword={keyword}: must be one of the labels of the detector, which audio needs")
-        return score(detector, audio)[keyword]
+    def track(given: ScoreTrack | Audio) -> ScoreTrack:
+        if isinstance(given, ScoreTrack):
+            return given
+        assert detector is not None
+        assert keyword is not None
+        return score(detector, given)[keyword]
 
     if isinstance(events, str | PathLike):
         spans = [annotation.span for annotation in read_annotations(Path(events), keyword or "", required=False)]
     else:
-        spans = [checked_span(start, end, f"events: {(start, end)}") for start, end in events]
+        spans = _spans(events)
     if not spans:
         raise KwsError(f"events: must hold at least one event{f' of {keyword}' if keyword else ''}")
     with_keyword = sweep(track(positive), refractory_s, spans)
@@ -134,6 +137,17 @@ def evaluate(
     if threshold is not None:
         return [at_threshold(with_keyword, without, threshold)]
     return operating_points(with_keyword, without, rates)
+
+
+def _spans(events: Sequence[Span]) -> list[Span]:
+    try:
+        spans = [(float(start), float(end)) for start, end in events]
+    except (TypeError, ValueError):
+        raise KwsError("events: must be pairs (start, end) in seconds") from None
+    for start, end in spans:
+        if not start < end:
+            raise KwsError(f"events: ({start:g}, {end:g}) must start before it ends")
+    return spans
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,16 @@ def test_what_is_wrong_is_an_error_with_the_key(folder: Path) -> None:
     detector = kws.load_detector("runs/beep/model.pt")
     with pytest.raises(KwsError, match="keyword=boop: must be one of the labels"):
         kws.evaluate("beeps.flac", [(0, 1)], ["radio.flac"], detector, keyword="boop")
-    for events, message in (([], "events: must hold at least one event"), ([(5, 1)], r"events: \(5, 1\) must be")):
+    for events, message in (
+        ([], "events: must hold at least one event"),
+        ([(5, 1)], r"events: \(5, 1\) must start before it ends"),
+        ([(float("nan"), 1)], "must start before"),
+        ([3], "must be pairs"),
+    ):
         with pytest.raises(KwsError, match=message):
             kws.evaluate("beeps.flac", events, ["radio.flac"], detector)
+    (point,) = kws.evaluate("beeps.flac", np.array([[-0.5, 1.1]]), ["radio.flac"], detector, threshold=0.5)
+    assert point.events == 1
     with pytest.raises(KwsError, match="no such file"):
         kws.load_detector("nothing.pt")
 

@@ -74,7 +74,8 @@ def check(s: DataCheckConfig, console: Console) -> None:
         write_bounds(s, console)
         return
     builders.threads(s.threads)
-    read = [one for one in (s.data.root, s.data.manifest, s.checkpoint) if one is not None]
+    read = [Path(s.data.root), *([Path(s.checkpoint)] if s.checkpoint else [])]
+    read += [Path(s.data.root) / file for file in [manifest_file(s.data)] if file is not None]
     refuse_overwriting({"json": s.json, "out": s.out}, read)
     words, model, synthetic = keywords(s.keyword), None, None
     if s.recipe is not None:

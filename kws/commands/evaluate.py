@@ -14,7 +14,7 @@ from kws.common.files import refuse_overwriting
 from kws.config.app import verb
 from kws.config.compose import keywords, must_be_given, paths
 from kws.config.schema import Engine, EvaluateConfig
-from kws.data.dataset import recordings, select, selection_lines
+from kws.data.dataset import manifest_file, recordings, select, selection_lines
 from kws.data.manifest import Split
 from kws.data.positives import doubt_lines, with_locations
 from kws.data.sound_files import sound_files
@@ -115,7 +115,9 @@ def detector_files(s: EvaluateConfig) -> list[Path]:
             raise KwsError(f"{key}={place}: must be a {kind}")
     given = [(key, getattr(s, key)) for key in ("positive", "events", "negative") if getattr(s, key) is not None]
     read = [*files, *(path for key, value in given for path in paths(value, key))]
-    read += [Path(one) for one in (s.data.root, s.data.manifest, s.confusables) if one is not None]
+    read += [Path(one) for one in (s.data.root, s.confusables) if one is not None]
+    if s.data.root is not None and (manifest := manifest_file(s.data)) is not None:
+        read.append(Path(s.data.root) / manifest)
     refuse_overwriting({"out": s.out, "report": s.report}, read)
     if s.compare is not None and s.keyword is None:
         labels = [opened(s, file).labels for file in files]
@@ -191,11 +193,12 @@ def given_files(s: EvaluateConfig, words: list[str], console: Console) -> tuple[
     positives = [] if s.positive is None else annotated(s, words, console)
     places = [] if s.negative is None else paths(s.negative, "negative")
     negatives = [file for place in places for file in sound_files(place, "negative")]
-    seen, what = set[Path](), "keyword" if s.events is None else "keywords"
-    both = [(f"positive={s.positive}", file, what) for file, _ in positives]
-    for given, file, what in [*both, *((f"negative={s.negative}", file, "hours") for file in negatives)]:
+    seen = set[Path]()
+    both = [(f"positive={s.positive}", file, "keywords") for file, _ in positives]
+    for given, file, counted in [*both, *((f"negative={s.negative}", file, "hours") for file in negatives)]:
         if file.resolve() in seen:
-            raise KwsError(f"{given}: {file} is there twice; its {what} would count twice")
+            once = "" if s.events is None else "; one file of events may annotate several keywords"
+            raise KwsError(f"{given}: {file} is there twice, and its {counted} would count twice{once}")
         seen.add(file.resolve())
     return positives, negatives
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kws.commands import builders
-from kws.commands.model_card import is_card, write_card
+from kws.commands.model_card import is_card_of, write_card
 from kws.commands.quantise import quantise
 from kws.common.console import Console
 from kws.common.errors import KwsError
@@ -24,11 +24,12 @@ def run(s: ExportConfig) -> None:
     if s.quantize is not None and (others := [kind for kind in files.values() if kind is not Format.onnx]):
         raise KwsError(f"quantize={s.quantize}: must be left out for {' and '.join(others)}; format=onnx has it")
     card = next(iter(files)).with_suffix(".card.md")
-    for out in (*files, card):
+    for out in files:
         refuse_overwriting({"out": str(out)}, [s.checkpoint])
-        if out.exists() and not s.force and not is_card(out):  # the card of another format is replaced
-            raise KwsError(f"out={out}: the file exists; force=true overwrites it")
     model = checkpoint.read_model(Path(s.checkpoint))
+    for out in (*files, card):
+        if out.exists() and not s.force and not (out == card and is_card_of(card, model)):
+            raise KwsError(f"out={out}: the file exists; force=true overwrites it")
     classes = model.spec.others is not None
     if s.thresholds is None and "calibration" not in model.facts and not classes:
         raise KwsError(f"thresholds=... must be given: {s.checkpoint} was never calibrated")

@@ -21,7 +21,7 @@ from kws.models.frontends import INPUTS
 
 FROM_BASE = ("model", "features", "data.sample_rate")  # what a run takes from a base net
 FROM_MODEL = (*FROM_BASE, "batch.clip_s")  # and from a detector; a base net knows no keyword, which clips must hold
-FILES = ("words", "include", "exclude")  # of confuse: a model may not name files of this machine
+FILES = ("words", "include", "exclude")  # of confuse; a model may not name files of this machine
 INIT = "init.pt"  # copy of the model in the run folder, so that a resume does not depend on the folder of another run
 
 
@@ -75,8 +75,13 @@ def read_initial(cfg: DictConfig, out: Path) -> Checkpoint | None:
             cfg.batch.clip_s = trained.batch.clip_s
             if not any(cfg.data.synthetic.values()):  # else few_shot's few recordings would be all that is left
                 cfg.data.synthetic = OmegaConf.merge(cfg.data.synthetic, trained.data.synthetic)
-                files = {key: cfg.confuse[key] for key in FILES}
-                cfg.confuse = OmegaConf.merge(cfg.confuse, trained.confuse, files)
+                for key in FILES:
+                    if chosen(f"confuse.{key}"):
+                        trained.confuse[key] = cfg.confuse[key]
+                    elif isinstance(file := trained.confuse[key], str):
+                        rule = "must be given again, or as null: the run of init had a file"
+                        raise KwsError(f"confuse.{key}: {rule}, {file}")
+                cfg.confuse = OmegaConf.merge(cfg.confuse, trained.confuse)
                 if cfg.batch.real_share is None:
                     cfg.batch.real_share = trained.batch.real_share
             if OmegaConf.is_missing(cfg, "keyword"):

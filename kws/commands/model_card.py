@@ -24,10 +24,9 @@ RUN = {
 }
 
 
-def is_card(path: Path) -> bool:
-    """Whether a file is a model card, which a later export may replace."""
-    with path.open("rb") as file:
-        return file.readline().startswith(b"# Keyword detector: ")
+def is_card_of(path: Path, model: Checkpoint) -> bool:
+    """Whether a file is the card of another export of a model, which a later one may replace."""
+    return f"| weights | SHA-256 begins {plain(model.hash)} |" in path.read_text("utf-8", "replace").splitlines()
 
 
 def write_card(

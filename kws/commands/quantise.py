@@ -178,7 +178,7 @@ def settings_of_run(model: Checkpoint) -> c.TrainConfig:
         assert isinstance(found, c.TrainConfig)
         found.data.sample_rate = model.spec.sample_rate
         check(found)
-    except (OmegaConfBaseException, YAMLError, SettingError) as error:
+    except (OmegaConfBaseException, YAMLError, SettingError, ValueError, TypeError, AttributeError) as error:
         raise KwsError(
             f"quantize=int8: the settings of the run are those of another version: {first_line(error)}"
         ) from None

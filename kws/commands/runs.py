@@ -63,7 +63,7 @@ def run(s: RunsConfig) -> None:
         writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
-        write(out, text.getvalue().encode())
+        write(out, text.getvalue().encode(errors="replace"))  # a path need not be UTF-8
         console.say(f"{plural(len(lines), 'row')} in {out}")
         return
     table = [table_row(row, keys, rates, runs) for row in lines]

@@ -51,16 +51,16 @@ def refuse_overwriting(outputs: Mapping[str, str | None], inputs: Iterable[str |
 
     Args:
         outputs: files to write by the setting that names each; None where none is written.
-        inputs: files and folders that are read. In a folder, reports and JSON files may be replaced.
+        inputs: files and folders that are read. In a folder, only files that may be recordings or tables are kept.
     """
     read, written = [Path(one).resolve() for one in inputs], dict[Path, str]()
     for key, given in outputs.items():
         if given is None:
             continue
         path = Path(given).resolve()
-        within = path.exists() and path.suffix.lower() not in (".html", ".json")
+        within = path.exists() and path.suffix.lower() not in ("", ".html", ".htm", ".json")
         if any(path == one or (within and path.is_relative_to(one)) for one in read):
-            raise KwsError(f"{key}={given}: must be another file, since the command reads this one")
+            raise KwsError(f"{key}={given}: must be another file, since the command reads this one or its folder")
         if path in written:
             raise KwsError(f"{key}={given}: must be another file than {written[path]}")
         written[path] = key

@@ -62,7 +62,8 @@ def settings_of(schema: type, prefix: str = "", option: str = "", values: Any = 
     for item in fields(schema):
         key, nested = prefix + item.name, [kind for kind in parts(hints[item.name]) if is_dataclass(kind)]
         default = item.default_factory() if item.default_factory is not FACTORY else item.default
-        default = getattr(values, item.name, default)
+        if values is not None:
+            default = getattr(values, item.name)
         if not nested:
             yield _setting(key, option, hints[item.name], None if default is FACTORY else default)
             continue

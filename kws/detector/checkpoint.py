@@ -22,6 +22,7 @@ from kws.models.registry import KeywordNet, make
 
 FORMAT = 2
 BASE = "phones"  # task of a base net, in its facts
+LOWEST_RATE, HIGHEST_RATE = 8000, 48000  # Hz
 TRAINED_N = 16  # hexadecimal digits of the hash of a recording that trained a model
 
 
@@ -164,21 +165,20 @@ class Checkpoint:
     @property
     def is_base(self) -> bool:
         """Whether it is a base net, which detects nothing: training starts from it."""
-        return isinstance(self.facts, dict) and self.facts.get("task") == BASE
+        return self.facts.get("task") == BASE
 
 
-def checked_spec(values: Mapping[str, Any], facts: object) -> ModelSpec:
-    """The spec of a file that may come from anybody; raises ValueError where its values are of another kind."""
-    spec, labels = ModelSpec(**values), values["labels"]
+def refuse_forged(path: Path, recipe: object, facts: object) -> None:
+    """Raise KwsError if values of a file, which anybody may have written, are of another kind than those of a model."""
+    recipe = recipe if isinstance(recipe, dict) else {}
+    labels, rate = recipe.get("labels"), recipe.get("sample_rate")
+    words = [one for one in labels if isinstance(one, str) and one == shown(one)] if isinstance(labels, list) else []
     if not isinstance(facts, dict):
-        raise ValueError("its facts are no table")
-    if not isinstance(labels, list) or not labels or not all(isinstance(one, str) and one for one in labels):
-        raise ValueError("its labels are no words")
-    if len({*labels}) < len(labels) or any(one != shown(one) for one in labels):
-        raise ValueError("its labels are not distinct words")
-    if type(spec.sample_rate) is not int or not 8000 <= spec.sample_rate <= 48000:
-        raise ValueError(f"sample_rate={spec.sample_rate!r}")
-    return spec
+        raise KwsError(f"{path}: not a model of kws, its facts are no table")
+    if not words or words != labels or len({*words}) < len(words):
+        raise KwsError(f"{path}: not a model of kws, its labels are not distinct words")
+    if type(rate) is not int or not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise KwsError(f"{path}: not a model of kws, its sample rate is {rate!r}")
 
 
 def read_model(path: Path, base: bool = False) -> Checkpoint:
@@ -194,14 +194,14 @@ def read_model(path: Path, base: bool = False) -> Checkpoint:
     content = read(path)
     if not {"recipe", "model", "thresholds", "hash", "facts"} <= set(content):
         raise KwsError(f"{path}: a checkpoint without a finished model; use the model.pt of a run")
+    refuse_forged(path, content["recipe"], content["facts"])
     try:
-        spec = checked_spec(content["recipe"], content["facts"])
+        spec = ModelSpec(**content["recipe"])
         detector = spec.detector(content["model"], list(content["thresholds"]))
         held_out = [Source(hash_, name, Split(split)) for hash_, name, split in content.get("held_out", ())]
         trained_on = frozenset(bytes(row).hex() for row in content.get("trained_on", torch.zeros(0)).tolist())
     except Exception as error:  # a forged file can hold plain values of any kind
-        facts = content["facts"]
-        named = facts.get("plugins") if isinstance(facts, dict) else None
+        named = content["facts"].get("plugins")
         plugins = ",".join(map(str, named)) if isinstance(named, list) else ""
         hint = f"; it was trained with plugins=[{plugins}]" if plugins else ""
         raise KwsError(f"{path}: the net cannot be built ({first_line(error)}){hint}") from None

@@ -50,7 +50,8 @@ class OnnxDetector:
             self._inputs = [one.name for one in self._session.get_inputs()]
             self._outputs = [one.name for one in self._session.get_outputs()]
             self._start = [np.zeros(one.shape, np.float32) for one in self._session.get_inputs()[1:]]
-            if not 1 <= self._block_n <= MOST_BLOCK_N or not all(map(math.isfinite, self.thresholds)):
+            rates = self.sample_rate > 0 and 1 <= self._block_n <= MOST_BLOCK_N
+            if not rates or not all(map(math.isfinite, self.thresholds)):
                 raise ValueError("rates or thresholds are no numbers that work")
             self.reset()
             if self(np.zeros(self._block_n, np.float32)).shape != (1, len(self.thresholds)):

@@ -53,14 +53,26 @@ def load_exported(path: Path | BinaryIO) -> Any:
         raise KwsError(f"{path}: not a readable TorchScript file ({first_line(error)})") from None
     if lacking := [m for m in MEMBERS if not hasattr(module, m)]:
         raise KwsError(f"{path}: not an exported detector, it has no {', '.join(lacking)}")
-    try:
-        with torch.inference_mode():
-            good = module(torch.zeros(0)).shape == (0, len(module.labels))
-        good = good and all(isinstance(one, str) for one in module.labels) and type(module.sample_rate) is int
-    except Exception:  # the file may come from anybody
-        good = False
-    if not good:
-        raise KwsError(f"{path}: not an exported detector, it gives no row of scores for its labels")
+    if not _is_detector(module):
+        raise KwsError(f"{path}: not an exported detector, its labels, thresholds, rates or scores are of another kind")
     if not all(map(math.isfinite, module.thresholds)):
         raise KwsError(f"{path}: a threshold is not a finite number, so it detects nothing; export it again")
     return module
+
+
+def _is_detector(module: Any) -> bool:
+    """Whether the members of a module that anybody may have written are those of a detector."""
+    try:
+        labels, thresholds = [str(one) for one in module.labels], [float(one) for one in module.thresholds]
+        with torch.no_grad():
+            rows = module(torch.zeros(0))
+        module.reset()
+        return (
+            labels == module.labels
+            and len({*labels}) == len(labels) == len(thresholds)
+            and rows.shape == (0, len(labels))
+            and checkpoint.LOWEST_RATE <= module.sample_rate <= checkpoint.HIGHEST_RATE
+            and module.frame_s > 0
+        )
+    except Exception:  # such as a tensor in place of a list
+        return False

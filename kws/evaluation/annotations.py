@@ -59,7 +59,7 @@ def read_annotations(
     found, others = [], set()
     before_s, after_s = COLLAR_S if collar_s is None else collar_s
     for where, first, last, label in lines:
-        start, end = checked_span(first, last, f"{path}: {where}")
+        start, end = _span(first, last, f"{path}: {where}")
         if labelled and label is None:
             raise KwsError(f"{path}: {where} has no label; with several keywords each line must have one")
         if label is not None and not same_word(label, keyword):
@@ -146,8 +146,7 @@ def _number(text: str | None) -> object:
         return text
 
 
-def checked_span(start: object, end: object, where: str) -> Span:
-    """Start and end in seconds; raises KwsError, which begins with `where`, if they are none."""
+def _span(start: object, end: object, where: str) -> Span:
     if type(start) in (int, float) and type(end) in (int, float):  # no bool
         a, b = cast(float, start), cast(float, end)
         if 0 <= a < b <= LATEST_S:

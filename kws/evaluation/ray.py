@@ -99,6 +99,7 @@ def score_all_on_ray(load: Callable[[], StreamScorer]) -> ScoreAll:
                 sendable = [_sendable(sources[i]) for i in batch]
             except BadAudio as error:  # a stream of one recording is a batch of its own
                 results.update(dict.fromkeys(batch, error))
+                scored_s += total_s([sources[i] for i in batch])
                 continue
             sent[work.remote(loader, sendable, chunk_s)] = batch
         collect(0)

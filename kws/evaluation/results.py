@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from kws.common.console import Console
 from kws.common.files import replacing
+from kws.data.names import shown
 from kws.evaluation import breakdown
 from kws.evaluation.breakdown import FalseAlarmGroup, KeywordConfusion, Latency, MissGroup
 from kws.evaluation.calibration import Calibration, calibrate
@@ -269,15 +270,17 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically. Infinities and NaN, which JSON lacks, become null, and bytes that are no UTF-8 a `?`."""
+    """Write JSON atomically. Infinities and NaN, which JSON lacks, become null; paths are as they are shown."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write((json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n").encode(errors="replace"))
+        file.write((json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
+        return {_finite(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, str):
+        return shown(value)
     return [_finite(v) for v in value] if isinstance(value, list | tuple) else value

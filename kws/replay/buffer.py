@@ -130,10 +130,11 @@ class Buffer:
             for record, pcm in clips:
                 origins = [Source(one["recording"], one["name"], Split.TRAIN) for one in record["origins"]]
                 self._index.refuse_held_out(origins)
-                new = self._index.restore(record, self.path(record["hash"]).exists())
+                clip, there = record["hash"], self.path(record["hash"]).exists()
+                new = self._index.restore(record, there or pcm is not None)
                 n[new] += 1
-                if new and pcm is not None:
-                    yield record["hash"], pcm
+                if pcm is not None and (new or (not there and self._index.standing([clip])[clip][0] in LIVE)):
+                    yield clip, pcm
 
         with self._index.writing():
             self._index.hold_out(held_out)
@@ -269,17 +270,15 @@ class Buffer:
         Returns the number of clips whose state changed. Raises KwsError for an unknown clip, or one to release whose
         file was deleted.
         """
-        state = State.active if decision is Decision.released else State.retired
         changed = 0
         with self._index.writing():
-            standing = self._index.standing()
+            known = self._index.standing()
             for clip in clips:
-                if clip not in standing:
+                if clip not in known:
                     raise KwsError(f"{self.folder}: no clip {clip}")
-                if state is State.active and not self.path(clip).exists():
+                if decision is Decision.released and not self.path(clip).exists():
                     raise KwsError(f"{self.folder}: clip {clip} cannot be released, since its file was deleted")
-                self._index.decide(clip, decision)
-                changed += standing[clip][0] is not state
+                changed += self._index.decide(clip, decision)
         return changed
 
     def update(self, hashes: Sequence[str], priority: Sequence[float], times_drawn: Sequence[int]) -> int:

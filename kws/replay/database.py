@@ -26,6 +26,7 @@ from kws.replay.records import (
     as_blob,
     as_columns,
     as_row,
+    as_standing,
     matrix,
     plain,
 )
@@ -82,7 +83,7 @@ class Index:
         sql = "SELECT hash, state, decision FROM clips"
         among = " WHERE hash IN (SELECT value FROM json_each(?))"
         lines = self.read(sql) if clips is None else self.read(sql + among, json.dumps(list(clips)))
-        return {clip: (State(state), Decision(decision)) for clip, state, decision in lines}
+        return {clip: as_standing(clip, state, decision, self._file) for clip, state, decision in lines}
 
     def clips_from(self, recordings: Mapping[str, Collection[str]]) -> set[str]:
         """The clips in which one of these recordings is audible, and none of the stretches of it that are allowed.
@@ -219,13 +220,14 @@ class Index:
         line = {"run": run, "round": round_, "found": found, "state": state, "reason": plain(reason)}
         self._insert("history", clip, [line | {"priority": before}])
 
-    def decide(self, clip: str, decision: Decision) -> None:
-        """Store the decision of a user about a clip: a released clip becomes active, a rejected one retires."""
+    def decide(self, clip: str, decision: Decision) -> bool:
+        """Store the decision of a user about a clip, and its state by it. Returns whether the state changed."""
         state = State.active if decision is Decision.released else State.retired
         before = self.standing([clip])[clip]
         self._db.execute("UPDATE clips SET decision = ? WHERE hash = ?", (decision, clip))
         if before != (state, decision):  # an event of no run, so that no rollback undoes it
             self.event(clip, state, f"{decision} by a user", "kws buffer", 0)
+        return before[0] is not state
 
     def embed(self, checkpoint: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Store embeddings by the model of a checkpoint. Shape: each vector [D]."""
@@ -263,10 +265,10 @@ class Index:
             "embedding": embedding and embedding | {"vector": base64.b64encode(embedding["vector"]).decode()},
         }
 
-    def restore(self, record: Record, has_file: bool) -> bool:
-        """Insert a clip exported from another buffer, or add to a known one. Returns True if it is new.
+    def restore(self, record: Record, has_sound: bool) -> bool:
+        """Insert a clip exported from another buffer, and return True; a known one gains origins and a decision there.
 
-        A known clip gets its origins, and the decision of a user where it has none.
+        A decision of this buffer stays. A clip is released if it is active there and its sound is at hand.
         """
         columns = dict(record)
         clip = columns.pop("hash")
@@ -280,7 +282,8 @@ class Index:
                 self._insert("embeddings", clip, [embedding | {"vector": base64.b64decode(embedding["vector"])}])
         elif not self.standing([clip])[clip][1]:
             decision = Decision(record["decision"])
-            if decision is Decision.rejected or (decision is Decision.released and has_file):
+            active = decision is Decision.released and record["state"] == State.active
+            if decision is Decision.rejected or (active and has_sound):
                 self.decide(clip, decision)
         self._insert("origins", clip, origins)
         return new

@@ -228,8 +228,16 @@ def as_row(columns: Mapping[str, Any], file: Path) -> BufferClip:
             decision=Decision(values.pop("decision")),
             **values,
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise KwsError(f"{file}: clip {columns.get('hash')} cannot be read ({first_line(error)})") from error
+
+
+def as_standing(clip: str, state: str, decision: str, file: Path) -> tuple[State, Decision]:
+    """State and decision of a clip; raises KwsError where another program changed them."""
+    try:
+        return State(state), Decision(decision)
+    except ValueError as error:
+        raise KwsError(f"{file}: clip {clip} cannot be read ({error})") from error
 
 
 def as_columns(found: NewClip, priority: float, added_at: str) -> dict[str, Any]:

@@ -284,7 +284,7 @@ def test_recordings_that_count_twice_or_not_at_all_are_refused(cli, run, streams
     (tmp_path / "e.csv").write_text("start,end,label\n1,2,beep\n3,4,\n")
     two = ["keyword=[beep,boop]", streams[0], f"events={tmp_path}/e.csv", streams[2]]
     refused = {
-        (*streams[:2], f"negative=[{negative[0]},{negative[0]}]"): "is there twice; its hours would count twice",
+        (*streams[:2], f"negative=[{negative[0]},{negative[0]}]"): "is there twice, and its hours would count twice",
         (*streams[:2], f"negative={streams[0].split('=')[1]}"): "is there twice",
         (streams[0], f"events={tmp_path}/late.json", streams[2]): "is annotated at 99999.0 s",
         (*streams, f"out={tmp_path}"): "must be a file",

@@ -18,14 +18,18 @@ from kws.detector import checkpoint
 from kws.detector.torchscript import load_exported, without_deprecation
 
 
-@pytest.mark.parametrize(("column", "value"), [("kind", "nonsense"), ("state", "gone"), ("mixed_with", "{")])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("kind", "nonsense"), ("state", "gone"), ("mixed_with", "{"), ("mixed_with", '[{"hash":"a","name":5}]')],
+)
 def test_an_index_that_another_program_changed_is_one_line(cli, run, tmp_path, column, value):
     folder = Path(shutil.copytree(run / "buffer", tmp_path / "buffer"))
     with contextlib.closing(sqlite3.connect(folder / "index.sqlite")) as index, index:
         index.execute("PRAGMA ignore_check_constraints = 1")
         index.execute(f"UPDATE clips SET {column} = ? WHERE id = (SELECT min(id) FROM clips)", (value,))
-    said = cli("buffer", "check", f"buffer={folder}")
-    assert (said.code, "index.sqlite: clip " in said.err, len(said.err.splitlines())) == (2, True, 1), said.err
+    for action in ("check", *(("prune",) if column == "state" else ())):
+        said = cli("buffer", action, f"buffer={folder}")
+        assert (said.code, "index.sqlite: clip " in said.err, len(said.err.splitlines())) == (2, True, 1), said.err
 
 
 @pytest.mark.parametrize(
@@ -52,13 +56,16 @@ def test_a_model_with_other_settings_than_those_of_a_run_is_one_line(cli, words,
 def test_a_model_names_no_file_of_this_machine(run, tmp_path, monkeypatch):
     model = checkpoint.read_model(run / "model.pt")
     config = OmegaConf.to_container(OmegaConf.create(model.facts["config"]))
-    config["confuse"] |= {"words": "/etc/passwd", "include": "/etc/hosts", "exclude": "/etc/group", "n": 7}
-    forged = replace(model, facts=model.facts | {"config": json.dumps(config)})
+    config["confuse"] |= {"words": "/etc/passwd", "exclude": ["compute"], "n": 7}
+    forged, given = replace(model, facts=model.facts | {"config": json.dumps(config)}), set()
     monkeypatch.setattr(initial_model, "read_model", lambda *_, **__: forged)
-    monkeypatch.setattr(initial_model, "chosen", lambda _: None)
+    monkeypatch.setattr(initial_model, "chosen", lambda key: key if key in given else None)
     cfg = composed("train", ["keyword=beep", "data.root=.", f"init={run / 'model.pt'}"])
+    with pytest.raises(KwsError, match=r"confuse\.words: must be given again, or as null: .* a file, /etc/passwd"):
+        initial_model.read_initial(cfg, tmp_path)
+    given.add("confuse.words")
     assert initial_model.read_initial(cfg, tmp_path) is forged
-    assert (cfg.confuse.n, cfg.confuse.words, cfg.confuse.include, cfg.confuse.exclude) == (7, None, None, None)
+    assert (cfg.confuse.n, cfg.confuse.words, cfg.confuse.exclude) == (7, None, ["compute"])
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +78,11 @@ def words(tiny):
     ("facts", "recipe", "named"),
     [
         ([1], {}, "its facts are no table"),
-        (None, {"labels": [5]}, "its labels are no words"),
-        (None, {"labels": []}, "its labels are no words"),
+        (None, {"labels": [5]}, "its labels are not distinct words"),
+        (None, {"labels": []}, "its labels are not distinct words"),
         (None, {"labels": ["be\ud800ep"]}, "its labels are not distinct words"),
         (None, {"labels": ["beep", "beep"]}, "its labels are not distinct words"),
-        (None, {"sample_rate": -5}, "sample_rate=-5"),
+        (None, {"sample_rate": -5}, "its sample rate is -5"),
     ],
 )
 def test_a_model_with_values_of_another_kind_is_one_line(cli, run, tmp_path, facts, recipe, named):
@@ -89,26 +96,31 @@ def test_a_model_with_values_of_another_kind_is_one_line(cli, run, tmp_path, fac
     ):
         said = cli(*words)
         assert (said.code, len(said.err.splitlines())) == (2, 1), said.err
-        assert f"the net cannot be built ({named}" in said.err
+        assert f"model.pt: not a model of kws, {named}" in said.err
 
 
 class Flat(torch.nn.Module):
-    """An exported detector in its members alone."""
+    """The members of an exported detector."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int, thresholds: list[float]) -> None:
         super().__init__()
-        self.sample_rate, self.labels, self.thresholds, self.frame_s = 16000, [1, 2], [0.5, 0.5], 0.02
+        self.sample_rate, self.labels, self.thresholds, self.frame_s = rate, ["a", "b"], thresholds, 0.02
 
     @torch.jit.export
     def reset(self) -> None:
         pass
 
     def forward(self, pcm: torch.Tensor) -> torch.Tensor:
-        return pcm
+        return pcm.unsqueeze(1).expand(-1, 2)
 
 
-def test_a_module_with_the_members_of_a_detector_is_none(tmp_path):
-    with without_deprecation():
-        torch.jit.save(torch.jit.script(Flat()), tmp_path / "flat.pt")
-    with pytest.raises(KwsError, match="it gives no row of scores for its labels"):
-        load_exported(tmp_path / "flat.pt")
+@pytest.mark.parametrize(("rate", "thresholds"), [(-5, [0.5, 0.5]), (16000, [0.5])])
+def test_a_module_with_the_members_of_a_detector_and_other_values_is_none(tmp_path, rate, thresholds):
+    def saved(*values):
+        with without_deprecation():
+            torch.jit.save(torch.jit.script(Flat(*values)), tmp_path / "flat.pt")
+        return tmp_path / "flat.pt"
+
+    assert load_exported(saved(16000, [0.5, 0.5])).labels == ["a", "b"]
+    with pytest.raises(KwsError, match="its labels, thresholds, rates or scores are of another kind"):
+        load_exported(saved(rate, thresholds))

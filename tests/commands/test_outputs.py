@@ -47,6 +47,14 @@ def test_no_output_replaces_what_the_command_reads(cli, place, monkeypatch, word
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
 
 
+def test_reports_may_be_written_again_beside_the_recordings(cli, place, monkeypatch):
+    monkeypatch.chdir(place)
+    for _ in range(2):
+        said = cli("data", "check", "DIR", "keyword=beep", "json=DIR/check.json", "out=DIR/check.html")
+        assert "must be another file" not in said.err
+        assert (place / "DIR/check.html").is_file()
+
+
 def test_a_threshold_of_an_evaluation_counts_the_same_once_exported(cli, run, streams, tmp_path):  # noqa: F811
     point = figures(cli, run / "detector.pt", tmp_path / "a.json", *streams)["beep"]["at_fa_per_hour"]["0.0"]
     words = (f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", f"thresholds={point['threshold']!r}")
@@ -72,17 +80,20 @@ def test_the_suffix_of_another_kind_stays_in_the_name():
 
 def test_paths_that_are_no_utf8_are_read_and_written(cli, run, streams, tmp_path):  # noqa: F811
     folder = Path(os.fsdecode(bytes(tmp_path / "caf") + b"\xe9"))
-    folder.mkdir()
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
     shutil.copy(run / "detector.pt", folder / "d.pt")
     shutil.copy(streams[2].removeprefix("negative=[").partition(",")[0], folder / "n.flac")
     words = (f"detector={folder}/d.pt", f"negative={folder}/n.flac", f"out={tmp_path}/o.json", "threads=1")
     said = cli("evaluate", *words)
     assert said.code == 0, said.err
-    assert "caf?" in json.dumps(json.loads((tmp_path / "o.json").read_text()))
+    assert json.loads((tmp_path / "o.json").read_text())["model"].endswith("caf\u00e9/d.pt")
 
 
 def test_a_recording_or_an_event_that_is_there_twice_is_refused(cli, run, streams, tmp_path):  # noqa: F811
     positive, events = (word.partition("=")[2] for word in streams[:2])
     words = (f"detector={run}/detector.pt", f"positive=[{positive},{positive}]", f"events=[{events},{events}]")
     said = cli("evaluate", *words)
-    assert (said.code, "is there twice; its keywords would count twice" in said.err) == (2, True), said.err
+    assert (said.code, "is there twice, and its keywords would count twice" in said.err) == (2, True), said.err

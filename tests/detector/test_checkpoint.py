@@ -177,7 +177,7 @@ def forged(path: Path, **changed: Any) -> Path:
     ids=lambda changed: str(changed)[-40:],
 )
 def test_a_model_that_cannot_be_built_is_one_line(tmp_path: Path, changed: dict[str, Any]) -> None:
-    with pytest.raises(KwsError, match=r"x\.pt: the net cannot be built"):
+    with pytest.raises(KwsError, match=r"x\.pt: (the net cannot be built|not a model of kws)"):
         read_model(forged(tmp_path / "x.pt", **changed))
 
 

@@ -68,5 +68,5 @@ def test_a_keyword_recording_that_is_given_twice_is_refused(tmp_path: Path) -> N
     files = keyword_files(tmp_path, 2)
     (tmp_path / "link.flac").symlink_to(files[0])
     s = EvaluateConfig(positive=[str(tmp_path)])
-    with pytest.raises(KwsError, match=r"^positive=.*link\.flac is there twice; its keyword would count twice"):
+    with pytest.raises(KwsError, match=r"^positive=.*link\.flac is there twice, and its keywords would count twice"):
         given_files(s, ["alexa"], Console())

@@ -110,6 +110,19 @@ def test_a_known_clip_gains_the_decision_of_a_user_unless_it_has_one(folder: Pat
     assert standing[names[2]] == (State.active, Decision.released), "the user of this buffer decided otherwise"
 
 
+def test_a_release_brings_the_sound_of_a_known_clip_whose_file_is_gone(buffer: Buffer, tmp_path: Path) -> None:
+    released = buffer.rows(State.quarantined)[0].hash
+    buffer.decide([released], Decision.released)
+    exchange.export(buffer, tmp_path / "out")
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
+        there.add([found(2)])
+        there.path(released).unlink()
+    restored(tmp_path / "out", tmp_path / "there")
+    with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
+        assert {row.hash: row.decision for row in there.rows()}[released] is Decision.released
+        np.testing.assert_array_equal(there.audio(released), found(2).pcm)
+
+
 def test_a_known_clip_stays_unchanged_and_gains_origins(folder: Path, tmp_path: Path) -> None:
     with Buffer(tmp_path / "there", evicting(capacity=100), RATE) as there:
         there.add([found(1, score=0.9, run="mine", source=Source("b" * 64, "bath.wav", Split.TRAIN))])

@@ -161,6 +161,7 @@ def fill(place: Path, cli, words_file: Path) -> None:
             marks[mark].append(clip.id)
         (place / "marks.json").write_text(json.dumps(marks))
         assert cli("review", "KEPT", "decisions=marks.json", "out=REVIEWED").code == 0
+        assert cli("buffer", "export", "buffer=REVIEWED/buffer", "out=MARKED").code == 0
     shutil.copy(place / "DIR/manifest.csv", place / "DIR/mended.csv")
     first = {"recording": "computer-train-0.flac", "start": 0.1, "end": 0.9}
     (place / "bounds.json").write_text(json.dumps({"bounds": [first]}))
@@ -200,6 +201,8 @@ def adapted(words: list[str], here: Path) -> list[str]:
         words = ["positives=10" if key(word) == "positives" else word for word in words]
         needed = CONFUSE[2:] if "list" in words else CONFUSE
         return [*words, *(word for word in needed if key(word) not in given)]
+    if words[:2] == ["buffer", "export"]:
+        shutil.rmtree(here / words[-1].removeprefix("out="), ignore_errors=True)
     if words[0] == "data":  # so few recordings support no rate
         return [*words, "data.cache=cache", "threads=1", "threshold.unsupported=guess"]
     if words[0] == "review":  # the page of kws buffer review saves a decisions.json too

@@ -130,7 +130,7 @@ def verdict(pairs: Sequence[Comparison], clips: int, triggers_a: int, triggers_b
     figures = (
         f"it misses {plural(missed[1], 'keyword', events)} (before {missed[0]}), "
         f"has {plural(alarms[1], 'false alarm')} in {hours:.2f} h (before {alarms[0]}), and "
-        f"{plural(triggers_b, 'clip', clips)} that it was trained on trigger it (before {triggers_a})"
+        f"{triggers_b} of the {plural(clips, 'clip')} that it was trained on trigger it (before {triggers_a})"
     )
     worse = (("misses", only), ("false alarms", alarms), ("triggers on those clips", (triggers_a, triggers_b)))
     for name, (before, after) in worse:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -184,7 +185,10 @@ def test_several_keywords_in_one_stream_and_their_confusion(cli, labelled, tmp_p
 def test_several_recordings_are_joined(cli, run, streams, tmp_path):
     positive, events, _ = (word.split("=")[1] for word in streams)
     once = figures(cli, run / "model.pt", tmp_path / "a.json", *streams)["beep"]["as_calibrated"]
-    twice = [f"positive=[{positive},{positive}]", f"events=[{events},{events}]", streams[2]]
+    for file in (positive, events):
+        shutil.copy(file, tmp_path)
+    again = [tmp_path / Path(file).name for file in (positive, events)]
+    twice = [f"positive=[{positive},{again[0]}]", f"events=[{events},{again[1]}]", streams[2]]
     both = figures(cli, run / "model.pt", tmp_path / "b.json", *twice)["beep"]["as_calibrated"]
     assert (both["misses"], both["events"]) == (2 * once["misses"], 2 * once["events"])
 

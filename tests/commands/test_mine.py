@@ -113,7 +113,7 @@ def test_a_broken_file_among_others_is_named_and_counted(cli, run, tones, tmp_pa
     said = mine(cli, run, tmp_path / "new", tmp_path / "radio", "keep_above=0", "data.max_undecodable=0.25")
     assert said.code == 0, said.err
     assert "broken.flac: not read" in said.err
-    assert "1 of 4 recordings have no usable sound" in said.err
+    assert "left out, no usable sound: 1 of 4 recordings" in said.err
     assert mine(cli, run, tmp_path / "other", tmp_path / "radio", "data.max_undecodable=0.2").code == 2
 
 

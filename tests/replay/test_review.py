@@ -37,7 +37,7 @@ def card(seed: int = 0, score: float | None = 0.5, score_now: float | None = Non
     AUDIO[content_hash(pcm)] = pcm
     columns = as_columns(clip, 1.0, "") | {"hash": content_hash(pcm)}
     return as_row(columns | {"id": 1, "score_now": score_now, "last_loss": None, "times_drawn": 0, "reason": "",
-                             "decision": ""})  # fmt: skip
+                             "decision": ""}, Path("index.sqlite"))  # fmt: skip
 
 
 def named(clip: BufferClip, name: str) -> BufferClip:

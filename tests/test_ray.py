@@ -38,7 +38,12 @@ def sources(tmp_path: Path) -> list[StreamSource]:
         soundfile.write(files[-1], to_int16(sound(round(length_s * RATE), i).numpy()), RATE, subtype="PCM_16")
     (tmp_path / "broken.flac").write_bytes(b"fLaC")
     made = Stream(to_int16(sound(RATE * 3, 9).numpy()), [], [], RATE)
-    return [*map(file_source, files), file_source(tmp_path / "broken.flac"), StreamSource(lambda: made, 3.0)]
+
+    def of_a_broken_file() -> Stream:
+        raise BadAudio("alone.wav", "no sound")
+
+    streams = [StreamSource(lambda: made, 3.0), StreamSource(of_a_broken_file, 2.0)]
+    return [*map(file_source, files), file_source(tmp_path / "broken.flac"), *streams]
 
 
 def same(ours: list[Result], theirs: list[Result]) -> None:
@@ -70,7 +75,7 @@ def test_a_cluster_gives_the_same_scores_also_after_a_lost_worker(sources: list[
     assert lost.is_file()
     same(score_all(random_detector(), sources, 0.08), found)
     assert scored_s == sorted(scored_s)
-    assert scored_s[-1] == pytest.approx(25 + 1 + 2.5 + 31 + 0.7 + 3)
+    assert scored_s[-1] == pytest.approx(25 + 1 + 2.5 + 31 + 0.7 + 3 + 2)
 
 
 def test_the_command_gives_the_same_figures_on_a_cluster(

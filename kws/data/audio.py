@@ -247,8 +247,7 @@ def _read(path: Path, file: soundfile.SoundFile, kind: str) -> Iterator[NDArray[
 def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (soundfile.SoundFileError, ffmpeg.FfmpegError, OSError, TypeError, ValueError, ArithmeticError) as error:
-        # ArithmeticError: the sample rate in the header of a CAF file is a float, perhaps infinite.
+    except (soundfile.SoundFileError, ffmpeg.FfmpegError, OSError, TypeError, ValueError) as error:
         # libsndfile puts the path before some of its messages.
         raise BadAudio(path.as_posix(), str(error).rsplit(": ", 1)[-1].rstrip(".")) from error
 

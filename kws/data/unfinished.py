@@ -132,7 +132,7 @@ def _caf(file: BinaryIO, size: int) -> Samples | None:
         if name == b"desc":
             rate, kind, flags, channels, bits = struct.unpack(">d4sI8xII", file.read(32).ljust(32, b"\0"))
             subtype = _CAF.get((kind, flags & 1, bits))
-            if subtype is None or not rate < _TOO_MANY:
+            if subtype is None or not 0 < rate < _TOO_MANY:  # it may be infinite, or no number
                 return None
             endian = "LITTLE" if flags & 2 else "BIG"
             form = {"subtype": subtype, "samplerate": round(rate), "channels": channels, "endian": endian}

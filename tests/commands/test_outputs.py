@@ -9,11 +9,11 @@ import pytest
 
 from kws.commands.export import targets
 from kws.detector.files import Format
-from tests.commands.test_evaluate import figures, streams  # noqa: F401
+from tests.commands.conftest import figures
 
 
 @pytest.fixture
-def place(streams, tones, run, tmp_path):  # noqa: F811
+def place(streams, tones, run, tmp_path):
     """A detector, streams with their events, recordings and a checkpoint, for a command to spoil."""
     shutil.copytree(Path(streams[0].removeprefix("positive=")).parent, tmp_path, dirs_exist_ok=True)
     shutil.copytree(tones, tmp_path / "DIR")
@@ -55,7 +55,7 @@ def test_reports_may_be_written_again_beside_the_recordings(cli, place, monkeypa
         assert (place / "DIR/check.html").is_file()
 
 
-def test_a_threshold_of_an_evaluation_counts_the_same_once_exported(cli, run, streams, tmp_path):  # noqa: F811
+def test_a_threshold_of_an_evaluation_counts_the_same_once_exported(cli, run, streams, tmp_path):
     point = figures(cli, run / "detector.pt", tmp_path / "a.json", *streams)["beep"]["at_fa_per_hour"]["0.0"]
     words = (f"checkpoint={run}/model.pt", f"out={tmp_path}/d.pt", f"thresholds={point['threshold']!r}")
     assert cli("export", *words).code == 0
@@ -78,7 +78,7 @@ def test_the_suffix_of_another_kind_stays_in_the_name():
     assert list(targets(Path("a/d.pt"), [str(kind) for kind in kinds])) == [Path("a/d.pt"), Path("a/d.onnx")]
 
 
-def test_paths_that_are_no_utf8_are_read_and_written(cli, run, streams, tmp_path):  # noqa: F811
+def test_paths_that_are_no_utf8_are_read_and_written(cli, run, streams, tmp_path):
     folder = Path(os.fsdecode(bytes(tmp_path / "caf") + b"\xe9"))
     try:
         folder.mkdir()
@@ -92,7 +92,7 @@ def test_paths_that_are_no_utf8_are_read_and_written(cli, run, streams, tmp_path
     assert json.loads((tmp_path / "o.json").read_text())["model"].endswith("caf\u00e9/d.pt")
 
 
-def test_a_recording_or_an_event_that_is_there_twice_is_refused(cli, run, streams, tmp_path):  # noqa: F811
+def test_a_recording_or_an_event_that_is_there_twice_is_refused(cli, run, streams, tmp_path):
     positive, events = (word.partition("=")[2] for word in streams[:2])
     words = (f"detector={run}/detector.pt", f"positive=[{positive},{positive}]", f"events=[{events},{events}]")
     said = cli("evaluate", *words)

@@ -1,5 +1,6 @@
 """Sound as people have it: what is mended gives the same samples whole and in blocks, what is not is named."""
 
+import math
 import struct
 import tracemalloc
 from pathlib import Path
@@ -189,7 +190,8 @@ def test_a_header_with_a_rate_beyond_measure_is_bad(tmp_path: Path) -> None:
     path.write_bytes(caf())
     assert np.array_equal(to_int16(read(path)[0]), PCM)
     au = [struct.pack(">4s5I", b".snd", 24, 0, 3, *one) + PCM.tobytes() for one in ((2**32 - 1, 1), (RATE, 2**32 - 1))]
-    for content in (caf(float("inf")), caf(1e300), caf(float("nan")), caf(channels=0), caf(channels=2**32 - 1), *au):
+    rates = [caf(rate) for rate in (math.inf, -math.inf, 1e300, -1.0, 0.0, math.nan)]
+    for content in (*rates, caf(channels=0), caf(channels=2**32 - 1), *au):
         path.write_bytes(content)
         with pytest.raises(BadAudio):
             load(path)

@@ -41,7 +41,12 @@ def test_only_confusables_by_test_voices_are_scored(tmp_path):
         ("test/d.flac", "alexa", "alexa", "test"),
         ("validation/e.flac", "confusable", "alexa", "validation"),
     ]
-    found = held_out_confusables(folder_of(tmp_path, rows))
+    folder_of(tmp_path, rows)
+    manifest = tmp_path / "manifest.csv"  # as a spreadsheet may save it
+    manifest.write_bytes(manifest.read_bytes() + "other/caf\u00e9.flac,speech,,train\r\n".encode("cp1252"))
+    (tmp_path / "other").mkdir()
+    save_flac(tmp_path / "other" / "caf\u00e9.flac", np.ones(800, np.int16), 16000)
+    found = held_out_confusables(tmp_path)
     names = {word: [file.relative_to(tmp_path).as_posix() for file in files] for word, files in found.items()}
     assert names == {"alexa": ["test/a.flac"], "computer": ["test/b.flac"]}
 

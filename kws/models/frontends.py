@@ -20,7 +20,7 @@ from kws.models.base import KeywordNet, merge_norms
 class PCENConfig(FeaturesConfig):
     """Per-channel energy normalisation: each mel energy relative to its recent mean, so that gain matters little."""
 
-    trainable: Annotated[bool, Field(description="train alpha, delta and r of each band")] = True
+    trainable: Annotated[bool, Field(description="train alpha, delta and r of each band")] = False
     time_constant_s: Annotated[
         float, Field(ge=0.01, le=100, description="time constant of the exponential mean, s")
     ] = 0.4
@@ -40,8 +40,6 @@ class PCENConfig(FeaturesConfig):
 @dataclass
 class LogMelPCENConfig(PCENConfig):
     """Two nets, one on log-mel frames and one on PCEN; their logits are averaged."""
-
-    trainable: Annotated[bool, Field(description="train alpha, delta and r of each band")] = False
 
     def layer(self) -> tuple[str | None, dict[str, Any]]:
         return "log_mel_pcen", super().layer()[1]

@@ -16,8 +16,8 @@ SEEDS = (0, 1)
 KEYWORD, STEPS, BATCH = "computer", 400, 80
 ARMS = {
     "log_mel": (),
-    "pcen": ("features=pcen",),
-    "pcen, fixed": ("features=pcen", "features.trainable=false"),
+    "pcen": ("features=pcen", "features.trainable=true"),
+    "pcen, fixed": ("features=pcen",),
     "mfcc": ("features=mfcc",),
 }
 AT_ALARMS = (0.3, 1.0, 3.0)  # an hour

@@ -16,7 +16,7 @@ RATES = (0.1, 0.5, 1.0, 2.0)  # false alarms an hour
 DEFAULT = "default"
 ARMS: dict[str, Arm] = {
     DEFAULT: (),
-    "PCEN, fixed": ("features=pcen", "features.trainable=false"),
+    "PCEN": ("features=pcen",),
     "log-mel and PCEN": ("features=log_mel_pcen",),
     "twice the steps": ("optim.steps=3000",),
     "half the batch, twice the steps": ("batch.size=80", f"optim.steps={2 * STEPS}"),

@@ -21,6 +21,7 @@ from kws.commands.initial_model import INIT, model_file
 from kws.common.console import Console
 from kws.common.errors import KwsError, LeakError
 from kws.common.files import remove_drafts, replacing
+from kws.common.memory import keep_freed_memory
 from kws.common.seeding import seed_of
 from kws.common.text import plural
 from kws.config.compose import recipe_text
@@ -123,6 +124,7 @@ class Run:
     def fit(self, net: KeywordNet, task: Task, optim: OptimConfig, kinds: dict[str, type[Any]]) -> dict[str, Tensor]:
         """Train, or resume; return the moving average of the weights. `kinds`: see `MetricsLog`."""
         s, dist = self.s, self.dist
+        keep_freed_memory()
         trainer = Trainer(net, task, optim, s.seed, dist, self.out / "state.pt", s.compile)
         if trainer.step:
             self.console.say(f"resumes after step {trainer.step} of {optim.steps}")

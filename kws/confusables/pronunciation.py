@@ -65,6 +65,16 @@ def cmudict() -> Mapping[str, list[Phones]]:
     return found
 
 
+def words_said(text: str) -> list[tuple[str, Phones]]:
+    """The words of a transcript with the first pronunciation of each by CMUdict; empty where a word is not there.
+
+    Most transcripts of other languages hold a word that CMUdict lacks. Short ones may not, and are taken for English.
+    """
+    words = re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.casefold().replace("’", "'"))
+    known = cmudict()
+    return [(word, known[word][0]) for word in words] if all(word in known for word in words) else []
+
+
 @functools.cache
 def frequencies() -> Mapping[str, int]:
     """Counts of English words in film subtitles. Source: the dictionary of pyspellchecker."""

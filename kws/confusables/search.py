@@ -63,8 +63,7 @@ def find(
         KwsError: a text cannot be pronounced or read, or an included one contains the keyword.
     """
     bands, language = config.bands, config.language
-    given = [config.pronunciations] if isinstance(config.pronunciations, str) else config.pronunciations or []
-    spoken = [parse_pronunciation(one, language) for one in given]
+    spoken = [parse_pronunciation(one, language) for one in config.given()]
     include, exclude = table.texts(config.include, "confuse.include"), table.texts(config.exclude, "confuse.exclude")
     text, others = " ".join(text.split()), dialects(language)[1:]
     if not any(char.isalnum() for char in text):
@@ -91,7 +90,7 @@ def find(
     # A part of the keyword is a candidate at any distance.
     scored = [one for one in scored if one.distance < bands[-1] or one.kind is Kind.PART]
     progress(STEPS - 2, "homophones")
-    same = scoring.homophones(scored, keyword, () if given else others)
+    same = scoring.homophones(scored, keyword, () if spoken else others)
     containing = scoring.containing(scored, keyword) - same
     near = {i for i, one in enumerate(scored) if one.distance < bands[0]} - same - containing
     left_out = same | containing | near

@@ -14,10 +14,18 @@ MIN_CLIPS = 12  # clips for training where everything is synthetic; with fewer, 
 
 @dataclass
 class SyntheticConfig:
-    """Clips for training that espeak-ng synthesises (extra kws[speech]); other voices speak validation and test."""
+    """Clips made for training (extra kws[speech]); other voices of espeak-ng speak validation and test."""
 
     positives: Annotated[
         int, Field(ge=0, le=10**6, description="clips of each keyword, beside its recordings or in place of them")
+    ] = 0
+    spliced: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10**5,
+            description="clips of each keyword spliced from transcribed train recordings, and as many of other phrases",
+        ),
     ] = 0
     confusables: Annotated[
         int, Field(ge=0, le=10**6, description="clips of confusables of each keyword; they enter the replay buffer")
@@ -79,6 +87,10 @@ class CandidatesConfig:
         None
     )
     exclude: Annotated[Any, PATH, Field(description="never taken: the same")] = None
+
+    def given(self) -> list[str]:
+        """The pronunciations as a list, empty where none is given."""
+        return [self.pronunciations] if isinstance(self.pronunciations, str) else self.pronunciations or []
 
     def check(self) -> None:
         if len(self.bands) < 2 or any(low >= high for low, high in pairwise(self.bands)):

@@ -70,12 +70,12 @@ class Consensus:
     scale: Floats
 
 
-def cepstra(x: Floats, sample_rate: int) -> tuple[Floats, Floats]:
-    """Mel cepstra (Davis & Mermelstein, 1980) and level of frames of 32 ms every 20 ms.
+def cepstra(x: Floats, sample_rate: int, hop_s: float = HOP_S) -> tuple[Floats, Floats]:
+    """Mel cepstra (Davis & Mermelstein, 1980) and level of frames of 32 ms, 20 ms apart or `hop_s`.
 
     Shape: x [T]; returns [N, 13] and, in dB, [N].
     """
-    hop_n, window_n = round(HOP_S * sample_rate), round(_WINDOW_S * sample_rate)
+    hop_n, window_n = round(hop_s * sample_rate), round(_WINDOW_S * sample_rate)
     fft_n = 1 << (window_n - 1).bit_length()
     frames = sliding_window_view(np.pad(x, (window_n - hop_n, window_n)), window_n)[::hop_n]
     power = np.square(np.abs(np.fft.rfft(frames * np.hanning(window_n).astype(np.float32), fft_n))).astype(np.float32)

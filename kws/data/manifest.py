@@ -86,6 +86,7 @@ class Recording:
     start_s: float | None = None  # of the keyword in it, where a person gave it
     end_s: float | None = None
     offset_s: float | None = None  # where it begins in its file, if it is a stretch of it
+    made_of: tuple[Source, ...] = ()  # the recordings that it is spliced from
 
 
 def hash_split(name: str) -> Split:

@@ -12,13 +12,14 @@ def source_of(entry: Entry) -> Source:
 
 
 def sources_of(entry: Entry) -> list[Source]:
-    """The recording of a cache entry, and the whole file where the entry is a stretch that a manifest names.
+    """The recording of a cache entry, and those that it comes from: what it is spliced from, or its whole file.
 
-    All stretches of a file are in one split, so the file is held out, or not, whatever stretches another run names.
+    The whole file is one of them where the entry is a stretch that a manifest names. All stretches of a file are in one
+    split, so the file is held out, or not, whatever stretches another run names.
     """
     own = source_of(entry)
     if entry.recording.offset_s is None:
-        return [own]
+        return [own, *entry.recording.made_of]
     return [own, Source(entry.whole, entry.recording.path.name, own.split)]
 
 

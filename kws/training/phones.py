@@ -1,6 +1,5 @@
 """Phones: a net learns to read what is said, row by row. Detectors start from its trunk, see docs/training.md."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from kws.common.seeding import generator
 from kws.common.settings import SettingError
 from kws.common.torchaudio_compat import torchaudio
 from kws.confusables.ipa import split_ipa
-from kws.confusables.pronunciation import ARPABET, SCHWA, cmudict
+from kws.confusables.pronunciation import ARPABET, SCHWA, words_said
 from kws.data import augment
 from kws.data.audio_cache import AudioCache, Entry
 from kws.data.augment import AugmentConfig
@@ -51,17 +50,6 @@ class PhonesConfig:
 def inventory() -> list[str]:
     """The columns of the net: the blank, then the phones of CMUdict. Diphthongs are two phones."""
     return [BLANK, *sorted({SCHWA, *(phone for ipa in ARPABET.values() for phone in split_ipa(ipa))})]
-
-
-def phones_of(text: str) -> list[str] | None:
-    """Phones of a transcript by CMUdict, the first pronunciation of each word; None where a word is not there.
-
-    Most transcripts of other languages hold a word that CMUdict lacks. Short ones may not, and are taken for English.
-    """
-    found = [cmudict().get(word) for word in re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.casefold().replace("’", "'"))]
-    if not found or None in found:
-        return None
-    return [phone for variants in found if variants for phone in variants[0]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +105,7 @@ def load_utterances(
             continue
         if not one.text.strip():
             continue
-        spoken = torch.tensor([column[phone] for phone in phones_of(one.text) or ()])
+        spoken = torch.tensor([column[phone] for _, phones in words_said(one.text) for phone in phones])
         equal = int((spoken[1:] == spoken[:-1]).sum())  # neighbours, which a blank must part
         if entry.whole and one.offset_s is None:
             left_out["cut in time"] += 1  # the transcript is that of the whole recording

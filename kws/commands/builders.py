@@ -118,7 +118,8 @@ def read_store(
         if not more:
             return divisions[0].entries
         held_out = held_out_sound(divisions[0].entries, pcm)
-        audible.extend(e.recording.name for e in more if held_out.audible(sound(e, pcm)))
+        checked = (e for e in more if not e.recording.made_of)  # a spliced clip comes from recordings that train anyway
+        audible.extend(e.recording.name for e in checked if held_out.audible(sound(e, pcm)))
         more = [e for e in more if e.recording.name not in audible]
         divisions[0].leaks += known_voices(divisions[0].entries, more)
         return divisions[0].entries + more
@@ -274,7 +275,7 @@ def batch_sampler(
     chosen: Selection,
     clip_n: int,
     where: torch.device,
-    synthetic: Path | None = None,
+    synthetic: Sequence[Path] = (),
     rooms: Tensor | None = None,
 ) -> tuple[BatchSampler, list[int]]:
     """Training batches of train recordings outside the mined pool, and the cache entry of each clip of their bank.
@@ -284,7 +285,7 @@ def batch_sampler(
         cache, chosen: audio and roles of the recordings.
         clip_n: samples of a clip.
         where: device of the bank.
-        synthetic: folder of synthetic speech; other recordings are real.
+        synthetic: folders of synthetic clips, resolved; other recordings are real.
         rooms: impulse responses of rooms, from `rooms`.
 
     Raises:
@@ -292,14 +293,17 @@ def batch_sampler(
     """
     positives = [(i, k) for k, indexes in enumerate(chosen.positives[Split.TRAIN]) for i in indexes]
     used = [i for i, _ in positives] + chosen.speech[Split.TRAIN] + chosen.noise[Split.TRAIN]
+    held_out = {hash_ for e in cache.entries if e.recording.split is not Split.TRAIN for hash_ in (e.hash, e.whole)}
     for i in used:
         recording = cache.entries[i].recording
         if recording.split is not Split.TRAIN:
             raise LeakError(f"{recording.name}: a {recording.split} recording among those of training")
-    synthetic = None if synthetic is None else synthetic.resolve()  # the paths of recordings are resolved too
+        if leaked := next((one for one in recording.made_of if one.hash in held_out), None):
+            raise LeakError(f"{recording.name}: spliced from {leaked.name}, a validation or test recording")
     place = {entry: n for n, entry in enumerate(used)}
     clips = [context(cache, chosen, i) for i, _ in positives]
-    real = [synthetic is None or not cache.entries[i].recording.path.is_relative_to(synthetic) for i, _ in positives]
+    paths = [cache.entries[i].recording.path for i, _ in positives]
+    real = [not any(map(path.is_relative_to, synthetic)) for path in paths]
     keywords = Keywords(
         index=torch.tensor([place[i] for i, _ in positives]),
         column=torch.tensor([k for _, k in positives]),

@@ -37,6 +37,11 @@ class SyntheticClips:
 
     speech: Path | None = None
     noise: Path | None = None
+    spliced: Path | None = None
+
+    def folders(self) -> list[Path]:
+        """All folders, resolved as the paths of recordings are."""
+        return [one.resolve() for one in (self.speech, self.noise, self.spliced) if one is not None]
 
     def recordings(self) -> list[Recording]:
         """Keywords, sentences and noise. Confusables are left out, because they only enter the replay buffer."""
@@ -147,7 +152,7 @@ def synthetic_shares(
     Returns:
         lines with the numbers in each split and batch, and a warning where most of the test split is synthetic.
     """
-    folders = [folder.resolve() for folder in (made.speech, made.noise) if folder is not None]
+    folders = made.folders()
 
     def is_synthetic(i: int) -> bool:
         return any(store.entries[i].recording.path.is_relative_to(folder) for folder in folders)

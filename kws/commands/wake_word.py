@@ -1,10 +1,13 @@
 """kws train task=wake_word: train with replayed hard negatives, calibrate, export and evaluate a detector."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from kws.commands import builders, speech
 from kws.commands.initial_model import refuse_known
+from kws.commands.speech import SyntheticClips
 from kws.commands.training_run import Run, add_old_buffer, holding_out, name_quarantined
 from kws.commands.wake_word_results import finish
 from kws.commands.wake_word_run import WakeWord, fit
@@ -16,7 +19,7 @@ from kws.config.schema import TrainConfig
 from kws.config.sweep import one_at_a_time
 from kws.data.audio_cache import AudioCache
 from kws.data.dataset import Selection, extra_recordings, recordings, select, selection_lines
-from kws.data.manifest import Split
+from kws.data.manifest import Recording, Split
 from kws.data.positives import doubt_lines, with_locations
 from kws.evaluation.calibration import Unsupported, require_hours
 from kws.evaluation.results import Outcome
@@ -78,19 +81,48 @@ def with_recordings(r: Run, folder: Path) -> WakeWord:
     real = recordings(s.data, console.warn, words) if s.data.root else []
     speech.require_labels(real, words, s, console)
 
-    def load() -> tuple[AudioCache, Selection]:
+    def load() -> tuple[SyntheticClips, AudioCache, Selection]:
         extra = extra_recordings(s.data.extra, s.data, console.warn, words)
-        store = builders.store(s.data, console, [*real, *made.recordings()], words, extra=extra)
+        made, store = read_with_spliced(s, words, console, [*real, *synthesised.recordings()], extra, synthesised)
         if r.init is not None:
             refuse_known(r.init, store.entries)
         chosen = select(store.entries, words, s.data.noise_label, s.mining.pool_share, match=s.data.transcript_match)
         longest_s = builders.longest_keywords(s.batch, s.stream)
-        return store, with_locations(store, chosen, longest_s, (Split.TRAIN, Split.VALIDATION))
+        return made, store, with_locations(store, chosen, longest_s, (Split.TRAIN, Split.VALIDATION))
 
     with one_at_a_time(Path(s.data.cache)):
-        made = r.dist.on_main(lambda: speech.synthesise(s, words, console, real))
-        store, chosen = r.dist.main_first(load)
+        synthesised = r.dist.on_main(lambda: speech.synthesise(s, words, console, real))
+        made, store, chosen = r.dist.main_first(load)
     return WakeWord(r, store, chosen, made, folder, rooms)
+
+
+def read_with_spliced(
+    s: TrainConfig,
+    words: Sequence[str],
+    console: Console,
+    found: Sequence[Recording],
+    extra: Sequence[Recording],
+    made: SyntheticClips,
+) -> tuple[SyntheticClips, AudioCache]:
+    """Read recordings, and splice more for training from those that have the train split in the end.
+
+    Args:
+        s: settings.
+        words: the keywords.
+        console: shows the progress.
+        found: recordings, with the synthetic ones of `made`.
+        extra: more recordings for training, as in `builders.read_store`.
+        made: the synthetic clips so far.
+    """
+    if not s.data.synthetic.spliced:
+        return made, builders.store(s.data, console, found, words, extra=extra)
+    from kws.commands.spliced import keyword_phones, splice
+
+    keywords = keyword_phones(s, words)  # now, since reading may take minutes
+    divided, _ = builders.read_store(s.data, console, found, words, extra=extra)
+    folder, clips = splice(s, keywords, console, made, divided)
+    # Spliced clips are extra ones, which change no split.
+    return replace(made, spliced=folder), builders.store(s.data, console, found, words, extra=[*extra, *clips])
 
 
 def open_buffer(w: WakeWord, rate: int) -> Buffer:

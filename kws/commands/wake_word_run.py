@@ -80,7 +80,7 @@ def fit(w: WakeWord, buffer: Buffer | None, id_: str) -> tuple[Mapping[str, Tens
     s, spec, dist, stream = r.s, r.spec, r.dist, r.s.stream
     net, front_end = r.net(), spec.front_end().to(dist.device)
     sampler, entries = dist.main_first(
-        lambda: builders.batch_sampler(s, store, chosen, spec.clip_n, dist.device, w.made.speech, w.rooms)
+        lambda: builders.batch_sampler(s, store, chosen, spec.clip_n, dist.device, w.made.folders(), w.rooms)
     )
     miner = None
     if buffer is not None:

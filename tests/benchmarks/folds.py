@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -23,7 +23,7 @@ from scipy.stats import wilcoxon
 
 from kws.commands import builders, speech
 from kws.commands.training_run import Run
-from kws.commands.wake_word import prepare
+from kws.commands.wake_word import prepare, read_with_spliced
 from kws.commands.wake_word_run import WakeWord, fit
 from kws.common.console import Console
 from kws.common.seeding import numpy_generator
@@ -88,11 +88,12 @@ def at_most(chosen: Selection, store: AudioCache, hours: float) -> None:
         some[:] = [i for i in some if i in kept]
 
 
-def keep_few(chosen: Selection, store: AudioCache, n: int, spoken: Path | None) -> None:
-    """Keep so many train recordings of the keyword, the first by a hash, and its clips in the folder `spoken`."""
+def keep_few(chosen: Selection, store: AudioCache, n: int, synthetic: Sequence[Path]) -> None:
+    """Keep so many train recordings of the keyword, the first by a hash, and its clips in synthetic folders."""
     (keywords,) = chosen.positives[Split.TRAIN]
     ranked = sorted(keywords, key=lambda i: hashed("few", store.entries[i].hash, 2**32))
-    real = [i for i in ranked if spoken is None or not store.entries[i].recording.path.is_relative_to(spoken.resolve())]
+    paths = {i: store.entries[i].recording.path for i in ranked}
+    real = [i for i in ranked if not any(map(paths[i].is_relative_to, synthetic))]
     keywords[:] = sorted({*keywords} - {*real[n:]})
 
 
@@ -105,9 +106,9 @@ class Group:
         s = self.configured((), 0)
         found = [kept for one in recordings(s.data) if (kept := in_fold(one, fold))]
         self.console = Console(quiet=True)
-        self.made = speech.synthesise(s, [word], self.console, found)
-        spoken = [one for one in self.made.recordings() if one.split is Split.TRAIN]
-        self.store = builders.store(s.data, self.console, [*found, *spoken], [word])
+        made = speech.synthesise(s, [word], self.console, found)
+        spoken = [one for one in made.recordings() if one.split is Split.TRAIN]
+        self.made, self.store = read_with_spliced(s, [word], self.console, [*found, *spoken], [], made)
         self.streams: Streams | None = None
 
     def configured(self, arm: Arm, seed: int) -> TrainConfig:
@@ -121,7 +122,7 @@ class Group:
         given = limits(arm)
         chosen = select(self.store.entries, [self.word], s.data.noise_label, s.mining.pool_share)
         if "keywords" in given:
-            keep_few(chosen, self.store, int(given["keywords"]), self.made.speech)
+            keep_few(chosen, self.store, int(given["keywords"]), self.made.folders())
         chosen = with_locations(self.store, chosen, dict.fromkeys(Split, 1.2))
         if "hours" in given:
             at_most(chosen, self.store, float(given["hours"]))

@@ -7,6 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from kws.commands import builders
+from kws.commands.speech import SyntheticClips
 from kws.commands.training_run import holding_out
 from kws.common.errors import KwsError, LeakError
 from kws.config.app import composed
@@ -70,7 +71,7 @@ def test_synthetic_clips_are_not_real_speech_even_through_a_link(tmp_path: Path,
     (tmp_path / "link").symlink_to(tmp_path / "synthetic", target_is_directory=True)
     packed = pack(found, tmp_path / "cache")
     chosen = with_locations(packed, select(packed.entries, ["yes"], "noise", 0.0, needed=()), dict.fromkeys(Split, 1.2))
-    synthetic = tmp_path / ("link" if through == "link" else "synthetic")
+    synthetic = SyntheticClips(speech=tmp_path / ("link" if through == "link" else "synthetic")).folders()
     made, entries = builders.batch_sampler(s, packed, chosen, 32000, torch.device("cpu"), synthetic)
     real = dict(zip([entries[i] for i in made.keywords.index.tolist()], made.keywords.real.tolist(), strict=True))
     assert {packed.entries[i].recording.path.parent.name: flag for i, flag in real.items()} == {

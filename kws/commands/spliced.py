@@ -83,51 +83,29 @@ def splice(
     Returns:
         the folder of the clips, and the clips; None and no clips where nothing can be spliced.
     """
-    rate = store.sample_rate
     if not keywords:
         console.say(f"no keyword is spliced: confuse.language={s.confuse.language}: CMUdict has English words only")
         return None, []
     found = transcribed(store, list(keywords), s.data.noise_label, made.folders())
-    if not found:
-        console.say(
-            "no keyword is spliced: no train recording of other words has an English transcript (column text of "
-            "manifest.csv; stretches, and recordings cut in time, are not used)"
-        )
-        return None, []
-    fitting = [one for one in found if one.fits(rate)]
-    if len(fitting) < len(found):
-        short = plural(len(found) - len(fitting), "recording", len(found))
-        console.warn(f"not used for splicing, too short for the transcript: {short}")
-    if not (speech := choose_speech(fitting, rate, s.seed)):
-        console.warn(
-            f"no keyword is spliced: no speaker has {FEWEST_PHONES} phones or more, about thirty seconds, in train "
-            f"recordings of {LONGEST_S:g} s or less (column speaker of manifest.csv); there are "
-            f"{plural(len(fitting), 'recording')} with English transcripts"
-        )
+    speech = usable(found, store.sample_rate, s.seed, console)
+    if not speech:
         return None, []
     roles = roles_of(s, keywords, speech)
-    folder = Path(s.data.cache) / identity(speech, roles, rate, s.seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # another run may splice the same clips; it is waited for
-        if not folder.exists():
-            numbers = phone_numbers(speech)
-            with console.progress("Aligning transcripts", len(ROUNDS)) as tick:
-                spoken = aligned(speech, numbers, rate, tick)
-            with console.progress("Splicing", sum(role.n for role in roles)) as tick:
-                write_clips(folder, speech, spoken, numbers, roles, rate, s.seed, tick)
+    folder = Path(s.data.cache) / identity(speech, roles, store.sample_rate, s.seed)
+    make_once(folder, speech, roles, store.sample_rate, s.seed, console)
     spliced = clips(folder)
     n = Counter(one.label for one in spliced)
     for role, (word, some) in zip(roles, keywords.items(), strict=False):  # the last role is that of the phrases
         if not n[role.label]:
             console.warn(f"keyword={word}: not spliced: {shortfall(role, some, speech)}")
     most = max(n[role.label] for role in roles[:-1])
+    if not most:
+        return None, []
     if 2 * n[PHRASES] < most:
         console.warn(
             f"no keyword is spliced: {plural(n[PHRASES], 'phrase')} without a keyword could be spliced beside "
             f"{plural(most, 'clip')} of a keyword, and a cut would identify the keyword"
         )
-        return None, []
-    if not most:
         return None, []
     phrases_used = [one for one in spliced if one.label == PHRASES][:most]
     spliced = [one for one in spliced if one.label != PHRASES] + phrases_used
@@ -138,6 +116,50 @@ def splice(
         f"{plural(len(phrases_used), 'phrase')} without the keyword"
     )
     return folder, spliced
+
+
+def usable(
+    found: Sequence[TranscribedRecording], sample_rate: int, seed: int, console: Console
+) -> list[TranscribedRecording]:
+    """The recordings that are aligned, of those that are transcribed. Says why there are none."""
+    if not found:
+        console.say(
+            "no keyword is spliced: no train recording of other words has an English transcript (column text of "
+            "manifest.csv; stretches, and recordings cut in time, are not used)"
+        )
+        return []
+    fitting = [one for one in found if one.fits(sample_rate)]
+    if len(fitting) < len(found):
+        short = plural(len(found) - len(fitting), "recording", len(found))
+        console.warn(f"not used for splicing, too short for the transcript: {short}")
+    speech = choose_speech(fitting, sample_rate, seed)
+    if not speech:
+        console.warn(
+            f"no keyword is spliced: no speaker has {FEWEST_PHONES} phones or more, about thirty seconds, in train "
+            f"recordings of {LONGEST_S:g} s or less (column speaker of manifest.csv); there are "
+            f"{plural(len(fitting), 'recording')} with English transcripts"
+        )
+    return speech
+
+
+def make_once(
+    folder: Path,
+    speech: Sequence[TranscribedRecording],
+    roles: Sequence[Role],
+    sample_rate: int,
+    seed: int,
+    console: Console,
+) -> None:
+    """Align the recordings and splice the clips, unless the folder is there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # another run may splice the same clips; it is waited for
+        if folder.exists():
+            return
+        numbers = phone_numbers(speech)
+        with console.progress("Aligning transcripts", len(ROUNDS)) as tick:
+            spoken = aligned(speech, numbers, sample_rate, tick)
+        with console.progress("Splicing", sum(role.n for role in roles)) as tick:
+            write_clips(folder, speech, spoken, numbers, roles, sample_rate, seed, tick)
 
 
 def transcribed(

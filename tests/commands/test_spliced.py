@@ -255,3 +255,9 @@ def test_a_run_trains_on_spliced_keywords(root: Path, tmp_path: Path, cli, tiny)
     assert {splits[name] for name in made_of} == {"train"}
     assert {name.split("/")[0] for name in made_of} == {"a"}  # nothing that espeak-ng says is spliced
     assert {one.split for one in read(folder, split=SplitBy.column)} == {Split.TRAIN}
+    # The clips are made anew where the cache is gone, and the run is the same.
+    shutil.rmtree(tmp_path / "cache")
+    again = cli("train", *words, *asked, "keyword=see day", f"data.root={root}", f"out={tmp_path / 'again'}")
+    assert again.code == 0, again.err
+    assert "Aligning transcripts" in again.out
+    assert (tmp_path / "again/metrics.csv").read_bytes() == (tmp_path / "run/metrics.csv").read_bytes()

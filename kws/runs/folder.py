@@ -25,7 +25,7 @@ from kws.runs.lock import locked
 # Settings that may differ when a run is resumed. Other threads or devices change the rounding.
 FREE = ("out", "device", "threads", "data.cache")
 # Settings that runs of before lack, with the value that they had.
-ADDED: list[tuple[str, Any]] = [("model.stem_2d", [])]
+ADDED: list[tuple[str, Any]] = [("model.stem_2d", []), ("data.synthetic.spliced", 0)]
 # Settings that may differ too when a run resumes that diverged, and the file with the step of it.
 FREE_AFTER_DIVERGENCE = ("optim.lr", "optim.warmup", "precision")
 DIVERGED = "diverged"

@@ -47,6 +47,9 @@ def test_a_run_that_lacks_a_setting_resumes_with_the_value_that_it_had(tmp_path:
         KwsError, match=r"a run with model.stem_2d=null began there, and this one has model.stem_2d=\[8\]"
     ):
         claim(tmp_path, yaml(model={"stem_2d": [8]}))
+    assert claim(tmp_path, yaml(data={"synthetic": {"spliced": 0}})) == run
+    with pytest.raises(KwsError, match=r"a run with data\.synthetic\.spliced=null began there"):
+        claim(tmp_path, yaml(data={"synthetic": {"spliced": 1500}}))
 
 
 def test_the_id_moves_with_the_folder_and_is_unique(tmp_path: Path) -> None:

@@ -128,18 +128,29 @@ class Distributed:
             distributed.destroy_process_group()
 
 
+def without_bfloat16(device: torch.device) -> bool:
+    """Whether the device is a CPU that lacks instructions for bfloat16, so that `bf16-mixed` is slower than `32-true`.
+
+    False where torch cannot tell.
+    """
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    found = torch.cpu.get_capabilities()
+    return not any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 @contextmanager
 def together(device: torch.device, precision: str) -> Iterator[Distributed]:
     """Connect the processes that torchrun started, or only this one. A failure of one process ends all.
 
     Args:
         device: where to train. Several processes on GPUs take one GPU each, so `device` must not name one.
-        precision: 32-true, or bf16-mixed on a GPU: the forward pass in bfloat16, weights in float32.
+        precision: 32-true, or bf16-mixed on a CPU or an NVIDIA GPU: the forward pass in bfloat16, weights in float32.
 
     Raises:
         KwsError: the device or precision does not exist here.
     """
-    if precision != "32-true" and device.type != "cuda":
+    if precision != "32-true" and device.type not in ("cpu", "cuda"):
         raise KwsError(f"precision={precision}: must be 32-true with device={device.type}")
     size, local_size = processes(), processes("LOCAL_WORLD_SIZE")
     if size > 1:

@@ -8,7 +8,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -164,28 +164,29 @@ def main(threads: float = 2) -> None:
         return
     torch.set_num_threads(int(threads))
     register("train")
-    for model, faster in (
-        ("ds_tcn_10k", False),
-        ("ds_tcn", False),
-        ("ds_tcn", True),
-        ("ds_tcn_2d", False),
-        ("bc_resnet_causal_1", False),
+    for model, *setting in (
+        ("ds_tcn_10k",),
+        ("ds_tcn",),
+        ("ds_tcn", "compile=true"),
+        ("ds_tcn_2d",),
+        ("ds_tcn_2d", "precision=bf16-mixed"),
+        ("bc_resnet_causal_1",),
     ):
-        against(data, model, faster)
+        against(data, model, setting)
 
 
-def settings_of(data: str, model: str, faster: bool) -> TrainConfig:
-    """Settings of the wake word with one network; compiled if it is to be faster."""
+def settings_of(data: str, model: str, setting: Sequence[str]) -> TrainConfig:
+    """Settings of the wake word with one network, and others that make it faster."""
     words = ["recipe=wake_word", "features=log_mel", "keyword=computer", f"data.root={data}"]
-    words += [f"model={model}", f"compile={faster}"]
+    words += [f"model={model}", *setting]
     words += ["batch.size=64"] if model.startswith("bc") else []
     with initialize_config_dir(str(folder("conf")), version_base="1.3"):
         return settings(compose("train", words), TrainConfig)
 
 
-def against(data: str, model: str, faster: bool) -> None:
-    """One model: the plain loop and ours in turns; ours compiled if it is to be faster."""
-    s = settings_of(data, model, faster)
+def against(data: str, model: str, setting: Sequence[str]) -> None:
+    """One model: the plain loop and ours in turns, ours with other settings."""
+    s = settings_of(data, model, setting)
     console = Console(quiet=True)
     store = builders.store(s.data, console, recordings(s.data), ["computer"])
     chosen = select(store.entries, ["computer"], s.data.noise_label, s.mining.pool_share)
@@ -196,7 +197,7 @@ def against(data: str, model: str, faster: bool) -> None:
     drawer, _ = builders.batch_sampler(s, store, chosen, recipe.clip_n, torch.device("cpu"))
     with (
         TemporaryDirectory() as place,
-        together(torch.device("cpu"), "32-true") as ranks,
+        together(torch.device("cpu"), s.precision) as ranks,
         Buffer(Path(place) / "buffer") as empty,
     ):
         net = recipe.net()
@@ -212,7 +213,7 @@ def against(data: str, model: str, faster: bool) -> None:
         clips = Clips(s, store, chosen, drawer, s.batch.size * (ROUNDS * (STEPS + 3) + 8))
         plain = plain_steps(clips, plain_net, task, s.optim)
         print(
-            f"{model}{', compiled' * faster}: {sum(p.numel() for p in net.parameters())} weights, "
+            f"{', '.join([model, *setting])}: {sum(p.numel() for p in net.parameters())} weights, "
             f"batch {s.batch.size} x {s.batch.clip_s:g} s, {torch.get_num_threads()} threads"
         )
         ratios, shares = [], []

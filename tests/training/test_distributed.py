@@ -19,7 +19,7 @@ from torch import nn
 
 from kws.common.errors import KwsError
 from kws.detector import checkpoint
-from kws.training.distributed import Distributed, fabric, together
+from kws.training.distributed import Distributed, fabric, together, without_bfloat16
 from kws.training.trainer import Trainer
 from tests import ROOT, under_torchrun
 from tests.commands.test_train import EVERY, curves, known, rows, train_in
@@ -218,16 +218,36 @@ def test_mixed_precision_affects_the_forward_pass_alone():
     assert {(p.dtype, p.grad.dtype) for p in net.parameters()} == {(torch.float32, torch.float32)}
 
 
-def test_mixed_precision_is_refused_on_a_cpu(cli, tiny, tmp_path):
+def test_mixed_precision_is_refused_on_other_devices(cli, tiny, tmp_path):
     with (
-        pytest.raises(KwsError, match="precision=bf16-mixed: must be 32-true with device=cpu"),
-        together(CPU, "bf16-mixed"),
+        pytest.raises(KwsError, match="precision=bf16-mixed: must be 32-true with device=mps"),
+        together(torch.device("mps"), "bf16-mixed"),
     ):
         pass
     said = cli("train", *tiny, "precision=bf16", f"out={tmp_path}/a")
     assert said.code == 2
     assert "precision=bf16: must be 32-true or bf16-mixed" in said.err
     assert not (tmp_path / "a").exists()
+
+
+def test_which_processors_lack_bfloat16(monkeypatch):
+    for found, lacks in (({"avx512_bf16": True}, False), ({"bf16": True}, False), ({"avx512_f": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
+        assert without_bfloat16(CPU) is lacks
+        assert not without_bfloat16(torch.device("cuda"))
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # torch cannot tell
+    assert not without_bfloat16(CPU)
+
+
+def test_mixed_precision_on_a_cpu_trains_alike_and_warns_where_it_is_slow(cli, tiny, run, tmp_path, monkeypatch):
+    hashes = [checkpoint.read_model(run / "model.pt").hash]
+    for able in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able}, raising=False)
+        said = cli("train", *tiny, "precision=bf16-mixed", f"out={tmp_path}/{able}")
+        assert said.code == 0
+        assert ("this CPU lacks instructions for bfloat16" in said.err) is not able
+        hashes.append(checkpoint.read_model(tmp_path / str(able) / "model.pt").hash)
+    assert hashes[0] != hashes[1] == hashes[2]
 
 
 def test_one_process_needs_no_process_group():

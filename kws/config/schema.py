@@ -93,11 +93,7 @@ class TrainConfig:
     seed: Seed = 0
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1")] = "auto"
     precision: Annotated[
-        str,
-        Field(
-            description="32-true, or bf16-mixed: the net trains in bfloat16, weights stay float32; faster where a GPU "
-            "or CPU has instructions for it"
-        ),
+        str, Field(description="32-true, or bf16-mixed: nets train in bfloat16, faster if the GPU or CPU multiplies it")
     ] = "32-true"
     compile: Annotated[
         bool, Field(description="compile the net by torch.compile: faster steps after a minute of compiling")

@@ -24,7 +24,7 @@ from kws.evaluation import results
 from kws.evaluation.results import Outcome
 from kws.runs.folder import SessionRecorder, finished, refuse_other_run
 from kws.runs.lock import refuse_busy
-from kws.training.distributed import processes, together, without_bfloat16
+from kws.training.distributed import lacks_bfloat16, processes, together
 from kws.training.phones import inventory
 
 # Settings that only some tasks read.
@@ -66,10 +66,10 @@ def run(cfg: DictConfig) -> None:
                 return
             dist.on_main(lambda: refuse_other_run(out, config))  # now, not after all recordings were read
             dist.on_main(lambda: refuse_busy(out))
-            if s.precision != "32-true" and without_bfloat16(dist.device):
+            if s.task is Task.wake_word and s.precision != "32-true" and lacks_bfloat16(dist.device):
                 console.warn(
-                    f"precision={s.precision}: this CPU lacks instructions for bfloat16, so training is several times "
-                    "slower than with precision=32-true"
+                    f"precision={s.precision}: this CPU has no instructions for bfloat16, so training is slower than "
+                    "with precision=32-true, up to six times"
                 )
             a_run = Run(s, config, out, spec, console, dist, session, init)
             outcomes, warning = list[Outcome](), ""

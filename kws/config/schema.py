@@ -93,7 +93,7 @@ class TrainConfig:
     seed: Seed = 0
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1")] = "auto"
     precision: Annotated[
-        str, Field(description="32-true, or bf16-mixed: nets train in bfloat16, faster if the GPU or CPU multiplies it")
+        str, Field(description="32-true; bf16-mixed: train in bfloat16, faster where the CPU or GPU computes in it")
     ] = "32-true"
     compile: Annotated[
         bool, Field(description="compile the net by torch.compile: faster steps after a minute of compiling")

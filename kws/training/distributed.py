@@ -128,10 +128,10 @@ class Distributed:
             distributed.destroy_process_group()
 
 
-def without_bfloat16(device: torch.device) -> bool:
-    """Whether the device is a CPU that lacks instructions for bfloat16, so that `bf16-mixed` is slower than `32-true`.
+def lacks_bfloat16(device: torch.device) -> bool:
+    """Whether this is a CPU without instructions for bfloat16, on which `bf16-mixed` is slower than `32-true`.
 
-    False where torch cannot tell.
+    False for other devices, and where the version of torch cannot tell.
     """
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False

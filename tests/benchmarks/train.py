@@ -30,6 +30,7 @@ from kws.data.batch import BatchSampler
 from kws.data.dataset import Selection, recordings, select
 from kws.data.manifest import Split
 from kws.data.positives import with_locations
+from kws.models.base import to_train
 from kws.replay.buffer import Buffer
 from kws.replay.snapshot import Snapshot
 from kws.training.distributed import together
@@ -114,13 +115,15 @@ class Clips(Dataset[tuple[Tensor, Tensor, float, float]]):
 def plain_steps(clips: Clips, net: Any, task: WakeWordTask, optim: OptimConfig) -> Iterator[None]:
     """A training loop around a DataLoader; yields after each step."""
     row_n = clips.front_end.hop_n * net.stride
-    c, spec = task.config, task.spec
+    batch_size, spec = task.config.batch.size, task.spec
+    row_s = spec.hop_s * net.stride
+    early_n, late_n = (round(peak_s / row_s) for peak_s in (optim.peak_early_s, optim.peak_late_s))
     optimizer = torch.optim.AdamW(net.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
-    loader = DataLoader(clips, c.batch_size, num_workers=2, shuffle=True, drop_last=True)
+    loader = DataLoader(clips, batch_size, num_workers=2, shuffle=True, drop_last=True)
     for x, target, start, end in loader:
         logits, _ = net.train()(x, net.initial_cache(len(x)))
         rows = (start / row_n).floor().long(), (end / row_n).floor().long()
-        loss, *_ = max_pooling_loss(logits, target, *rows, c.early_n, c.late_n, spec.smooth_n, spec.smooth_k)
+        loss, *_ = max_pooling_loss(logits, target, *rows, early_n, late_n, spec.smooth_n, spec.smooth_k)
         optimizer.zero_grad()
         loss.mean().backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -200,7 +203,7 @@ def against(data: str, model: str, setting: Sequence[str]) -> None:
         together(torch.device("cpu"), s.precision) as ranks,
         Buffer(Path(place) / "buffer") as empty,
     ):
-        net = recipe.net()
+        net = to_train(recipe.net(), torch.device("cpu"))
         replay = Snapshot.of(empty, recipe.clip_n, torch.device("cpu"), s.replay)
         none: Any = None
         validator = Validator(recipe, none)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import nn
 
 from kws.common.errors import KwsError
 from kws.detector import checkpoint
-from kws.training.distributed import Distributed, fabric, together, without_bfloat16
+from kws.training.distributed import Distributed, fabric, lacks_bfloat16, together
 from kws.training.trainer import Trainer
 from tests import ROOT, under_torchrun
 from tests.commands.test_train import EVERY, curves, known, rows, train_in
@@ -230,23 +231,42 @@ def test_mixed_precision_is_refused_on_other_devices(cli, tiny, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_which_processors_lack_bfloat16(monkeypatch):
-    for found, lacks in (({"avx512_bf16": True}, False), ({"bf16": True}, False), ({"avx512_f": True}, True)):
+def test_which_cpus_lack_bfloat16(monkeypatch):
+    for found, lacks in (
+        ({"avx512_bf16": True}, False), ({"amx_bf16": True}, False), ({"bf16": True}, False),
+        ({"avx512_f": True, "avx512_bf16": False}, True), ({}, True),
+    ):  # fmt: skip
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
-        assert without_bfloat16(CPU) is lacks
-        assert not without_bfloat16(torch.device("cuda"))
+        assert lacks_bfloat16(CPU) is lacks
+        assert not lacks_bfloat16(torch.device("cuda"))
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # torch cannot tell
-    assert not without_bfloat16(CPU)
+    assert not lacks_bfloat16(CPU)
 
 
-def test_mixed_precision_on_a_cpu_trains_alike_and_warns_where_it_is_slow(cli, tiny, run, tmp_path, monkeypatch):
+def tensors(one: object) -> Iterator[torch.Tensor]:
+    """All tensors of a checkpoint."""
+    if isinstance(one, torch.Tensor):
+        yield one
+    elif isinstance(one, dict | list | tuple):
+        for part in one.values() if isinstance(one, dict) else one:
+            yield from tensors(part)
+
+
+def test_a_run_in_bfloat16_keeps_float32_and_warns_where_it_is_slow(cli, tiny, run, tmp_path, monkeypatch):
     hashes = [checkpoint.read_model(run / "model.pt").hash]
     for able in (True, False):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able}, raising=False)
-        said = cli("train", *tiny, "precision=bf16-mixed", f"out={tmp_path}/{able}")
+        out = tmp_path / str(able)
+        said = cli("train", *tiny, "precision=bf16-mixed", f"out={out}")
         assert said.code == 0
-        assert ("this CPU lacks instructions for bfloat16" in said.err) is not able
-        hashes.append(checkpoint.read_model(tmp_path / str(able) / "model.pt").hash)
+        assert ("this CPU has no instructions for bfloat16" in said.err) is not able
+        hashes.append(checkpoint.read_model(out / "model.pt").hash)
+        for name in ("model.pt", "state.pt"):
+            kinds = {one.dtype for one in tensors(checkpoint.read(out / name))}
+            assert torch.float32 in kinds
+            assert torch.bfloat16 not in kinds
+        first, expected = (float(curves(folder)[0]["loss"]) for folder in (out, run))
+        assert first == pytest.approx(expected, rel=0.01)
     assert hashes[0] != hashes[1] == hashes[2]
 
 
